@@ -1,0 +1,205 @@
+//! What is tested? The application as it was built, run as a process of its own.
+
+use std::fmt::Write;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use std::{env, iter};
+
+use crate::{KEY, Lapi, PATIENCE, Request, eventually, root, signal};
+
+/// A running application; it ends with the test.
+pub struct App {
+    address: SocketAddr,
+    process: Child,
+    log: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+}
+
+/// An application that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub log: String,
+}
+
+/// What somebody meets who asks for the index page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Welcome,
+    Ban,
+    Captcha,
+    NotYet,
+}
+
+impl App {
+    /// An application that asks this LAPI each second and knows addresses from `X-Forwarded-For`; `settings` beat that.
+    #[track_caller]
+    pub fn polling(lapi_url: &str, settings: &[(&str, &str)]) -> Self {
+        Self::start(&Self::usual(lapi_url, settings))
+    }
+
+    /// The settings of [`App::polling`].
+    pub fn usual<'a>(lapi_url: &'a str, settings: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+        let usual = [
+            ("CROWDSEC_API_URL", lapi_url),
+            ("CROWDSEC_API_KEY", KEY),
+            ("CROWDSEC_UPDATE_FREQUENCY", "1s"),
+            ("CROWDSEC_DECISIONS", "[]"),
+            ("CROWDSEC_TRUSTED_PROXIES", "127.0.0.0/8"),
+            ("CROWDSEC_CAPTCHA_PROVIDER", "recaptcha"),
+            ("CROWDSEC_CAPTCHA_SITE_KEY", "end-to-end-site-key"),
+            ("CROWDSEC_CAPTCHA_SECRET_KEY", "end-to-end-captcha-secret"),
+        ];
+        [usual.as_slice(), settings].concat()
+    }
+
+    /// An application with these variables in its environment, and no others.
+    #[track_caller]
+    pub fn start(environment: &[(&str, &str)]) -> Self {
+        Self::launch(environment)
+            .unwrap_or_else(|ended| panic!("the application ended with {}:\n{}", ended.status, ended.log))
+    }
+
+    /// Expects that the application ends by itself instead of launching.
+    #[track_caller]
+    pub fn fails_to_start(environment: &[(&str, &str)]) -> Ended {
+        Self::launch(environment).err().expect("the application launched")
+    }
+
+    fn launch(environment: &[(&str, &str)]) -> Result<Self, Ended> {
+        let mut command = Command::new(binary());
+        command.current_dir(root()).env_clear();
+        command.env("ROCKET_PORT", "0").env("ROCKET_LOG_LEVEL", "normal").env("ROCKET_CLI_COLORS", "false");
+        command.envs(environment.iter().copied());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("{} (cargo build at the root comes first): {e}", binary().display()));
+        let log = Arc::new(Mutex::new(String::new()));
+        let (out, err) = (process.stdout.take().expect("its stdout"), process.stderr.take().expect("its stderr"));
+        let readers = vec![keep(out, &log), keep(err, &log)];
+        let mut app = Self { address: ([127, 0, 0, 1], 0).into(), process, log, readers };
+        let end = Instant::now() + PATIENCE;
+        loop {
+            if let Some(port) = app.port() {
+                app.address.set_port(port);
+                return Ok(app);
+            }
+            if app.process.try_wait().expect("its status").is_some() {
+                return Err(app.wait());
+            }
+            assert!(Instant::now() < end, "neither launched nor ended within {PATIENCE:?}");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The port in the line with which Rocket says that it has launched.
+    fn port(&self) -> Option<u16> {
+        let log = self.log.lock().unwrap();
+        let line = log.lines().find(|line| line.contains("Rocket has launched from"))?;
+        line.rsplit(':').next()?.trim().parse().ok()
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn get(&self, target: &str) -> Request {
+        self.request("GET", target)
+    }
+
+    pub fn request(&self, method: &str, target: &str) -> Request {
+        Request::new(self.address, method, target)
+    }
+
+    /// What this address meets at the index page.
+    #[track_caller]
+    pub fn verdict(&self, address: &str) -> Verdict {
+        let answer = self.get("/").from(address).send();
+        match answer.status {
+            200 => Verdict::Welcome,
+            403 if answer.text().contains(r#"action="/crowdsec/captcha""#) => Verdict::Captcha,
+            403 => Verdict::Ban,
+            503 => Verdict::NotYet,
+            _ => panic!("neither welcome nor a refusal: {}", answer.everything()),
+        }
+    }
+
+    /// Waits until this address meets this verdict.
+    #[track_caller]
+    pub fn eventually(&self, address: &str, verdict: Verdict) {
+        eventually(&format!("{address} meets {verdict:?}"), || self.verdict(address) == verdict);
+    }
+
+    /// Waits until the application has heard of everything that was decided so far.
+    #[track_caller]
+    pub fn catch_up(&self, lapi: &Lapi) {
+        // A poll that brings this fresh decision brings all that happened before it.
+        let free = iter::successors(Some(1u8), |n| n.checked_add(1)).map(|n| format!("233.252.0.{n}"));
+        let marker = free.into_iter().find(|address| self.verdict(address) == Verdict::Welcome).expect("a free marker");
+        lapi.ban(&marker);
+        self.eventually(&marker, Verdict::Ban);
+    }
+
+    /// Everything that the application has written so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// How many lines of the log hold this text.
+    pub fn logged(&self, text: &str) -> usize {
+        self.log().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Asks the application to end, as a service manager does, and waits until it has.
+    #[track_caller]
+    pub fn stop(self) -> Ended {
+        signal(self.process.id(), "TERM");
+        self.wait()
+    }
+
+    #[track_caller]
+    fn wait(mut self) -> Ended {
+        eventually("the application has ended", || self.process.try_wait().expect("its status").is_some());
+        let status = self.process.wait().expect("its status");
+        self.readers.drain(..).for_each(|reader| reader.join().expect("reading its log"));
+        Ended { status, log: self.log() }
+    }
+}
+
+impl Drop for App {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if thread::panicking() {
+            eprintln!("--- log of the application ---\n{}", self.log());
+        }
+    }
+}
+
+fn keep(from: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> JoinHandle<()> {
+    let log = log.clone();
+    thread::spawn(move || {
+        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+            _ = writeln!(log.lock().unwrap(), "{}", String::from_utf8_lossy(&line));
+        }
+    })
+}
+
+/// The binary under test: `APP_BIN`, else what `cargo build` at the root makes.
+fn binary() -> PathBuf {
+    env::var_os("APP_BIN").map(PathBuf::from).unwrap_or_else(|| root().join("target/debug").join(package()))
+}
+
+/// The package's name, which is the binary's name too.
+fn package() -> String {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the root's manifest");
+    let name = manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
+    name.expect("a package's name").to_string()
+}

@@ -1,0 +1,51 @@
+//! What do the end-to-end tests work with? A real CrowdSec, the built application, visitors, and servers that misbehave.
+
+mod app;
+mod fake;
+mod lapi;
+mod visitor;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use app::{App, Ended, Verdict};
+pub use fake::{FakeServer, Reply, Seen};
+pub use lapi::Lapi;
+pub use visitor::{Answer, Request, pipeline};
+
+/// The key that every test's bouncer is registered with. It stands out, so that a test can look for it where it must not be.
+pub const KEY: &str = "end-to-end-key-5f0c1a7be2d94e63";
+
+/// A bound for whatever ought to happen at the next poll. It turns a hang into a failure and measures nothing.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until the condition holds; fails the test when it has not within [`PATIENCE`].
+#[track_caller]
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < end, "not within {PATIENCE:?}: {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// An address of this machine on which nobody listens.
+pub fn closed_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("the port just bound")
+}
+
+/// The repository's root: the folder above this package, and the application's working directory.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("dev/ lies in the repository")
+}
+
+/// Sends a signal to a process that a test has started.
+fn signal(pid: u32, name: &str) {
+    // `kill` is built into every shell, while the program of that name is missing on a bare machine.
+    let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();
+    assert!(sent.expect("a shell").success(), "cannot send SIG{name} to process {pid}");
+}

@@ -1,0 +1,143 @@
+//! What is to be done with one request? The judgement, and all that it rests on.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rocket::http::Method;
+use rocket::{Request, warn};
+
+use super::captcha::Captcha;
+use super::client_ip::{ClientIp, Subject};
+use super::config::{Config, OnStartupFailure};
+use super::decision::Remediation;
+use super::decision_set::{DecisionSet, Standing};
+use super::limit::Limit;
+use super::path::Prefix;
+use super::poller::{Health, Status};
+use super::session;
+
+/// Everything that a request is judged by, shared by all of them.
+pub struct Bouncer {
+    pub config: Config,
+    pub decisions: Arc<DecisionSet>,
+    pub status: Arc<Status>,
+    pub client_ip: ClientIp,
+    pub captcha: Option<Captcha>,
+    /// Answers to captchas, per visitor.
+    pub attempts: Limit,
+    /// Captchas solved lately, per visitor: who solved one and comes without a cookie has a browser that keeps none.
+    pub solved: Limit,
+    refusals: Limit,
+    unlogged: AtomicU64,
+}
+
+/// The judgement on one request.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    pub address: IpAddr,
+    pub verdict: Verdict,
+    /// What stands against the visitor, even if it is solved or allowed.
+    pub standing: Option<Standing>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Verdict {
+    Admit,
+    Captcha,
+    Ban,
+    /// LAPI has not answered yet, and the operator said `on_startup_failure = "closed"`.
+    NotYet,
+}
+
+impl Judgement {
+    pub fn subject(&self) -> Subject {
+        self.address.into()
+    }
+}
+
+/// A captcha page in a second is a form of its own of knocking: so many answers a minute, counted per visitor.
+const ATTEMPTS: u32 = 10;
+/// Lines about refusals in ten seconds; a flood of requests must not become a flood of the log.
+const LINES: u32 = 20;
+
+impl Bouncer {
+    pub fn new(config: Config, captcha: Option<Captcha>) -> Self {
+        let decisions = DecisionSet::new(Instant::now());
+        for own in &config.decisions {
+            decisions.pin(own.value.0, own.remediation, &own.reason);
+        }
+        Self {
+            decisions: Arc::new(decisions),
+            status: Arc::new(Status::new(config.update_frequency)),
+            client_ip: ClientIp::new(&config),
+            captcha,
+            attempts: Limit::new(ATTEMPTS, Duration::from_secs(60)),
+            solved: Limit::new(1, Duration::from_secs(60)),
+            refusals: Limit::new(LINES, Duration::from_secs(10)),
+            unlogged: AtomicU64::new(0),
+            config,
+        }
+    }
+
+    /// Judges a request anew. The order is the policy: what is allowed by the operator, then a ban, which no solved
+    /// captcha outweighs, then the captcha.
+    pub fn judge(&self, request: &Request<'_>) -> Judgement {
+        let address = self.client_ip.of(request);
+        let standing = self.decisions.strongest(address, Instant::now());
+        let verdict = match standing.as_ref().map(|standing| standing.remediation) {
+            Some(Remediation::Allow) => Verdict::Admit,
+            Some(Remediation::Ban) => Verdict::Ban,
+            // Fails closed, as the operator asked: before the first answer nobody knows who is banned.
+            _ if self.is_closed() => Verdict::NotYet,
+            Some(Remediation::Captcha) if !session::holds(request.cookies(), address.into()) => Verdict::Captcha,
+            Some(Remediation::Captcha) | None => Verdict::Admit,
+        };
+        Judgement { address, verdict, standing }
+    }
+
+    /// The judgement on this request, made once: what the fairing decided, every guard and page finds here.
+    pub fn judgement<'r>(&self, request: &'r Request<'_>) -> &'r Judgement {
+        request.local_cache(|| self.judge(request))
+    }
+
+    /// Whether the fairing lets a request pass whatever the judgement. These are all the exemptions there are.
+    pub fn spares(&self, request: &Request<'_>, verdict: Verdict) -> bool {
+        let path = request.uri().path().as_str();
+        // A load balancer's probe gets its answer wherever it comes from; it says nothing but up or down.
+        path == "/crowdsec/health"
+            // Who has to solve a captcha has to be able to send the answer.
+            || (verdict == Verdict::Captcha
+                && path == "/crowdsec/captcha"
+                && matches!(request.method(), Method::Get | Method::Head | Method::Post))
+            || self.config.excluded_paths.iter().any(|prefix: &Prefix| prefix.holds(path))
+    }
+
+    /// Tells the log about a refusal, as often as is good for the log.
+    pub fn log(&self, judgement: &Judgement) {
+        let (address, Some(standing)) = (judgement.address, &judgement.standing) else { return };
+        if self.refusals.count((), Instant::now()).is_err() {
+            self.unlogged.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let more = match self.unlogged.swap(0, Ordering::Relaxed) {
+            0 => String::new(),
+            more => format!(" ({more} more refusals went unlogged before)"),
+        };
+        let id = standing.id.map_or("of your own".to_owned(), |id| id.to_string());
+        let origin = standing.source.origin.escape_debug();
+        // Free text of whoever made the decision: escaped, so that it cannot forge a line.
+        let scenario = standing.source.scenario.escape_debug();
+        warn!("Refused {address}: {} by {origin}, scenario {scenario}, decision {id}.{more}", standing.remediation);
+    }
+
+    /// Whether LAPI answers; true as well where there is none to ask.
+    pub fn health(&self) -> Health {
+        if self.config.lapi.is_some() { self.status.health() } else { Health::Ok }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.config.on_startup_failure == OnStartupFailure::Closed && self.health() == Health::Starting
+    }
+}

@@ -1,0 +1,178 @@
+//! reCAPTCHA v2, hCaptcha and Turnstile: a widget of theirs on the page, and a question to them about its answer.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use reqwest::{Client, Url, redirect};
+use rocket::{error, warn};
+use serde::Deserialize;
+
+use super::{Verdict, Widget};
+use crate::crowdsec::config::{CaptchaConfig, Provider, Secret};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Answers of `siteverify` are a few hundred bytes.
+const LONGEST: usize = 64 * 1024;
+
+pub struct ThirdParty {
+    known: &'static Known,
+    client: Client,
+    verify_url: Url,
+    script_url: Url,
+    site_key: String,
+    secret_key: Secret,
+    hostnames: Vec<String>,
+}
+
+/// What differs between the three, from their documentation.
+struct Known {
+    name: &'static str,
+    script_url: &'static str,
+    verify_url: &'static str,
+    widget_class: &'static str,
+    field: &'static str,
+    /// Where their script, frames, styles and requests come from.
+    sources: &'static str,
+}
+
+static RECAPTCHA: Known = Known {
+    name: "recaptcha",
+    script_url: "https://www.google.com/recaptcha/api.js",
+    verify_url: "https://www.google.com/recaptcha/api/siteverify",
+    widget_class: "g-recaptcha",
+    field: "g-recaptcha-response",
+    sources: "https://www.google.com/recaptcha/ https://www.gstatic.com/recaptcha/ https://recaptcha.google.com/recaptcha/",
+};
+
+static HCAPTCHA: Known = Known {
+    name: "hcaptcha",
+    script_url: "https://js.hcaptcha.com/1/api.js",
+    verify_url: "https://api.hcaptcha.com/siteverify",
+    widget_class: "h-captcha",
+    field: "h-captcha-response",
+    sources: "https://hcaptcha.com https://*.hcaptcha.com",
+};
+
+static TURNSTILE: Known = Known {
+    name: "turnstile",
+    script_url: "https://challenges.cloudflare.com/turnstile/v0/api.js",
+    verify_url: "https://challenges.cloudflare.com/turnstile/v0/siteverify",
+    widget_class: "cf-turnstile",
+    field: "cf-turnstile-response",
+    sources: "https://challenges.cloudflare.com",
+};
+
+#[derive(Deserialize)]
+struct SiteVerify {
+    success: bool,
+    #[serde(default)]
+    hostname: Option<String>,
+    #[serde(default, rename = "error-codes")]
+    error_codes: Vec<String>,
+}
+
+impl ThirdParty {
+    pub fn new(config: &CaptchaConfig) -> Result<Self, String> {
+        let known = match config.provider {
+            Provider::Recaptcha => &RECAPTCHA,
+            Provider::Hcaptcha => &HCAPTCHA,
+            Provider::Turnstile => &TURNSTILE,
+            Provider::Altcha => return Err("altcha is no third party".into()),
+        };
+        let url =
+            |own: &Option<Url>, theirs| own.clone().map_or_else(|| Url::parse(theirs).map_err(|e| e.to_string()), Ok);
+        let verify_url = url(&config.verify_url, known.verify_url)?;
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut client = Client::builder().timeout(PATIENCE).redirect(redirect::Policy::none());
+        if verify_url.scheme() == "http" {
+            client = client.tls_certs_only([]);
+        }
+        Ok(Self {
+            known,
+            client: client.build().map_err(|e| {
+                format!(
+                    "HTTPS to the captcha's provider cannot be set up ({e:?}): install the system's ca-certificates"
+                )
+            })?,
+            verify_url,
+            script_url: url(&config.script_url, known.script_url)?,
+            site_key: config.site_key.clone(),
+            secret_key: config.secret_key.clone(),
+            hostnames: config.hostnames.clone(),
+        })
+    }
+
+    pub fn widget(&self) -> Widget {
+        Widget {
+            provider: self.known.name,
+            site_key: self.site_key.clone(),
+            script_url: self.script_url.to_string(),
+            widget_class: self.known.widget_class,
+            field: self.known.field,
+            challenge: String::new(),
+        }
+    }
+
+    pub fn field(&self) -> &'static str {
+        self.known.field
+    }
+
+    /// The provider's own places, and the one of a script that the operator put in their stead.
+    pub fn content_sources(&self) -> String {
+        format!("{} {}", self.known.sources, self.script_url.origin().ascii_serialization())
+    }
+
+    pub async fn verify(&self, answer: &str, address: IpAddr) -> Verdict {
+        match self.ask(answer, address).await {
+            Ok(verified) => self.judge(&verified),
+            Err(reason) => {
+                warn!("The captcha's provider {} cannot be asked: {reason}. The captcha stands.", self.known.name);
+                Verdict::Away
+            }
+        }
+    }
+
+    async fn ask(&self, answer: &str, address: IpAddr) -> Result<SiteVerify, String> {
+        let form = [("secret", self.secret_key.0.as_str()), ("response", answer), ("remoteip", &address.to_string())];
+        let sent = self.client.post(self.verify_url.clone()).form(&form).send().await;
+        // Without the address: it may bear what the operator would not want in a log.
+        let mut response = sent.map_err(|e| e.without_url().to_string())?;
+        let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if !kind.starts_with("application/json") {
+            return Err(format!("status {}, an answer of type `{kind:.100}`", response.status()));
+        }
+        let mut body = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(|e| e.without_url().to_string())? {
+            if body.len() + piece.len() > LONGEST {
+                return Err("its answer is too long".into());
+            }
+            body.extend_from_slice(&piece);
+        }
+        serde_json::from_slice(&body)
+            .map_err(|e| format!("status {}, an answer that cannot be read: {e}", response.status()))
+    }
+
+    fn judge(&self, verified: &SiteVerify) -> Verdict {
+        let ours = |host: &String| self.hostnames.iter().any(|name| name.eq_ignore_ascii_case(host));
+        let says = |code: &str| verified.error_codes.iter().any(|said| said == code);
+        if verified.success {
+            // Solved on somebody else's page with our site key, it says nothing of a visitor of ours.
+            let foreign = verified.hostname.as_ref().is_some_and(|host| !self.hostnames.is_empty() && !ours(host));
+            return if foreign { Verdict::Wrong } else { Verdict::Human };
+        }
+        if says("invalid-input-secret") || says("missing-input-secret") || says("sitekey-secret-mismatch") {
+            error!(
+                "{} refuses `captcha.secret_key`: no visitor can solve the captcha until it is right.",
+                self.known.name
+            );
+            return Verdict::Away;
+        }
+        match () {
+            () if says("timeout-or-duplicate") || says("already-seen-response") || says("expired-input-response") => {
+                Verdict::Expired
+            }
+            () if says("internal-error") || says("bad-request") => Verdict::Away,
+            () => Verdict::Wrong,
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Who is asking? The socket's peer, or whom a trusted proxy names.
+//!
+//! Rocket's own `client_ip()` is not used: it believes a header from anybody, so that a banned visitor walks free by
+//! sending one, and can have others banned.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ipnet::IpNet;
+use rocket::Request;
+
+use super::config::Config;
+
+/// Whom a solved captcha or a limit counts for: an IPv4 address, or the /64 that an IPv6 visitor can move in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subject(IpNet);
+
+impl From<IpAddr> for Subject {
+    fn from(address: IpAddr) -> Self {
+        let length = if address.is_ipv4() { 32 } else { 64 };
+        Self(IpNet::new_assert(address, length).trunc())
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Whom to believe, and in which header.
+pub struct ClientIp {
+    trusted: Vec<IpNet>,
+    header: String,
+}
+
+impl ClientIp {
+    pub fn new(config: &Config) -> Self {
+        Self { trusted: config.trusted_proxies.clone(), header: config.client_ip_header.clone() }
+    }
+
+    /// The visitor's address, in canonical form.
+    pub fn of(&self, request: &Request<'_>) -> IpAddr {
+        let peer = peer(request);
+        if !self.trusts(peer) {
+            return peer;
+        }
+        let values: Vec<&str> = request.headers().get(&self.header).collect();
+        self.behind(peer, &values)
+    }
+
+    /// Whether the visitor came by HTTPS: directly, or as a trusted proxy says that ended it.
+    pub fn is_https(&self, request: &Request<'_>) -> bool {
+        if !self.trusts(peer(request)) {
+            return request.rocket().config().tls_enabled();
+        }
+        let said = |name| request.headers().get_one(name).unwrap_or_default();
+        let first = |list: &str| list.split(',').next().is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
+        let forwarded = |element: &str| {
+            element.split(';').filter_map(|pair| pair.trim().split_once('=')).any(|(name, value)| {
+                name.eq_ignore_ascii_case("proto") && value.trim_matches('"').eq_ignore_ascii_case("https")
+            })
+        };
+        request.rocket().config().tls_enabled()
+            || first(said("X-Forwarded-Proto"))
+            || said("Forwarded").split(',').next().is_some_and(forwarded)
+    }
+
+    /// Walks the header from the right, where the nearest proxy wrote, and stops at the first address that is not a
+    /// trusted proxy's: what stands left of it is only a stranger's word. At something unreadable it stops too, with
+    /// the last proxy it knows: taking the next one to the left would let a visitor choose who to be.
+    fn behind(&self, peer: IpAddr, values: &[&str]) -> IpAddr {
+        let mut known = peer;
+        for element in values.iter().rev().flat_map(|value| from_the_right(value)) {
+            let Some(address) = self.address(element) else { return known };
+            known = address;
+            if !self.trusts(address) {
+                break;
+            }
+        }
+        known
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted.iter().any(|net| net.contains(&address))
+    }
+
+    /// The address in one element of the header: the `for` of RFC 7239's `Forwarded`, or the whole of any other's.
+    fn address(&self, element: &str) -> Option<IpAddr> {
+        if !self.header.eq_ignore_ascii_case("Forwarded") {
+            return address(element);
+        }
+        let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+        let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+        address(node.trim().trim_matches('"'))
+    }
+}
+
+/// Only Rocket's local client has no peer: a test on this very machine.
+fn peer(request: &Request<'_>) -> IpAddr {
+    request.remote().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |remote| remote.ip().to_canonical())
+}
+
+/// The non-empty elements of a list, the last one first. Quotes are matched from the right as well: a quote that a
+/// stranger left open on the left must not swallow what a proxy wrote after it.
+fn from_the_right(list: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(list);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let mut quoted = false;
+        let comma = text.bytes().enumerate().rev().find(|(_, byte)| {
+            quoted ^= *byte == b'"';
+            *byte == b',' && !quoted
+        });
+        let (left, element) = match comma {
+            Some((at, _)) => (Some(&text[..at]), &text[at + 1..]),
+            None => (None, text),
+        };
+        rest = left;
+        Some(element.trim())
+    })
+    .filter(|element| !element.is_empty())
+}
+
+/// `192.0.2.1`, `192.0.2.1:4711`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:4711`.
+fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse::<IpAddr>().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()))?;
+    Some(address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn behind(header: &str, values: &[&str]) -> String {
+        let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
+        let client_ip = ClientIp { trusted: trusted.into(), header: header.into() };
+        client_ip.behind("10.0.0.1".parse().unwrap(), values).to_string()
+    }
+
+    #[test]
+    fn the_rightmost_address_that_is_no_proxy_of_ours_is_the_visitor() {
+        for (values, visitor) in [
+            (&["192.0.2.1"][..], "192.0.2.1"),
+            (&["203.0.113.9, 192.0.2.1"], "192.0.2.1"),
+            (&["203.0.113.9, 192.0.2.1, 10.0.0.2"], "192.0.2.1"),
+            (&["203.0.113.9", "192.0.2.1, 10.0.0.2"], "192.0.2.1"),
+            (&["203.0.113.9,192.0.2.1:4711"], "192.0.2.1"),
+            (&["[2001:db8::1]:4711"], "2001:db8::1"),
+            (&["[2001:db8::1]"], "2001:db8::1"),
+            (&["2001:db8::1, 2001:db8:ffff::2"], "2001:db8::1"),
+            (&["::ffff:192.0.2.1"], "192.0.2.1"),
+            (&["192.0.2.1, , "], "192.0.2.1"),
+            (&["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+        ] {
+            assert_eq!(behind("X-Forwarded-For", values), visitor, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn an_unreadable_element_ends_the_walk_at_the_last_proxy() {
+        for values in [
+            &["192.0.2.1, unknown"][..],
+            &["192.0.2.1, 10.0.0.2x"],
+            &[],
+            &[""],
+            &["192.0.2.1 10.0.0.2"],
+            &["192.0.2.01"],
+        ] {
+            assert_eq!(behind("X-Forwarded-For", values), "10.0.0.1", "{values:?}");
+        }
+        assert_eq!(behind("X-Forwarded-For", &["192.0.2.1, junk, 10.0.0.2"]), "10.0.0.2");
+    }
+
+    #[test]
+    fn forwarded_is_read_as_rfc_7239_says() {
+        for (value, visitor) in [
+            ("for=192.0.2.1", "192.0.2.1"),
+            ("For=\"[2001:db8::1]:4711\";proto=https", "2001:db8::1"),
+            ("for=203.0.113.9, for=192.0.2.1;by=10.0.0.2;host=a", "192.0.2.1"),
+            ("for=192.0.2.1, for=_hidden", "10.0.0.1"),
+            ("for=192.0.2.1, for=unknown", "10.0.0.1"),
+            ("by=192.0.2.1", "10.0.0.1"),
+            // A stranger's open quote, and a comma in quotes.
+            ("for=\"x, for=192.0.2.1", "192.0.2.1"),
+            ("for=192.0.2.1;host=\"a,b\"", "192.0.2.1"),
+        ] {
+            assert_eq!(behind("Forwarded", &[value]), visitor, "{value:?}");
+        }
+    }
+}

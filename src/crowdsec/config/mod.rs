@@ -1,0 +1,419 @@
+//! What did the operator say? The one place that reads the configuration, and refuses what cannot be meant.
+
+mod environment;
+mod table;
+
+use std::fmt;
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use figment::value::magic::RelativePathBuf;
+use ipnet::IpNet;
+use reqwest::Url;
+use rocket::config::SecretKey;
+
+use super::decision::{Remediation, network};
+use super::decision_set::Types;
+use super::path::Prefix;
+use environment::{Environment, UNKNOWN};
+use table::{CaptchaTable, Fallback, Network, Table};
+
+pub use table::{OnStartupFailure, OwnDecision, Provider, Secret};
+
+/// The configuration, checked.
+#[derive(Debug)]
+pub struct Config {
+    /// `None` in the debug profile without a key: then the operator's own decisions are all there is.
+    pub lapi: Option<LapiConfig>,
+    pub update_frequency: Duration,
+    pub resync_frequency: Duration,
+    pub startup_timeout: Duration,
+    pub on_startup_failure: OnStartupFailure,
+    pub types: Types,
+    pub decisions: Vec<OwnDecision>,
+    pub excluded_paths: Vec<Prefix>,
+    pub trusted_proxies: Vec<IpNet>,
+    pub client_ip_header: String,
+    pub snapshot: Option<PathBuf>,
+    pub captcha: Option<CaptchaConfig>,
+    /// Rocket's `secret_key`, where one is set: what is signed with it holds on every instance that shares it.
+    pub shared_secret: Option<Secret>,
+    /// Whether this is the debug profile, with its previews and reports.
+    pub debug: bool,
+    /// Variables that look like ours and are none.
+    pub unknown_variables: Vec<String>,
+}
+
+/// Where LAPI is, how we show who we are, and what we ask it for.
+#[derive(Debug)]
+pub struct LapiConfig {
+    pub at: Location,
+    pub credentials: Credentials,
+    /// The operator's own CA, in PEM.
+    pub ca: Option<Vec<u8>>,
+    /// The filters, as LAPI's query parameters.
+    pub filters: Vec<(&'static str, String)>,
+}
+
+#[derive(Debug)]
+pub enum Location {
+    /// Ends with a slash.
+    Url(Url),
+    Socket(PathBuf),
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => url.fmt(f),
+            Self::Socket(path) => path.display().fmt(f),
+        }
+    }
+}
+
+pub enum Credentials {
+    Key(Secret),
+    /// Certificate and private key, in one PEM.
+    Certificate(Vec<u8>),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[private]")
+    }
+}
+
+#[derive(Debug)]
+pub struct CaptchaConfig {
+    pub provider: Provider,
+    pub site_key: String,
+    pub secret_key: Secret,
+    pub verify_url: Option<Url>,
+    pub script_url: Option<Url>,
+    pub hostnames: Vec<String>,
+    pub difficulty: Option<u32>,
+    pub expiration: Duration,
+}
+
+/// Everything that is wrong with the configuration, each in a sentence that says what to do.
+#[derive(Debug)]
+pub struct Problems(pub Vec<String>);
+
+/// Rocket's own sources (Rocket.toml, then `ROCKET_*`), and `CROWDSEC_*` over them.
+///
+/// `ip_header = false` lies beneath Rocket.toml: Rocket's default believes `X-Real-IP` from anybody, and a binary that
+/// is deployed without its Rocket.toml must not fall back to that.
+pub fn figment() -> Figment {
+    use rocket::Config;
+    Figment::from(Config::default())
+        .merge(("ip_header", false))
+        .merge(Toml::file(Env::var_or("ROCKET_CONFIG", "Rocket.toml")).nested())
+        .merge(Env::prefixed("ROCKET_").ignore(&["PROFILE"]).global())
+        .merge(Environment::read())
+        .select(rocket::figment::Profile::from_env_or("ROCKET_PROFILE", Config::DEFAULT_PROFILE))
+}
+
+impl Config {
+    pub fn read(figment: &Figment) -> Result<Self, Problems> {
+        let table: Table = match figment.find_value("crowdsec") {
+            Ok(value) if value.as_dict().is_none() => {
+                // Figment's own message would show the text, and a key in it.
+                let at = source(figment, "crowdsec");
+                return Err(Problems(vec![format!(
+                    "`crowdsec`{at} is no table: in ROCKET_CROWDSEC check braces and quotes, {{api_key=\"…\"}}"
+                )]));
+            }
+            Ok(_) => figment
+                .extract_inner("crowdsec")
+                .map_err(|errors| Problems(errors.into_iter().map(|error| error.to_string()).collect()))?,
+            Err(_) => Table::default(),
+        };
+        Check { figment, debug: figment.profile() == rocket::Config::DEBUG_PROFILE, problems: Vec::new() }.all(table)
+    }
+}
+
+impl Config {
+    /// How long a solved captcha holds.
+    pub fn captcha_expiration(&self) -> Duration {
+        self.captcha.as_ref().map_or(Duration::ZERO, |captcha| captcha.expiration)
+    }
+}
+
+/// Collects what is wrong, so that an operator learns of everything at once.
+struct Check<'a> {
+    figment: &'a Figment,
+    debug: bool,
+    problems: Vec<String>,
+}
+
+impl Check<'_> {
+    fn all(mut self, mut table: Table) -> Result<Config, Problems> {
+        let missing = self.missing(&table);
+        let captcha = table.captcha.take().or_else(|| self.debug.then(examples::captcha));
+        let captcha = captcha.and_then(|table| self.captcha(table));
+        let fallback = match table.fallback_remediation {
+            Fallback::Ban => Remediation::Ban,
+            Fallback::Captcha => Remediation::Captcha,
+        };
+        if fallback == Remediation::Captcha && captcha.is_none() {
+            self.wrong("fallback_remediation", "`captcha` needs `captcha.provider`: set that, or write \"ban\"");
+        }
+        let decisions = table.decisions.take().or_else(|| self.debug.then(examples::decisions)).unwrap_or_default();
+        if captcha.is_none() && decisions.iter().any(|own| own.remediation == Remediation::Captcha) {
+            self.wrong(
+                "decisions",
+                "a decision of type `captcha` needs `captcha.provider`: set that, or write \"ban\"",
+            );
+        }
+        let excluded_paths = self.excluded_paths(&table.excluded_paths);
+        if reqwest::header::HeaderName::try_from(&table.client_ip_header).is_err() {
+            self.wrong(
+                "client_ip_header",
+                "this is no header's name: write \"X-Forwarded-For\", \"Forwarded\" or another",
+            );
+        }
+        let trusted_proxies = match table.trusted_proxies.take() {
+            Some(networks) => networks.into_iter().map(|Network(net)| net).collect(),
+            None if self.debug && self.listens_on_loopback() => examples::trusted_proxies(),
+            None => Vec::new(),
+        };
+        let lapi = if missing { None } else { self.lapi(&table) };
+        if !self.problems.is_empty() {
+            return Err(Problems(self.problems));
+        }
+        Ok(Config {
+            lapi,
+            update_frequency: table.update_frequency.0,
+            resync_frequency: table.resync_frequency.0,
+            startup_timeout: table.startup_timeout.0,
+            on_startup_failure: table.on_startup_failure,
+            types: Types { captcha: captcha.is_some(), fallback },
+            decisions,
+            excluded_paths,
+            trusted_proxies,
+            client_ip_header: table.client_ip_header,
+            snapshot: table.snapshot.map(|path| path.relative()),
+            captcha,
+            shared_secret: self.figment.extract_inner("secret_key").ok().map(Secret),
+            debug: self.debug,
+            unknown_variables: self.figment.extract_inner(UNKNOWN).unwrap_or_default(),
+        })
+    }
+
+    /// Whether there is nothing to show LAPI. Only the debug profile goes on without, and only it without a secret key.
+    fn missing(&mut self, table: &Table) -> bool {
+        let no_credentials = table.api_key.is_none() && table.api_key_file.is_none() && table.cert_path.is_none();
+        let no_secret = self.figment.extract_inner::<SecretKey>("secret_key").is_ok_and(|key| !key.is_provided());
+        if !self.debug && no_credentials {
+            self.problems.push(format!(
+                "`crowdsec.api_key` is missing: run `cscli bouncers add {}` beside CrowdSec, and set CROWDSEC_API_KEY to the key it prints",
+                env!("CARGO_PKG_NAME")
+            ));
+        }
+        if !self.debug && no_secret {
+            self.problems.push(
+                "`secret_key` is missing, which encrypts the cookies: set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints".into(),
+            );
+        }
+        no_credentials
+    }
+
+    fn lapi(&mut self, table: &Table) -> Option<LapiConfig> {
+        let at = self.location(&table.api_url)?;
+        let https = matches!(&at, Location::Url(url) if url.scheme() == "https");
+        let key = self.secret("api_key", table.api_key.as_ref(), table.api_key_file.as_ref());
+        let credentials = match (key, &table.cert_path, &table.key_path) {
+            (Some(key), None, None) => Credentials::Key(key),
+            (None, Some(cert), Some(key)) => {
+                let mut pem = self.file("cert_path", cert)?;
+                pem.push(b'\n');
+                pem.extend(self.file("key_path", key)?);
+                Credentials::Certificate(pem)
+            }
+            (Some(_), _, _) => {
+                self.wrong(
+                    "cert_path",
+                    "a client certificate and `api_key` are two ways to the same end: take one away",
+                );
+                return None;
+            }
+            _ => {
+                self.wrong(
+                    "cert_path",
+                    "a client certificate needs both `cert_path` and `key_path`: set both, or neither",
+                );
+                return None;
+            }
+        };
+        if !https && (matches!(credentials, Credentials::Certificate(_)) || table.ca_cert_path.is_some()) {
+            self.wrong(
+                "api_url",
+                "certificates (`cert_path`, `ca_cert_path`) need an address that begins with https://",
+            );
+        }
+        let ca = table.ca_cert_path.as_ref().map(|path| self.file("ca_cert_path", path));
+        let scopes_known = |scope: &String| ["ip", "range"].iter().any(|known| scope.eq_ignore_ascii_case(known));
+        if table.scopes.is_empty() || !table.scopes.iter().all(scopes_known) {
+            self.wrong("scopes", "only \"ip\" and \"range\" are enforced so far: write those, or leave the key out");
+        }
+        let filters = [
+            ("scopes", &table.scopes),
+            ("origins", &table.origins),
+            ("scenarios_containing", &table.scenarios_containing),
+            ("scenarios_not_containing", &table.scenarios_not_containing),
+        ];
+        let filters = filters.into_iter().filter(|(_, list)| !list.is_empty());
+        let filters = filters.map(|(name, list)| (name, list.join(","))).collect();
+        Some(LapiConfig { at, credentials, ca: ca.flatten(), filters })
+    }
+
+    fn location(&mut self, api_url: &str) -> Option<Location> {
+        if api_url.starts_with('/') {
+            return Some(Location::Socket(api_url.into()));
+        }
+        let slash = if api_url.ends_with('/') { "" } else { "/" };
+        match Url::parse(&format!("{api_url}{slash}")) {
+            Ok(url)
+                if matches!(url.scheme(), "http" | "https")
+                    && url.has_host()
+                    && url.query().or(url.fragment()).is_none()
+                    && url.username().is_empty() =>
+            {
+                Some(Location::Url(url))
+            }
+            _ => {
+                self.wrong(
+                    "api_url",
+                    "write \"http://127.0.0.1:8080/\", an https:// address, or the path of a unix socket",
+                );
+                None
+            }
+        }
+    }
+
+    fn captcha(&mut self, table: CaptchaTable) -> Option<CaptchaConfig> {
+        let Some(provider) = table.provider else {
+            if table.site_key.is_some() || table.secret_key.is_some() || table.secret_key_file.is_some() {
+                self.wrong("captcha", "there are keys but no `captcha.provider`: write \"recaptcha\", \"hcaptcha\", \"turnstile\" or \"altcha\"");
+            }
+            return None;
+        };
+        let secret = self.secret("captcha.secret_key", table.secret_key.as_ref(), table.secret_key_file.as_ref());
+        if provider != Provider::Altcha && (secret.is_none() || table.site_key.is_none()) {
+            self.wrong(
+                "captcha",
+                "this provider needs `captcha.site_key` and `captcha.secret_key`: take both from your account there",
+            );
+        }
+        if table.difficulty == Some(0) {
+            self.wrong("captcha.difficulty", "a proof of no work proves nothing: write a number from 1");
+        }
+        Some(CaptchaConfig {
+            provider,
+            site_key: table.site_key.map(|key| key.0).unwrap_or_default(),
+            secret_key: secret.unwrap_or(Secret(String::new())),
+            verify_url: self.url("captcha.verify_url", table.verify_url),
+            script_url: self.url("captcha.script_url", table.script_url),
+            hostnames: table.hostnames,
+            difficulty: table.difficulty,
+            expiration: table.expiration.0,
+        })
+    }
+
+    fn url(&mut self, key: &str, text: Option<String>) -> Option<Url> {
+        let url = Url::parse(&text?).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        if url.is_none() {
+            self.wrong(key, "write a whole address, https://…");
+        }
+        url
+    }
+
+    /// A secret given as text or in a file, as Docker and systemd hand them over.
+    fn secret(&mut self, key: &str, text: Option<&Secret>, file: Option<&RelativePathBuf>) -> Option<Secret> {
+        let secret = match (text, file) {
+            (Some(_), Some(_)) => {
+                self.wrong(key, &format!("`{key}` and `{key}_file` are both set: take one away"));
+                return None;
+            }
+            (Some(secret), None) => secret.clone(),
+            (None, Some(path)) => {
+                let text = self.file(&format!("{key}_file"), path)?;
+                Secret(String::from_utf8_lossy(&text).trim().to_owned())
+            }
+            (None, None) => return None,
+        };
+        if secret.0.is_empty() || !secret.0.bytes().all(|byte| byte.is_ascii_graphic()) {
+            self.wrong(key, "it is empty, or has spaces, line ends or characters that no key has: copy it again");
+        }
+        Some(secret)
+    }
+
+    fn file(&mut self, key: &str, path: &RelativePathBuf) -> Option<Vec<u8>> {
+        let path = path.relative();
+        match fs::read(&path) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                self.wrong(key, &format!("cannot read {}: {error}", path.display()));
+                None
+            }
+        }
+    }
+
+    fn excluded_paths(&mut self, texts: &[String]) -> Vec<Prefix> {
+        let mut prefixes = Vec::new();
+        for text in texts {
+            match Prefix::new(text) {
+                Ok(prefix) => prefixes.push(prefix),
+                Err(why) => self.wrong("excluded_paths", &format!("\"{text}\" cannot be excluded: {why}")),
+            }
+        }
+        prefixes
+    }
+
+    fn listens_on_loopback(&self) -> bool {
+        self.figment.extract_inner::<IpAddr>("address").is_ok_and(|address| address.is_loopback())
+    }
+
+    fn wrong(&mut self, key: &str, what: &str) {
+        let at = source(self.figment, &format!("crowdsec.{key}"));
+        self.problems.push(format!("`crowdsec.{key}`{at}: {what}"));
+    }
+}
+
+/// " (Rocket.toml)", where a key's value comes from; nothing for one that no source sets.
+fn source(figment: &Figment, key: &str) -> String {
+    let Some(metadata) = figment.find_metadata(key) else { return String::new() };
+    match &metadata.source {
+        Some(source) => format!(" ({source})"),
+        None => format!(" ({})", metadata.name),
+    }
+}
+
+/// What a newcomer meets in the debug profile, where no source sets the key.
+mod examples {
+    use super::*;
+
+    /// Addresses that nobody has: they are set aside for documentation.
+    pub fn decisions() -> Vec<OwnDecision> {
+        let own = |value, remediation| OwnDecision {
+            value: Network(network(value).expect("a network")),
+            remediation,
+            reason: "an example of the debug profile".into(),
+        };
+        vec![own("203.0.113.0/24", Remediation::Ban), own("198.51.100.0/24", Remediation::Captcha)]
+    }
+
+    /// So that `curl -H 'X-Forwarded-For: 203.0.113.7'` plays any visitor. Only while nobody else can connect.
+    pub fn trusted_proxies() -> Vec<IpNet> {
+        ["127.0.0.0/8", "::1"].into_iter().filter_map(network).collect()
+    }
+
+    /// It needs no account and no network.
+    pub fn captcha() -> CaptchaTable {
+        CaptchaTable { provider: Some(Provider::Altcha), ..CaptchaTable::default() }
+    }
+}

@@ -1,0 +1,228 @@
+//! How is the configuration written? The table `crowdsec`, key by key, with its defaults.
+
+use std::fmt;
+use std::time::Duration;
+
+use figment::value::magic::RelativePathBuf;
+use ipnet::IpNet;
+use serde::de::{self, Error, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::crowdsec::decision::{self, Remediation};
+
+/// `[default.crowdsec]`, as Rocket.toml and the environment have it. Rocket.toml says what each key means.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Table {
+    pub api_url: String,
+    pub api_key: Option<Secret>,
+    pub api_key_file: Option<RelativePathBuf>,
+    pub cert_path: Option<RelativePathBuf>,
+    pub key_path: Option<RelativePathBuf>,
+    pub ca_cert_path: Option<RelativePathBuf>,
+    pub update_frequency: Span,
+    pub resync_frequency: Span,
+    pub startup_timeout: Span,
+    pub on_startup_failure: OnStartupFailure,
+    pub scopes: Vec<String>,
+    pub origins: Vec<String>,
+    pub scenarios_containing: Vec<String>,
+    pub scenarios_not_containing: Vec<String>,
+    pub fallback_remediation: Fallback,
+    /// `None` where no source says: the debug profile then has examples.
+    pub decisions: Option<Vec<OwnDecision>>,
+    pub excluded_paths: Vec<String>,
+    /// `None` where no source says: the debug profile then trusts loopback.
+    pub trusted_proxies: Option<Vec<Network>>,
+    pub client_ip_header: String,
+    pub snapshot: Option<RelativePathBuf>,
+    /// `None` where no source says: the debug profile then has a provider that needs no account.
+    pub captcha: Option<CaptchaTable>,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            api_url: "http://127.0.0.1:8080/".into(),
+            api_key: None,
+            api_key_file: None,
+            cert_path: None,
+            key_path: None,
+            ca_cert_path: None,
+            update_frequency: Span::seconds(10),
+            resync_frequency: Span::seconds(15 * 60),
+            startup_timeout: Span::seconds(60),
+            on_startup_failure: OnStartupFailure::Open,
+            scopes: vec!["ip".into(), "range".into()],
+            origins: Vec::new(),
+            scenarios_containing: Vec::new(),
+            scenarios_not_containing: Vec::new(),
+            fallback_remediation: Fallback::Ban,
+            decisions: None,
+            excluded_paths: Vec::new(),
+            trusted_proxies: None,
+            client_ip_header: "X-Forwarded-For".into(),
+            snapshot: None,
+            captcha: None,
+        }
+    }
+}
+
+/// `[default.crowdsec.captcha]`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CaptchaTable {
+    pub provider: Option<Provider>,
+    pub site_key: Option<Secret>,
+    pub secret_key: Option<Secret>,
+    pub secret_key_file: Option<RelativePathBuf>,
+    pub verify_url: Option<String>,
+    pub script_url: Option<String>,
+    pub hostnames: Vec<String>,
+    pub difficulty: Option<u32>,
+    pub expiration: Span,
+}
+
+impl Default for CaptchaTable {
+    fn default() -> Self {
+        Self {
+            provider: None,
+            site_key: None,
+            secret_key: None,
+            secret_key_file: None,
+            verify_url: None,
+            script_url: None,
+            hostnames: Vec::new(),
+            difficulty: None,
+            expiration: Span::seconds(60 * 60),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStartupFailure {
+    Open,
+    Closed,
+    Abort,
+}
+
+#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fallback {
+    Ban,
+    Captcha,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    Recaptcha,
+    Hcaptcha,
+    Turnstile,
+    Altcha,
+}
+
+/// One of the operator's own decisions.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnDecision {
+    pub value: Network,
+    #[serde(rename = "type")]
+    pub remediation: Remediation,
+    #[serde(default)]
+    pub reason: String,
+}
+
+/// A key or password: text that is never shown.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[private]")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+struct SecretVisitor;
+
+/// Serde's own message would show the value, so each kind of number has its answer here. A number is refused rather
+/// than turned into text, because `007` would arrive as `7`.
+macro_rules! refuse {
+    ($($method:ident: $type:ty),*) => {
+        $(fn $method<E: de::Error>(self, _: $type) -> Result<Secret, E> {
+            Err(E::custom("a number or truth value where text belongs: write it in quotes, key = \"…\""))
+        })*
+    };
+}
+
+impl Visitor<'_> for SecretVisitor {
+    type Value = Secret;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text in quotes")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+        Ok(Secret(text.into()))
+    }
+
+    refuse!(visit_bool: bool, visit_i64: i64, visit_i128: i128, visit_u64: u64, visit_u128: u128, visit_f64: f64);
+}
+
+/// A length of time: `"10s"`, `"15m"`, `"1h30m"`, or whole seconds.
+#[derive(Clone, Copy)]
+pub struct Span(pub Duration);
+
+impl Span {
+    const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wrong = "not a length of time above zero: write \"10s\", \"15m\", \"1h30m\", or whole seconds";
+        let span = match Loose::deserialize(deserializer)? {
+            Loose::Number(seconds) => Some(Duration::from_secs(seconds)),
+            Loose::Text(text) => text.parse().ok().map(Duration::from_secs).or_else(|| decision::go_duration(&text)),
+        };
+        span.filter(|span| !span.is_zero()).map(Span).ok_or_else(|| D::Error::custom(wrong))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Loose {
+    Number(u64),
+    Text(String),
+}
+
+/// An address or a network.
+#[derive(Clone, Copy, Debug)]
+pub struct Network(pub IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || {
+            D::Error::custom(format!("`{text}` is no address or network: write \"203.0.113.7\" or \"2001:db8::/32\""))
+        };
+        decision::network(&text).map(Network).ok_or_else(wrong)
+    }
+}
+
+impl<'de> Deserialize<'de> for Remediation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Remediation::from_type(&text).ok_or_else(|| {
+            D::Error::custom(format!("`{text}` is no type of decision: write \"ban\", \"captcha\" or \"allow\""))
+        })
+    }
+}

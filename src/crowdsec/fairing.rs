@@ -1,0 +1,161 @@
+//! Where does it all come together? The fairing: wired at ignite, polling from liftoff, enforcing on every request.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use figment::value::magic::RelativePathBuf;
+use rocket::fairing::{Fairing, Info, Kind, Result};
+use rocket::http::Method;
+use rocket::http::uri::Origin;
+use rocket::response::{Responder, Response};
+use rocket::{Build, Data, Orbit, Request, Rocket, error, error_, info, info_, warn, warn_};
+use tokio::time::timeout;
+
+use super::bouncer::{Bouncer, Verdict};
+use super::captcha::Captcha;
+use super::config::{Config, OnStartupFailure, Problems};
+use super::guard::RefusedByGuard;
+use super::lapi::Error;
+use super::pages::{self, Asked, REFUSED, Refusal};
+use super::poller::Poller;
+use super::texts::Texts;
+
+/// Protects the application. Attach it first: a fairing before it would see requests that are refused.
+pub fn fairing() -> impl Fairing {
+    Crowdsec(Mutex::new(None))
+}
+
+/// Holds the poller between ignite and liftoff.
+struct Crowdsec(Mutex<Option<Poller>>);
+
+#[rocket::async_trait]
+impl Fairing for Crowdsec {
+    fn info(&self) -> Info {
+        Info { name: "CrowdSec", kind: Kind::Ignite | Kind::Liftoff | Kind::Request | Kind::Response | Kind::Singleton }
+    }
+
+    /// Reads the configuration and asks LAPI for the first time, so that no request is served before the first answer
+    /// stands, or `on_startup_failure` has decided.
+    async fn on_ignite(&self, rocket: Rocket<Build>) -> Result {
+        match set_up(&rocket).await {
+            Ok((bouncer, texts, poller)) => {
+                *self.0.lock().unwrap_or_else(PoisonError::into_inner) = poller;
+                let routes = pages::routes(bouncer.config.debug);
+                Ok(rocket.manage(bouncer).manage(texts).mount("/crowdsec", routes))
+            }
+            Err(Problems(problems)) => {
+                error!("CrowdSec's bouncer cannot start:");
+                for problem in problems {
+                    error_!("{problem}");
+                }
+                Err(rocket)
+            }
+        }
+    }
+
+    async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
+        if let Some(poller) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            rocket::tokio::spawn(poller.run(rocket.shutdown()));
+        }
+    }
+
+    /// A fairing cannot answer, so a refused request is sent to a route of ours, with the one method that it has. The
+    /// address in the visitor's browser stays what it was, and no handler of the owner's sees the request. HEAD keeps
+    /// its method, by which Rocket knows to send no body.
+    async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+        let judgement = bouncer.judge(request);
+        let refused = judgement.verdict != Verdict::Admit && !bouncer.spares(request, judgement.verdict);
+        if refused {
+            bouncer.log(&judgement);
+        }
+        // Nothing stands against most visitors: for them there is nothing to remember.
+        if judgement.standing.is_some() || refused {
+            request.local_cache(|| judgement);
+        }
+        if refused {
+            request.local_cache(|| Asked { method: request.method(), uri: request.uri().to_string() });
+            request.set_uri(Origin::parse(REFUSED).expect("a path"));
+            if request.method() != Method::Head {
+                request.set_method(Method::Get);
+            }
+        }
+    }
+
+    /// Puts the refusal's page where a guard refused: on its own, that would be the catcher's.
+    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        let refused_here = || request.local_cache(|| None::<RefusedByGuard>).is_some();
+        if response.status() == rocket::http::Status::Forbidden && refused_here() {
+            let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+            let refusal = Refusal::of(request, bouncer, bouncer.judgement(request));
+            if let Some(Ok(page)) = refusal.map(|refusal| refusal.respond_to(request)) {
+                *response = page;
+            }
+        }
+    }
+}
+
+async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<(Bouncer, Texts, Option<Poller>), Problems> {
+    let config = Config::read(rocket.figment())?;
+    if !config.unknown_variables.is_empty() {
+        warn!("Nothing here is called {}: check the spelling.", config.unknown_variables.join(", "));
+    }
+    let captcha = config.captcha.as_ref().map(|captcha| Captcha::new(captcha, &config)).transpose();
+    let captcha = captcha.map_err(|reason| Problems(vec![reason]))?;
+    let templates = rocket.figment().extract_inner::<RelativePathBuf>("template_dir");
+    let templates = templates.map_or(PathBuf::from("templates"), |dir| dir.relative());
+    let texts = Texts::read(templates.join("texts.toml"), config.debug);
+    let texts = texts.map_err(|reason| Problems(vec![format!("the words of the bouncer's pages: {reason}")]))?;
+
+    let bouncer = Bouncer::new(config, captcha);
+    let poller = match &bouncer.config.lapi {
+        Some(lapi) => {
+            let poller = Poller::new(lapi, &bouncer.config, bouncer.decisions.clone(), bouncer.status.clone());
+            Some(poller.map_err(|error| Problems(vec![error.to_string()]))?)
+        }
+        None => {
+            without_crowdsec(&bouncer.config);
+            None
+        }
+    };
+    match poller {
+        Some(poller) => {
+            let poller = first_answer(poller, &bouncer).await?;
+            Ok((bouncer, texts, Some(poller)))
+        }
+        None => Ok((bouncer, texts, None)),
+    }
+}
+
+/// Waits for LAPI's first answer, as long as the operator said.
+async fn first_answer(mut poller: Poller, bouncer: &Bouncer) -> std::result::Result<Poller, Problems> {
+    let config = &bouncer.config;
+    let result = timeout(config.startup_timeout, poller.poll()).await.unwrap_or_else(|_| Err(Error::TooSlow));
+    let Err(error) = result else {
+        info!("CrowdSec: {} decisions stand.", bouncer.decisions.len());
+        return Ok(poller);
+    };
+    let lapi = poller.address();
+    if config.on_startup_failure == OnStartupFailure::Abort {
+        return Err(Problems(vec![format!(
+            "no first answer from LAPI at {lapi}: {error}. `on_startup_failure` is `abort`"
+        )]));
+    }
+    poller.note(Err(error));
+    match config.on_startup_failure {
+        // Fails open, the default: an application that is down because its guard is late helps no visitor.
+        OnStartupFailure::Open => warn_!("Until it answers, visitors are let in: `on_startup_failure` is `open`."),
+        // Fails closed, for those to whom an unprotected minute is worse than a minute without the application.
+        _ => warn_!("Until it answers, visitors get 503: `on_startup_failure` is `closed`."),
+    }
+    Ok(poller)
+}
+
+fn without_crowdsec(config: &Config) {
+    warn!("NOT CONNECTED TO CROWDSEC: no key is set, so only your own `crowdsec.decisions` are enforced.");
+    warn_!("Beside CrowdSec run:  cscli bouncers add {}", env!("CARGO_PKG_NAME"));
+    warn_!("and set CROWDSEC_API_KEY to the key it prints. Only the debug profile starts without.");
+    for own in &config.decisions {
+        info_!("{} meets: {}", own.value.0, own.remediation);
+    }
+}

@@ -1,0 +1,176 @@
+//! How does a handler say whom it serves? Guards, to be written into its signature.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rocket::http::Status as HttpStatus;
+use rocket::request::{FromRequest, Outcome};
+use rocket::{Ignite, Request, Rocket, Sentinel, error};
+use serde::Serialize;
+
+use super::bouncer::{Bouncer, Verdict};
+use super::decision_set::Standing;
+use super::poller::Health;
+
+/// Proof that the bouncer has let this visitor in.
+///
+/// The fairing refuses everybody else before any handler runs, so this is the second line of defence: it holds on
+/// `excluded_paths` too, which the fairing spares, and the application does not launch without the fairing.
+///
+/// ```rust,ignore
+/// #[get("/members")]
+/// fn members(visitor: Cleared) -> String {
+///     format!("Hello, {}", visitor.address)
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Cleared {
+    /// The visitor's address, trusted proxies considered; never IPv4 mapped into IPv6.
+    pub address: IpAddr,
+}
+
+/// Left in the request's cache by a guard that refuses, for the fairing to put the right page in the catcher's place.
+pub struct RefusedByGuard;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Cleared {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        // Fails closed: without a bouncer nobody has been cleared.
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else {
+            return Outcome::Error((HttpStatus::InternalServerError, ()));
+        };
+        let judgement = bouncer.judgement(request);
+        if judgement.verdict == Verdict::Admit {
+            return Outcome::Success(Self { address: judgement.address });
+        }
+        request.local_cache(|| Some(RefusedByGuard));
+        bouncer.log(judgement);
+        Outcome::Error((HttpStatus::Forbidden, ()))
+    }
+}
+
+impl Sentinel for Cleared {
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        has_no_bouncer(rocket)
+    }
+}
+
+/// How the bouncer sees things, for a page that shows it to the owner. Never refuses anybody.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Whether this is the debug profile. Elsewhere the rest is none of a visitor's business.
+    pub debug: bool,
+    pub me: Me,
+    pub crowdsec: Crowdsec,
+}
+
+/// Who the visitor is to us.
+#[derive(Debug, Serialize)]
+pub struct Me {
+    pub address: IpAddr,
+    /// `none`, `captcha`, `ban` or `allow`.
+    pub remediation: &'static str,
+    pub decision: Option<DecisionView>,
+}
+
+/// How things stand with CrowdSec.
+#[derive(Debug, Serialize)]
+pub struct Crowdsec {
+    /// Whether there is a key or certificate to ask with.
+    pub configured: bool,
+    /// Whether LAPI has answered lately.
+    pub connected: bool,
+    pub api_url: String,
+    /// How many decisions are known, the operator's own included.
+    pub decisions: usize,
+    pub own_decisions: usize,
+    pub last_answer_seconds_ago: Option<u64>,
+}
+
+/// A decision, as templates see it.
+#[derive(Debug, Serialize)]
+pub struct DecisionView {
+    pub remediation: &'static str,
+    pub origin: String,
+    pub scenario: String,
+    /// The address or network it stands against.
+    pub value: String,
+    /// LAPI's number for it; none for the operator's own.
+    pub id: Option<u64>,
+    /// In seconds; none for the operator's own.
+    pub expires_in: Option<u64>,
+}
+
+impl DecisionView {
+    /// For a preview, which has no visitor with a decision.
+    pub fn example(remediation: &'static str) -> Self {
+        Self {
+            remediation,
+            origin: "cscli".into(),
+            scenario: "an example".into(),
+            value: "203.0.113.0/24".into(),
+            id: Some(1),
+            expires_in: Some(4 * 60 * 60),
+        }
+    }
+}
+
+impl From<&Standing> for DecisionView {
+    fn from(standing: &Standing) -> Self {
+        Self {
+            remediation: standing.remediation.as_str(),
+            origin: standing.source.origin.clone(),
+            scenario: standing.source.scenario.clone(),
+            value: standing.value.to_string(),
+            id: standing.id,
+            expires_in: standing.expires_in.as_ref().map(Duration::as_secs),
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Report {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else {
+            return Outcome::Error((HttpStatus::InternalServerError, ()));
+        };
+        let judgement = bouncer.judgement(request);
+        let lapi = bouncer.config.lapi.as_ref();
+        Outcome::Success(Self {
+            debug: bouncer.config.debug,
+            me: Me {
+                address: judgement.address,
+                remediation: judgement.standing.as_ref().map_or("none", |standing| standing.remediation.as_str()),
+                decision: judgement.standing.as_ref().map(DecisionView::from),
+            },
+            crowdsec: Crowdsec {
+                configured: lapi.is_some(),
+                connected: lapi.is_some() && bouncer.health() == Health::Ok,
+                api_url: lapi.map(|lapi| lapi.at.to_string()).unwrap_or_default(),
+                decisions: bouncer.decisions.len(),
+                own_decisions: bouncer.config.decisions.len(),
+                last_answer_seconds_ago: bouncer.status.since_last_answer().map(|age| age.as_secs()),
+            },
+        })
+    }
+}
+
+impl Sentinel for Report {
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        has_no_bouncer(rocket)
+    }
+}
+
+fn has_no_bouncer(rocket: &Rocket<Ignite>) -> bool {
+    let missing = rocket.state::<Bouncer>().is_none();
+    if missing {
+        error!(
+            "A route asks for the bouncer, which is not there: attach `crowdsec::fairing()` in `app` of src/lib.rs."
+        );
+    }
+    missing
+}

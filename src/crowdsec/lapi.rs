@@ -1,0 +1,255 @@
+//! How do we ask CrowdSec? The one HTTP client towards the Local API.
+//!
+//! What we rely on, seen on LAPI 1.4.6 and read in 1.7.8:
+//! - `startup` counts only as exactly `true`; anything else asks for the changes since this key's last request.
+//! - That mark moves when a request starts, whether or not its answer arrives: a lost answer is a lost delta.
+//! - `dedup=false` sends every decision. LAPI's own choice of one per address hides real ones behind simulated ones and
+//!   behind those of origins that a filter leaves out.
+//! - A database error at authentication is the same 403 as a wrong key.
+
+use std::error::Error as _;
+use std::fmt;
+use std::io::{self, Read};
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use reqwest::{Certificate, Client, Identity, Response, StatusCode, Url, redirect};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::config::{Credentials, LapiConfig, Location};
+use super::decision::{self, Receive};
+
+/// The folder's own version, told to LAPI. LAPI splits the User-Agent at its one slash.
+pub const VERSION: &str = "0.1.0";
+const USER_AGENT: &str = concat!("crowdsec-rocket-bouncer/v", "0.1.0");
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// Between two pieces of an answer. LAPI needs 40 s before the first byte of a million decisions.
+const SILENCE: Duration = Duration::from_secs(120);
+/// For a whole answer, which bounds one that drips.
+const WHOLE: Duration = Duration::from_secs(600);
+/// 512 MiB hold four million decisions; what is longer is no answer of LAPI's.
+const LONGEST: usize = 512 << 20;
+
+pub struct Lapi {
+    client: Client,
+    url: Url,
+}
+
+impl Lapi {
+    /// Fails on certificates or keys that cannot be used.
+    pub fn new(config: &LapiConfig) -> Result<Self, Error> {
+        // The first provider stays; a second call changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .user_agent(USER_AGENT)
+            .connect_timeout(CONNECT)
+            .read_timeout(SILENCE)
+            .timeout(WHOLE)
+            // A redirect would carry X-Api-Key to whoever is named there.
+            .redirect(redirect::Policy::none())
+            .no_proxy();
+        match &config.credentials {
+            Credentials::Key(key) => {
+                let mut key = HeaderValue::from_str(&key.0).map_err(|e| Error::Setup(e.to_string()))?;
+                key.set_sensitive(true);
+                builder = builder.default_headers(HeaderMap::from_iter([(API_KEY, key)]));
+            }
+            Credentials::Certificate(pem) => builder = builder.identity(Identity::from_pem(pem).map_err(setup)?),
+        }
+        builder = match &config.ca {
+            Some(pem) => builder.tls_certs_only(Certificate::from_pem_bundle(pem).map_err(setup)?),
+            // Over plain HTTP no CA is asked for, and a machine without any must not fail for it.
+            None if !config.at.is_https() => builder.tls_certs_only([]),
+            None => builder,
+        };
+        let base = match &config.at {
+            Location::Url(url) => url.clone(),
+            Location::Socket(path) => {
+                builder = builder.unix_socket(path.as_path());
+                Url::parse("http://unix/").expect("a valid address")
+            }
+        };
+        let mut url = base.join("v1/decisions/stream").map_err(|e| Error::Setup(e.to_string()))?;
+        url.query_pairs_mut().append_pair("dedup", "false").extend_pairs(&config.filters);
+        Ok(Self { client: builder.build().map_err(setup)?, url })
+    }
+
+    /// Everything that stands.
+    pub async fn all(&self) -> Result<Answer, Error> {
+        self.ask("true").await
+    }
+
+    /// What came and went since the last request with this key.
+    pub async fn changes(&self) -> Result<Answer, Error> {
+        self.ask("false").await
+    }
+
+    async fn ask(&self, startup: &str) -> Result<Answer, Error> {
+        let mut url = self.url.clone();
+        url.query_pairs_mut().append_pair("startup", startup);
+        let response = self.client.get(url).send().await.map_err(transfer)?;
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match response.status() {
+            StatusCode::OK if header(CONTENT_TYPE).starts_with("application/json") => Ok(Answer(response)),
+            StatusCode::OK => Err(Error::NotJson(header(CONTENT_TYPE).to_owned())),
+            StatusCode::FORBIDDEN => Err(Error::Forbidden),
+            status if status.is_redirection() => Err(Error::Redirect(header(LOCATION).to_owned())),
+            status => Err(Error::Status(status.as_u16())),
+        }
+    }
+}
+
+const API_KEY: reqwest::header::HeaderName = reqwest::header::HeaderName::from_static("x-api-key");
+
+impl Location {
+    fn is_https(&self) -> bool {
+        matches!(self, Self::Url(url) if url.scheme() == "https")
+    }
+}
+
+/// An answer whose body is still to come.
+pub struct Answer(Response);
+
+impl Answer {
+    /// Hands the answer's entries over as they arrive. `Ok` means that the body ended where LAPI meant it to end.
+    ///
+    /// They are read on a thread for blocking work, so that no request waits behind a hundred megabytes of JSON, and
+    /// with a few pieces in flight at most, so that LAPI is not asked to send faster than we read.
+    pub async fn read<R: Receive + Send + 'static>(mut self, mut receiver: R) -> Result<R, Error> {
+        let (pieces, body) = mpsc::channel(4);
+        let reading = spawn_blocking(move || {
+            let body = Body { pieces: body, current: Default::default(), left: LONGEST };
+            decision::read_answer(body, &mut receiver).map(|()| receiver)
+        });
+        let transferred = loop {
+            match self.0.chunk().await {
+                Ok(piece) => {
+                    let last = piece.is_none();
+                    // The reader hangs up where it finds no JSON; its own error says more.
+                    if pieces.send(piece).await.is_err() || last {
+                        break Ok(());
+                    }
+                }
+                Err(error) => break Err(transfer(error)),
+            }
+        };
+        drop(pieces);
+        let read = reading.await.map_err(|panic| Error::Unreadable(panic.to_string()))?;
+        transferred?;
+        read.map_err(|error| Error::Unreadable(error.to_string()))
+    }
+}
+
+/// The body as a blocking reader. It ends only with the `None` that the transfer's own end sends: a body that was cut,
+/// or a poll that was given up, is an error and never looks like the end of the list.
+struct Body<B> {
+    pieces: mpsc::Receiver<Option<B>>,
+    current: io::Cursor<Vec<u8>>,
+    left: usize,
+}
+
+impl<B: AsRef<[u8]>> Read for Body<B> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.current.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            match self.pieces.blocking_recv() {
+                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer was cut off")),
+                Some(None) => return Ok(0),
+                Some(Some(piece)) => {
+                    let piece = piece.as_ref();
+                    self.left =
+                        self.left.checked_sub(piece.len()).ok_or_else(|| io::Error::other("it is over 512 MiB"))?;
+                    self.current = io::Cursor::new(piece.to_vec());
+                }
+            }
+        }
+    }
+}
+
+/// Why LAPI did not answer; each line says what to look at.
+#[derive(Debug)]
+pub enum Error {
+    /// The client could not be made from the configuration.
+    Setup(String),
+    /// Nobody answered: the connection was refused, cut or too slow.
+    Transfer {
+        reason: String,
+        refused: bool,
+    },
+    /// `startup_timeout` passed.
+    TooSlow,
+    Forbidden,
+    Redirect(String),
+    Status(u16),
+    NotJson(String),
+    Unreadable(String),
+}
+
+impl Error {
+    /// Whether the attempt may have cost LAPI work, so that the next one should wait longer.
+    pub fn was_costly(&self) -> bool {
+        !matches!(self, Self::Transfer { refused: true, .. } | Self::Forbidden)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setup(reason) => write!(f, "the client cannot be set up: {reason}"),
+            Self::Transfer { reason, .. } => write!(f, "{reason}"),
+            Self::TooSlow => f.write_str("LAPI took longer than startup_timeout"),
+            Self::Forbidden => f.write_str(
+                "403: LAPI refuses the key (or its database fails: see LAPI's log). Compare api_key with `cscli bouncers list`; \
+                 with a certificate, its OU with bouncers_allowed_ou",
+            ),
+            Self::Redirect(to) => {
+                write!(f, "a redirect to `{to:.200}`, which is not followed so that the key stays here: put that address into api_url")
+            }
+            Self::Status(status) => write!(f, "status {status}: see LAPI's own log"),
+            Self::NotJson(kind) => write!(f, "an answer of type `{kind:.100}`, not JSON: is api_url another server's?"),
+            Self::Unreadable(reason) => write!(f, "an answer that cannot be read: {reason}"),
+        }
+    }
+}
+
+fn setup(error: reqwest::Error) -> Error {
+    Error::Setup(chain(&error))
+}
+
+fn transfer(error: reqwest::Error) -> Error {
+    let reason = chain(&error);
+    let refused = error.is_connect() && !error.is_timeout();
+    let hint = match reason.as_str() {
+        _ if error.is_timeout() && error.is_connect() => {
+            "nobody answers at that address: check api_url and the firewall"
+        }
+        _ if error.is_timeout() => "LAPI took too long",
+        r if r.contains("UnknownIssuer") => {
+            "the CA of its certificate is not known: set ca_cert_path to the CA's certificate"
+        }
+        r if r.contains("certificate") => {
+            "the certificates do not fit: check ca_cert_path, cert_path and the host in api_url"
+        }
+        r if r.contains("refused") || r.contains("No such file") => {
+            "nobody listens there: is CrowdSec running, is api_url right?"
+        }
+        _ => "the connection failed",
+    };
+    Error::Transfer { reason: format!("{hint} ({reason})"), refused }
+}
+
+/// An error with its causes. Without the address: the operator wrote it, and it may be long.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = String::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}{}{error}", if text.is_empty() { "" } else { ": " });
+        cause = error.source();
+    }
+    if text.is_empty() { error.to_string() } else { text }
+}

@@ -1,0 +1,29 @@
+//! The bouncer: keeps CrowdSec's decisions in memory and enforces them on every request.
+//!
+//! An application needs four names of it: [`figment`] to read its configuration, [`fairing`] to be protected, and the
+//! guards [`Cleared`] and [`Report`]. The folder names nothing of the application's, so that it can be replaced whole
+//! by a newer one.
+//!
+//! In reading order, each module imports only what stands before it: LAPI → poller → decisions → judgement → fairing and
+//! guards → pages.
+
+mod decision;
+mod decision_set;
+mod path;
+mod config;
+mod lapi;
+mod poller;
+mod client_ip;
+mod limit;
+mod captcha;
+mod session;
+mod bouncer;
+mod guard;
+mod texts;
+mod pages;
+mod fairing;
+
+pub use config::figment;
+pub use fairing::fairing;
+pub use guard::{Cleared, Report};
+pub use lapi::VERSION;

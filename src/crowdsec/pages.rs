@@ -1,0 +1,420 @@
+//! What do the refused see? The ban and captcha pages, their answers to programs, and the routes around them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use rocket::form::{Form, FromForm};
+use rocket::http::{Accept, ContentType, CookieJar, Header, MediaType, Method, RawStr, Status};
+use rocket::request::{FromRequest, Outcome};
+use rocket::response::{self, Redirect, Responder, Response};
+use rocket::serde::json::{Json, Value, json};
+use rocket::{Request, Route, State, error, get, post, routes};
+use rocket_dyn_templates::Template;
+use serde::Serialize;
+
+use super::bouncer::{Bouncer, Judgement, Verdict};
+use super::captcha::{self, Captcha, Widget};
+use super::guard::DecisionView;
+use super::path::return_to;
+use super::poller::Health;
+use super::session;
+use super::texts::{Texts, Words};
+
+/// Where the fairing sends a refused request. Nobody else finds anything there.
+pub const REFUSED: &str = "/crowdsec/refused";
+
+pub fn routes(debug: bool) -> Vec<Route> {
+    let always = routes![refused, show_captcha, check_captcha, health];
+    let for_owners = routes![preview_ban, preview_captcha];
+    if debug { [always, for_owners].concat() } else { always }
+}
+
+/// A request as it came in, kept before the fairing sends it to `REFUSED`.
+pub struct Asked {
+    pub method: Method,
+    /// Path and query.
+    pub uri: String,
+}
+
+/// One answer of the bouncer's own, as a page or as `application/problem+json`.
+pub struct Refusal {
+    status: Status,
+    kind: Kind,
+    problem: Option<Problem>,
+    retry_after: Option<Duration>,
+    return_to: String,
+    /// Whether something was sent along that did not arrive.
+    not_sent: bool,
+    preview: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Ban,
+    Captcha,
+    Starting,
+}
+
+impl Kind {
+    /// The name of the template, and of the problem's type.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ban => "ban",
+            Self::Captcha => "captcha",
+            Self::Starting => "starting",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Ban => "Access denied",
+            Self::Captcha => "Captcha required",
+            Self::Starting => "Not ready yet",
+        }
+    }
+}
+
+/// What went wrong with the last try at the captcha.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Problem {
+    Missing,
+    Wrong,
+    Away,
+    TooMany,
+    Expired,
+    NoCookie,
+}
+
+impl Refusal {
+    fn new(status: Status, kind: Kind, return_to: String) -> Self {
+        Self { status, kind, problem: None, retry_after: None, return_to, not_sent: false, preview: false }
+    }
+
+    /// The answer to a request that the judgement refuses; `None` for one that it admits.
+    pub fn of(request: &Request<'_>, bouncer: &Bouncer, judgement: &Judgement) -> Option<Self> {
+        let asked = request.local_cache(|| Asked { method: request.method(), uri: request.uri().to_string() });
+        let safe = matches!(asked.method, Method::Get | Method::Head);
+        let back = if safe { return_to(&asked.uri) } else { back_by_referer(request) };
+        Some(match judgement.verdict {
+            Verdict::Admit => return None,
+            Verdict::Ban => Self::new(Status::Forbidden, Kind::Ban, back),
+            Verdict::NotYet => Self {
+                retry_after: Some(Duration::from_secs(5)),
+                ..Self::new(Status::ServiceUnavailable, Kind::Starting, back)
+            },
+            Verdict::Captcha => {
+                let lately = bouncer.solved.is_spent(judgement.subject(), Instant::now());
+                let problem = lately.then_some(Problem::NoCookie);
+                Self { problem, not_sent: !safe, ..Self::new(Status::Forbidden, Kind::Captcha, back) }
+            }
+        })
+    }
+
+    fn captcha(status: Status, problem: Problem, return_to: String) -> Self {
+        Self { problem: Some(problem), ..Self::new(status, Kind::Captcha, return_to) }
+    }
+
+    /// Nothing of why: whoever is refused must not learn how to be refused less.
+    fn json(&self) -> Value {
+        let mut json = json!({
+            "type": format!("urn:crowdsec:{}", self.kind.name()),
+            "title": self.kind.title(),
+            "status": self.status.code,
+        });
+        if self.kind == Kind::Captcha {
+            let back = RawStr::new(&self.return_to).percent_encode();
+            json["captcha_url"] = format!("/crowdsec/captcha?return_to={back}").into();
+        }
+        json
+    }
+
+    /// The page, and the content security policy that fits it.
+    fn page<'r>(&self, request: &'r Request<'_>, bouncer: &Bouncer) -> Result<(Template, String), Status> {
+        let texts = request.rocket().state::<Texts>().ok_or(Status::InternalServerError)?;
+        let judgement = bouncer.judgement(request);
+        let nonce = format!("{:032x}", rand::random::<u128>());
+        let (widget, sources) = match (self.kind, &bouncer.captcha) {
+            (Kind::Captcha, Some(captcha)) => {
+                let widget = captcha.widget(judgement.subject()).map_err(|reason| {
+                    error!("No captcha can be made: {reason}.");
+                    Status::InternalServerError
+                })?;
+                (Some(widget), captcha.content_sources())
+            }
+            _ => (None, String::new()),
+        };
+        let decision = match (&judgement.standing, self.preview) {
+            (Some(standing), _) => Some(DecisionView::from(standing)),
+            (None, true) => Some(DecisionView::example(self.kind.name())),
+            (None, false) => None,
+        };
+        let policy = content_security_policy(&nonce, &sources);
+        let page = texts.with(request, |language| {
+            let variables = Variables {
+                app: env!("CARGO_PKG_NAME"),
+                lang: &language.tag,
+                text: &language.words,
+                address: judgement.address,
+                return_to: &self.return_to,
+                status: self.status.code,
+                decision,
+                captcha: widget,
+                problem: self.problem,
+                retry_after: self.retry_after.map(|wait| wait.as_secs().max(1)),
+                not_sent: self.not_sent,
+                preview: self.preview,
+                nonce: &nonce,
+            };
+            Template::render(self.kind.name(), variables)
+        });
+        Ok((page, policy))
+    }
+}
+
+/// What all the pages are given. templates/refusal.html.tera has the list for those who edit them.
+#[derive(Serialize)]
+struct Variables<'a> {
+    app: &'static str,
+    lang: &'a str,
+    text: &'a Words,
+    address: IpAddr,
+    return_to: &'a str,
+    status: u16,
+    decision: Option<DecisionView>,
+    captcha: Option<Widget>,
+    problem: Option<Problem>,
+    retry_after: Option<u64>,
+    not_sent: bool,
+    preview: bool,
+    nonce: &'a str,
+}
+
+impl<'r> Responder<'r, 'static> for Refusal {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let bouncer = request.rocket().state::<Bouncer>().ok_or(Status::InternalServerError)?;
+        let mut response = Response::build();
+        if wants_json(request.accept(), request.content_type()) {
+            response.merge(Json(self.json()).respond_to(request)?);
+            response.header(ContentType::new("application", "problem+json"));
+        } else {
+            let (page, policy) = self.page(request, bouncer)?;
+            response.merge(page.respond_to(request)?);
+            response.header(Header::new("Content-Security-Policy", policy));
+            response.header(Header::new("Referrer-Policy", "same-origin"));
+        }
+        // A cache must neither keep a refusal nor hand it to somebody else.
+        response
+            .header(Header::new("Cache-Control", "no-store"))
+            .header(Header::new("Vary", "Accept, Accept-Language"));
+        if let Some(wait) = self.retry_after {
+            response.header(Header::new("Retry-After", wait.as_secs().max(1).to_string()));
+        }
+        response.status(self.status).ok()
+    }
+}
+
+/// Exactly what a page needs: its own style and script by nonce, the captcha provider's places, and no frame around it.
+fn content_security_policy(nonce: &str, sources: &str) -> String {
+    format!(
+        "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; img-src 'self' data:; \
+         style-src 'nonce-{nonce}' {sources}; script-src 'nonce-{nonce}' {sources}; connect-src 'self' {sources}; \
+         frame-src {}",
+        if sources.is_empty() { "'none'" } else { sources }
+    )
+}
+
+/// The refused request's page, at the address that was asked for.
+#[get("/refused")]
+fn refused(refusal: Refusal) -> Refusal {
+    refusal
+}
+
+/// Only for requests that the fairing sent here: for all others this route does not exist.
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Refusal {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return Outcome::Forward(Status::NotFound) };
+        let judgement = bouncer.judgement(request);
+        if bouncer.spares(request, judgement.verdict) {
+            return Outcome::Forward(Status::NotFound);
+        }
+        match Self::of(request, bouncer, judgement) {
+            Some(refusal) => Outcome::Success(refusal),
+            None => Outcome::Forward(Status::NotFound),
+        }
+    }
+}
+
+/// The captcha at an address of its own, for programs that were told `captcha_url`.
+#[get("/captcha?<return_to>")]
+fn show_captcha(return_to: Option<&str>, judgement: Judged<'_>) -> Result<Refusal, Leading> {
+    let back = super::path::return_to(return_to.unwrap_or("/"));
+    match judgement.0.verdict {
+        Verdict::Captcha => Ok(Refusal::new(Status::Forbidden, Kind::Captcha, back)),
+        _ => Err(Leading::to(back)),
+    }
+}
+
+/// An answer to the captcha. Forging one from another site (CSRF) gains nothing: whoever makes a visitor's browser send
+/// a right answer has solved the captcha for them, and all it does is let that visitor in.
+#[derive(FromForm)]
+struct Answer<'r> {
+    #[field(default = "/")]
+    return_to: &'r str,
+    #[field(name = "g-recaptcha-response")]
+    recaptcha: Option<&'r str>,
+    #[field(name = "h-captcha-response")]
+    hcaptcha: Option<&'r str>,
+    #[field(name = "cf-turnstile-response")]
+    turnstile: Option<&'r str>,
+    altcha: Option<&'r str>,
+}
+
+impl<'r> Answer<'r> {
+    fn to(&self, captcha: &Captcha) -> Option<&'r str> {
+        let answer = match captcha.field() {
+            "g-recaptcha-response" => self.recaptcha,
+            "h-captcha-response" => self.hcaptcha,
+            "cf-turnstile-response" => self.turnstile,
+            _ => self.altcha,
+        };
+        answer.filter(|answer| !answer.is_empty())
+    }
+}
+
+/// Judges an answer. The order spares the provider: nothing to solve, then too many tries, then no answer at all.
+#[post("/captcha", data = "<answer>")]
+async fn check_captcha(
+    answer: Option<Form<Answer<'_>>>,
+    judgement: Judged<'_>,
+    https: Https,
+    bouncer: &State<Bouncer>,
+    cookies: &CookieJar<'_>,
+) -> Result<Leading, Refusal> {
+    let judgement = judgement.0;
+    let back = return_to(answer.as_ref().map_or("/", |answer| answer.return_to));
+    // Solved in another tab, lifted meanwhile, or never asked: there is nothing to prove.
+    let (Verdict::Captcha, Some(captcha)) = (judgement.verdict, &bouncer.captcha) else { return Ok(Leading::to(back)) };
+    let subject = judgement.subject();
+    if let Err(wait) = bouncer.attempts.count(subject, Instant::now()) {
+        let refusal = Refusal::captcha(Status::TooManyRequests, Problem::TooMany, back);
+        return Err(Refusal { retry_after: Some(wait), ..refusal });
+    }
+    let Some(answer) = answer.as_ref().and_then(|answer| answer.to(captcha)) else {
+        return Err(Refusal::captcha(Status::Forbidden, Problem::Missing, back));
+    };
+    match captcha.verify(answer, judgement.address).await {
+        captcha::Verdict::Human => {
+            bouncer.attempts.forgive(subject);
+            let _ = bouncer.solved.count(subject, Instant::now());
+            session::grant(cookies, subject, bouncer.config.captcha_expiration(), https.0);
+            Ok(Leading::to(back))
+        }
+        captcha::Verdict::Wrong => Err(Refusal::captcha(Status::Forbidden, Problem::Wrong, back)),
+        captcha::Verdict::Expired => Err(Refusal::captcha(Status::Forbidden, Problem::Expired, back)),
+        // Fails closed: nobody could tell, so nobody is let in; but it is not the visitor's fault, and it is said.
+        captcha::Verdict::Away => {
+            let refusal = Refusal::captcha(Status::ServiceUnavailable, Problem::Away, back);
+            Err(Refusal { retry_after: Some(Duration::from_secs(30)), ..refusal })
+        }
+    }
+}
+
+/// 303 to a place of this application, which no cache keeps.
+#[derive(Responder)]
+struct Leading {
+    to: Redirect,
+    cache: Header<'static>,
+}
+
+impl Leading {
+    fn to(place: String) -> Self {
+        Self { to: Redirect::to(place), cache: Header::new("Cache-Control", "no-store") }
+    }
+}
+
+/// For load balancers: whether this instance is in step with CrowdSec, and nothing more.
+#[get("/health")]
+fn health(bouncer: &State<Bouncer>) -> (Status, Json<BTreeMap<&'static str, &'static str>>) {
+    let (status, word) = match bouncer.health() {
+        Health::Ok => (Status::Ok, "ok"),
+        Health::Starting => (Status::ServiceUnavailable, "starting"),
+        Health::Stale => (Status::ServiceUnavailable, "stale"),
+    };
+    (status, Json(BTreeMap::from([("status", word)])))
+}
+
+/// The pages for whoever edits them; a reload shows the change. Only in the debug profile.
+#[get("/preview/ban")]
+fn preview_ban() -> Refusal {
+    Refusal { preview: true, ..Refusal::new(Status::Ok, Kind::Ban, "/".into()) }
+}
+
+#[get("/preview/captcha")]
+fn preview_captcha() -> Refusal {
+    Refusal { preview: true, ..Refusal::new(Status::Ok, Kind::Captcha, "/".into()) }
+}
+
+/// The judgement, for our own routes.
+struct Judged<'r>(&'r Judgement);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Judged<'r> {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match request.rocket().state::<Bouncer>() {
+            Some(bouncer) => Outcome::Success(Self(bouncer.judgement(request))),
+            None => Outcome::Error((Status::InternalServerError, ())),
+        }
+    }
+}
+
+/// Whether the visitor came by HTTPS.
+struct Https(bool);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Https {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match request.rocket().state::<Bouncer>() {
+            Some(bouncer) => Outcome::Success(Self(bouncer.client_ip.is_https(request))),
+            None => Outcome::Error((Status::InternalServerError, ())),
+        }
+    }
+}
+
+/// The page a form was sent from, if it is one of this site's.
+fn back_by_referer(request: &Request<'_>) -> String {
+    let path = || {
+        let referer = reqwest::Url::parse(request.headers().get_one("Referer")?).ok()?;
+        let host = request.host()?;
+        let same = referer.host_str()? == host.domain().as_str() && referer.port() == host.port();
+        same.then(|| referer.path().to_owned())
+    };
+    return_to(&path().unwrap_or_default())
+}
+
+/// JSON when `Accept` ranks a JSON type above `text/html`, or names no HTML type while the request itself is JSON.
+fn wants_json(accept: Option<&Accept>, content_type: Option<&ContentType>) -> bool {
+    let is_json = |media: &MediaType| media.sub() == "json" || media.sub().as_str().to_lowercase().ends_with("+json");
+    let is_html = |media: &MediaType| media.sub() == "html" || media.sub() == "xhtml+xml";
+    // By weight, then named before wildcard, then the order given.
+    let rank = |wanted: &dyn Fn(&MediaType) -> bool| {
+        let medias = accept?.iter().enumerate().filter(|(_, media)| wanted(media.media_type()));
+        let ranks = medias.map(|(place, media)| (media.weight_or(1.0), std::cmp::Reverse(place)));
+        ranks.filter(|(weight, _)| *weight > 0.0).max_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal))
+    };
+    match (rank(&is_json), rank(&is_html)) {
+        (Some(json), Some(html)) => json > html,
+        // A wildcard of greater weight would have HTML first.
+        (Some((json, _)), None) => rank(&|media| media.sub() == "*").is_none_or(|(any, _)| json >= any),
+        (None, Some(_)) => false,
+        (None, None) => content_type.is_some_and(|content_type| is_json(content_type.media_type())),
+    }
+}

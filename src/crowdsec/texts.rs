@@ -1,0 +1,104 @@
+//! In which words do we refuse? The texts of `templates/texts.toml`, in the visitor's language.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use figment::Figment;
+use figment::providers::{Format, Toml};
+use rocket::Request;
+
+/// The words of one language, by key.
+pub type Words = BTreeMap<String, String>;
+
+/// A language of the file, and its words.
+pub struct Language {
+    pub tag: String,
+    pub words: Words,
+}
+
+pub struct Texts {
+    path: PathBuf,
+    /// Whether to read the file anew for each page, for an owner who is editing it.
+    live: bool,
+    languages: Vec<Language>,
+}
+
+/// `[default]` is in English.
+const DEFAULT: &str = "en";
+
+impl Texts {
+    /// Reads the file. Each table but `[default]` is a language, and falls back to `[default]` key by key.
+    pub fn read(path: PathBuf, live: bool) -> Result<Self, String> {
+        let languages = languages(&path)?;
+        Ok(Self { path, live, languages })
+    }
+
+    /// Calls `page` with the first language that the visitor's browser asks for and the file has.
+    pub fn with<T>(&self, request: &Request<'_>, page: impl FnOnce(&Language) -> T) -> T {
+        let wishes = request.headers().get_one("Accept-Language").unwrap_or_default();
+        match self.live.then(|| languages(&self.path)) {
+            Some(Ok(languages)) => page(best(&languages, wishes)),
+            // A file that is broken while it is edited leaves the words as they were.
+            Some(Err(_)) | None => page(best(&self.languages, wishes)),
+        }
+    }
+}
+
+/// Never empty: `[default]` comes first.
+fn languages(path: &PathBuf) -> Result<Vec<Language>, String> {
+    let file = Figment::from(Toml::file_exact(path).nested());
+    let others = file.profiles().map(|profile| profile.as_str().as_str().to_owned());
+    let tags = std::iter::once(DEFAULT.to_owned())
+        .chain(others.filter(|tag| !["default", "global", DEFAULT].contains(&tag.as_str())));
+    let read = |tag: String| {
+        let words = file.clone().select(tag.as_str()).extract().map_err(|error| error.to_string())?;
+        Ok(Language { tag, words })
+    };
+    tags.map(read).collect()
+}
+
+/// Reads `Accept-Language`: the greatest weight wins, and of equals the one named first. `fr-CH` is content with `fr`.
+fn best<'a>(languages: &'a [Language], wishes: &str) -> &'a Language {
+    let mut best = (&languages[0], 0.0);
+    for wish in wishes.split(',') {
+        let (tag, weight) = wish.split_once(';').unwrap_or((wish, "q=1"));
+        let weight: f32 = weight.trim().strip_prefix("q=").and_then(|q| q.parse().ok()).unwrap_or(0.0);
+        let primary = tag.trim().split('-').next().unwrap_or_default();
+        let fits = |tag: &str| tag.eq_ignore_ascii_case(primary);
+        let language = languages.iter().find(|language| language.tag.eq_ignore_ascii_case(wish_tag(wish)));
+        if let Some(language) = language.or_else(|| languages.iter().find(|language| fits(&language.tag)))
+            && weight > best.1
+        {
+            best = (language, weight);
+        }
+    }
+    best.0
+}
+
+fn wish_tag(wish: &str) -> &str {
+    wish.split(';').next().unwrap_or_default().trim()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_visitors_first_language_that_we_speak_is_chosen() {
+        let languages = ["en", "fr", "de", "pt-BR"].map(|tag| Language { tag: tag.into(), words: Words::new() });
+        for (wishes, tag) in [
+            ("", "en"),
+            ("de", "de"),
+            ("de-AT, en;q=0.8", "de"),
+            ("it, fr;q=0.5, en;q=0.4", "fr"),
+            ("en;q=0.4, fr;q=0.5", "fr"),
+            ("fr;q=0", "en"),
+            ("pt-BR,de;q=0.9", "pt-BR"),
+            ("*", "en"),
+            ("FR-ch", "fr"),
+            (";;;,,q=1", "en"),
+        ] {
+            assert_eq!(best(&languages, wishes).tag, tag, "{wishes}");
+        }
+    }
+}

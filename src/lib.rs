@@ -1,0 +1,25 @@
+//! The application: what is attached, mounted and caught, in that order.
+
+pub mod crowdsec;
+mod routes;
+
+use figment::Figment;
+use rocket::fs::FileServer;
+use rocket::{Build, Rocket};
+use rocket_dyn_templates::Template;
+
+/// The application with the configuration of Rocket.toml and the environment.
+pub fn rocket() -> Rocket<Build> {
+    app(crowdsec::figment())
+}
+
+/// The application with any configuration. Tests bring their own, so that they never meet the owner's CrowdSec.
+pub fn app(figment: Figment) -> Rocket<Build> {
+    rocket::custom(figment)
+        // The bouncer comes first: what is attached before it would see refused requests too.
+        .attach(crowdsec::fairing())
+        .attach(Template::fairing())
+        .mount("/", routes::all())
+        .mount("/static", FileServer::from("static"))
+        .register("/", routes::catchers())
+}
