@@ -35,11 +35,16 @@ fn refused_to_the_banned_alone(request: Request) -> Answer {
     let banned = request.clone().from(BANNED).send();
     assert_eq!(banned.status, 403, "{request:?}: {}", banned.everything());
     assert_eq!(banned.header("Cache-Control"), Some("no-store"), "{request:?}");
-    assert_eq!(banned.header("Vary"), Some("Accept"), "{request:?}");
+    assert!(varies_by_accept(&banned), "{request:?}: {}", banned.everything());
     assert_eq!(banned.surplus, b"", "{request:?}");
     let free = request.clone().from(FREE).send();
     assert_ne!(free.status, 403, "{request:?}: {}", free.everything());
     banned
+}
+
+/// Caches are told that a page and a program's answer live at one address.
+fn varies_by_accept(answer: &Answer) -> bool {
+    answer.header("Vary").is_some_and(|names| names.split(',').any(|name| name.trim() == "Accept"))
 }
 
 // --- whatever is asked for ---
@@ -48,8 +53,7 @@ fn refused_to_the_banned_alone(request: Request) -> Answer {
 fn every_method_is_refused() {
     let app = protected(&[]);
     for method in METHODS {
-        let target = if method == "CONNECT" { "example.org:443" } else { "/" };
-        refused_to_the_banned_alone(app.request(method, target));
+        refused_to_the_banned_alone(app.request(method, "/"));
     }
 }
 
@@ -57,8 +61,7 @@ fn every_method_is_refused() {
 fn every_method_is_refused_where_no_route_is() {
     let app = protected(&[]);
     for method in METHODS {
-        let target = if method == "CONNECT" { "example.org:443" } else { "/no/route/leads/here?x=1" };
-        refused_to_the_banned_alone(app.request(method, target));
+        refused_to_the_banned_alone(app.request(method, "/no/route/leads/here?x=1"));
     }
 }
 
@@ -66,20 +69,20 @@ fn every_method_is_refused_where_no_route_is() {
 fn every_method_meets_the_captcha_too() {
     let app = protected(&[]);
     for method in METHODS {
-        let target = if method == "CONNECT" { "example.org:443" } else { "/no/route/leads/here" };
-        let answer = app.request(method, target).from(CAPTCHA).send();
+        let answer = app.request(method, "/no/route/leads/here").from(CAPTCHA).send();
         assert_eq!(answer.status, 403, "{method}: {}", answer.everything());
         assert_eq!(answer.header("Cache-Control"), Some("no-store"));
-        assert_eq!(answer.header("Vary"), Some("Accept"));
+        assert!(varies_by_accept(&answer), "{method}: {}", answer.everything());
     }
 }
 
 #[test]
-fn a_method_that_rocket_does_not_know_reaches_nobody() {
+fn what_rocket_itself_does_not_understand_reaches_no_route() {
     let app = protected(&[]);
-    for method in ["PROPFIND", "FOO", "get"] {
-        let (banned, free) = (app.request(method, "/").from(BANNED).send(), app.request(method, "/").from(FREE).send());
-        assert!(banned.status >= 400 && free.status == banned.status, "{method}: {}", banned.everything());
+    // Rocket answers these by itself, before it asks any fairing: they reach no route.
+    for (method, target) in [("PROPFIND", "/"), ("FOO", "/"), ("get", "/"), ("CONNECT", "example.org:443")] {
+        let ask = |address| app.request(method, target).from(address).send();
+        assert_eq!((ask(BANNED).status, ask(FREE).status), (400, 400), "{method}");
     }
 }
 
@@ -318,7 +321,8 @@ fn programs_get_json_with_three_members_and_no_more() {
         let answer = request.send();
         assert_eq!(answer.status, 403);
         assert_eq!(answer.header("Content-Type"), Some("application/problem+json"), "{}", answer.everything());
-        assert_eq!((answer.header("Vary"), answer.header("Cache-Control")), (Some("Accept"), Some("no-store")));
+        assert!(varies_by_accept(&answer), "{}", answer.everything());
+        assert_eq!(answer.header("Cache-Control"), Some("no-store"));
         answer.json()
     };
     let members = |value: &serde_json::Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
@@ -358,7 +362,7 @@ fn browsers_get_a_page() {
             let answer = app.get("/").from(address).accept(accept).send();
             let kind = answer.header("Content-Type").unwrap_or_default();
             assert!(kind.starts_with("text/html"), "{accept:?}: {}", answer.everything());
-            assert_eq!(answer.header("Vary"), Some("Accept"));
+            assert!(varies_by_accept(&answer), "{accept:?}: {}", answer.everything());
         }
     }
     let posted = app.request("POST", "/").from(BANNED).accept("text/html").body("application/json", "{}").send();
@@ -372,9 +376,8 @@ fn no_refusal_tells_why() {
         for address in [BANNED, CAPTCHA] {
             for accept in ["text/html", "application/json"] {
                 for method in METHODS {
-                    let target = if method == "CONNECT" { "example.org:443" } else { "/" };
-                    let answer = app.request(method, target).from(address).accept(accept).send();
-                    assert_eq!(answer.status, 403);
+                    let answer = app.request(method, "/").from(address).accept(accept).send();
+                    assert_eq!(answer.status, 403, "{method} {accept}: {}", answer.everything());
                     for secret in [REASON, "reason-nobody", "cscli", "scenario", "end-to-end-captcha-secret", dev::KEY]
                     {
                         assert!(!answer.everything().contains(secret), "{secret}: {}", answer.everything());
@@ -421,10 +424,18 @@ fn the_pages_can_be_previewed_in_the_debug_profile_alone() {
 }
 
 #[test]
+fn the_place_where_refusals_are_made_does_not_exist_for_anybody_else() {
+    let app = protected(&[]);
+    for method in METHODS {
+        assert_eq!(app.request(method, "/crowdsec/refused").from(FREE).send().status, 404, "{method}");
+    }
+    assert_eq!(app.get("/crowdsec/refused").from(BANNED).send().status, 403);
+}
+
+#[test]
 fn the_release_profile_refuses_as_well() {
     let app = protected(&RELEASE);
     for method in METHODS {
-        let target = if method == "CONNECT" { "example.org:443" } else { "/" };
-        refused_to_the_banned_alone(app.request(method, target));
+        refused_to_the_banned_alone(app.request(method, "/"));
     }
 }

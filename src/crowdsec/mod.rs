@@ -23,7 +23,7 @@ mod texts;
 mod pages;
 mod fairing;
 
-pub use config::figment;
+pub use config::{defaults, figment};
 pub use fairing::fairing;
 pub use guard::{Cleared, Report};
 pub use lapi::VERSION;

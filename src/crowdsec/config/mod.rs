@@ -103,18 +103,19 @@ pub struct CaptchaConfig {
 #[derive(Debug)]
 pub struct Problems(pub Vec<String>);
 
+/// What lies beneath Rocket.toml and the environment: Rocket's own defaults, but for the one that believes `X-Real-IP`
+/// from anybody. A binary that is deployed without its Rocket.toml must not fall back to that.
+pub fn defaults() -> Figment {
+    Figment::from(rocket::Config::default()).merge(("ip_header", false))
+}
+
 /// Rocket's own sources (Rocket.toml, then `ROCKET_*`), and `CROWDSEC_*` over them.
-///
-/// `ip_header = false` lies beneath Rocket.toml: Rocket's default believes `X-Real-IP` from anybody, and a binary that
-/// is deployed without its Rocket.toml must not fall back to that.
 pub fn figment() -> Figment {
-    use rocket::Config;
-    Figment::from(Config::default())
-        .merge(("ip_header", false))
+    defaults()
         .merge(Toml::file(Env::var_or("ROCKET_CONFIG", "Rocket.toml")).nested())
         .merge(Env::prefixed("ROCKET_").ignore(&["PROFILE"]).global())
         .merge(Environment::read())
-        .select(rocket::figment::Profile::from_env_or("ROCKET_PROFILE", Config::DEFAULT_PROFILE))
+        .select(rocket::figment::Profile::from_env_or("ROCKET_PROFILE", rocket::Config::DEFAULT_PROFILE))
 }
 
 impl Config {

@@ -1,0 +1,137 @@
+//! How does an answer of LAPI's become what we remember?
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ipnet::IpNet;
+
+use super::table::Fields;
+use super::{DecisionSet, PINNED, Source, Types, read, write};
+use crate::crowdsec::decision::{Decision, Receive};
+
+/// An answer of LAPI's on its way into the set. Dropped before it is complete, it leaves what it added, which is real,
+/// and removes nothing that it did not name.
+///
+/// A full answer is applied in place: what it names is added or renewed at once, and what it did not name goes only
+/// when it ended complete and is believed. So a look-up never finds less than what both the old state and the new hold.
+pub struct Takeover {
+    set: Arc<DecisionSet>,
+    types: Types,
+    now: Instant,
+    full: bool,
+    epoch: u16,
+    /// Decisions without an id that this answer named as new. Newer LAPIs send `new` first, so a `deleted` of the same
+    /// key that follows in the same answer means the decision before this one.
+    new_without_id: Vec<(IpNet, String, String)>,
+    pub taken: Taken,
+}
+
+/// What an answer held.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Taken {
+    pub new: usize,
+    /// Of the new ones, those that were known already.
+    pub renewed: usize,
+    pub deleted: usize,
+    pub unreadable: usize,
+    pub first_unreadable: Option<String>,
+    /// Decisions of type `allow`, which exempt nobody.
+    pub allows: usize,
+}
+
+/// A full answer that would end most of what stands. LAPI 1.7 answers 200 with a short, well-formed list when its
+/// database fails in mid-way, so the caller asks again before it believes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Implausible {
+    pub would_end: usize,
+    pub of: usize,
+}
+
+impl Takeover {
+    pub fn new(set: &Arc<DecisionSet>, types: Types, now: Instant, full: bool) -> Self {
+        let mut last = write(&set.epoch);
+        if full {
+            *last = (*last + 1) % PINNED;
+        }
+        let epoch = *last;
+        drop(last);
+        Self { set: set.clone(), types, now, full, epoch, new_without_id: Vec::new(), taken: Taken::default() }
+    }
+
+    /// The answer ended complete. Of a full one, ends what it did not name, unless that is implausibly much.
+    pub fn complete(self) -> Result<Taken, Implausible> {
+        if self.full {
+            let now = self.set.tenths_at(self.now);
+            let epoch = self.epoch;
+            let would_end =
+                self.set.count(|fields| fields.epoch != epoch && fields.epoch != PINNED && fields.expires > now);
+            let of = would_end + self.taken.renewed;
+            if of >= 100 && would_end * 2 > of {
+                return Err(Implausible { would_end, of });
+            }
+        }
+        Ok(self.complete_and_believed())
+    }
+
+    /// The same for an answer that is believed whatever it ends: the second of two that say the same.
+    pub fn complete_and_believed(self) -> Taken {
+        if self.full {
+            let epoch = self.epoch;
+            self.set.retain(|fields| fields.epoch == epoch || fields.epoch == PINNED);
+        }
+        self.taken
+    }
+
+    /// Recognises the entry that a decision renews or deletes: by id, or where there is none by scope and type.
+    fn same(&self, decision: &Decision) -> impl Fn(Fields) -> bool + use<> {
+        let wanted = decision.id.unwrap_or(0);
+        // Indexes of the sources with this scope and type; only wanted where no id tells decisions apart.
+        let alike = match decision.id {
+            Some(_) => Vec::new(),
+            None => read(&self.set.sources).alike(&decision.scope, &decision.kind),
+        };
+        move |fields| fields.epoch != PINNED && fields.id == wanted && (wanted != 0 || alike.contains(&fields.source))
+    }
+}
+
+impl Receive for Takeover {
+    fn new(&mut self, decision: Decision) {
+        let Some(remediation) = self.types.remediation(&decision.kind) else {
+            self.taken.allows += 1;
+            return;
+        };
+        // One that has ended already (LAPI says `0s`) would only take up room.
+        if decision.duration.is_zero() {
+            return;
+        }
+        let same = self.same(&decision);
+        let Decision { id, origin, scenario, scope, kind, value, duration } = decision;
+        if id.is_none() {
+            self.new_without_id.push((value, scope.clone(), kind.clone()));
+        }
+        let expires = self.set.end_of(self.now, duration);
+        let source = write(&self.set.sources).intern(Source { origin, scenario, scope, kind });
+        let fields = Fields { id: id.unwrap_or(0), expires, source, epoch: self.epoch, remediation };
+        self.taken.new += 1;
+        self.taken.renewed += usize::from(self.set.put(value, fields, same));
+    }
+
+    fn deleted(&mut self, decision: Decision) {
+        // A full answer lists every decision that ever ended; those it does not name as new go at its end anyway.
+        if self.full {
+            return;
+        }
+        let named = |(value, scope, kind): &(IpNet, String, String)| {
+            decision.value == *value && decision.scope == *scope && decision.kind == *kind
+        };
+        if decision.id.is_none() && self.new_without_id.iter().any(named) {
+            return;
+        }
+        self.taken.deleted += usize::from(self.set.remove(decision.value, self.same(&decision)));
+    }
+
+    fn unreadable(&mut self, reason: String) {
+        self.taken.unreadable += 1;
+        self.taken.first_unreadable.get_or_insert(reason);
+    }
+}

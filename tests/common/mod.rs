@@ -1,0 +1,194 @@
+//! What the tests share: the application with a configuration of their own, and a LAPI that says what it is told.
+//!
+//! Nothing here reads Rocket.toml or the environment, so the tests say the same on every machine, and none of them can
+//! meet your real CrowdSec.
+#![allow(dead_code)]
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rocket::fairing::AdHoc;
+use rocket::figment::Figment;
+use rocket::figment::value::{Dict, Value};
+use rocket::http::{ContentType, Header, Status};
+use rocket::local::blocking::{Client, LocalRequest};
+use rocket::{Build, Config, Rocket, Shutdown, State, get, routes};
+use tokio::sync::oneshot;
+
+/// A configuration without LAPI, captcha, proxies or decisions.
+pub fn figment() -> Figment {
+    Figment::from(Config::debug_default())
+        .merge(("ip_header", false))
+        .merge(("log_level", "off"))
+        .merge(("secret_key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="))
+        .merge(("crowdsec.decisions", Vec::<String>::new()))
+        .merge(("crowdsec.trusted_proxies", Vec::<String>::new()))
+        .merge(("crowdsec.captcha.expiration", "1h"))
+}
+
+/// The same with decisions of your own: `&[("192.0.2.1", "ban"), ("198.51.100.0/24", "captcha")]`.
+pub fn with_decisions(decisions: &[(&str, &str)]) -> Figment {
+    let own = |(value, kind): &(&str, &str)| {
+        Value::from(Dict::from([("value".into(), Value::from(*value)), ("type".into(), Value::from(*kind))]))
+    };
+    let decisions: Vec<Value> = decisions.iter().map(own).collect();
+    figment().merge(("crowdsec.decisions", decisions)).merge(("crowdsec.captcha.provider", "altcha"))
+}
+
+/// Your application, and the decisions that stand against whom.
+pub fn app_with(decisions: &[(&str, &str)]) -> Client {
+    client(app::app(with_decisions(decisions)))
+}
+
+pub fn client(app: Rocket<Build>) -> Client {
+    Client::tracked(app).expect("the application launches")
+}
+
+/// Why an application does not launch.
+pub fn launch_error(figment: Figment) -> String {
+    match Client::tracked(app::app(figment)) {
+        Ok(_) => panic!("it launched"),
+        Err(error) => {
+            let said = error.to_string();
+            drop(error);
+            said
+        }
+    }
+}
+
+/// Plays a visitor who connects from an address.
+pub trait From_ {
+    fn from_ip(self, address: &str) -> Self;
+}
+
+impl From_ for LocalRequest<'_> {
+    fn from_ip(self, address: &str) -> Self {
+        let address = address.parse().expect("an address");
+        self.remote(std::net::SocketAddr::new(address, 4711))
+    }
+}
+
+/// A LAPI made of Rocket, on a port of its own, that gives the answers it is told to, the last one for ever.
+pub struct FakeLapi {
+    pub url: String,
+    answers: Arc<Mutex<VecDeque<Answer>>>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    shutdown: Shutdown,
+}
+
+#[derive(Clone)]
+pub struct Answer(pub Status, pub String);
+
+/// One request that the fake saw.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub startup: String,
+    pub query: String,
+    pub api_key: String,
+    pub user_agent: String,
+}
+
+impl FakeLapi {
+    pub async fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let answers = Arc::new(Mutex::new(answers.into_iter().collect::<VecDeque<_>>()));
+        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let (launched, port) = oneshot::channel();
+        let launched = Mutex::new(Some(launched));
+        let figment = Figment::from(Config::debug_default()).merge(("port", 0)).merge(("log_level", "off"));
+        let figment = figment.merge(("shutdown.ctrlc", false));
+        let rocket =
+            rocket::custom(figment).manage(answers.clone()).manage(asked.clone()).mount("/", routes![stream]).attach(
+                AdHoc::on_liftoff("port", |rocket| {
+                    Box::pin(async move {
+                        let launched = launched.lock().unwrap().take().unwrap();
+                        let _ = launched.send(rocket.config().port);
+                    })
+                }),
+            );
+        let rocket = rocket.ignite().await.expect("the fake ignites");
+        let shutdown = rocket.shutdown();
+        tokio::spawn(rocket.launch());
+        let url = format!("http://127.0.0.1:{}", port.await.expect("the fake launches"));
+        Self { url, answers, asked, shutdown }
+    }
+
+    /// Puts further answers behind those that are waiting.
+    pub fn then(&self, answer: Answer) {
+        self.answers.lock().unwrap().push_back(answer);
+    }
+
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// A configuration that polls this fake ten times a second.
+    pub fn figment(&self) -> Figment {
+        figment()
+            .merge(("crowdsec.api_url", &self.url))
+            .merge(("crowdsec.api_key", "the key"))
+            .merge(("crowdsec.api_key", "a-key-of-the-tests"))
+            .merge(("crowdsec.update_frequency", "100ms"))
+    }
+}
+
+impl Drop for FakeLapi {
+    fn drop(&mut self) {
+        self.shutdown.clone().notify();
+    }
+}
+
+#[get("/v1/decisions/stream")]
+fn stream(
+    answers: &State<Arc<Mutex<VecDeque<Answer>>>>,
+    asked: &State<Arc<Mutex<Vec<Asked>>>>,
+    request: Seen,
+) -> (Status, (ContentType, String)) {
+    asked.lock().unwrap().push(request.0);
+    let mut answers = answers.lock().unwrap();
+    let Answer(status, body) = if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() };
+    (status, (ContentType::JSON, body))
+}
+
+struct Seen(Asked);
+
+#[rocket::async_trait]
+impl<'r> rocket::request::FromRequest<'r> for Seen {
+    type Error = ();
+
+    async fn from_request(request: &'r rocket::Request<'_>) -> rocket::request::Outcome<Self, ()> {
+        let header = |name| request.headers().get_one(name).unwrap_or_default().to_owned();
+        rocket::request::Outcome::Success(Self(Asked {
+            startup: request.query_value::<String>("startup").and_then(Result::ok).unwrap_or_default(),
+            query: request.uri().query().map(|query| query.to_string()).unwrap_or_default(),
+            api_key: header("X-Api-Key"),
+            user_agent: header("User-Agent"),
+        }))
+    }
+}
+
+/// One decision as LAPI writes it, for four hours.
+pub fn decision(id: u64, value: &str, kind: &str) -> String {
+    format!(
+        r#"{{"duration":"4h","id":{id},"origin":"cscli","scenario":"a secret scenario","scope":"Ip","type":"{kind}","value":"{value}"}}"#
+    )
+}
+
+pub fn answer(new: &[String], deleted: &[String]) -> Answer {
+    Answer(Status::Ok, format!(r#"{{"deleted":[{}],"new":[{}]}}"#, deleted.join(","), new.join(",")))
+}
+
+/// Waits until something is so; the bound is only there to end a test that hangs.
+pub async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..300 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("still not so after 15 s");
+}
+
+pub fn header(name: &'static str, value: &'static str) -> Header<'static> {
+    Header::new(name, value)
+}

@@ -1,0 +1,296 @@
+//! Who is refused, with what answer, and who is not.
+
+mod common;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use app::crowdsec::Cleared;
+use common::{From_, app_with, client, figment, header, with_decisions};
+use rocket::http::{ContentType, Header, Method, Status};
+use rocket::local::blocking::Client;
+use rocket::{Build, Rocket, State, get, post, routes};
+
+struct Runs(AtomicUsize);
+
+#[get("/probe/<_..>")]
+fn probe(runs: &State<Runs>) -> &'static str {
+    runs.0.fetch_add(1, Ordering::SeqCst);
+    "the handler ran"
+}
+
+#[post("/probe", data = "<_body>")]
+fn probe_post(runs: &State<Runs>, _body: String) -> &'static str {
+    runs.0.fetch_add(1, Ordering::SeqCst);
+    "the handler ran"
+}
+
+#[get("/guarded")]
+fn guarded(visitor: Cleared, runs: &State<Runs>) -> String {
+    runs.0.fetch_add(1, Ordering::SeqCst);
+    visitor.address.to_string()
+}
+
+fn with_probes(app: Rocket<Build>) -> Client {
+    client(app.manage(Runs(AtomicUsize::new(0))).mount("/", routes![probe, probe_post, guarded]))
+}
+
+fn runs(client: &Client) -> usize {
+    client.rocket().state::<Runs>().unwrap().0.load(Ordering::SeqCst)
+}
+
+const METHODS: [Method; 9] = [
+    Method::Get,
+    Method::Put,
+    Method::Post,
+    Method::Delete,
+    Method::Options,
+    Method::Head,
+    Method::Trace,
+    Method::Connect,
+    Method::Patch,
+];
+
+#[test]
+fn a_banned_visitor_is_refused_with_every_method_everywhere() {
+    let client = with_probes(app::app(with_decisions(&[("192.0.2.0/24", "ban")])));
+    for method in METHODS {
+        for path in
+            ["/", "/probe", "/guarded", "/nowhere", "/static/style.css", "/crowdsec/captcha", "/crowdsec/refused"]
+        {
+            let response = client.req(method, path).from_ip("192.0.2.1").dispatch();
+            assert_eq!(response.status(), Status::Forbidden, "{method} {path}");
+            assert_eq!(response.headers().get_one("Cache-Control"), Some("no-store"), "{method} {path}");
+            let body = response.into_string().unwrap_or_default();
+            assert_eq!(body.is_empty(), method == Method::Head, "{method} {path}");
+        }
+    }
+    assert_eq!(runs(&client), 0);
+}
+
+#[test]
+fn a_form_that_names_another_method_is_refused_as_well() {
+    let client = with_probes(app::app(with_decisions(&[("192.0.2.1", "ban")])));
+    let request = client.post("/probe").header(ContentType::Form).body("_method=put&x=y").from_ip("192.0.2.1");
+    assert_eq!(request.dispatch().status(), Status::Forbidden);
+    assert_eq!(runs(&client), 0);
+}
+
+#[test]
+fn everybody_else_meets_the_application() {
+    let client = with_probes(app::app(with_decisions(&[("192.0.2.1", "ban"), ("2001:db8::/64", "captcha")])));
+    for visitor in ["192.0.2.2", "2001:db8:0:1::1", "::1", "127.0.0.1"] {
+        assert_eq!(client.get("/probe").from_ip(visitor).dispatch().status(), Status::Ok, "{visitor}");
+        assert_eq!(client.get("/nowhere-at-all").from_ip(visitor).dispatch().status(), Status::NotFound, "{visitor}");
+    }
+    assert_eq!(runs(&client), 4);
+}
+
+#[test]
+fn a_visitor_is_recognised_in_any_spelling_of_the_address() {
+    let client = app_with(&[("192.0.2.1", "ban"), ("::ffff:198.51.100.0/120", "ban"), ("2001:DB8:0::5/48", "ban")]);
+    for visitor in ["192.0.2.1", "::ffff:192.0.2.1", "198.51.100.77", "::ffff:198.51.100.77", "2001:db8:0:9::1"] {
+        assert_eq!(client.get("/").from_ip(visitor).dispatch().status(), Status::Forbidden, "{visitor}");
+    }
+}
+
+#[test]
+fn a_header_from_a_stranger_changes_nobodys_address() {
+    let client = app_with(&[("192.0.2.1", "ban")]);
+    for name in ["X-Real-IP", "X-Forwarded-For", "Forwarded", "CF-Connecting-IP", "X-Client-IP", "True-Client-IP"] {
+        let value = if name == "Forwarded" { "for=203.0.113.9" } else { "203.0.113.9" };
+        let request = client.get("/").header(Header::new(name, value)).from_ip("192.0.2.1");
+        assert_eq!(request.dispatch().status(), Status::Forbidden, "{name}");
+        let value = if name == "Forwarded" { "for=192.0.2.1" } else { "192.0.2.1" };
+        let request = client.get("/crowdsec/captcha").header(Header::new(name, value)).from_ip("203.0.113.9");
+        assert_eq!(request.dispatch().status(), Status::SeeOther, "{name}");
+    }
+}
+
+#[test]
+fn behind_a_trusted_proxy_the_visitor_is_whom_it_names() {
+    let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.trusted_proxies", ["10.0.0.0/8"]));
+    let client = with_probes(app::app(figment));
+    let status = |value: &'static str| {
+        client.get("/probe").header(header("X-Forwarded-For", value)).from_ip("10.0.0.1").dispatch().status()
+    };
+    assert_eq!(status("192.0.2.1"), Status::Forbidden);
+    assert_eq!(status("203.0.113.9, 192.0.2.1"), Status::Forbidden);
+    assert_eq!(status("192.0.2.1, 203.0.113.9"), Status::Ok);
+    let guarded = client.get("/guarded").header(header("X-Forwarded-For", "::ffff:203.0.113.9")).from_ip("10.0.0.1");
+    assert_eq!(guarded.dispatch().into_string().unwrap(), "203.0.113.9");
+}
+
+#[test]
+fn the_greatest_remediation_counts_and_the_operators_allow_outweighs_all() {
+    let client = with_probes(app::app(with_decisions(&[
+        ("192.0.2.0/24", "ban"),
+        ("192.0.2.7", "captcha"),
+        ("192.0.2.8", "allow"),
+    ])));
+    let captcha_url = |visitor| {
+        let request = client.get("/probe").header(header("Accept", "application/json")).from_ip(visitor);
+        request.dispatch().into_string().unwrap().contains("captcha_url")
+    };
+    assert!(!captcha_url("192.0.2.7"), "a captcha on the address must not hide the ban around it");
+    assert_eq!(client.get("/probe").from_ip("192.0.2.8").dispatch().status(), Status::Ok);
+}
+
+#[test]
+fn a_guard_refuses_where_the_fairing_was_told_to_spare() {
+    let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.excluded_paths", ["/probe", "/guarded"]));
+    let client = with_probes(app::app(figment));
+    assert_eq!(client.get("/probe").from_ip("192.0.2.1").dispatch().status(), Status::Ok);
+    assert_eq!(runs(&client), 1);
+    let refused = client.get("/guarded").from_ip("192.0.2.1").dispatch();
+    assert_eq!(refused.status(), Status::Forbidden);
+    assert_eq!(refused.headers().get_one("Cache-Control"), Some("no-store"));
+    assert!(refused.headers().get_one("Content-Security-Policy").is_some(), "it is the bouncer's page");
+    assert_eq!(runs(&client), 1);
+    assert_eq!(client.get("/guarded").from_ip("192.0.2.2").dispatch().into_string().unwrap(), "192.0.2.2");
+}
+
+#[test]
+fn a_path_is_excluded_by_whole_plain_segments_only() {
+    let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.excluded_paths", ["/probe/health"]));
+    let client = with_probes(app::app(figment));
+    let status = |path: &'static str| client.get(path).from_ip("192.0.2.1").dispatch().status();
+    for path in ["/probe/health", "/probe/health/db", "/probe/health?x=/../.."] {
+        assert_eq!(status(path), Status::Ok, "{path}");
+    }
+    for path in [
+        "/probe",
+        "/probe/healthz",
+        "/probe/health/../admin",
+        "//probe/health",
+        "/probe/health/%2e%2e/admin",
+        "/probe//health",
+    ] {
+        assert_eq!(status(path), Status::Forbidden, "{path}");
+    }
+}
+
+#[test]
+fn programs_are_told_in_json_and_learn_nothing_of_why() {
+    let client = app_with(&[("192.0.2.1", "ban"), ("192.0.2.2", "captcha")]);
+    let json = |visitor| {
+        let response = client.get("/a?b=c").header(header("Accept", "application/json")).from_ip(visitor).dispatch();
+        assert_eq!(response.status(), Status::Forbidden);
+        assert_eq!(response.content_type(), Some(ContentType::new("application", "problem+json")));
+        assert!(response.headers().get_one("Vary").unwrap().contains("Accept"));
+        assert_eq!(response.headers().get_one("Cache-Control"), Some("no-store"));
+        response.into_json::<rocket::serde::json::Value>().unwrap()
+    };
+    let keys = |json: &rocket::serde::json::Value| json.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let ban = json("192.0.2.1");
+    assert_eq!(keys(&ban), ["status", "title", "type"]);
+    assert_eq!(ban["status"], 403);
+    let captcha = json("192.0.2.2");
+    assert_eq!(keys(&captcha), ["captcha_url", "status", "title", "type"]);
+    assert_eq!(captcha["captcha_url"], "/crowdsec/captcha?return_to=%2Fa%3Fb%3Dc");
+    let there = client.get("/crowdsec/captcha?return_to=%2Fa%3Fb%3Dc").from_ip("192.0.2.2").dispatch();
+    assert!(there.into_string().unwrap().contains("value=\"&#x2F;a?b=c\""));
+}
+
+#[test]
+fn json_is_for_whom_it_ranks_above_html() {
+    let client = app_with(&[("192.0.2.1", "ban")]);
+    let is_json = |accept: Option<&'static str>, content_type: Option<ContentType>| {
+        let mut request = client.post("/").from_ip("192.0.2.1");
+        if let Some(accept) = accept {
+            request.add_header(header("Accept", accept));
+        }
+        if let Some(content_type) = content_type {
+            request.add_header(content_type);
+        }
+        request.dispatch().content_type() == Some(ContentType::new("application", "problem+json"))
+    };
+    for accept in [
+        "application/json",
+        "application/json, text/plain, */*",
+        "application/problem+json",
+        "application/json, text/html;q=0.9",
+        "application/json;q=0.5",
+        "application/vnd.api+json",
+    ] {
+        assert!(is_json(Some(accept), None), "{accept}");
+    }
+    for accept in [
+        "text/html",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        "text/html, application/json;q=0.9",
+        "text/html, application/json",
+        "*/*",
+        "text/plain",
+        "application/json;q=0",
+        "text/html;q=0.5, application/json;q=0.4",
+    ] {
+        assert!(!is_json(Some(accept), None), "{accept}");
+    }
+    assert!(is_json(None, Some(ContentType::JSON)));
+    assert!(is_json(Some("*/*"), Some(ContentType::JSON)));
+    assert!(!is_json(Some("text/html"), Some(ContentType::JSON)));
+    assert!(!is_json(None, Some(ContentType::Form)));
+    assert!(!is_json(None, None));
+}
+
+#[test]
+fn a_refused_page_stands_alone_and_in_no_frame() {
+    let client = app_with(&[("192.0.2.1", "ban"), ("192.0.2.2", "captcha")]);
+    for visitor in ["192.0.2.1", "192.0.2.2"] {
+        let response = client.get("/").from_ip(visitor).dispatch();
+        let policy = response.headers().get_one("Content-Security-Policy").unwrap().to_owned();
+        assert!(policy.starts_with("default-src 'none';") && policy.contains("frame-ancestors 'none'"), "{policy}");
+        let page = response.into_string().unwrap();
+        for asset in ["<link rel=\"stylesheet\"", "<img", "src=\"http", "@import", "url("] {
+            assert!(!page.contains(asset), "{asset} in the page for {visitor}");
+        }
+    }
+}
+
+#[test]
+fn a_nonce_is_for_one_answer_only() {
+    let client = app_with(&[("192.0.2.1", "ban")]);
+    let policy = || {
+        let response = client.get("/").from_ip("192.0.2.1").dispatch();
+        response.headers().get_one("Content-Security-Policy").unwrap().to_owned()
+    };
+    assert_ne!(policy(), policy());
+}
+
+#[test]
+fn the_health_probe_is_answered_to_everybody() {
+    let client = app_with(&[("192.0.2.1", "ban")]);
+    for visitor in ["192.0.2.1", "192.0.2.2"] {
+        let response = client.get("/crowdsec/health").from_ip(visitor).dispatch();
+        assert_eq!(response.status(), Status::Ok);
+        assert_eq!(response.into_string().unwrap(), r#"{"status":"ok"}"#);
+    }
+    for path in ["//crowdsec/health", "/crowdsec/health/", "/crowdsec/health/x", "/crowdsec/%68ealth"] {
+        assert_eq!(client.get(path).from_ip("192.0.2.1").dispatch().status(), Status::Forbidden, "{path}");
+    }
+}
+
+#[test]
+fn pages_can_be_previewed_in_the_debug_profile_only() {
+    let debug = client(app::app(with_decisions(&[])));
+    let live = figment().select("production").merge(("crowdsec.api_key", "a-key-of-the-tests"));
+    let live = client(app::app(live.merge(("crowdsec.api_url", "http://127.0.0.1:1"))));
+    for page in ["ban", "captcha"] {
+        let path = format!("/crowdsec/preview/{page}");
+        assert_eq!(debug.get(&path).from_ip("192.0.2.1").dispatch().status(), Status::Ok, "{path}");
+        assert_eq!(live.get(&path).from_ip("192.0.2.1").dispatch().status(), Status::NotFound, "{path}");
+    }
+}
+
+#[test]
+fn nobody_reaches_the_refusals_own_route() {
+    let client = app_with(&[]);
+    assert_eq!(client.get("/crowdsec/refused").from_ip("192.0.2.1").dispatch().status(), Status::NotFound);
+}
+
+#[test]
+fn rockets_own_way_to_an_address_is_off_even_without_a_rocket_toml() {
+    // What `figment()` lays beneath Rocket.toml and the environment.
+    let beneath = app::crowdsec::defaults();
+    assert!(rocket::Config::from(beneath).ip_header.is_none());
+}
