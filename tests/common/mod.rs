@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rocket::error::ErrorKind;
 use rocket::fairing::AdHoc;
 use rocket::figment::Figment;
 use rocket::figment::value::{Dict, Value};
@@ -45,15 +46,11 @@ pub fn client(app: Rocket<Build>) -> Client {
     Client::tracked(app).expect("the application launches")
 }
 
-/// Why an application does not launch.
-pub fn launch_error(figment: Figment) -> String {
-    match Client::tracked(app::app(figment)) {
-        Ok(_) => panic!("it launched"),
-        Err(error) => {
-            let said = error.to_string();
-            drop(error);
-            said
-        }
+/// Whether it is the bouncer that keeps an application from launching.
+pub fn bouncer_refuses(result: Result<impl Sized, rocket::Error>) -> bool {
+    match result.err().as_ref().map(rocket::Error::kind) {
+        Some(ErrorKind::FailedFairings(fairings)) => fairings.iter().any(|fairing| fairing.name == "CrowdSec"),
+        _ => false,
     }
 }
 
@@ -126,7 +123,6 @@ impl FakeLapi {
     pub fn figment(&self) -> Figment {
         figment()
             .merge(("crowdsec.api_url", &self.url))
-            .merge(("crowdsec.api_key", "the key"))
             .merge(("crowdsec.api_key", "a-key-of-the-tests"))
             .merge(("crowdsec.update_frequency", "100ms"))
     }

@@ -21,7 +21,7 @@ pub const FIELD: &str = "altcha";
 /// Long enough to fetch a coffee before looking at the page.
 const LIFETIME: Duration = Duration::from_secs(600);
 /// The largest number a browser may have to count to. See the README for how long that takes.
-const DIFFICULTY: u32 = 500_000;
+const DIFFICULTY: u32 = 1_000_000;
 /// How many solved challenges are remembered, each until it expires: 4 MB. When full, nobody more is let in.
 const MOST_SPENT: usize = 65_536;
 
@@ -49,9 +49,13 @@ impl Altcha {
         let challenge = create_challenge(CreateChallengeOptions {
             algorithm: "SHA-256".into(),
             cost: 1,
-            // From half the way up: the work is much the same for everybody, and nobody is lucky.
-            counter: Some(rand::random_range(self.difficulty / 2..=self.difficulty)),
-            data: Some(BTreeMap::from([(SUBJECT.into(), subject.to_string().into())])),
+            // From the whole range: with a smallest number, a program would start there and a browser would not.
+            counter: Some(rand::random_range(1..=self.difficulty)),
+            data: Some(BTreeMap::from([
+                (SUBJECT.into(), subject.to_string().into()),
+                // For the page's progress bar.
+                ("largest_counter".into(), self.difficulty.into()),
+            ])),
             expires_at: Some((unix_now() + LIFETIME.as_secs()) as i64),
             hmac_signature_secret: Some(self.challenge_secret.clone()),
             hmac_key_signature_secret: Some(self.key_secret.clone()),

@@ -56,7 +56,7 @@ impl Environment {
     }
 
     /// An empty variable is an unset one: Compose and Kubernetes hand such on for what their user left out.
-    fn of(vars: impl Iterator<Item = (String, String)>) -> Self {
+    pub fn of(vars: impl Iterator<Item = (String, String)>) -> Self {
         Self(vars.filter(|(name, value)| name.starts_with("CROWDSEC_") && !value.is_empty()).collect())
     }
 }

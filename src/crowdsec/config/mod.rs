@@ -2,6 +2,8 @@
 
 mod environment;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::fs;
@@ -20,7 +22,7 @@ use super::decision::{Remediation, network};
 use super::decision_set::Types;
 use super::path::Prefix;
 use environment::{Environment, UNKNOWN};
-use table::{CaptchaTable, Fallback, Network, Table};
+use table::{CaptchaTable, Fallback, Network, Root, Table};
 
 pub use table::{OnStartupFailure, OwnDecision, Provider, Secret};
 
@@ -128,9 +130,10 @@ impl Config {
                     "`crowdsec`{at} is no table: in ROCKET_CROWDSEC check braces and quotes, {{api_key=\"…\"}}"
                 )]));
             }
-            Ok(_) => figment
-                .extract_inner("crowdsec")
-                .map_err(|errors| Problems(errors.into_iter().map(|error| error.to_string()).collect()))?,
+            Ok(_) => match figment.extract() {
+                Ok(Root { crowdsec }) => crowdsec,
+                Err(errors) => return Err(Problems(errors.into_iter().map(|error| error.to_string()).collect())),
+            },
             Err(_) => Table::default(),
         };
         Check { figment, debug: figment.profile() == rocket::Config::DEBUG_PROFILE, problems: Vec::new() }.all(table)

@@ -10,6 +10,12 @@ use serde::{Deserialize, Deserializer};
 
 use crate::crowdsec::decision::{self, Remediation};
 
+/// Rocket's configuration, of which one table is ours.
+#[derive(Deserialize)]
+pub struct Root {
+    pub crowdsec: Table,
+}
+
 /// `[default.crowdsec]`, as Rocket.toml and the environment have it. Rocket.toml says what each key means.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
