@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use altcha::{Challenge, Payload, SolveChallengeOptions, solve_challenge};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::{From_, app_with, client, figment, header, with_decisions};
+use common::{Visitor, app_with, client, figment, header, with_decisions};
 use rocket::figment::Figment;
 use rocket::form::Form;
 use rocket::http::{ContentType, Cookie, Status};
@@ -23,12 +23,12 @@ fn app_with_captcha() -> Client {
 
 /// A page of the application's that is there for everybody, so that only its status tells who may see it.
 fn may_enter(client: &Client, visitor: &str) -> bool {
-    client.get("/nowhere-at-all").from_ip(visitor).dispatch().status() == Status::NotFound
+    client.get("/nowhere-at-all").visitor(visitor).dispatch().status() == Status::NotFound
 }
 
 /// The challenge on the captcha page, as the visitor's browser finds it.
 fn challenge(client: &Client, visitor: &str) -> Challenge {
-    let page = client.get("/crowdsec/captcha").from_ip(visitor).dispatch().into_string().unwrap();
+    let page = client.get("/crowdsec/captcha").visitor(visitor).dispatch().into_string().unwrap();
     let json = page.split("data-challenge=\"").nth(1).expect("a challenge").split('"').next().unwrap();
     let json = json.replace("&quot;", "\"").replace("&#x2F;", "/").replace("&#x27;", "'").replace("&amp;", "&");
     serde_json::from_str(&json).expect("JSON")
@@ -42,7 +42,7 @@ fn solve(challenge: Challenge) -> String {
 fn send<'c>(client: &'c Client, visitor: &str, field: &str, answer: &str, return_to: &str) -> LocalResponse<'c> {
     let encode = |text: &str| rocket::http::RawStr::new(text).percent_encode().into_owned().into_string();
     let body = format!("return_to={}&{field}={}", encode(return_to), encode(answer));
-    client.post("/crowdsec/captcha").header(ContentType::Form).body(body).from_ip(visitor).dispatch()
+    client.post("/crowdsec/captcha").header(ContentType::Form).body(body).visitor(visitor).dispatch()
 }
 
 fn answer<'c>(client: &'c Client, visitor: &str, answer: &str) -> LocalResponse<'c> {
@@ -52,7 +52,7 @@ fn answer<'c>(client: &'c Client, visitor: &str, answer: &str) -> LocalResponse<
 #[test]
 fn who_solves_it_goes_back_to_where_they_were_and_is_free() {
     let client = app_with_captcha();
-    let page = client.get("/nowhere-at-all?a=b&c=d").from_ip(VISITOR).dispatch();
+    let page = client.get("/nowhere-at-all?a=b&c=d").visitor(VISITOR).dispatch();
     assert_eq!(page.status(), Status::Forbidden);
     assert!(page.into_string().unwrap().contains("name=\"return_to\" value=\"&#x2F;nowhere-at-all?a=b&amp;c=d\""));
     let solved = solve(challenge(&client, VISITOR));
@@ -78,7 +78,7 @@ fn the_pass_is_a_private_cookie_for_one_address() {
 
     let other = client_with(&[(VISITOR, "captcha"), ("192.0.2.2", "captcha")]);
     let enter = |visitor: &str, pass: Option<Cookie<'static>>| {
-        let mut request = other.get("/nowhere-at-all").from_ip(visitor);
+        let mut request = other.get("/nowhere-at-all").visitor(visitor);
         if let Some(pass) = pass {
             request = request.private_cookie(pass);
         }
@@ -98,16 +98,16 @@ fn client_with(decisions: &[(&str, &str)]) -> Client {
 fn a_forged_truncated_or_expired_pass_opens_nothing() {
     let client = client_with(&[(VISITOR, "captcha")]);
     let enter = |cookie: Cookie<'static>| {
-        client.get("/nowhere-at-all").from_ip(VISITOR).cookie(cookie).dispatch().status() == Status::NotFound
+        client.get("/nowhere-at-all").visitor(VISITOR).cookie(cookie).dispatch().status() == Status::NotFound
     };
     for forged in ["99999999999 192.0.2.1/32", "", "AAAA", "%00", "MDEyMzQ1Njc4OWFiY2RlZg=="] {
         assert!(!enter(Cookie::new(PASS, forged)), "{forged}");
     }
     for private in ["1 192.0.2.1/32", "99999999999", "99999999999 192.0.2.2/32", "99999999999 192.0.2.0/24"] {
-        let request = client.get("/nowhere-at-all").from_ip(VISITOR).private_cookie((PASS, private));
+        let request = client.get("/nowhere-at-all").visitor(VISITOR).private_cookie((PASS, private));
         assert_eq!(request.dispatch().status(), Status::Forbidden, "{private}");
     }
-    let request = client.get("/nowhere-at-all").from_ip(VISITOR).private_cookie((PASS, "99999999999 192.0.2.1/32"));
+    let request = client.get("/nowhere-at-all").visitor(VISITOR).private_cookie((PASS, "99999999999 192.0.2.1/32"));
     assert_eq!(request.dispatch().status(), Status::NotFound);
 }
 
@@ -141,7 +141,7 @@ fn client_with_captcha_for_two() -> Client {
 #[test]
 fn a_ban_outweighs_a_solved_captcha() {
     let client = client(app::app(with_decisions(&[(VISITOR, "captcha"), ("192.0.2.0/24", "ban")])));
-    let request = client.get("/nowhere-at-all").from_ip(VISITOR).private_cookie((PASS, "99999999999 192.0.2.1/32"));
+    let request = client.get("/nowhere-at-all").visitor(VISITOR).private_cookie((PASS, "99999999999 192.0.2.1/32"));
     assert_eq!(request.dispatch().status(), Status::Forbidden);
     assert_eq!(answer(&client, VISITOR, "x").status(), Status::Forbidden);
 }
@@ -159,7 +159,7 @@ fn too_many_tries_have_to_wait() {
 #[test]
 fn who_has_nothing_to_solve_is_led_on() {
     let client = app_with(&[]);
-    let response = client.get("/crowdsec/captcha?return_to=/a?b").from_ip(VISITOR).dispatch();
+    let response = client.get("/crowdsec/captcha?return_to=/a?b").visitor(VISITOR).dispatch();
     assert_eq!((response.status(), response.headers().get_one("Location")), (Status::SeeOther, Some("/a?b")));
     let response = answer(&client, VISITOR, "");
     assert_eq!(
@@ -189,7 +189,7 @@ fn nobody_is_sent_to_another_site() {
 fn the_way_back_of_a_form_is_the_page_it_was_on_and_it_is_said_that_it_was_not_sent() {
     let client = app_with_captcha();
     let back = |referer: &'static str| {
-        let request = client.post("/order").header(ContentType::Form).body("x=y").from_ip(VISITOR);
+        let request = client.post("/order").header(ContentType::Form).body("x=y").visitor(VISITOR);
         let mut request = request.header(header("Referer", referer));
         request.inner_mut().set_host("shop.example".try_into().map(rocket::http::uri::Host::new).expect("a host"));
         let page = request.dispatch().into_string().unwrap();
@@ -203,11 +203,11 @@ fn the_way_back_of_a_form_is_the_page_it_was_on_and_it_is_said_that_it_was_not_s
 #[test]
 fn other_methods_at_the_captchas_address_are_refused_like_anywhere() {
     let client = app_with_captcha();
-    assert_eq!(client.put("/crowdsec/captcha").from_ip(VISITOR).dispatch().status(), Status::Forbidden);
-    assert_eq!(client.delete("/crowdsec/captcha").from_ip(VISITOR).dispatch().status(), Status::Forbidden);
-    let head = client.head("/crowdsec/captcha").from_ip(VISITOR).dispatch();
+    assert_eq!(client.put("/crowdsec/captcha").visitor(VISITOR).dispatch().status(), Status::Forbidden);
+    assert_eq!(client.delete("/crowdsec/captcha").visitor(VISITOR).dispatch().status(), Status::Forbidden);
+    let head = client.head("/crowdsec/captcha").visitor(VISITOR).dispatch();
     assert_eq!((head.status(), head.into_string().unwrap_or_default().as_str()), (Status::Forbidden, ""));
-    let json = client.post("/crowdsec/captcha").header(ContentType::JSON).body("{}").from_ip(VISITOR).dispatch();
+    let json = client.post("/crowdsec/captcha").header(ContentType::JSON).body("{}").visitor(VISITOR).dispatch();
     assert_eq!(
         (json.status(), json.content_type()),
         (Status::Forbidden, Some(ContentType::new("application", "problem+json")))
@@ -220,13 +220,13 @@ fn the_pass_is_secure_behind_a_proxy_that_ends_tls() {
     let client = Client::untracked(app::app(figment.merge(("crowdsec.trusted_proxies", ["10.0.0.1"])))).unwrap();
     for (name, value) in [("X-Forwarded-Proto", "https"), ("Forwarded", "for=192.0.2.1;proto=https")] {
         let solved = {
-            let page = client.get("/").header(header("X-Forwarded-For", VISITOR)).from_ip("10.0.0.1").dispatch();
+            let page = client.get("/").header(header("X-Forwarded-For", VISITOR)).visitor("10.0.0.1").dispatch();
             let page = page.into_string().unwrap();
             let json = page.split("data-challenge=\"").nth(1).unwrap().split('"').next().unwrap();
             solve(serde_json::from_str(&json.replace("&quot;", "\"").replace("&#x2F;", "/")).unwrap())
         };
         let body = format!("altcha={}", rocket::http::RawStr::new(&solved).percent_encode());
-        let request = client.post("/crowdsec/captcha").header(ContentType::Form).body(body).from_ip("10.0.0.1");
+        let request = client.post("/crowdsec/captcha").header(ContentType::Form).body(body).visitor("10.0.0.1");
         let request = request.header(header("X-Forwarded-For", VISITOR)).header(header(name, value));
         let response = request.dispatch();
         assert_eq!(response.status(), Status::SeeOther);
@@ -312,7 +312,7 @@ fn three_providers_are_asked_in_their_own_words() {
         ("turnstile", "cf-turnstile", "cf-turnstile-response", "https://challenges.cloudflare.com"),
     ] {
         let client = third_party(name, &provider.url);
-        let response = client.get("/").from_ip(VISITOR).dispatch();
+        let response = client.get("/").visitor(VISITOR).dispatch();
         let policy = response.headers().get_one("Content-Security-Policy").unwrap().to_owned();
         assert!(policy.contains(host), "{policy}");
         let page = response.into_string().unwrap();
@@ -369,7 +369,7 @@ fn a_browser_without_cookies_is_told_so() {
     let client =
         Client::untracked(app::app(with_decisions(&[(VISITOR, "captcha")]).merge(("crowdsec.captcha.difficulty", 20))));
     let client = client.expect("the application launches");
-    let alert = || client.get("/").from_ip(VISITOR).dispatch().into_string().unwrap().contains("role=\"alert\"");
+    let alert = || client.get("/").visitor(VISITOR).dispatch().into_string().unwrap().contains("role=\"alert\"");
     assert!(!alert());
     let solved = solve(challenge(&client, VISITOR));
     assert_eq!(answer(&client, VISITOR, &solved).status(), Status::SeeOther);

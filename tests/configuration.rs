@@ -86,16 +86,16 @@ fn in_the_debug_profile_a_newcomer_meets_examples_where_nothing_is_set() {
 
 #[test]
 fn the_examples_trust_nobody_who_could_be_a_stranger() {
-    use common::From_;
+    use common::Visitor;
     let open = Figment::from(rocket::Config::debug_default()).merge(("log_level", "off")).merge(("address", "0.0.0.0"));
     let client = client(app::app(open));
     let request = client.get("/crowdsec/captcha").header(common::header("X-Forwarded-For", "203.0.113.7"));
-    assert_eq!(request.from_ip("127.0.0.1").dispatch().status(), Status::SeeOther);
+    assert_eq!(request.visitor("127.0.0.1").dispatch().status(), Status::SeeOther);
 }
 
 #[test]
 fn decisions_of_ones_own_take_the_examples_place() {
     let client = client(app::app(with_decisions(&[("192.0.2.1", "ban")])));
-    use common::From_;
-    assert_eq!(client.get("/crowdsec/captcha").from_ip("203.0.113.7").dispatch().status(), Status::SeeOther);
+    use common::Visitor;
+    assert_eq!(client.get("/crowdsec/captcha").visitor("203.0.113.7").dispatch().status(), Status::SeeOther);
 }

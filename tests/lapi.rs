@@ -185,9 +185,9 @@ async fn no_failure_unbans_anybody_and_the_next_question_is_for_everything() {
         Answer(Status::Found, "".into()),
     ] {
         let lapi = FakeLapi::answering([
-            answer(&[banned.clone()], &[]),
+            answer(std::slice::from_ref(&banned), &[]),
             failure.clone(),
-            answer(&[banned.clone()], &[]),
+            answer(std::slice::from_ref(&banned), &[]),
             nothing(),
         ])
         .await;
@@ -258,4 +258,20 @@ async fn without_a_first_answer_the_operators_word_decides() {
     eventually(async || status(&closed, "192.0.2.2").await == ADMITTED).await;
     assert_eq!(status(&closed, "192.0.2.1").await, Status::Forbidden);
     assert_eq!(closed.get("/crowdsec/health").dispatch().await.status(), Status::Ok);
+}
+
+#[rocket::async_test]
+async fn a_snapshot_protects_an_application_that_starts_while_lapi_is_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("decisions.snapshot");
+    let lapi = FakeLapi::answering([answer(&[decision(1, "192.0.2.1", "ban")], &[]), nothing()]).await;
+    let figment = lapi.figment().merge(("crowdsec.snapshot", &path)).merge(("crowdsec.on_startup_failure", "closed"));
+    {
+        let _client = launch(figment.clone()).await;
+        eventually(async || path.exists()).await;
+    }
+    drop(lapi);
+    let client = launch(figment).await;
+    assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden);
+    assert_eq!(status(&client, "192.0.2.2").await, ADMITTED, "it counts as the first answer");
 }

@@ -5,7 +5,7 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use app::crowdsec::Cleared;
-use common::{From_, app_with, client, figment, header, with_decisions};
+use common::{Visitor, app_with, client, figment, header, with_decisions};
 use rocket::http::{ContentType, Header, Method, Status};
 use rocket::local::blocking::Client;
 use rocket::{Build, Rocket, State, get, post, routes};
@@ -57,7 +57,7 @@ fn a_banned_visitor_is_refused_with_every_method_everywhere() {
         for path in
             ["/", "/probe", "/guarded", "/nowhere", "/static/style.css", "/crowdsec/captcha", "/crowdsec/refused"]
         {
-            let response = client.req(method, path).from_ip("192.0.2.1").dispatch();
+            let response = client.req(method, path).visitor("192.0.2.1").dispatch();
             assert_eq!(response.status(), Status::Forbidden, "{method} {path}");
             assert_eq!(response.headers().get_one("Cache-Control"), Some("no-store"), "{method} {path}");
             let body = response.into_string().unwrap_or_default();
@@ -70,7 +70,7 @@ fn a_banned_visitor_is_refused_with_every_method_everywhere() {
 #[test]
 fn a_form_that_names_another_method_is_refused_as_well() {
     let client = with_probes(app::app(with_decisions(&[("192.0.2.1", "ban")])));
-    let request = client.post("/probe").header(ContentType::Form).body("_method=put&x=y").from_ip("192.0.2.1");
+    let request = client.post("/probe").header(ContentType::Form).body("_method=put&x=y").visitor("192.0.2.1");
     assert_eq!(request.dispatch().status(), Status::Forbidden);
     assert_eq!(runs(&client), 0);
 }
@@ -79,8 +79,8 @@ fn a_form_that_names_another_method_is_refused_as_well() {
 fn everybody_else_meets_the_application() {
     let client = with_probes(app::app(with_decisions(&[("192.0.2.1", "ban"), ("2001:db8::/64", "captcha")])));
     for visitor in ["192.0.2.2", "2001:db8:0:1::1", "::1", "127.0.0.1"] {
-        assert_eq!(client.get("/probe").from_ip(visitor).dispatch().status(), Status::Ok, "{visitor}");
-        assert_eq!(client.get("/nowhere-at-all").from_ip(visitor).dispatch().status(), Status::NotFound, "{visitor}");
+        assert_eq!(client.get("/probe").visitor(visitor).dispatch().status(), Status::Ok, "{visitor}");
+        assert_eq!(client.get("/nowhere-at-all").visitor(visitor).dispatch().status(), Status::NotFound, "{visitor}");
     }
     assert_eq!(runs(&client), 4);
 }
@@ -89,7 +89,7 @@ fn everybody_else_meets_the_application() {
 fn a_visitor_is_recognised_in_any_spelling_of_the_address() {
     let client = app_with(&[("192.0.2.1", "ban"), ("::ffff:198.51.100.0/120", "ban"), ("2001:DB8:0::5/48", "ban")]);
     for visitor in ["192.0.2.1", "::ffff:192.0.2.1", "198.51.100.77", "::ffff:198.51.100.77", "2001:db8:0:9::1"] {
-        assert_eq!(client.get("/").from_ip(visitor).dispatch().status(), Status::Forbidden, "{visitor}");
+        assert_eq!(client.get("/").visitor(visitor).dispatch().status(), Status::Forbidden, "{visitor}");
     }
 }
 
@@ -98,10 +98,10 @@ fn a_header_from_a_stranger_changes_nobodys_address() {
     let client = app_with(&[("192.0.2.1", "ban")]);
     for name in ["X-Real-IP", "X-Forwarded-For", "Forwarded", "CF-Connecting-IP", "X-Client-IP", "True-Client-IP"] {
         let value = if name == "Forwarded" { "for=203.0.113.9" } else { "203.0.113.9" };
-        let request = client.get("/").header(Header::new(name, value)).from_ip("192.0.2.1");
+        let request = client.get("/").header(Header::new(name, value)).visitor("192.0.2.1");
         assert_eq!(request.dispatch().status(), Status::Forbidden, "{name}");
         let value = if name == "Forwarded" { "for=192.0.2.1" } else { "192.0.2.1" };
-        let request = client.get("/crowdsec/captcha").header(Header::new(name, value)).from_ip("203.0.113.9");
+        let request = client.get("/crowdsec/captcha").header(Header::new(name, value)).visitor("203.0.113.9");
         assert_eq!(request.dispatch().status(), Status::SeeOther, "{name}");
     }
 }
@@ -111,12 +111,12 @@ fn behind_a_trusted_proxy_the_visitor_is_whom_it_names() {
     let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.trusted_proxies", ["10.0.0.0/8"]));
     let client = with_probes(app::app(figment));
     let status = |value: &'static str| {
-        client.get("/probe").header(header("X-Forwarded-For", value)).from_ip("10.0.0.1").dispatch().status()
+        client.get("/probe").header(header("X-Forwarded-For", value)).visitor("10.0.0.1").dispatch().status()
     };
     assert_eq!(status("192.0.2.1"), Status::Forbidden);
     assert_eq!(status("203.0.113.9, 192.0.2.1"), Status::Forbidden);
     assert_eq!(status("192.0.2.1, 203.0.113.9"), Status::Ok);
-    let guarded = client.get("/guarded").header(header("X-Forwarded-For", "::ffff:203.0.113.9")).from_ip("10.0.0.1");
+    let guarded = client.get("/guarded").header(header("X-Forwarded-For", "::ffff:203.0.113.9")).visitor("10.0.0.1");
     assert_eq!(guarded.dispatch().into_string().unwrap(), "203.0.113.9");
 }
 
@@ -128,32 +128,32 @@ fn the_greatest_remediation_counts_and_the_operators_allow_outweighs_all() {
         ("192.0.2.8", "allow"),
     ])));
     let captcha_url = |visitor| {
-        let request = client.get("/probe").header(header("Accept", "application/json")).from_ip(visitor);
+        let request = client.get("/probe").header(header("Accept", "application/json")).visitor(visitor);
         request.dispatch().into_string().unwrap().contains("captcha_url")
     };
     assert!(!captcha_url("192.0.2.7"), "a captcha on the address must not hide the ban around it");
-    assert_eq!(client.get("/probe").from_ip("192.0.2.8").dispatch().status(), Status::Ok);
+    assert_eq!(client.get("/probe").visitor("192.0.2.8").dispatch().status(), Status::Ok);
 }
 
 #[test]
 fn a_guard_refuses_where_the_fairing_was_told_to_spare() {
     let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.excluded_paths", ["/probe", "/guarded"]));
     let client = with_probes(app::app(figment));
-    assert_eq!(client.get("/probe").from_ip("192.0.2.1").dispatch().status(), Status::Ok);
+    assert_eq!(client.get("/probe").visitor("192.0.2.1").dispatch().status(), Status::Ok);
     assert_eq!(runs(&client), 1);
-    let refused = client.get("/guarded").from_ip("192.0.2.1").dispatch();
+    let refused = client.get("/guarded").visitor("192.0.2.1").dispatch();
     assert_eq!(refused.status(), Status::Forbidden);
     assert_eq!(refused.headers().get_one("Cache-Control"), Some("no-store"));
     assert!(refused.headers().get_one("Content-Security-Policy").is_some(), "it is the bouncer's page");
     assert_eq!(runs(&client), 1);
-    assert_eq!(client.get("/guarded").from_ip("192.0.2.2").dispatch().into_string().unwrap(), "192.0.2.2");
+    assert_eq!(client.get("/guarded").visitor("192.0.2.2").dispatch().into_string().unwrap(), "192.0.2.2");
 }
 
 #[test]
 fn a_path_is_excluded_by_whole_plain_segments_only() {
     let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.excluded_paths", ["/probe/health"]));
     let client = with_probes(app::app(figment));
-    let status = |path: &'static str| client.get(path).from_ip("192.0.2.1").dispatch().status();
+    let status = |path: &'static str| client.get(path).visitor("192.0.2.1").dispatch().status();
     for path in ["/probe/health", "/probe/health/db", "/probe/health?x=/../.."] {
         assert_eq!(status(path), Status::Ok, "{path}");
     }
@@ -173,7 +173,7 @@ fn a_path_is_excluded_by_whole_plain_segments_only() {
 fn programs_are_told_in_json_and_learn_nothing_of_why() {
     let client = app_with(&[("192.0.2.1", "ban"), ("192.0.2.2", "captcha")]);
     let json = |visitor| {
-        let response = client.get("/a?b=c").header(header("Accept", "application/json")).from_ip(visitor).dispatch();
+        let response = client.get("/a?b=c").header(header("Accept", "application/json")).visitor(visitor).dispatch();
         assert_eq!(response.status(), Status::Forbidden);
         assert_eq!(response.content_type(), Some(ContentType::new("application", "problem+json")));
         assert!(response.headers().get_one("Vary").unwrap().contains("Accept"));
@@ -187,7 +187,7 @@ fn programs_are_told_in_json_and_learn_nothing_of_why() {
     let captcha = json("192.0.2.2");
     assert_eq!(keys(&captcha), ["captcha_url", "status", "title", "type"]);
     assert_eq!(captcha["captcha_url"], "/crowdsec/captcha?return_to=%2Fa%3Fb%3Dc");
-    let there = client.get("/crowdsec/captcha?return_to=%2Fa%3Fb%3Dc").from_ip("192.0.2.2").dispatch();
+    let there = client.get("/crowdsec/captcha?return_to=%2Fa%3Fb%3Dc").visitor("192.0.2.2").dispatch();
     assert!(there.into_string().unwrap().contains("value=\"&#x2F;a?b=c\""));
 }
 
@@ -195,7 +195,7 @@ fn programs_are_told_in_json_and_learn_nothing_of_why() {
 fn json_is_for_whom_it_ranks_above_html() {
     let client = app_with(&[("192.0.2.1", "ban")]);
     let is_json = |accept: Option<&'static str>, content_type: Option<ContentType>| {
-        let mut request = client.post("/").from_ip("192.0.2.1");
+        let mut request = client.post("/").visitor("192.0.2.1");
         if let Some(accept) = accept {
             request.add_header(header("Accept", accept));
         }
@@ -237,7 +237,7 @@ fn json_is_for_whom_it_ranks_above_html() {
 fn a_refused_page_stands_alone_and_in_no_frame() {
     let client = app_with(&[("192.0.2.1", "ban"), ("192.0.2.2", "captcha")]);
     for visitor in ["192.0.2.1", "192.0.2.2"] {
-        let response = client.get("/").from_ip(visitor).dispatch();
+        let response = client.get("/").visitor(visitor).dispatch();
         let policy = response.headers().get_one("Content-Security-Policy").unwrap().to_owned();
         assert!(policy.starts_with("default-src 'none';") && policy.contains("frame-ancestors 'none'"), "{policy}");
         let page = response.into_string().unwrap();
@@ -251,7 +251,7 @@ fn a_refused_page_stands_alone_and_in_no_frame() {
 fn a_nonce_is_for_one_answer_only() {
     let client = app_with(&[("192.0.2.1", "ban")]);
     let policy = || {
-        let response = client.get("/").from_ip("192.0.2.1").dispatch();
+        let response = client.get("/").visitor("192.0.2.1").dispatch();
         response.headers().get_one("Content-Security-Policy").unwrap().to_owned()
     };
     assert_ne!(policy(), policy());
@@ -261,12 +261,12 @@ fn a_nonce_is_for_one_answer_only() {
 fn the_health_probe_is_answered_to_everybody() {
     let client = app_with(&[("192.0.2.1", "ban")]);
     for visitor in ["192.0.2.1", "192.0.2.2"] {
-        let response = client.get("/crowdsec/health").from_ip(visitor).dispatch();
+        let response = client.get("/crowdsec/health").visitor(visitor).dispatch();
         assert_eq!(response.status(), Status::Ok);
         assert_eq!(response.into_string().unwrap(), r#"{"status":"ok"}"#);
     }
     for path in ["//crowdsec/health", "/crowdsec/health/", "/crowdsec/health/x", "/crowdsec/%68ealth"] {
-        assert_eq!(client.get(path).from_ip("192.0.2.1").dispatch().status(), Status::Forbidden, "{path}");
+        assert_eq!(client.get(path).visitor("192.0.2.1").dispatch().status(), Status::Forbidden, "{path}");
     }
 }
 
@@ -277,15 +277,15 @@ fn pages_can_be_previewed_in_the_debug_profile_only() {
     let live = client(app::app(live.merge(("crowdsec.api_url", "http://127.0.0.1:1"))));
     for page in ["ban", "captcha"] {
         let path = format!("/crowdsec/preview/{page}");
-        assert_eq!(debug.get(&path).from_ip("192.0.2.1").dispatch().status(), Status::Ok, "{path}");
-        assert_eq!(live.get(&path).from_ip("192.0.2.1").dispatch().status(), Status::NotFound, "{path}");
+        assert_eq!(debug.get(&path).visitor("192.0.2.1").dispatch().status(), Status::Ok, "{path}");
+        assert_eq!(live.get(&path).visitor("192.0.2.1").dispatch().status(), Status::NotFound, "{path}");
     }
 }
 
 #[test]
 fn nobody_reaches_the_refusals_own_route() {
     let client = app_with(&[]);
-    assert_eq!(client.get("/crowdsec/refused").from_ip("192.0.2.1").dispatch().status(), Status::NotFound);
+    assert_eq!(client.get("/crowdsec/refused").visitor("192.0.2.1").dispatch().status(), Status::NotFound);
 }
 
 #[test]

@@ -47,6 +47,14 @@ fn an_application_that_others_can_reach_does_not_believe_its_neighbours() {
 }
 
 #[test]
+fn rocket_itself_believes_no_header_either_not_even_without_its_rocket_toml() {
+    for config in ["Rocket.toml", "no-such-file.toml"] {
+        let app = App::start(&[("ROCKET_CONFIG", config)]);
+        assert!(app.log().contains("IP header: disabled"), "{config}: {}", app.log());
+    }
+}
+
+#[test]
 fn an_empty_variable_is_an_unset_one() {
     let app = App::start(&[("CROWDSEC_API_KEY", ""), ("CROWDSEC_DECISIONS", ""), ("CROWDSEC_TRUSTED_PROXIES", "")]);
     assert_eq!(app.verdict("203.0.113.7"), Ban);

@@ -336,6 +336,16 @@ fn a_proxy_in_the_environment_is_not_used() {
 }
 
 #[test]
+fn a_ban_ends_by_our_own_clock_even_if_lapi_never_says_so() {
+    let mut short = ban(1, "192.0.2.1");
+    short["duration"] = json!("2.5s");
+    let lapi = FakeServer::start(standing(vec![short, ban(2, "192.0.2.2")]));
+    let app = App::polling(&lapi.url(), &[]);
+    app.eventually("192.0.2.1", Welcome);
+    assert_eq!(app.verdict("192.0.2.2"), Ban);
+}
+
+#[test]
 fn one_unreadable_decision_costs_itself_alone() {
     let odd = [
         json!({ "id": 7 }),

@@ -60,7 +60,7 @@ pub struct Decision {
 
 /// Where the entries of an answer go while it is still being read.
 pub trait Receive {
-    fn new(&mut self, decision: Decision);
+    fn added(&mut self, decision: Decision);
     fn deleted(&mut self, decision: Decision);
     /// An entry that says nothing to us: it costs itself, never the answer around it.
     fn unreadable(&mut self, reason: String);
@@ -176,7 +176,7 @@ impl<'de, R: Receive> de::Visitor<'de> for Answer<'_, R> {
         let mut lists = 0;
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "new" => map.next_value_seed(List { receiver: self.0, hand_over: R::new })?,
+                "new" => map.next_value_seed(List { receiver: self.0, hand_over: R::added })?,
                 "deleted" => map.next_value_seed(List { receiver: self.0, hand_over: R::deleted })?,
                 _ => {
                     map.next_value::<de::IgnoredAny>()?;

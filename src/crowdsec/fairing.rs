@@ -130,7 +130,10 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<(Bouncer, Texts, 
 /// Waits for LAPI's first answer, as long as the operator said.
 async fn first_answer(mut poller: Poller, bouncer: &Bouncer) -> std::result::Result<Poller, Problems> {
     let config = &bouncer.config;
-    let result = timeout(config.startup_timeout, poller.poll()).await.unwrap_or_else(|_| Err(Error::TooSlow));
+    if poller.recall() {
+        return Ok(poller);
+    }
+    let result = timeout(config.startup_timeout, poller.poll()).await.unwrap_or(Err(Error::TooSlow));
     let Err(error) = result else {
         info!("CrowdSec: {} decisions stand.", bouncer.decisions.len());
         return Ok(poller);

@@ -12,6 +12,7 @@ mod decision_set;
 mod path;
 mod config;
 mod lapi;
+mod snapshot;
 mod poller;
 mod client_ip;
 mod limit;

@@ -131,7 +131,7 @@ impl Refusal {
     }
 
     /// The page, and the content security policy that fits it.
-    fn page<'r>(&self, request: &'r Request<'_>, bouncer: &Bouncer) -> Result<(Template, String), Status> {
+    fn page(&self, request: &Request<'_>, bouncer: &Bouncer) -> Result<(Template, String), Status> {
         let texts = request.rocket().state::<Texts>().ok_or(Status::InternalServerError)?;
         let judgement = bouncer.judgement(request);
         let nonce = format!("{:032x}", rand::random::<u128>());
@@ -251,11 +251,11 @@ impl<'r> FromRequest<'r> for Refusal {
 
 /// The captcha at an address of its own, for programs that were told `captcha_url`.
 #[get("/captcha?<return_to>")]
-fn show_captcha(return_to: Option<&str>, judgement: Judged<'_>) -> Result<Refusal, Leading> {
+fn show_captcha(return_to: Option<&str>, judgement: Judged<'_>) -> Result<Leading, Refusal> {
     let back = super::path::return_to(return_to.unwrap_or("/"));
     match judgement.0.verdict {
-        Verdict::Captcha => Ok(Refusal::new(Status::Forbidden, Kind::Captcha, back)),
-        _ => Err(Leading::to(back)),
+        Verdict::Captcha => Err(Refusal::new(Status::Forbidden, Kind::Captcha, back)),
+        _ => Ok(Leading::to(back)),
     }
 }
 

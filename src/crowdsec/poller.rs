@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rocket::{Shutdown, info, info_, warn, warn_};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::config::{Config, LapiConfig};
 use super::decision_set::{DecisionSet, Implausible, Taken, Types};
 use super::lapi::{Error, Lapi};
+use super::snapshot::Snapshot;
 
 /// Keeps a decision set in step with LAPI.
 ///
@@ -30,7 +32,14 @@ pub struct Poller {
     away_since: Option<Instant>,
     costly_failures: u32,
     warned_of_allows: bool,
+    snapshot: Option<Snapshot>,
+    /// What the snapshot on the disk lacks, and since when it is as it is.
+    unsaved: bool,
+    saved_at: Option<Instant>,
 }
+
+/// A crash loses what changed in the last minute at most, and the next full answer brings it back.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 impl Poller {
     pub fn new(lapi: &LapiConfig, config: &Config, set: Arc<DecisionSet>, status: Arc<Status>) -> Result<Self, Error> {
@@ -46,6 +55,9 @@ impl Poller {
             away_since: None,
             costly_failures: 0,
             warned_of_allows: false,
+            snapshot: config.snapshot.clone().map(|path| Snapshot::new(path, lapi)),
+            unsaved: false,
+            saved_at: None,
         })
     }
 
@@ -65,22 +77,62 @@ impl Poller {
             _ => (started, self.everything().await?),
         };
         self.in_step_since = Some(since);
+        self.unsaved |= taken.new + taken.deleted > 0 || in_step_since.is_none();
         self.status.answered();
         self.tell(&taken);
         Ok(())
     }
 
-    /// Polls until shutdown.
+    /// Reads the snapshot, where there is one. True if it was believed: it counts as the first answer.
+    pub fn recall(&mut self) -> bool {
+        let Some(snapshot) = &self.snapshot else { return false };
+        match snapshot.read(&self.set, self.types, Instant::now()) {
+            Ok(Some(age)) => {
+                info!("{} decisions come from the snapshot of {} s ago.", self.set.len(), age.as_secs());
+                self.status.recalled();
+                true
+            }
+            Ok(None) => false,
+            Err(reason) => {
+                // Fails towards LAPI: it will say what stands, and the next snapshot takes this one's place.
+                warn!("The snapshot {} is not used: {reason}.", snapshot.path().display());
+                false
+            }
+        }
+    }
+
+    /// Polls until shutdown: at once where nothing was asked yet, since a snapshot stood in for the first answer.
     pub async fn run(mut self, mut shutdown: Shutdown) {
+        let mut pause =
+            if self.in_step_since.is_none() && self.away_since.is_none() { Duration::ZERO } else { self.pause() };
         loop {
             tokio::select! {
-                () = &mut shutdown => return,
-                () = sleep(self.pause()) => {}
+                () = &mut shutdown => break,
+                () = sleep(pause) => {}
             }
             tokio::select! {
-                () = &mut shutdown => return,
+                () = &mut shutdown => break,
                 result = self.poll() => self.note(result),
             }
+            if self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY) {
+                self.save().await;
+            }
+            pause = self.pause();
+        }
+        self.save().await;
+    }
+
+    /// Writes the snapshot if there is anything new, on a thread for blocking work.
+    async fn save(&mut self) {
+        let Some(snapshot) = self.snapshot.clone().filter(|_| self.unsaved) else { return };
+        let (set, path) = (self.set.clone(), snapshot.path().display().to_string());
+        (self.unsaved, self.saved_at) = (false, Some(Instant::now()));
+        let written = spawn_blocking(move || snapshot.write(&set, Instant::now())).await;
+        if let Err(error) = written.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
+            self.unsaved = true;
+            warn!(
+                "The snapshot {path} cannot be written: {error}. Check `crowdsec.snapshot`; a restart would start empty."
+            );
         }
     }
 
@@ -196,6 +248,11 @@ impl Status {
     pub fn since_last_answer(&self) -> Option<Duration> {
         let at = self.last_answer.load(Ordering::Relaxed).checked_sub(1)?;
         Some(self.start.elapsed().saturating_sub(Duration::from_millis(at)))
+    }
+
+    /// A snapshot counts as an answer at the start: it is soon stale, unless LAPI answers itself.
+    fn recalled(&self) {
+        self.last_answer.store(1, Ordering::Relaxed);
     }
 
     fn answered(&self) {

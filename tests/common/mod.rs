@@ -55,12 +55,12 @@ pub fn bouncer_refuses(result: Result<impl Sized, rocket::Error>) -> bool {
 }
 
 /// Plays a visitor who connects from an address.
-pub trait From_ {
-    fn from_ip(self, address: &str) -> Self;
+pub trait Visitor {
+    fn visitor(self, address: &str) -> Self;
 }
 
-impl From_ for LocalRequest<'_> {
-    fn from_ip(self, address: &str) -> Self {
+impl Visitor for LocalRequest<'_> {
+    fn visitor(self, address: &str) -> Self {
         let address = address.parse().expect("an address");
         self.remote(std::net::SocketAddr::new(address, 4711))
     }

@@ -135,6 +135,23 @@ impl DecisionSet {
         Takeover::new(self, types, now, true)
     }
 
+    /// Shows every decision of LAPI's that stands, with its id (0 for none), what is left of it, and its source.
+    pub fn for_each(&self, now: Instant, mut show: impl FnMut(IpNet, u64, Duration, &Arc<Source>)) {
+        let now = self.tenths_at(now);
+        let mut show = |value: IpNet, fields: Fields| {
+            if fields.epoch != PINNED && fields.expires > now {
+                let source = read(&self.sources).list[fields.source as usize].0.clone();
+                show(value, fields.id, self.left(fields.expires, now).unwrap_or_default(), &source);
+            }
+        };
+        for shard in &self.shards {
+            let shard = read(shard);
+            shard.v4.entries.iter().for_each(|entry| show(IpAddr::V4(entry.key).into(), entry.fields()));
+            shard.v6.entries.iter().for_each(|entry| show(IpAddr::V6(entry.key).into(), entry.fields()));
+        }
+        read(&self.ranges).table.entries.iter().for_each(|entry| show(entry.key, entry.fields()));
+    }
+
     /// Drops what has ended. Look-ups never see it anyway: this gives the memory back, while LAPI, which names ended
     /// decisions in its answers, is away.
     pub fn sweep(&self, now: Instant) {

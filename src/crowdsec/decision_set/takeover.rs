@@ -95,7 +95,7 @@ impl Takeover {
 }
 
 impl Receive for Takeover {
-    fn new(&mut self, decision: Decision) {
+    fn added(&mut self, decision: Decision) {
         let Some(remediation) = self.types.remediation(&decision.kind) else {
             self.taken.allows += 1;
             return;

@@ -142,7 +142,7 @@ impl Model {
 
 fn receive(takeover: &mut Takeover, entry: &Entry) {
     match entry.clone() {
-        Entry::New(decision) => takeover.new(decision),
+        Entry::New(decision) => takeover.added(decision),
         Entry::Deleted(decision) => takeover.deleted(decision),
     }
 }
@@ -201,7 +201,7 @@ fn set_of(decisions: impl IntoIterator<Item = Decision>) -> (Arc<DecisionSet>, I
     let start = Instant::now();
     let set = Arc::new(DecisionSet::new(start));
     let mut takeover = set.all(TYPES, start);
-    decisions.into_iter().for_each(|decision| takeover.new(decision));
+    decisions.into_iter().for_each(|decision| takeover.added(decision));
     takeover.complete_and_believed();
     (set, start)
 }
@@ -214,11 +214,11 @@ fn many(ids: std::ops::Range<u64>) -> impl Iterator<Item = Decision> {
 fn a_full_answer_that_would_end_most_of_what_stands_is_not_believed_at_once() {
     let (set, now) = set_of(many(1..201));
     let mut short = set.all(TYPES, now);
-    many(1..100).for_each(|decision| short.new(decision));
+    many(1..100).for_each(|decision| short.added(decision));
     assert_eq!(short.complete(), Err(Implausible { would_end: 101, of: 200 }));
     assert_eq!(set.len(), 200);
     let mut again = set.all(TYPES, now);
-    many(1..100).for_each(|decision| again.new(decision));
+    many(1..100).for_each(|decision| again.added(decision));
     assert_eq!(again.complete_and_believed().renewed, 99);
     assert_eq!(set.len(), 99);
 }
@@ -228,7 +228,7 @@ fn half_of_what_stands_or_most_of_a_few_may_end() {
     for (before, after) in [(200, 101), (99, 1), (100, 50)] {
         let (set, now) = set_of(many(1..before + 1));
         let mut answer = set.all(TYPES, now);
-        many(1..after + 1).for_each(|decision| answer.new(decision));
+        many(1..after + 1).for_each(|decision| answer.added(decision));
         assert!(answer.complete().is_ok(), "{before} to {after}");
         assert_eq!(set.len(), after as usize);
     }
@@ -258,7 +258,7 @@ fn no_answer_ends_the_operators_own_decisions_and_their_allow_outweighs_a_ban() 
 fn an_allow_of_lapis_exempts_nobody() {
     let (set, now) = set_of([decision(1, "192.0.2.1", "ban", 100)]);
     let mut answer = set.changes(TYPES, now);
-    answer.new(decision(2, "192.0.2.1", "Allow", 100));
+    answer.added(decision(2, "192.0.2.1", "Allow", 100));
     assert_eq!(answer.complete_and_believed().allows, 1);
     assert_eq!(set.strongest("192.0.2.1".parse().unwrap(), now).unwrap().remediation, Remediation::Ban);
 }
@@ -268,7 +268,7 @@ fn without_a_provider_a_captcha_becomes_the_fallback() {
     let start = Instant::now();
     let set = Arc::new(DecisionSet::new(start));
     let mut answer = set.all(Types { captcha: false, fallback: Remediation::Ban }, start);
-    answer.new(decision(1, "192.0.2.1", "captcha", 100));
+    answer.added(decision(1, "192.0.2.1", "captcha", 100));
     answer.complete_and_believed();
     assert_eq!(set.strongest("192.0.2.1".parse().unwrap(), start).unwrap().remediation, Remediation::Ban);
 }

@@ -1,0 +1,314 @@
+//! What survives a restart? The decisions, in a file, so that an application that starts while LAPI is away protects.
+//!
+//! The file is written beside its place and renamed, so that a crash leaves the old one or the new one. It ends with a
+//! sum over all that stands before, and nothing in it is believed before the sum is right. Lifetimes are what was left at
+//! the time of writing: what passed since is taken off by the wall clock, and a clock that went back takes off nothing.
+
+use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, BufWriter, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ipnet::IpNet;
+
+use super::config::LapiConfig;
+use super::decision::{Decision, Receive};
+use super::decision_set::{DecisionSet, Source, Types};
+
+/// Where the decisions are kept, and whose they are.
+#[derive(Clone)]
+pub struct Snapshot {
+    path: PathBuf,
+    /// Of LAPI's address and our filters: another's decisions are not ours.
+    owner: u64,
+}
+
+/// Names the format; a change of the format changes it.
+const MAGIC: &[u8] = b"crowdsec-rocket-bouncer snapshot 1\n";
+/// What CrowdSec said longer ago than this it may well have taken back.
+const OLDEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// As much as LAPI's longest answer.
+const LONGEST: u64 = 512 << 20;
+
+impl Snapshot {
+    pub fn new(path: PathBuf, lapi: &LapiConfig) -> Self {
+        let mut owner = DefaultHasher::new();
+        (lapi.at.to_string(), &lapi.filters).hash(&mut owner);
+        Self { path, owner: owner.finish() }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes all that LAPI decided and that stands. Blocks on the disk.
+    pub fn write(&self, set: &DecisionSet, now: Instant) -> io::Result<()> {
+        let mut beside = self.path.clone().into_os_string();
+        beside.push(".new");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        // Only its owner reads who is banned.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = Summed { file: BufWriter::new(options.open(&beside)?), sum: DefaultHasher::new() };
+        file.put(MAGIC)?;
+        file.put(&self.owner.to_le_bytes())?;
+        file.put(&unix_now().to_le_bytes())?;
+        let mut sources: Vec<Arc<Source>> = Vec::new();
+        let mut result = Ok(());
+        set.for_each(now, |value, id, left, source| {
+            if result.is_ok() {
+                result = put_entry(&mut file, &mut sources, value, id, left, source);
+            }
+        });
+        result?;
+        let sum = file.sum.finish();
+        file.put(&sum.to_le_bytes())?;
+        let file = file.file.into_inner()?;
+        file.sync_all()?;
+        fs::rename(&beside, &self.path)?;
+        // The rename itself lasts once the directory is on the disk.
+        File::open(self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
+    }
+
+    /// Reads the file into the set. Gives how old it is; `Ok(None)` where there is no file; `Err` says why it is not
+    /// believed.
+    pub fn read(&self, set: &Arc<DecisionSet>, types: Types, now: Instant) -> Result<Option<Duration>, String> {
+        match fs::metadata(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.to_string()),
+            Ok(file) if file.len() > LONGEST => return Err("it is over 512 MiB".into()),
+            Ok(_) => {}
+        }
+        let bytes = fs::read(&self.path).map_err(|error| error.to_string())?;
+        let age = self.believe(&bytes, set, types, now).map_err(str::to_owned)?;
+        Ok(Some(age))
+    }
+
+    fn believe(
+        &self,
+        bytes: &[u8],
+        set: &Arc<DecisionSet>,
+        types: Types,
+        now: Instant,
+    ) -> Result<Duration, &'static str> {
+        let torn = "it was cut or changed";
+        let (body, sum) = bytes.split_last_chunk::<8>().ok_or(torn)?;
+        let mut rest = body.strip_prefix(MAGIC).ok_or("it is no snapshot of this version")?;
+        let mut hasher = DefaultHasher::new();
+        hasher.write(body);
+        if hasher.finish() != u64::from_le_bytes(*sum) {
+            return Err(torn);
+        }
+        if take::<8>(&mut rest).map(u64::from_le_bytes) != Some(self.owner) {
+            return Err("it was written with another api_url or other filters");
+        }
+        let written = take::<8>(&mut rest).map(u64::from_le_bytes).ok_or(torn)?;
+        let age = Duration::from_secs(unix_now().saturating_sub(written));
+        if age > OLDEST {
+            return Err("it is older than a day");
+        }
+        let mut takeover = set.changes(types, now);
+        let mut sources = Vec::new();
+        while !rest.is_empty() {
+            let mut decision = take_entry(&mut rest, &mut sources).ok_or(torn)?;
+            decision.duration = decision.duration.saturating_sub(age);
+            takeover.added(decision);
+        }
+        Ok(age)
+    }
+}
+
+/// A file that sums up what is written to it.
+struct Summed {
+    file: BufWriter<File>,
+    sum: DefaultHasher,
+}
+
+impl Summed {
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.sum.write(bytes);
+        self.file.write_all(bytes)
+    }
+
+    fn put_text(&mut self, text: &str) -> io::Result<()> {
+        self.put(&(text.len() as u32).to_le_bytes())?;
+        self.put(text.as_bytes())
+    }
+}
+
+/// One decision: its source's number, and the source itself where it is a new one; the address, its prefix, the id and
+/// the milliseconds left.
+fn put_entry(
+    file: &mut Summed,
+    sources: &mut Vec<Arc<Source>>,
+    value: IpNet,
+    id: u64,
+    left: Duration,
+    source: &Arc<Source>,
+) -> io::Result<()> {
+    // Sources are few, and neighbours mostly share theirs: look from the end.
+    let number = sources.iter().rposition(|known| Arc::ptr_eq(known, source));
+    file.put(&(number.unwrap_or(sources.len()) as u32).to_le_bytes())?;
+    if number.is_none() {
+        for text in [&source.origin, &source.scenario, &source.scope, &source.kind] {
+            file.put_text(text)?;
+        }
+        sources.push(source.clone());
+    }
+    match value.addr() {
+        IpAddr::V4(v4) => {
+            file.put(&[4, value.prefix_len()])?;
+            file.put(&v4.octets())?;
+        }
+        IpAddr::V6(v6) => {
+            file.put(&[6, value.prefix_len()])?;
+            file.put(&v6.octets())?;
+        }
+    }
+    file.put(&id.to_le_bytes())?;
+    file.put(&(left.as_millis() as u64).to_le_bytes())
+}
+
+fn take_entry(rest: &mut &[u8], sources: &mut Vec<Source>) -> Option<Decision> {
+    let number = u32::from_le_bytes(take(rest)?) as usize;
+    if number == sources.len() {
+        let (origin, scenario) = (take_text(rest)?, take_text(rest)?);
+        sources.push(Source { origin, scenario, scope: take_text(rest)?, kind: take_text(rest)? });
+    }
+    let Source { origin, scenario, scope, kind } = sources.get(number)?.clone();
+    let [family, prefix] = take(rest)?;
+    let address = match family {
+        4 => IpAddr::from(Ipv4Addr::from(take::<4>(rest)?)),
+        6 => IpAddr::from(Ipv6Addr::from(take::<16>(rest)?)),
+        _ => return None,
+    };
+    let value = IpNet::new(address, prefix).ok()?;
+    let id = Some(u64::from_le_bytes(take(rest)?)).filter(|id| *id > 0);
+    let duration = Duration::from_millis(u64::from_le_bytes(take(rest)?));
+    Some(Decision { id, origin, scenario, scope, kind, value, duration })
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, left) = rest.split_first_chunk::<N>()?;
+    *rest = left;
+    Some(*taken)
+}
+
+fn take_text(rest: &mut &[u8]) -> Option<String> {
+    let length = u32::from_le_bytes(take(rest)?) as usize;
+    let (text, left) = rest.split_at_checked(length)?;
+    *rest = left;
+    String::from_utf8(text.to_vec()).ok()
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crowdsec::config::{Credentials, Location, Secret};
+    use crate::crowdsec::decision::{Remediation, network};
+
+    const TYPES: Types = Types { captcha: true, fallback: Remediation::Ban };
+
+    fn lapi(socket: &str) -> LapiConfig {
+        let credentials = Credentials::Key(Secret("k".into()));
+        LapiConfig { at: Location::Socket(socket.into()), credentials, ca: None, filters: Vec::new() }
+    }
+
+    fn set_of(values: &[(&str, &str, u64)]) -> Arc<DecisionSet> {
+        let set = Arc::new(DecisionSet::new(Instant::now()));
+        let mut all = set.all(TYPES, Instant::now());
+        for (id, (value, kind, seconds)) in values.iter().enumerate() {
+            all.added(Decision {
+                id: (id > 0).then_some(id as u64),
+                origin: "cscli".into(),
+                scenario: format!("ünïcode {}", id % 2),
+                scope: "Ip".into(),
+                kind: (*kind).into(),
+                value: network(value).unwrap(),
+                duration: Duration::from_secs(*seconds),
+            });
+        }
+        all.complete_and_believed();
+        set
+    }
+
+    fn scratch() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    #[test]
+    fn decisions_survive_with_all_that_is_known_of_them() {
+        let dir = scratch();
+        let snapshot = Snapshot::new(dir.path().join("s"), &lapi("/s"));
+        let set =
+            set_of(&[("192.0.2.1", "ban", 100), ("2001:db8::/32", "captcha", 200), ("192.0.2.0/24", "throttle", 300)]);
+        set.pin(network("198.51.100.1").unwrap(), Remediation::Ban, "of the configuration, not of LAPI");
+        snapshot.write(&set, Instant::now()).unwrap();
+        let again = Arc::new(DecisionSet::new(Instant::now()));
+        assert!(snapshot.read(&again, TYPES, Instant::now()).unwrap().unwrap() < Duration::from_secs(60));
+        assert_eq!(again.len(), 3);
+        for (visitor, id, scenario, most) in [("192.0.2.1", 2, "ünïcode 0", 300), ("2001:db8::1", 1, "ünïcode 1", 200)]
+        {
+            let standing = again.strongest(visitor.parse().unwrap(), Instant::now()).unwrap();
+            assert_eq!((standing.id, standing.source.scenario.as_str()), (Some(id), scenario));
+            let left = standing.expires_in.unwrap().as_secs();
+            assert!((most - 60..=most).contains(&left), "{left}");
+        }
+    }
+
+    #[test]
+    fn a_torn_foreign_or_old_file_is_not_believed_and_costs_nothing() {
+        let dir = scratch();
+        let snapshot = Snapshot::new(dir.path().join("s"), &lapi("/s"));
+        let read = |snapshot: &Snapshot| {
+            let set = Arc::new(DecisionSet::new(Instant::now()));
+            let result = snapshot.read(&set, TYPES, Instant::now());
+            (result, set.len())
+        };
+        assert_eq!(read(&snapshot), (Ok(None), 0));
+        snapshot.write(&set_of(&[("192.0.2.1", "ban", 100), ("192.0.2.2", "ban", 100)]), Instant::now()).unwrap();
+        let whole = fs::read(snapshot.path()).unwrap();
+        for length in 0..whole.len() {
+            fs::write(snapshot.path(), &whole[..length]).unwrap();
+            assert!(matches!(read(&snapshot), (Err(_), 0)), "cut to {length}");
+        }
+        for place in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[place] ^= 1;
+            fs::write(snapshot.path(), &changed).unwrap();
+            assert!(matches!(read(&snapshot), (Err(_), 0)), "changed at {place}");
+        }
+        fs::write(snapshot.path(), &whole).unwrap();
+        assert!(matches!(read(&Snapshot::new(snapshot.path.clone(), &lapi("/other"))), (Err(_), 0)));
+        assert!(matches!(read(&snapshot), (Ok(Some(_)), 2)));
+        // Two days old, its sum put right.
+        let mut old = whole[..whole.len() - 8].to_vec();
+        let at = MAGIC.len() + 8;
+        let then = unix_now() - 2 * 24 * 60 * 60;
+        old[at..at + 8].copy_from_slice(&then.to_le_bytes());
+        let mut sum = DefaultHasher::new();
+        sum.write(&old);
+        old.extend(sum.finish().to_le_bytes());
+        fs::write(snapshot.path(), &old).unwrap();
+        assert_eq!(read(&snapshot), (Err("it is older than a day".into()), 0));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_its_owner_may_read_it_and_nothing_is_left_beside_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = scratch();
+        let snapshot = Snapshot::new(dir.path().join("s"), &lapi("/s"));
+        snapshot.write(&set_of(&[("192.0.2.1", "ban", 100)]), Instant::now()).unwrap();
+        assert_eq!(fs::metadata(snapshot.path()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
