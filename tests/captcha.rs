@@ -281,7 +281,7 @@ impl Provider {
         let fake = fake.attach(rocket::fairing::AdHoc::on_liftoff("port", move |rocket| {
             Box::pin(async move { tell.send((rocket.config().port, rocket.shutdown())).unwrap() })
         }));
-        std::thread::spawn(move || rocket::execute(async { fake.launch().await.map(drop) }));
+        std::thread::spawn(move || rocket::execute(async { fake.launch().await.map(drop).map_err(drop) }));
         let (port, shutdown) = port.recv().expect("the fake launches");
         Self { url: format!("http://127.0.0.1:{port}/siteverify"), asked: log, shutdown }
     }

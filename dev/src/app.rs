@@ -110,6 +110,14 @@ impl App {
         self.address
     }
 
+    /// The memory that it holds now, in megabytes.
+    #[track_caller]
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+        line.split_whitespace().next().and_then(|kilobytes| kilobytes.parse::<u64>().ok()).expect("a number") / 1024
+    }
+
     pub fn get(&self, target: &str) -> Request {
         self.request("GET", target)
     }

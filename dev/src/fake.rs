@@ -141,7 +141,10 @@ enum Fault {
     CutBody,
     HangUp,
     Silence,
+    Script(Box<Script>),
 }
+
+type Script = dyn FnOnce(&mut TcpStream) -> std::io::Result<()> + Send;
 
 impl Reply {
     pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
@@ -182,6 +185,11 @@ impl Reply {
         Self { fault: Some(Fault::HangUp), ..Self::error(500) }
     }
 
+    /// Takes the request and writes whatever it likes, for as long as it likes or the client listens.
+    pub fn script(script: impl FnOnce(&mut TcpStream) -> std::io::Result<()> + Send + 'static) -> Self {
+        Self { fault: Some(Fault::Script(Box::new(script))), ..Self::error(500) }
+    }
+
     /// Announces the whole body and closes after half of it.
     pub fn cut(mut self) -> Self {
         self.fault = Some(Fault::CutBody);
@@ -207,6 +215,7 @@ impl Reply {
             Some(Fault::HangUp) => Ok(()),
             // Reading ends when the client gives up.
             Some(Fault::Silence) => stream.read(&mut [0]).map(drop),
+            Some(Fault::Script(script)) => script(stream),
         };
     }
 }

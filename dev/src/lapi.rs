@@ -60,6 +60,11 @@ impl Lapi {
         self.printed = self.script(&["start"]);
     }
 
+    /// Throws its database away and starts it once more, as a new one on the same port that knows the same key.
+    pub fn reset(&mut self) {
+        self.printed = self.script(&["reset"]);
+    }
+
     /// Ends it as a power cut does.
     pub fn kill(&self) {
         self.script(&["kill"]);

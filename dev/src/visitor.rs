@@ -42,6 +42,11 @@ impl Request {
         self
     }
 
+    /// Whether all its headers are text.
+    pub fn is_utf_8(&self) -> bool {
+        self.headers.iter().all(|(_, value)| std::str::from_utf8(value).is_ok())
+    }
+
     pub fn accept(self, types: &str) -> Self {
         self.header("Accept", types)
     }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use figment::value::magic::RelativePathBuf;
 use rocket::fairing::{Fairing, Info, Kind, Result};
@@ -9,6 +10,7 @@ use rocket::http::Method;
 use rocket::http::uri::Origin;
 use rocket::response::{Responder, Response};
 use rocket::{Build, Data, Orbit, Request, Rocket, error, error_, info, info_, warn, warn_};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::bouncer::{Bouncer, Verdict};
@@ -22,16 +24,21 @@ use super::texts::Texts;
 
 /// Protects the application. Attach it first: a fairing before it would see requests that are refused.
 pub fn fairing() -> impl Fairing {
-    Crowdsec(Mutex::new(None))
+    Crowdsec { poller: Mutex::new(None), polling: Mutex::new(None) }
 }
 
-/// Holds the poller between ignite and liftoff.
-struct Crowdsec(Mutex<Option<Poller>>);
+struct Crowdsec {
+    /// Between ignite and liftoff.
+    poller: Mutex<Option<Poller>>,
+    /// Between liftoff and shutdown.
+    polling: Mutex<Option<JoinHandle<()>>>,
+}
 
 #[rocket::async_trait]
 impl Fairing for Crowdsec {
     fn info(&self) -> Info {
-        Info { name: "CrowdSec", kind: Kind::Ignite | Kind::Liftoff | Kind::Request | Kind::Response | Kind::Singleton }
+        let when = Kind::Ignite | Kind::Liftoff | Kind::Request | Kind::Response | Kind::Shutdown;
+        Info { name: "CrowdSec", kind: when | Kind::Singleton }
     }
 
     /// Reads the configuration and asks LAPI for the first time, so that no request is served before the first answer
@@ -39,7 +46,7 @@ impl Fairing for Crowdsec {
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Result {
         match set_up(&rocket).await {
             Ok((bouncer, texts, poller)) => {
-                *self.0.lock().unwrap_or_else(PoisonError::into_inner) = poller;
+                *self.poller.lock().unwrap_or_else(PoisonError::into_inner) = poller;
                 let routes = pages::routes(bouncer.config.debug);
                 Ok(rocket.manage(bouncer).manage(texts).mount("/crowdsec", routes))
             }
@@ -54,8 +61,17 @@ impl Fairing for Crowdsec {
     }
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
-        if let Some(poller) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            rocket::tokio::spawn(poller.run(rocket.shutdown()));
+        if let Some(poller) = self.poller.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let polling = rocket::tokio::spawn(poller.run(rocket.shutdown()));
+            *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = Some(polling);
+        }
+    }
+
+    /// Waits for the poller's last snapshot, as long as a disk may reasonably take.
+    async fn on_shutdown(&self, _: &Rocket<Orbit>) {
+        let polling = self.polling.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(polling) = polling {
+            let _ = timeout(Duration::from_secs(5), polling).await;
         }
     }
 

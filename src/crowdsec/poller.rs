@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rocket::{Shutdown, info, info_, warn, warn_};
+use rocket::{Shutdown, info, warn, warn_};
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
@@ -27,8 +27,10 @@ pub struct Poller {
     types: Types,
     update_frequency: Duration,
     resync_frequency: Duration,
-    /// When everything was asked for last. `None` while the last poll is not known to have succeeded.
-    in_step_since: Option<Instant>,
+    /// `None` while the last poll is not known to have succeeded: then everything is asked for.
+    in_step: Option<InStep>,
+    /// Full answers in a row that brought what no delta had.
+    drifts: u32,
     away_since: Option<Instant>,
     costly_failures: u32,
     warned_of_allows: bool,
@@ -36,6 +38,13 @@ pub struct Poller {
     /// What the snapshot on the disk lacks, and since when it is as it is.
     unsaved: bool,
     saved_at: Option<Instant>,
+}
+
+/// When everything was asked for, how long that took, and whether there were changes since.
+struct InStep {
+    since: Instant,
+    cost: Duration,
+    changed: bool,
 }
 
 /// A crash loses what changed in the last minute at most, and the next full answer brings it back.
@@ -51,7 +60,8 @@ impl Poller {
             types: config.types,
             update_frequency: config.update_frequency,
             resync_frequency: config.resync_frequency,
-            in_step_since: None,
+            in_step: None,
+            drifts: 0,
             away_since: None,
             costly_failures: 0,
             warned_of_allows: false,
@@ -66,21 +76,63 @@ impl Poller {
         &self.address
     }
 
-    /// Asks once, for changes or for everything, and takes the answer over.
+    /// Asks once, for changes and, where it is due, for everything, and takes the answers over.
     ///
     /// Given up halfway, it leaves the next poll to ask for everything.
     pub async fn poll(&mut self) -> Result<(), Error> {
-        let started = Instant::now();
-        let in_step_since = self.in_step_since.take();
-        let (since, taken) = match in_step_since {
-            Some(since) if since.elapsed() < self.resync_frequency => (since, self.changes().await?),
-            _ => (started, self.everything().await?),
+        let in_step = self.in_step.take();
+        let asked = Instant::now();
+        let mut in_step = match in_step {
+            None => {
+                let taken = self.everything().await?;
+                self.unsaved = true;
+                self.tell(&taken);
+                InStep { since: asked, cost: asked.elapsed(), changed: false }
+            }
+            Some(in_step) => {
+                let taken = self.changes().await?;
+                let changed = taken.added() + taken.ended > 0;
+                self.unsaved |= changed;
+                self.tell(&taken);
+                InStep { changed: in_step.changed || changed, ..in_step }
+            }
         };
-        self.in_step_since = Some(since);
-        self.unsaved |= taken.new + taken.deleted > 0 || in_step_since.is_none();
+        if in_step.since.elapsed() >= self.until_everything(&in_step) {
+            let asked = Instant::now();
+            let taken = self.everything().await?;
+            self.unsaved = true;
+            self.compare(&taken);
+            in_step = InStep { since: asked, cost: asked.elapsed(), changed: false };
+        }
+        self.in_step = Some(in_step);
         self.status.answered();
-        self.tell(&taken);
         Ok(())
+    }
+
+    /// How long to go on with deltas. LAPI loses additions while many come at once (each is dated before it is written,
+    /// and the mark it compares with has moved meanwhile), and a lost one leaves no trace: not in ids, which other scopes
+    /// and simulated decisions use up as well, and not in counts, which LAPI does not tell. So after a change everything
+    /// is asked for sooner: after three polls, ten seconds at least, and never for more than a twentieth of LAPI's time.
+    fn until_everything(&self, in_step: &InStep) -> Duration {
+        let soon = (self.update_frequency * 3).max(in_step.cost * 20).max(Duration::from_secs(10));
+        if in_step.changed { soon.min(self.resync_frequency) } else { self.resync_frequency }
+    }
+
+    /// Asked for right after the changes, a full answer brings nothing that a delta should have named, but for what came
+    /// in between. Twice in a row more than that means that somebody else gets our deltas.
+    fn compare(&mut self, taken: &Taken) {
+        let (added, ended) = (taken.added(), taken.ended);
+        if added + ended > 0 {
+            info!("CrowdSec: a full answer brought {added} decisions and ended {ended} that no delta had named.");
+        }
+        let drifts = if added + ended > 0 { self.drifts + 1 } else { 0 };
+        if drifts == 3 {
+            warn!("LAPI's changes keep being incomplete: {added} decisions were missing, {ended} had ended unnoticed.");
+            warn_!(
+                "Does another instance use the same key? Each needs its own: see the IP addresses in `cscli bouncers list`."
+            );
+        }
+        self.drifts = drifts;
     }
 
     /// Reads the snapshot, where there is one. True if it was believed: it counts as the first answer.
@@ -103,8 +155,7 @@ impl Poller {
 
     /// Polls until shutdown: at once where nothing was asked yet, since a snapshot stood in for the first answer.
     pub async fn run(mut self, mut shutdown: Shutdown) {
-        let mut pause =
-            if self.in_step_since.is_none() && self.away_since.is_none() { Duration::ZERO } else { self.pause() };
+        let mut pause = if self.in_step.is_none() && self.away_since.is_none() { Duration::ZERO } else { self.pause() };
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
@@ -170,14 +221,16 @@ impl Poller {
     /// a database that failed in mid-way, but LAPI may as well have been emptied on purpose.
     async fn everything(&self) -> Result<Taken, Error> {
         let answer = self.lapi.all().await?;
-        match answer.read(self.set.all(self.types, Instant::now())).await?.complete() {
+        let takeover = answer.read(self.set.all(self.types, Instant::now())).await?;
+        match aside(|| takeover.complete()).await? {
             Ok(taken) => Ok(taken),
             Err(Implausible { would_end, of }) => {
                 warn!(
-                    "LAPI's full answer would end {would_end} of {of} decisions: asking once more before it is believed."
+                    "LAPI's full answer would end {would_end} of {of} decisions: asking again before it is believed."
                 );
                 let answer = self.lapi.all().await?;
-                Ok(answer.read(self.set.all(self.types, Instant::now())).await?.complete_and_believed())
+                let takeover = answer.read(self.set.all(self.types, Instant::now())).await?;
+                aside(|| takeover.complete_and_believed()).await
             }
         }
     }
@@ -195,9 +248,8 @@ impl Poller {
     }
 
     fn tell(&mut self, taken: &Taken) {
-        if taken.new - taken.renewed + taken.deleted > 0 {
-            info!("CrowdSec: {} new decisions, {} ended early.", taken.new - taken.renewed, taken.deleted);
-            info_!("{} stand.", self.set.len());
+        if taken.added() + taken.ended > 0 {
+            info!("CrowdSec: {} new decisions, {} ended early.", taken.added(), taken.ended);
         }
         if let Some(first) = &taken.first_unreadable {
             warn!(
@@ -212,6 +264,11 @@ impl Poller {
             );
         }
     }
+}
+
+/// Runs what may take milliseconds on a thread for blocking work, so that no request waits behind it.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    spawn_blocking(work).await.map_err(|panic| Error::Unreadable(panic.to_string()))
 }
 
 /// Whether we are in step with LAPI, for those who want to know. Atomic, since requests ask while the poller writes.

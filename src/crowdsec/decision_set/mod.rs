@@ -198,7 +198,7 @@ impl DecisionSet {
         replaced.is_some()
     }
 
-    fn remove(&self, value: IpNet, same: impl Fn(Fields) -> bool) -> bool {
+    fn remove(&self, value: IpNet, same: impl Fn(Fields) -> bool) -> Option<Fields> {
         let removed = match single(value) {
             Some(IpAddr::V4(v4)) => {
                 let hash = self.hasher.hash_one(v4);
@@ -213,7 +213,7 @@ impl DecisionSet {
         if let Some(old) = removed {
             write(&self.sources).release(old.source);
         }
-        removed.is_some()
+        removed
     }
 
     /// Keeps what `keep` says, slice by slice, each under a lock of its own.

@@ -32,11 +32,19 @@ pub struct Taken {
     pub new: usize,
     /// Of the new ones, those that were known already.
     pub renewed: usize,
-    pub deleted: usize,
+    /// Decisions that ended before their time.
+    pub ended: usize,
     pub unreadable: usize,
     pub first_unreadable: Option<String>,
     /// Decisions of type `allow`, which exempt nobody.
     pub allows: usize,
+}
+
+impl Taken {
+    /// Decisions that were not known before.
+    pub fn added(&self) -> usize {
+        self.new - self.renewed
+    }
 }
 
 /// A full answer that would end most of what stands. LAPI 1.7 answers 200 with a short, well-formed list when its
@@ -60,26 +68,28 @@ impl Takeover {
 
     /// The answer ended complete. Of a full one, ends what it did not name, unless that is implausibly much.
     pub fn complete(self) -> Result<Taken, Implausible> {
-        if self.full {
-            let now = self.set.tenths_at(self.now);
-            let epoch = self.epoch;
-            let would_end =
-                self.set.count(|fields| fields.epoch != epoch && fields.epoch != PINNED && fields.expires > now);
-            let of = would_end + self.taken.renewed;
-            if of >= 100 && would_end * 2 > of {
-                return Err(Implausible { would_end, of });
-            }
+        let would_end = self.unnamed();
+        let of = would_end + self.taken.renewed;
+        if self.full && of >= 100 && would_end * 2 > of {
+            return Err(Implausible { would_end, of });
         }
         Ok(self.complete_and_believed())
     }
 
     /// The same for an answer that is believed whatever it ends: the second of two that say the same.
-    pub fn complete_and_believed(self) -> Taken {
+    pub fn complete_and_believed(mut self) -> Taken {
         if self.full {
+            self.taken.ended = self.unnamed();
             let epoch = self.epoch;
             self.set.retain(|fields| fields.epoch == epoch || fields.epoch == PINNED);
         }
         self.taken
+    }
+
+    /// How many decisions stand that a full answer did not name.
+    fn unnamed(&self) -> usize {
+        let (now, epoch) = (self.set.tenths_at(self.now), self.epoch);
+        self.set.count(|fields| fields.epoch != epoch && fields.epoch != PINNED && fields.expires > now)
     }
 
     /// Recognises the entry that a decision renews or deletes: by id, or where there is none by scope and type.
@@ -127,7 +137,10 @@ impl Receive for Takeover {
         if decision.id.is_none() && self.new_without_id.iter().any(named) {
             return;
         }
-        self.taken.deleted += usize::from(self.set.remove(decision.value, self.same(&decision)));
+        // LAPI names those too that ended by themselves, give or take a second between its clock and ours.
+        let soon = self.set.tenths_at(self.now) + 10;
+        let removed = self.set.remove(decision.value, self.same(&decision));
+        self.taken.ended += usize::from(removed.is_some_and(|fields| fields.expires > soon));
     }
 
     fn unreadable(&mut self, reason: String) {

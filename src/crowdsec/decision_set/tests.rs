@@ -304,7 +304,7 @@ fn one_address_may_bear_many_decisions() {
     let (set, now) = set_of((1..2000).map(|id| decision(id, "192.0.2.1", "ban", id)));
     let mut answer = set.changes(TYPES, now);
     (1000..2000).for_each(|id| answer.deleted(decision(id, "192.0.2.1", "ban", 0)));
-    assert_eq!(answer.complete_and_believed().deleted, 1000);
+    assert_eq!(answer.complete_and_believed().ended, 1000);
     assert_eq!(set.strongest("192.0.2.1".parse().unwrap(), now).unwrap().id, Some(999));
 }
 

@@ -1,0 +1,318 @@
+//! Does the captcha of our own let real visitors through, whatever they and their browsers do?
+
+use dev::{App, FakeServer, Lapi, Reply, Verdict, closed_port, eventually};
+use serde_json::json;
+use thirtyfour::Key;
+
+use crate::browser::Browser;
+use crate::{VISITOR, asking, at, word, words};
+
+/// Has a query that does not survive being decoded or cut.
+const WANTED: &str = "/members?page=2&q=a%20b%26c&next=%2Felse";
+
+/// Altcha as it comes, with the difficulty that an owner gets who sets none.
+const ALTCHA: [(&str, &str); 3] =
+    [("CROWDSEC_CAPTCHA_PROVIDER", "altcha"), ("CROWDSEC_CAPTCHA_SITE_KEY", ""), ("CROWDSEC_CAPTCHA_SECRET_KEY", "")];
+
+#[track_caller]
+fn solve(browser: &Browser) {
+    browser.click("#start");
+}
+
+/// The page that the visitor wanted has come, at its own address.
+#[track_caller]
+fn arrived(browser: &Browser, app: &App, target: &str) {
+    browser.arrives_at(&at(app, target));
+    browser.shows("You have been let in");
+}
+
+#[track_caller]
+fn quiet(browser: &Browser) {
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
+
+/// From the decision of a real CrowdSec to the page that was wanted, and on to the ban.
+fn whole_story(browser: &Browser) {
+    let lapi = Lapi::start();
+    let app = App::polling(lapi.url(), &ALTCHA);
+    browser.open(&at(&app, WANTED));
+    arrived(browser, &app, WANTED);
+
+    lapi.captcha(VISITOR);
+    app.eventually(VISITOR, Verdict::Captcha);
+    browser.open(&at(&app, WANTED));
+    browser.shows(&word("captcha_title"));
+    assert_eq!(browser.url(), at(&app, WANTED), "the captcha stands at the address asked for");
+    solve(browser);
+    arrived(browser, &app, WANTED);
+    for target in ["/members", "/"] {
+        browser.open(&at(&app, target));
+        assert!(!browser.text().contains(&word("captcha_title")), "once is enough: {}", browser.text());
+    }
+    quiet(browser);
+
+    lapi.ban(VISITOR);
+    app.eventually(VISITOR, Verdict::Ban);
+    browser.open(&at(&app, WANTED));
+    browser.shows(&word("ban_title"));
+    quiet(browser);
+}
+
+#[test]
+fn a_visitor_solves_the_captcha_goes_on_to_the_page_they_wanted_and_is_banned_later() {
+    whole_story(&Browser::start());
+}
+
+#[test]
+fn a_visitor_with_a_phone_solves_the_captcha_goes_on_to_the_page_they_wanted_and_is_banned_later() {
+    whole_story(&Browser::phone());
+}
+
+#[test]
+fn the_keyboard_alone_will_do() {
+    let (browser, app) = (Browser::start(), asking(&[]));
+    browser.open(&at(&app, WANTED));
+    browser.press(Key::Tab);
+    browser.press(Key::Enter);
+    arrived(&browser, &app, WANTED);
+}
+
+#[test]
+fn it_works_on_plain_http_where_browsers_offer_no_cryptography() {
+    let (browser, app) = (Browser::knowing("shop.example"), asking(&[]));
+    let wanted = format!("http://shop.example:{}{WANTED}", app.address().port());
+    browser.open(&wanted);
+    assert_eq!(browser.run("return [isSecureContext, typeof crypto.subtle]"), json!([false, "undefined"]));
+    solve(&browser);
+    browser.arrives_at(&wanted);
+    browser.shows("You have been let in");
+    quiet(&browser);
+}
+
+#[test]
+fn nothing_is_loaded_from_anywhere() {
+    let (browser, app) = (Browser::start(), asking(&[]));
+    browser.open(&at(&app, WANTED));
+    let loaded = browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name)");
+    assert!(loaded.as_array().unwrap().iter().all(|url| url.as_str().unwrap().starts_with("data:")), "{loaded}");
+    quiet(&browser);
+}
+
+#[test]
+fn a_script_from_elsewhere_is_not_run_and_the_browser_says_so() {
+    let (browser, app) = (Browser::start(), asking(&[]));
+    let elsewhere = FakeServer::start(|_| Reply::new(200, "text/javascript", "document.title = 'taken over'"));
+    browser.open(&at(&app, WANTED));
+    browser.run(&format!(
+        "const script = document.createElement('script'); script.src = '{}'; document.head.append(script);",
+        elsewhere.url()
+    ));
+    browser.run("const script = document.createElement('script'); script.text = 'document.title = 1'; document.head.append(script);");
+    assert!(browser.title().starts_with(&word("captcha_title")));
+    assert!(elsewhere.seen().is_empty());
+    let complaints = browser.complaints();
+    assert_eq!(complaints.iter().filter(|c| c.contains("Content Security Policy")).count(), 2, "{complaints:?}");
+}
+
+#[test]
+fn no_other_site_can_put_the_pages_into_a_frame() {
+    let browser = Browser::start();
+    for kind in ["captcha", "ban"] {
+        let decision = format!(r#"[{{ value = "127.0.0.1", type = "{kind}" }}]"#);
+        let app = asking(&[("CROWDSEC_DECISIONS", &decision)]);
+        let framed = format!("<iframe src='{}'></iframe>", at(&app, WANTED));
+        let thief = FakeServer::start(move |_| Reply::html(&framed));
+        browser.open(&thief.url());
+        browser.enter_frame("iframe");
+        assert_eq!(browser.text().find(&word(&format!("{kind}_title"))), None);
+        browser.leave_frame();
+        let complaints = browser.complaints();
+        assert!(complaints.iter().any(|c| c.contains("frame-ancestors")), "{complaints:?}");
+    }
+}
+
+// --- what a browser lacks ---
+
+/// A page that leads in circles would have been replaced by now.
+#[track_caller]
+fn stays(browser: &Browser) {
+    browser.run("window.stays = true");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    assert_eq!(browser.run("return window.stays === true"), true, "the page went on to {}", browser.url());
+}
+
+#[test]
+fn without_cookies_the_visitor_is_told_why_they_are_asked_again() {
+    let (browser, app) = (Browser::without_cookies(), asking(&[]));
+    browser.open(&at(&app, WANTED));
+    assert!(!browser.text().contains(&word("problem_no_cookie")));
+    for _ in 0..2 {
+        solve(&browser);
+        browser.shows(&word("problem_no_cookie"));
+        assert_eq!(browser.url(), at(&app, WANTED));
+        stays(&browser);
+    }
+}
+
+#[test]
+fn without_javascript_the_visitor_is_told_what_is_needed() {
+    let (browser, app) = (Browser::without_javascript(), asking(&[]));
+    browser.open(&at(&app, WANTED));
+    browser.shows(&word("no_javascript"));
+    browser.click("#start");
+    browser.shows(&word("problem_missing"));
+    browser.shows(&word("no_javascript"));
+    assert_eq!(browser.url(), at(&app, "/crowdsec/captcha"));
+}
+
+// --- what visitors do ---
+
+#[test]
+fn of_two_tabs_each_leads_to_its_own_page() {
+    let (browser, app) = (Browser::start(), asking(&[]));
+    browser.open(&at(&app, "/members?tab=1"));
+    let first = browser.tab();
+    let second = browser.new_tab();
+    browser.open(&at(&app, "/members?tab=2"));
+    browser.look_at(&first);
+    solve(&browser);
+    arrived(&browser, &app, "/members?tab=1");
+    browser.look_at(&second);
+    browser.shows(&word("captcha_title"));
+    solve(&browser);
+    arrived(&browser, &app, "/members?tab=2");
+}
+
+#[test]
+fn the_back_button_leads_to_no_captcha_that_was_solved() {
+    let (browser, app) = (Browser::start(), asking(&[]));
+    browser.open(&at(&app, "/members?came=from"));
+    browser.open(&at(&app, WANTED));
+    solve(&browser);
+    arrived(&browser, &app, WANTED);
+    for _ in 0..2 {
+        browser.back();
+        browser.shows("You have been let in");
+    }
+}
+
+#[test]
+fn a_wrong_answer_that_is_sent_again_by_reloading_changes_nothing() {
+    let (browser, app) = (Browser::start(), asking(&[]));
+    browser.open(&at(&app, WANTED));
+    send(&browser, "nonsense");
+    browser.shows(&word("problem_wrong"));
+    browser.reload();
+    browser.shows(&word("problem_wrong"));
+    solve(&browser);
+    arrived(&browser, &app, WANTED);
+    quiet(&browser);
+}
+
+#[test]
+fn a_wrong_answer_that_is_sent_again_after_another_tab_solved_the_captcha_leads_on() {
+    let (browser, app) = (Browser::start(), asking(&[]));
+    browser.open(&at(&app, WANTED));
+    send(&browser, "nonsense");
+    browser.shows(&word("problem_wrong"));
+    let first = browser.tab();
+    browser.new_tab();
+    browser.open(&at(&app, "/members"));
+    solve(&browser);
+    arrived(&browser, &app, "/members");
+    browser.look_at(&first);
+    browser.reload();
+    arrived(&browser, &app, WANTED);
+}
+
+/// Sends the form with this answer, past the page's own script.
+#[track_caller]
+fn send(browser: &Browser, answer: &str) {
+    browser.run(&format!(
+        "document.getElementById('answer').value = '{answer}'; HTMLFormElement.prototype.submit.call(document.forms[0])"
+    ));
+}
+
+#[test]
+fn a_form_that_met_the_captcha_is_said_not_to_have_been_sent() {
+    let lapi = Lapi::start();
+    let (browser, app) = (Browser::start(), App::polling(lapi.url(), &ALTCHA));
+    browser.open(&at(&app, WANTED));
+    lapi.captcha(VISITOR);
+    app.eventually(VISITOR, Verdict::Captcha);
+    browser.run("document.body.innerHTML = `<form method=post action=/members/send><input name=text value=hello></form>`; document.forms[0].submit()");
+    browser.shows(&word("not_sent"));
+    solve(&browser);
+    // The way back is the path of the page that the form was on.
+    arrived(&browser, &app, "/members");
+}
+
+// --- time ---
+
+#[test]
+fn a_page_that_was_open_for_too_long_offers_to_start_again() {
+    let (browser, app) = (Browser::start(), asking(&[]));
+    browser.open(&at(&app, WANTED));
+    // The page's clock is put forward, as after a night's sleep.
+    browser.run("const now = Date.now; Date.now = () => now() + 3600e3");
+    solve(&browser);
+    browser.shows(&word("altcha_expired"));
+    assert_eq!(
+        browser.run("return document.activeElement.closest('#again') !== null"),
+        true,
+        "the way on has the focus"
+    );
+    browser.press(Key::Enter);
+    eventually("a fresh page", || browser.run("return Date.now.toString().includes('native code')") == true);
+    solve(&browser);
+    arrived(&browser, &app, WANTED);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_told_kindly() {
+    let (browser, app) = (Browser::start(), asking(&[]));
+    browser.open(&at(&app, WANTED));
+    // The answer is held back, and spent by somebody else at the same address: from then on it counts as expired.
+    browser.run(
+        "window.send = HTMLFormElement.prototype.submit;
+         HTMLFormElement.prototype.submit = function () { window.held = this.elements.altcha.value }",
+    );
+    solve(&browser);
+    eventually("the captcha is solved", || browser.run("return typeof window.held") == "string");
+    let held = browser.run("return window.held");
+    let form = [("return_to", "/"), ("altcha", held.as_str().expect("an answer"))];
+    assert_eq!(app.request("POST", "/crowdsec/captcha").form(&form).send().status, 303);
+    browser.run("send.call(document.forms[0])");
+    browser.shows(&word("problem_expired"));
+    solve(&browser);
+    arrived(&browser, &app, WANTED);
+}
+
+// --- languages ---
+
+#[test]
+fn the_pages_speak_the_visitors_language() {
+    for (wishes, tag) in [("fr-CH,fr", "fr"), ("de-AT,de", "de"), ("es-MX,es", "es"), ("it", "en")] {
+        let table = if tag == "en" { "default" } else { tag };
+        let browser = Browser::speaking(wishes);
+        let captcha = asking(&[]);
+        browser.open(&at(&captcha, WANTED));
+        browser.shows(&words(table, "captcha_title"));
+        browser.shows(&words(table, "altcha_start"));
+        assert_eq!(browser.attribute("html", "lang").as_deref(), Some(tag));
+        let ban = asking(&[("CROWDSEC_DECISIONS", r#"[{ value = "127.0.0.1", type = "ban" }]"#)]);
+        browser.open(&at(&ban, WANTED));
+        browser.shows(&words(table, "ban_title"));
+        assert_eq!(browser.attribute("html", "lang").as_deref(), Some(tag));
+        let closed = format!("http://{}/", closed_port());
+        let starting = asking(&[
+            ("CROWDSEC_API_KEY", dev::KEY),
+            ("CROWDSEC_API_URL", &closed),
+            ("CROWDSEC_ON_STARTUP_FAILURE", "closed"),
+            ("CROWDSEC_DECISIONS", "[]"),
+        ]);
+        browser.open(&at(&starting, WANTED));
+        browser.shows(&words(table, "starting_title"));
+        assert_eq!(browser.attribute("html", "lang").as_deref(), Some(tag));
+    }
+}

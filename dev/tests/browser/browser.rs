@@ -1,0 +1,309 @@
+//! Who looks at the pages? Chromium without a window, which a test drives by way of chromedriver.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+use std::{env, fs, process};
+
+use dev::{PATIENCE, eventually};
+use serde_json::{Value, json};
+use thirtyfour::prelude::*;
+use thirtyfour::{ChromiumLikeCapabilities, LoggingPrefsLogLevel, WindowHandle};
+use tokio::runtime::{Builder, Runtime};
+
+/// A running browser with a new profile; it ends with the test.
+///
+/// Each method waits until the browser has done what it was told, so that tests read like all the others.
+pub struct Browser {
+    runtime: Runtime,
+    driver: Option<WebDriver>,
+    chromedriver: Child,
+    profile: PathBuf,
+    _seat: Seat,
+}
+
+impl Browser {
+    pub fn start() -> Self {
+        Self::with(&[], json!({}))
+    }
+
+    /// One that is as large as a phone, and is used with a finger.
+    pub fn phone() -> Self {
+        let browser = Self::start();
+        browser.resize(390, 844);
+        browser.devtools("Emulation.setTouchEmulationEnabled", json!({ "enabled": true }));
+        browser
+    }
+
+    /// One whose visitor prefers these languages.
+    pub fn speaking(languages: &str) -> Self {
+        Self::with(&[], json!({ "intl.accept_languages": languages }))
+    }
+
+    pub fn without_cookies() -> Self {
+        Self::with(&[], json!({ "profile.default_content_setting_values.cookies": 2 }))
+    }
+
+    pub fn without_javascript() -> Self {
+        Self::with(&[], json!({ "profile.managed_default_content_settings.javascript": 2 }))
+    }
+
+    /// One that finds the host of this name on this machine.
+    pub fn knowing(host: &str) -> Self {
+        Self::with(&[&format!("--host-resolver-rules=MAP {host} 127.0.0.1")], json!({}))
+    }
+
+    fn with(arguments: &[&str], preferences: Value) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let seat = Seat::take();
+        let profile =
+            env::temp_dir().join(format!("chromium-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::SeqCst)));
+        let (chromedriver, port) = chromedriver();
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let mut wishes = DesiredCapabilities::chrome();
+        // Containers and root cannot have Chromium's sandbox, and only our own pages are opened. The others keep it from
+        // talking to anybody but us.
+        for argument in [
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-quic",
+            "--no-first-run",
+            "--no-proxy-server",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1280,900",
+            &format!("--user-data-dir={}", profile.display()),
+        ]
+        .iter()
+        .chain(arguments)
+        {
+            wishes.add_arg(argument).expect("an argument");
+        }
+        wishes.add_experimental_option("prefs", preferences).expect("preferences");
+        wishes.set_browser_log_level(LoggingPrefsLogLevel::All).expect("a log level");
+        let address = format!("http://127.0.0.1:{port}");
+        let mut browser = Self { runtime, driver: None, chromedriver, profile, _seat: seat };
+        browser.driver = Some(browser.runtime.block_on(WebDriver::new(address, wishes)).expect("starting Chromium"));
+        browser
+    }
+
+    fn driver(&self) -> &WebDriver {
+        self.driver.as_ref().expect("it runs until it is dropped")
+    }
+
+    #[track_caller]
+    fn wait<T>(&self, what: impl Future<Output = WebDriverResult<T>>) -> T {
+        self.runtime.block_on(what).unwrap_or_else(|e| panic!("the browser cannot: {e}"))
+    }
+
+    // --- going somewhere ---
+
+    #[track_caller]
+    pub fn open(&self, url: &str) {
+        self.wait(self.driver().goto(url));
+    }
+
+    #[track_caller]
+    pub fn back(&self) {
+        self.wait(self.driver().back());
+    }
+
+    #[track_caller]
+    pub fn reload(&self) {
+        self.wait(self.driver().refresh());
+    }
+
+    /// Clicks what this CSS selector finds, once it is there to be clicked.
+    #[track_caller]
+    pub fn click(&self, selector: &str) {
+        eventually(&format!("{selector} can be clicked"), || {
+            self.runtime.block_on(async { self.driver().find(By::Css(selector)).await?.click().await }).is_ok()
+        });
+    }
+
+    /// Types into whatever has the focus.
+    #[track_caller]
+    pub fn press(&self, key: Key) {
+        self.wait(self.driver().action_chain().send_keys(key).perform());
+    }
+
+    /// Opens a tab, and looks at it.
+    #[track_caller]
+    pub fn new_tab(&self) -> WindowHandle {
+        let tab = self.wait(self.driver().new_tab());
+        self.look_at(&tab);
+        tab
+    }
+
+    #[track_caller]
+    pub fn tab(&self) -> WindowHandle {
+        self.wait(self.driver().window())
+    }
+
+    #[track_caller]
+    pub fn look_at(&self, tab: &WindowHandle) {
+        self.wait(self.driver().switch_to_window(tab.clone()));
+    }
+
+    /// Goes into the frame that this CSS selector finds; clicks are inside it until [`Browser::leave_frame`].
+    #[track_caller]
+    pub fn enter_frame(&self, selector: &str) {
+        self.wait(async { self.driver().find(By::Css(selector)).await?.enter_frame().await });
+    }
+
+    #[track_caller]
+    pub fn leave_frame(&self) {
+        self.wait(self.driver().enter_default_frame());
+    }
+
+    /// Forgets every cookie of the host that it is at.
+    #[track_caller]
+    pub fn forget_cookies(&self) {
+        self.wait(self.driver().delete_all_cookies());
+    }
+
+    // --- what is seen ---
+
+    #[track_caller]
+    pub fn url(&self) -> String {
+        self.wait(self.driver().current_url()).to_string()
+    }
+
+    #[track_caller]
+    pub fn title(&self) -> String {
+        self.wait(self.driver().title())
+    }
+
+    /// The text that is visible on the page; empty while one page gives way to the next.
+    pub fn text(&self) -> String {
+        let text = async { self.driver().find(By::Css("body")).await?.text().await };
+        self.runtime.block_on(text).unwrap_or_default()
+    }
+
+    /// An attribute of what this CSS selector finds.
+    #[track_caller]
+    pub fn attribute(&self, selector: &str, name: &str) -> Option<String> {
+        self.wait(async { self.driver().find(By::Css(selector)).await?.attr(name.to_owned()).await })
+    }
+
+    /// Waits until this text is visible.
+    #[track_caller]
+    pub fn shows(&self, text: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let seen = self.text();
+            if seen.contains(text) {
+                return;
+            }
+            assert!(Instant::now() < end, "{text:?} does not appear at {}:\n{seen}", self.url());
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until it has arrived at this address.
+    #[track_caller]
+    pub fn arrives_at(&self, url: &str) {
+        let end = Instant::now() + PATIENCE;
+        while self.url() != url {
+            assert!(Instant::now() < end, "{} instead of {url}:\n{}", self.url(), self.text());
+            sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// What the page has written to the console since the last call, but for answers with an error's status, which
+    /// refusals are: scripts that failed, and what the content security policy forbade.
+    #[track_caller]
+    pub fn complaints(&self) -> Vec<String> {
+        let log = self.wait(self.driver().browser_log());
+        log.into_iter()
+            .map(|entry| entry.message)
+            .filter(|message| !message.contains("the server responded with a status of"))
+            .collect()
+    }
+
+    // --- beyond what a visitor can do ---
+
+    /// Runs a script in the page, as an attacker or a debugger would, and gives what it returns.
+    #[track_caller]
+    pub fn run(&self, script: &str) -> Value {
+        self.wait(self.driver().execute(script, vec![])).json().clone()
+    }
+
+    /// Runs a script whose last argument is a function to be called with the result.
+    #[track_caller]
+    pub fn run_async(&self, script: &str) -> Value {
+        self.wait(self.driver().execute_async(script, vec![])).json().clone()
+    }
+
+    /// A command of the Chrome DevTools Protocol.
+    #[track_caller]
+    pub fn devtools(&self, method: &str, parameters: Value) -> Value {
+        self.wait(self.driver().cdp().send_raw(method, parameters))
+    }
+
+    /// Gives the page this size, also one that no window can have.
+    #[track_caller]
+    pub fn resize(&self, width: u32, height: u32) {
+        let phone = width < 600;
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone });
+        self.devtools("Emulation.setDeviceMetricsOverride", size);
+    }
+
+    /// Writes what is visible into a PNG file.
+    #[track_caller]
+    pub fn photograph(&self, file: &Path) {
+        self.wait(self.driver().screenshot(file));
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if let Some(driver) = self.driver.take() {
+            let _ = self.runtime.block_on(driver.quit());
+        }
+        let _ = self.chromedriver.kill();
+        let _ = self.chromedriver.wait();
+        let _ = fs::remove_dir_all(&self.profile);
+    }
+}
+
+/// A chromedriver of our own, and the free port that it has chosen.
+fn chromedriver() -> (Child, u16) {
+    let mut command = Command::new("chromedriver");
+    command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut process = command.spawn().expect("chromedriver, which dev/setup installs");
+    let out = BufReader::new(process.stdout.take().expect("its stdout"));
+    let port = out
+        .lines()
+        .map_while(Result::ok)
+        .find_map(|line| line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok());
+    (process, port.expect("chromedriver's port"))
+}
+
+/// The right to run a browser: so many at once that small machines are not overwhelmed.
+struct Seat;
+
+static SEATS: Mutex<u32> = Mutex::new(3);
+static FREED: Condvar = Condvar::new();
+
+impl Seat {
+    fn take() -> Self {
+        let seats = SEATS.lock().unwrap();
+        *FREED.wait_while(seats, |seats| *seats == 0).unwrap() -= 1;
+        Self
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        *SEATS.lock().unwrap() += 1;
+        FREED.notify_one();
+    }
+}

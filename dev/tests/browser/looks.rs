@@ -1,0 +1,242 @@
+//! How do the pages look, and can everybody use them? Each page in each of its states: axe-core finds nothing, nothing
+//! sticks out, and a picture is left in target/screenshots.
+
+use std::fs;
+use std::path::PathBuf;
+
+use dev::{App, Lapi, Verdict, closed_port, eventually, root};
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+use crate::providers::{PROVIDERS, answer, asking_with, script_of};
+use crate::{VISITOR, asking, at, word, words};
+
+const BANNED: (&str, &str) = ("CROWDSEC_DECISIONS", r#"[{ value = "127.0.0.1", type = "ban" }]"#);
+
+/// Looks at the page as it stands: on a phone and on a desk, in light and in dark.
+#[track_caller]
+fn look(browser: &Browser, name: &str) {
+    browser.run(&fs::read_to_string(axe()).expect("axe-core, which dev/setup fetches"));
+    for scheme in ["light", "dark"] {
+        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        browser.devtools("Emulation.setEmulatedMedia", json!({ "features": features }));
+        for width in [390, 1280] {
+            let view = format!("{name}-{width}-{scheme}");
+            browser.resize(width, 844);
+            let size =
+                browser.run("return [document.documentElement.scrollWidth, document.documentElement.scrollHeight]");
+            assert!(size[0].as_u64() <= Some(width.into()), "{view} sticks out: {size}");
+            // The whole page, however long it is.
+            browser.resize(width, size[1].as_u64().map_or(844, |height| height.max(844) as u32));
+            browser.photograph(&pictures().join(format!("{view}.png")));
+            let violations = browser.run_async(
+                "const done = arguments[arguments.length - 1];
+                 axe.run(document, { resultTypes: ['violations'], iframes: false }).then((results) => done(
+                   results.violations.map(({ id, help, nodes }) => [id, help, ...nodes.map((node) => node.html)])));",
+            );
+            assert_eq!(violations, json!([]), "{view}");
+        }
+    }
+    browser.devtools("Emulation.clearDeviceMetricsOverride", json!({}));
+    browser.devtools("Emulation.setEmulatedMedia", json!({ "features": Value::Array(vec![]) }));
+}
+
+fn axe() -> PathBuf {
+    root().join("target/axe-core/package/axe.min.js")
+}
+
+fn pictures() -> PathBuf {
+    let folder = root().join("target/screenshots");
+    fs::create_dir_all(&folder).expect("a folder for pictures");
+    folder
+}
+
+#[test]
+fn axe_finds_what_is_wrong() {
+    let (browser, app) = (Browser::start(), asking(&[]));
+    browser.open(&at(&app, "/"));
+    browser.run("document.documentElement.lang = ''; document.querySelector('button').textContent = ''");
+    browser.run(&fs::read_to_string(axe()).expect("axe-core, which dev/setup fetches"));
+    let found = browser.run_async(
+        "axe.run(document).then((results) => arguments[0](results.violations.map((violation) => violation.id)))",
+    );
+    let found = found.as_array().expect("a list");
+    assert!(found.contains(&json!("html-has-lang")) && found.contains(&json!("button-name")), "{found:?}");
+}
+
+#[test]
+fn the_applications_own_pages() {
+    let browser = Browser::start();
+    let app = App::start(&[]);
+    for (name, target) in [("index-unconnected", "/"), ("members", "/members"), ("error-404", "/no/such/page")] {
+        browser.open(&at(&app, target));
+        look(&browser, name);
+    }
+    let lapi = Lapi::start();
+    let settings =
+        [("CROWDSEC_CAPTCHA_PROVIDER", ""), ("CROWDSEC_CAPTCHA_SITE_KEY", ""), ("CROWDSEC_CAPTCHA_SECRET_KEY", "")];
+    let app = App::polling(lapi.url(), &settings);
+    browser.open(&at(&app, "/"));
+    look(&browser, "index-connected");
+    lapi.captcha(VISITOR);
+    app.eventually(VISITOR, Verdict::Captcha);
+    browser.open(&at(&app, "/"));
+    browser.click("#start");
+    browser.shows("captcha on 127.0.0.1");
+    look(&browser, "index-captcha-solved");
+    lapi.kill();
+    eventually("CrowdSec is missed", || {
+        browser.reload();
+        browser.text().contains("not answering")
+    });
+    look(&browser, "index-lapi-lost");
+    let key = ("ROCKET_SECRET_KEY", "hPrYyOvfhTrXYvn0pAmqtnjPJ0LuZ4cl4k8cBEuyNHs=");
+    let app = App::start(&[
+        ("ROCKET_PROFILE", "release"),
+        key,
+        ("CROWDSEC_API_KEY", dev::KEY),
+        ("CROWDSEC_API_URL", lapi.url()),
+    ]);
+    browser.open(&at(&app, "/"));
+    look(&browser, "index-release");
+}
+
+#[test]
+fn the_ban_the_start_and_the_previews() {
+    let browser = Browser::start();
+    let app = asking(&[BANNED]);
+    browser.open(&at(&app, "/members"));
+    look(&browser, "ban");
+    let closed = format!("http://{}/", closed_port());
+    let starting = asking(&[
+        ("CROWDSEC_API_KEY", dev::KEY),
+        ("CROWDSEC_API_URL", &closed),
+        ("CROWDSEC_ON_STARTUP_FAILURE", "closed"),
+        ("CROWDSEC_DECISIONS", "[]"),
+    ]);
+    browser.open(&at(&starting, "/members"));
+    look(&browser, "starting");
+    let app = App::start(&[]);
+    for page in ["ban", "captcha"] {
+        browser.open(&at(&app, &format!("/crowdsec/preview/{page}")));
+        look(&browser, &format!("preview-{page}"));
+    }
+}
+
+#[test]
+fn the_captcha_while_it_is_solved() {
+    let browser = Browser::start();
+    let app = asking(&[]);
+    browser.open(&at(&app, "/members"));
+    look(&browser, "altcha");
+    browser.run("HTMLFormElement.prototype.submit = () => {}");
+    browser.click("#start");
+    browser.shows(&word("altcha_done"));
+    look(&browser, "altcha-done");
+
+    browser.open(&at(&app, "/members"));
+    browser.run("const now = Date.now; Date.now = () => now() + 3600e3");
+    browser.click("#start");
+    browser.shows(&word("altcha_expired"));
+    look(&browser, "altcha-expired");
+
+    browser.open(&at(&app, "/members"));
+    browser.run("challenge.parameters.algorithm = 'one that is yet to come'");
+    browser.click("#start");
+    browser.shows(&word("altcha_failed"));
+    look(&browser, "altcha-failed");
+
+    let app = asking(&[("CROWDSEC_CAPTCHA_DIFFICULTY", "2000000000")]);
+    browser.open(&at(&app, "/members"));
+    browser.click("#start");
+    browser.shows(&word("altcha_working"));
+    look(&browser, "altcha-working");
+}
+
+#[test]
+fn the_captcha_when_something_went_wrong() {
+    let browser = Browser::start();
+    let app = asking(&[]);
+    let send = |answer: &str| {
+        browser.open(&at(&app, "/members"));
+        browser.run(&format!(
+            "document.getElementById('answer').value = '{answer}'; HTMLFormElement.prototype.submit.call(document.forms[0])"
+        ));
+    };
+    send("");
+    browser.shows(&word("problem_missing"));
+    look(&browser, "problem-missing");
+    send("nonsense");
+    browser.shows(&word("problem_wrong"));
+    look(&browser, "problem-wrong");
+    let guess = || app.request("POST", "/crowdsec/captcha").form(&[("altcha", "nonsense")]).send().status;
+    eventually("patience ends", || guess() == 429);
+    send("nonsense");
+    browser.shows(&word("problem_too_many"));
+    look(&browser, "problem-too-many");
+
+    let app = asking(&[]);
+    browser.open(&at(&app, "/members"));
+    browser.run("document.forms[0].outerHTML = `<form method=post action=/members id=other></form>`; document.getElementById('other').submit()");
+    browser.shows(&word("not_sent"));
+    look(&browser, "not-sent");
+    browser.open(&at(&app, "/members"));
+    browser.click("#start");
+    browser.shows("You have been let in");
+    browser.forget_cookies();
+    browser.open(&at(&app, "/members"));
+    browser.shows(&word("problem_no_cookie"));
+    look(&browser, "problem-no-cookie");
+}
+
+#[test]
+fn the_captcha_without_javascript() {
+    // axe-core is a script, so this state is only photographed.
+    let (browser, app) = (Browser::without_javascript(), asking(&[]));
+    browser.open(&at(&app, "/members"));
+    browser.shows(&word("no_javascript"));
+    for width in [390, 1280] {
+        browser.resize(width, 844);
+        browser.photograph(&pictures().join(format!("altcha-no-javascript-{width}-light.png")));
+    }
+}
+
+#[test]
+fn the_captcha_of_another_service() {
+    let browser = Browser::start();
+    for provider in &PROVIDERS {
+        let server = provider.start();
+        let app = asking_with(provider, &script_of(&server), &server.url());
+        browser.open(&at(&app, "/members"));
+        eventually("the widget has come", || {
+            browser.run("return document.querySelector('#widget iframe') !== null") == true
+        });
+        look(&browser, provider.name);
+    }
+    let nowhere = format!("http://{}/", closed_port());
+    let app = asking_with(&PROVIDERS[0], &nowhere, &nowhere);
+    browser.open(&at(&app, "/members"));
+    browser.shows(&word("widget_away"));
+    look(&browser, "widget-away");
+    let server = PROVIDERS[0].start();
+    let app = asking_with(&PROVIDERS[0], &script_of(&server), &nowhere);
+    browser.open(&at(&app, "/members"));
+    answer(&browser);
+    browser.shows(&word("problem_away"));
+    look(&browser, "problem-away");
+}
+
+#[test]
+fn every_language() {
+    for (wishes, language) in [("fr", "fr"), ("de", "de"), ("es", "es")] {
+        let browser = Browser::speaking(wishes);
+        let app = asking(&[BANNED]);
+        browser.open(&at(&app, "/members"));
+        browser.shows(&words(language, "ban_title"));
+        look(&browser, &format!("ban-{language}"));
+        let app = asking(&[]);
+        browser.open(&at(&app, "/members"));
+        browser.shows(&words(language, "captcha_title"));
+        look(&browser, &format!("altcha-{language}"));
+    }
+}
