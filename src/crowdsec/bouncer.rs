@@ -126,9 +126,7 @@ impl Bouncer {
             more => format!(" ({more} more refusals went unlogged before)"),
         };
         let id = standing.id.map_or("of your own".to_owned(), |id| id.to_string());
-        let origin = standing.source.origin.escape_debug();
-        // Free text of whoever made the decision: escaped, so that it cannot forge a line.
-        let scenario = standing.source.scenario.escape_debug();
+        let (origin, scenario) = (printable(&standing.source.origin), printable(&standing.source.scenario));
         warn!("Refused {address}: {} by {origin}, scenario {scenario}, decision {id}.{more}", standing.remediation);
     }
 
@@ -140,4 +138,9 @@ impl Bouncer {
     fn is_closed(&self) -> bool {
         self.config.on_startup_failure == OnStartupFailure::Closed && self.health() == Health::Starting
     }
+}
+
+/// Free text of whoever made the decision, unable to forge a line or to move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

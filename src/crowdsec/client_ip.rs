@@ -5,9 +5,11 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ipnet::IpNet;
-use rocket::Request;
+use rocket::{Request, warn, warn_};
 
 use super::config::Config;
 
@@ -32,17 +34,19 @@ impl fmt::Display for Subject {
 pub struct ClientIp {
     trusted: Vec<IpNet>,
     header: String,
+    hint: Hint,
 }
 
 impl ClientIp {
     pub fn new(config: &Config) -> Self {
-        Self { trusted: config.trusted_proxies.clone(), header: config.client_ip_header.clone() }
+        Self { trusted: config.trusted_proxies.clone(), header: config.client_ip_header.clone(), hint: Hint::default() }
     }
 
     /// The visitor's address, in canonical form.
     pub fn of(&self, request: &Request<'_>) -> IpAddr {
         let peer = peer(request);
         if !self.trusts(peer) {
+            self.hint.note(peer, || request.headers().contains(&self.header));
             return peer;
         }
         let values: Vec<&str> = request.headers().get(&self.header).collect();
@@ -96,6 +100,38 @@ impl ClientIp {
     }
 }
 
+/// Whether `trusted_proxies` was forgotten: then everybody seems to come from one private address, the proxy's, and one
+/// ban is a ban of all.
+#[derive(Default)]
+struct Hint {
+    first: OnceLock<IpAddr>,
+    alike: AtomicU32,
+}
+
+/// So many requests, all of one private address and all with the header of a proxy, make the case.
+const ENOUGH: u32 = 100;
+const DISMISSED: u32 = u32::MAX;
+
+impl Hint {
+    fn note(&self, peer: IpAddr, bears_header: impl FnOnce() -> bool) {
+        if self.alike.load(Ordering::Relaxed) >= ENOUGH {
+            return;
+        }
+        let private = match peer {
+            IpAddr::V4(v4) => v4.is_private() || v4.is_loopback(),
+            IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback(),
+        };
+        if !private || *self.first.get_or_init(|| peer) != peer || !bears_header() {
+            self.alike.store(DISMISSED, Ordering::Relaxed);
+        } else if self.alike.fetch_add(1, Ordering::Relaxed) + 1 == ENOUGH {
+            warn!("Every visitor seems to come from {peer}, as behind a proxy that is not trusted.");
+            warn_!(
+                "If that is your proxy, add it to `crowdsec.trusted_proxies`; until then one ban is a ban of everybody."
+            );
+        }
+    }
+}
+
 /// Only Rocket's local client has no peer: a test on this very machine.
 fn peer(request: &Request<'_>) -> IpAddr {
     request.remote().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |remote| remote.ip().to_canonical())
@@ -135,7 +171,7 @@ mod tests {
 
     fn behind(header: &str, values: &[&str]) -> String {
         let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
-        let client_ip = ClientIp { trusted: trusted.into(), header: header.into() };
+        let client_ip = ClientIp { trusted: trusted.into(), header: header.into(), hint: Hint::default() };
         client_ip.behind("10.0.0.1".parse().unwrap(), values).to_string()
     }
 
@@ -155,6 +191,23 @@ mod tests {
             (&["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
         ] {
             assert_eq!(behind("X-Forwarded-For", values), visitor, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_forgotten_proxy_is_noticed_when_all_requests_look_alike() {
+        let proxy: IpAddr = "10.0.0.1".parse().unwrap();
+        let noticed = |requests: &[(IpAddr, bool)]| {
+            let hint = Hint::default();
+            requests.iter().for_each(|(peer, header)| hint.note(*peer, || *header));
+            hint.alike.load(Ordering::Relaxed) == ENOUGH
+        };
+        let alike = vec![(proxy, true); ENOUGH as usize];
+        assert!(noticed(&alike));
+        assert!(!noticed(&alike[1..]));
+        for (other, header) in [("10.0.0.2", true), ("203.0.113.1", true), ("10.0.0.1", false)] {
+            let other = (other.parse().unwrap(), header);
+            assert!(!noticed(&[&alike[..50], &[other], &alike].concat()), "{other:?}");
         }
     }
 

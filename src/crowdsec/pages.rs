@@ -198,16 +198,16 @@ impl<'r> Responder<'r, 'static> for Refusal {
         if wants_json(request.accept(), request.content_type()) {
             response.merge(Json(self.json()).respond_to(request)?);
             response.header(ContentType::new("application", "problem+json"));
+            response.header(Header::new("Vary", "Accept"));
         } else {
             let (page, policy) = self.page(request, bouncer)?;
             response.merge(page.respond_to(request)?);
             response.header(Header::new("Content-Security-Policy", policy));
             response.header(Header::new("Referrer-Policy", "same-origin"));
+            response.header(Header::new("Vary", "Accept, Accept-Language"));
         }
         // A cache must neither keep a refusal nor hand it to somebody else.
-        response
-            .header(Header::new("Cache-Control", "no-store"))
-            .header(Header::new("Vary", "Accept, Accept-Language"));
+        response.header(Header::new("Cache-Control", "no-store"));
         if let Some(wait) = self.retry_after {
             response.header(Header::new("Retry-After", wait.as_secs().max(1).to_string()));
         }
@@ -217,11 +217,11 @@ impl<'r> Responder<'r, 'static> for Refusal {
 
 /// Exactly what a page needs: its own style and script by nonce, the captcha provider's places, and no frame around it.
 fn content_security_policy(nonce: &str, sources: &str) -> String {
+    let own = format!("'nonce-{nonce}' {sources}");
+    let (own, frames) = (own.trim_end(), if sources.is_empty() { "'none'" } else { sources });
     format!(
         "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; img-src 'self' data:; \
-         style-src 'nonce-{nonce}' {sources}; script-src 'nonce-{nonce}' {sources}; connect-src 'self' {sources}; \
-         frame-src {}",
-        if sources.is_empty() { "'none'" } else { sources }
+         style-src {own}; script-src {own}; connect-src {frames}; frame-src {frames}"
     )
 }
 

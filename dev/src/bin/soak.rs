@@ -1,0 +1,405 @@
+//! Does the application still know right from wrong after a long time of changes and faults? `dev/soak` runs it.
+//!
+//! A model beside it knows what each address has to meet. Two things are wrong answers: one that turns without a
+//! decision, and one that has not turned long after a decision.
+
+use std::env;
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use dev::{App, FakeServer, KEY, Lapi, Reply, Request, Seen, pipeline};
+use serde_json::json;
+
+/// How many addresses are ever banned; as many again never are.
+const ADDRESSES: usize = 4000;
+const RESYNC: &str = "10s";
+/// Within a resync LAPI's answer and ours agree; the rest is for a busy machine.
+const CONVERGED_AFTER: Duration = Duration::from_secs(40);
+/// LAPI counts whole seconds, and we from when we heard of it.
+const BLUR: Duration = Duration::from_secs(3);
+
+fn main() -> ExitCode {
+    let mut arguments = env::args().skip(1).map(|argument| argument.parse::<u64>().expect("a number"));
+    let seconds = arguments.next().expect("how many seconds");
+    let seed = arguments.next().unwrap_or_else(|| u64::from(std::process::id()) * 7919 + 1);
+    println!("soak: {seconds} s, seed {seed}");
+    let mut soak = Soak::start(seed);
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut next_word = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < end {
+        soak.step();
+        if Instant::now() > next_word {
+            next_word += Duration::from_secs(30);
+            println!("soak: {}", soak.summary());
+        }
+    }
+    soak.come_to_rest();
+    println!("soak: {}", soak.summary());
+    soak.wrong.iter().take(20).for_each(|wrong| println!("soak: wrong: {wrong}"));
+    if soak.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+struct Soak {
+    lapi: Lapi,
+    relay: FakeServer,
+    app: App,
+    faults_of_relay: Arc<Faults>,
+    token: String,
+    chance: Chance,
+    model: Vec<Address>,
+    lapi_up_since: Instant,
+    /// What it did, in the order of the summary.
+    added: usize,
+    deleted: usize,
+    faults_of_lapi: usize,
+    refused: usize,
+    admitted: usize,
+    wrong: Vec<String>,
+}
+
+/// What the model knows of one address.
+#[derive(Clone)]
+struct Address {
+    name: String,
+    banned: bool,
+    /// When the latest ban of its ends by itself.
+    until: Option<Instant>,
+    changed: Instant,
+    /// Whether the application was seen to agree since the last change. From then on it may not disagree.
+    settled: bool,
+}
+
+impl Address {
+    /// What it has to meet; `None` in the moments around the end of a ban.
+    fn is_banned(&mut self, now: Instant) -> Option<bool> {
+        if let Some(until) = self.until {
+            if now + BLUR < until {
+                return Some(true);
+            }
+            if now < until + BLUR {
+                return None;
+            }
+            *self = Self { banned: false, until: None, changed: now, settled: false, name: self.name.clone() };
+        }
+        Some(self.banned)
+    }
+
+    fn turn(&mut self, banned: bool, until: Option<Instant>) {
+        // A short ban on an address that is banned for long ends nothing.
+        if banned && self.banned && self.until.is_none() {
+            return;
+        }
+        let until = self.until.max(until).filter(|_| until.is_some());
+        *self = Self { banned, until, changed: Instant::now(), settled: false, name: self.name.clone() };
+    }
+}
+
+impl Soak {
+    fn start(seed: u64) -> Self {
+        let lapi = Lapi::start();
+        let faults_of_relay = Arc::new(Faults::default());
+        let (faults, server) = (faults_of_relay.clone(), lapi.address());
+        let relay = FakeServer::start(move |seen| faults.answer(server, seen));
+        let settings = [("CROWDSEC_RESYNC_FREQUENCY", RESYNC), ("ROCKET_LOG_LEVEL", "normal")];
+        let app = App::polling(&relay.url(), &settings);
+        let name = |n: usize| format!("198.{}.{}.{}", 18 + n / 62_500, n / 250 % 250, n % 250);
+        let fresh = |n| Address { name: name(n), banned: false, until: None, changed: Instant::now(), settled: true };
+        let mut soak = Self {
+            lapi,
+            relay,
+            app,
+            faults_of_relay,
+            token: String::new(),
+            chance: Chance(seed | 1),
+            model: (0..2 * ADDRESSES).map(fresh).collect(),
+            lapi_up_since: Instant::now(),
+            added: 0,
+            deleted: 0,
+            faults_of_lapi: 0,
+            refused: 0,
+            admitted: 0,
+            wrong: vec![],
+        };
+        soak.log_in();
+        soak
+    }
+
+    fn step(&mut self) {
+        match self.chance.below(100) {
+            0..30 => self.add_some(),
+            30..60 => self.delete_some(),
+            60..70 => self.add_short_ones(),
+            70..75 => self.import(),
+            75..78 => self.break_lapi(),
+            78..88 => self.faults_of_relay.next.store(1 + self.chance.below(Faults::KINDS), SeqCst),
+            _ => sleep(Duration::from_millis(300)),
+        }
+        self.probe_some();
+    }
+
+    // --- changes ---
+
+    fn add_some(&mut self) {
+        for _ in 0..1 + self.chance.below(60) {
+            let n = self.chance.below(ADDRESSES);
+            self.add(&[n], "4h");
+            self.model[n].turn(true, None);
+        }
+    }
+
+    fn add_short_ones(&mut self) {
+        let seconds = 8 + self.chance.below(8) as u64;
+        let some: Vec<usize> = (0..1 + self.chance.below(20)).map(|_| self.chance.below(ADDRESSES)).collect();
+        let until = Instant::now() + Duration::from_secs(seconds);
+        self.add(&some, &format!("{seconds}s"));
+        some.iter().for_each(|n| self.model[*n].turn(true, Some(until)));
+    }
+
+    /// One alert for each, as CrowdSec's own agent writes them.
+    fn add(&mut self, addresses: &[usize], duration: &str) {
+        let now = now();
+        let alert = |n: &usize| {
+            let value = &self.model[*n].name;
+            json!({
+                "scenario": "soak", "scenario_hash": "", "scenario_version": "", "message": "", "events_count": 1,
+                "start_at": now, "stop_at": now, "capacity": 0, "leakspeed": "0", "simulated": false, "events": [],
+                "source": { "scope": "Ip", "value": value },
+                "decisions": [{ "scope": "Ip", "value": value, "type": "ban", "duration": duration,
+                                "scenario": "soak", "origin": "crowdsec" }],
+            })
+        };
+        let alerts: Vec<_> = addresses.iter().map(alert).collect();
+        self.tell("POST", "/v1/alerts", Some(json!(alerts).to_string()));
+        self.added += addresses.len();
+    }
+
+    fn delete_some(&mut self) {
+        for _ in 0..1 + self.chance.below(60) {
+            let n = self.chance.below(ADDRESSES);
+            self.tell("DELETE", &format!("/v1/decisions?ip={}", self.model[n].name), None);
+            self.model[n].turn(false, None);
+            self.deleted += 1;
+        }
+    }
+
+    fn import(&mut self) {
+        let (first, count) = (self.chance.below(ADDRESSES), 200 + self.chance.below(800));
+        let some: Vec<usize> = (first..first + count).map(|n| n % ADDRESSES).collect();
+        let mut lines = vec!["duration,type,value".to_string()];
+        lines.extend(some.iter().map(|n| format!("4h,ban,{}", self.model[*n].name)));
+        self.lapi.import(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        some.iter().for_each(|n| self.model[*n].turn(true, None));
+        self.added += some.len();
+    }
+
+    /// Says it again until LAPI has understood: its database is locked at times, when a poll comes in between.
+    fn tell(&mut self, method: &str, target: &str, body: Option<String>) {
+        let mut last = String::new();
+        for _ in 0..20 {
+            let request = Request::new(self.lapi.address(), method, target);
+            let request = request.header("Authorization", format!("Bearer {}", self.token));
+            let request = request.header("User-Agent", "soak/v1.0.0");
+            let answer = match &body {
+                Some(body) => request.body("application/json", body).send(),
+                None => request.send(),
+            };
+            match answer.status {
+                200 | 201 => return,
+                401 => self.log_in(),
+                _ => sleep(Duration::from_millis(50)),
+            }
+            last = answer.everything();
+        }
+        panic!("LAPI does not take {method} {target}: {last}");
+    }
+
+    fn log_in(&mut self) {
+        let (machine, password) = (self.lapi.value("LAPI_MACHINE"), self.lapi.value("LAPI_PASSWORD"));
+        let body = json!({ "machine_id": machine, "password": password, "scenarios": [] }).to_string();
+        let request = Request::new(self.lapi.address(), "POST", "/v1/watchers/login");
+        let answer = request.header("User-Agent", "soak/v1.0.0").body("application/json", &body).send();
+        self.token = answer.json()["token"].as_str().expect("a token").to_string();
+    }
+
+    // --- faults ---
+
+    fn break_lapi(&mut self) {
+        self.faults_of_lapi += 1;
+        match self.chance.below(4) {
+            0 => self.lapi.stop(),
+            1 => self.lapi.kill(),
+            2 => {
+                self.lapi.freeze();
+                self.probe_for(Duration::from_secs(3));
+                self.lapi.kill();
+            }
+            _ => {
+                self.lapi.cscli(&["bouncers", "delete", "test"]);
+                self.probe_for(Duration::from_secs(3));
+                self.lapi.cscli(&["bouncers", "add", "test", "-k", KEY]);
+                self.lapi_up_since = Instant::now();
+                return;
+            }
+        }
+        let pause = Duration::from_secs(self.chance.below(5) as u64);
+        self.probe_for(pause);
+        self.lapi.start_again();
+        self.log_in();
+        self.lapi_up_since = Instant::now();
+    }
+
+    // --- what visitors meet ---
+
+    fn probe_for(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.probe_some();
+            sleep(Duration::from_millis(100));
+        }
+    }
+
+    fn probe_some(&mut self) {
+        let mut some: Vec<usize> = (0..80).map(|_| self.chance.below(2 * ADDRESSES)).collect();
+        // Those that changed last are the interesting ones.
+        some.extend((0..ADDRESSES).filter(|n| !self.model[*n].settled).take(60));
+        self.probe(&some);
+    }
+
+    fn probe(&mut self, some: &[usize]) {
+        let before = Instant::now();
+        let asked: Vec<Request> =
+            some.iter().map(|n| self.app.request("HEAD", "/members").from(&self.model[*n].name)).collect();
+        let answers = pipeline(&asked);
+        let late = before.elapsed() > BLUR / 2;
+        for (n, answer) in some.iter().zip(answers) {
+            let refused = match answer.status {
+                403 => true,
+                200 => false,
+                status => {
+                    self.wrong.push(format!("status {status} for {}", self.model[*n].name));
+                    continue;
+                }
+            };
+            if refused {
+                self.refused += 1
+            } else {
+                self.admitted += 1
+            }
+            let address = &mut self.model[*n];
+            let Some(banned) = address.is_banned(before).filter(|_| !late || address.until.is_none()) else { continue };
+            let since = address.changed.max(self.lapi_up_since).elapsed();
+            match refused == banned {
+                true => address.settled = true,
+                false if address.settled || since > CONVERGED_AFTER => {
+                    let why = if address.settled { "it turned by itself" } else { "it never turned" };
+                    let (name, until) = (&address.name, address.until.map(|until| until - before));
+                    let wrong = format!("{name} refused: {refused}; {why}; changed {since:?} ago, ends in {until:?}");
+                    self.wrong.push(wrong);
+                    address.settled = false;
+                    address.changed = Instant::now();
+                }
+                false => {}
+            }
+        }
+    }
+
+    /// Without changes and faults, every address has to meet in the end what LAPI holds.
+    fn come_to_rest(&mut self) {
+        let end = Instant::now() + CONVERGED_AFTER + Duration::from_secs(30);
+        loop {
+            let now = Instant::now();
+            self.model.iter_mut().for_each(|address| _ = address.is_banned(now));
+            let open: Vec<usize> = (0..2 * ADDRESSES).filter(|n| !self.model[*n].settled).collect();
+            if open.is_empty() || now > end {
+                self.wrong.extend(open.iter().map(|n| format!("{} never came to rest", self.model[*n].name)));
+                break;
+            }
+            open.chunks(200).for_each(|some| self.probe(some));
+            sleep(Duration::from_millis(500));
+        }
+        let all: Vec<usize> = (0..2 * ADDRESSES).collect();
+        all.chunks(200).for_each(|some| self.probe(some));
+    }
+
+    fn summary(&self) -> String {
+        let polls = self.relay.seen();
+        let full = polls.iter().filter(|poll| poll.asks_for_all()).count();
+        format!(
+            "{} polls ({full} for everything), {} decisions added, {} deleted, {} faults on the way, {} of LAPI; \
+             {} requests refused, {} admitted; {} wrong answers",
+            polls.len(),
+            self.added,
+            self.deleted,
+            self.faults_of_relay.count.load(SeqCst),
+            self.faults_of_lapi,
+            self.refused,
+            self.admitted,
+            self.wrong.len()
+        )
+    }
+}
+
+/// What happens to polls on their way to LAPI and back. A fault is for the next poll alone.
+#[derive(Default)]
+struct Faults {
+    next: AtomicUsize,
+    count: AtomicUsize,
+}
+
+impl Faults {
+    const KINDS: usize = 7;
+
+    fn answer(&self, lapi: SocketAddr, seen: &Seen) -> Reply {
+        let kind = self.next.swap(0, SeqCst);
+        self.count.fetch_add(usize::from(kind > 0), SeqCst);
+        let target = seen.target.clone();
+        match kind {
+            0 => Reply::script(move |client| hand_on(lapi, &target, client, u64::MAX)),
+            1 => Reply::error(500),
+            2 => Reply::error(403),
+            3 => Reply::html("<h1>Please sign in</h1>"),
+            // LAPI takes these for delivered.
+            4 => Reply::script(move |client| hand_on(lapi, &target, client, 150)),
+            5 => Reply::script(move |_| hand_on(lapi, &target, &mut io::sink(), u64::MAX)),
+            6 => Reply::script(move |client| {
+                sleep(Duration::from_secs(4));
+                hand_on(lapi, &target, client, u64::MAX)
+            }),
+            _ => Reply::new(200, "application/json", [0u8, 159, 146, 150].repeat(100)),
+        }
+    }
+}
+
+/// Hands a poll on to LAPI, and so many bytes of its answer back.
+fn hand_on(lapi: SocketAddr, target: &str, client: &mut impl Write, most: u64) -> io::Result<()> {
+    let mut server = TcpStream::connect(lapi)?;
+    // A LAPI that was frozen is killed, which closes the connection; this is for one that is forgotten.
+    server.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let head = format!("GET {target} HTTP/1.1\r\nHost: lapi\r\nX-Api-Key: {KEY}\r\nUser-Agent: soak/v1.0.0\r\n");
+    server.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes())?;
+    io::copy(&mut io::Read::take(&server, most), client)?;
+    server.shutdown(Shutdown::Both)
+}
+
+/// Now, as LAPI wants it.
+fn now() -> String {
+    let output = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().expect("running date");
+    String::from_utf8_lossy(&output.stdout).trim().to_string()
+}
+
+/// Numbers that look random and come again with the same seed (xorshift).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize % end
+    }
+}
