@@ -16,7 +16,7 @@ pub fn rocket() -> Rocket<Build> {
 /// The application with any configuration. Tests bring their own, so that they never meet the owner's CrowdSec.
 pub fn app(figment: Figment) -> Rocket<Build> {
     rocket::custom(figment)
-        // The bouncer comes first: what is attached before it would see refused requests too.
+        // The bouncer comes first: what is attached before it would see refused requests as they came.
         .attach(crowdsec::fairing())
         .attach(Template::fairing())
         .mount("/", routes::all())

@@ -28,6 +28,8 @@ fn a_value_that_cannot_be_meant_stops_the_launch() {
         with("update_frequency", "soon"),
         with("update_frequency", 0),
         with("resync_frequency", "-5s"),
+        with("update_frequency", "9223372036854775807"),
+        with("update_frequency", "1ns"),
         with("on_startup_failure", "maybe"),
         with("fallback_remediation", "allow"),
         with("fallback_remediation", "captcha"),
@@ -42,6 +44,8 @@ fn a_value_that_cannot_be_meant_stops_the_launch() {
     ] {
         refused(figment);
     }
+    let password = with("api_url", "http://:secret@127.0.0.1/").merge(("crowdsec.api_key", "a-key-of-the-tests"));
+    refused(password);
     for key in ["scopes", "api_url", "api_key_file"] {
         let value = if key == "scopes" { vec!["country"] } else { vec!["nonsense"] };
         let figment = if key == "scopes" { with(key, value) } else { with(key, value[0]) };

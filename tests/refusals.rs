@@ -8,7 +8,7 @@ use app::crowdsec::Cleared;
 use common::{Visitor, app_with, client, figment, header, with_decisions};
 use rocket::http::{ContentType, Header, Method, Status};
 use rocket::local::blocking::Client;
-use rocket::{Build, Rocket, State, get, post, routes};
+use rocket::{Build, Rocket, State, get, head, post, routes};
 
 struct Runs(AtomicUsize);
 
@@ -65,6 +65,33 @@ fn a_banned_visitor_is_refused_with_every_method_everywhere() {
         }
     }
     assert_eq!(runs(&client), 0);
+}
+
+#[get("/<_..>")]
+fn first_of_all(runs: &State<Runs>) -> &'static str {
+    runs.0.fetch_add(1, Ordering::SeqCst);
+    "the handler ran"
+}
+
+#[head("/<_..>")]
+fn first_of_all_heads(runs: &State<Runs>) {
+    runs.0.fetch_add(1, Ordering::SeqCst);
+}
+
+#[test]
+fn no_route_of_the_applications_comes_before_the_refusal() {
+    for excluded in ["/elsewhere", "/crowdsec"] {
+        let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.excluded_paths", [excluded]));
+        let app = app::app(figment).manage(Runs(AtomicUsize::new(0)));
+        let mut routes = routes![first_of_all, first_of_all_heads];
+        routes.iter_mut().for_each(|route| route.rank = -100);
+        let client = client(app.mount("/", routes));
+        for method in METHODS {
+            let response = client.req(method, "/probe").visitor("192.0.2.1").dispatch();
+            assert_eq!(response.status(), Status::Forbidden, "{method}, {excluded} excluded");
+        }
+        assert_eq!(runs(&client), 0);
+    }
 }
 
 #[test]
@@ -145,6 +172,7 @@ fn a_guard_refuses_where_the_fairing_was_told_to_spare() {
     assert_eq!(refused.status(), Status::Forbidden);
     assert_eq!(refused.headers().get_one("Cache-Control"), Some("no-store"));
     assert!(refused.headers().get_one("Content-Security-Policy").is_some(), "it is the bouncer's page");
+    assert!(refused.headers().get_one("X-Content-Type-Options").is_some(), "Shield's headers stay");
     assert_eq!(runs(&client), 1);
     assert_eq!(client.get("/guarded").visitor("192.0.2.2").dispatch().into_string().unwrap(), "192.0.2.2");
 }
@@ -265,6 +293,7 @@ fn the_health_probe_is_answered_to_everybody() {
         assert_eq!(response.status(), Status::Ok);
         assert_eq!(response.into_string().unwrap(), r#"{"status":"ok"}"#);
     }
+    assert_eq!(client.post("/crowdsec/health").visitor("192.0.2.1").dispatch().status(), Status::Forbidden);
     for path in ["//crowdsec/health", "/crowdsec/health/", "/crowdsec/health/x", "/crowdsec/%68ealth"] {
         assert_eq!(client.get(path).visitor("192.0.2.1").dispatch().status(), Status::Forbidden, "{path}");
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs, process};
 
@@ -15,6 +15,7 @@ pub struct Lapi {
     directory: PathBuf,
     tls: bool,
     printed: String,
+    keeper: Option<Child>,
 }
 
 impl Lapi {
@@ -30,9 +31,19 @@ impl Lapi {
     fn with_tls(tls: bool) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("lapi-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
-        let mut lapi = Self { directory: env::temp_dir().join(name), tls, printed: String::new() };
+        let mut lapi = Self { directory: env::temp_dir().join(name), tls, printed: String::new(), keeper: None };
+        lapi.keeper = Some(lapi.keeper());
         lapi.start_again();
         lapi
+    }
+
+    /// Waits for the end of this test, and ends the LAPI then. A test that is interrupted drops nothing, but whatever
+    /// its end, the pipe to the keeper closes.
+    fn keeper(&self) -> Child {
+        let wait_and_end = r#"trap '' INT TERM; read -r _; "$0" kill; rm -rf "$LAPI_DIR""#;
+        let mut keeper = Command::new("sh");
+        keeper.args(["-c", wait_and_end]).arg(root().join("dev/lapi")).env("LAPI_DIR", &self.directory);
+        keeper.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("a shell")
     }
 
     pub fn url(&self) -> &str {
@@ -126,10 +137,18 @@ impl Lapi {
 
     #[track_caller]
     fn script(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).output().expect("running dev/lapi");
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "dev/lapi {arguments:?}: {}\n{out}{err}", output.status);
-        out.into_owned()
+        let mut tries = 0;
+        loop {
+            let output = self.command(arguments).output().expect("running dev/lapi");
+            let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            if output.status.success() {
+                return out.into_owned();
+            }
+            // LAPI refuses a write when a bouncer's poll comes between, which happens on a busy machine.
+            let unlucky = err.contains("database is locked") && tries < 5;
+            assert!(unlucky, "dev/lapi {arguments:?}: {}\n{out}{err}", output.status);
+            tries += 1;
+        }
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -143,8 +162,7 @@ impl Lapi {
 
 impl Drop for Lapi {
     fn drop(&mut self) {
-        // Nothing of it is needed any more, and a frozen process would not hear a kinder word.
-        let _ = self.command(&["kill"]).output();
-        let _ = fs::remove_dir_all(&self.directory);
+        // Waiting closes the pipe first.
+        let _ = self.keeper.take().map(|mut keeper| keeper.wait());
     }
 }

@@ -254,14 +254,21 @@ fn a_provider_that_sends_elsewhere_is_not_followed() {
 
 #[test]
 fn an_answer_that_does_not_say_yes_is_not_a_yes() {
-    for no in
-        [json!({}), json!({ "success": "true" }), json!({ "success": 1 }), json!({ "success": null }), json!([true])]
-    {
-        let said = no.clone();
-        let verify = FakeServer::start(move |_| Reply::json(&said));
-        let (_lapi, app) = asking(&verify.url(), &[]);
+    let no = [
+        (200, r#"{}"#),
+        (200, r#"{"success": "true"}"#),
+        (200, r#"{"success": 1}"#),
+        (200, r#"{"success": null}"#),
+        (200, r#"{"success": true"#),
+        (200, r#"[true]"#),
+        (500, r#"{"success": true}"#),
+    ];
+    let verify = FakeServer::start(provider);
+    let (_lapi, app) = asking(&verify.url(), &[]);
+    for (status, body) in no {
+        verify.answers(move |_| Reply::new(status, "application/json", body));
         let answer = solve(&app, VISITOR, Some(SOLVED), "/");
-        assert!([403, 503].contains(&answer.status), "{no}: {}", answer.everything());
+        assert!([403, 503].contains(&answer.status), "{status} {body}: {}", answer.everything());
         assert!(answer.header("Set-Cookie").is_none());
     }
 }

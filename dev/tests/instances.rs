@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use dev::{Answer, App, FakeServer, Lapi, Proxy, Reply, Request, eventually};
 use serde_json::json;
 
-const SECRET: &str = "bG9uZy1lbm91Z2gtYnV0LW5vdC1hLXNlY3JldC1hdC1hbGw=";
+const SECRET: &str = "bm90LWEtc2VjcmV0LWJ1dC1zaGFyZWQtYnktdGhyZWU=";
 const SOLVED: &str = "a-solved-captcha";
 /// HAProxy tells who answered, so that a test knows whom it has met.
 const BALANCED: &str = "option forwardfor\n\

@@ -58,7 +58,7 @@ impl Judgement {
 }
 
 /// A captcha page in a second is a form of its own of knocking: so many answers a minute, counted per visitor.
-const ATTEMPTS: u32 = 10;
+const ATTEMPTS: u32 = 20;
 /// Lines about refusals in ten seconds; a flood of requests must not become a flood of the log.
 const LINES: u32 = 20;
 
@@ -106,7 +106,7 @@ impl Bouncer {
     pub fn spares(&self, request: &Request<'_>, verdict: Verdict) -> bool {
         let path = request.uri().path().as_str();
         // A load balancer's probe gets its answer wherever it comes from; it says nothing but up or down.
-        path == "/crowdsec/health"
+        (path == "/crowdsec/health" && matches!(request.method(), Method::Get | Method::Head))
             // Who has to solve a captcha has to be able to send the answer.
             || (verdict == Verdict::Captcha
                 && path == "/crowdsec/captcha"

@@ -22,7 +22,8 @@ use super::pages::{self, Asked, REFUSED, Refusal};
 use super::poller::Poller;
 use super::texts::Texts;
 
-/// Protects the application. Attach it first: a fairing before it would see requests that are refused.
+/// Protects the application. Attach it first: a request fairing before it would see refused requests as they came, one
+/// after it sees them on their way to the refusal.
 pub fn fairing() -> impl Fairing {
     Crowdsec { poller: Mutex::new(None), polling: Mutex::new(None) }
 }
@@ -90,7 +91,7 @@ impl Fairing for Crowdsec {
             request.local_cache(|| judgement);
         }
         if refused {
-            request.local_cache(|| Asked { method: request.method(), uri: request.uri().to_string() });
+            request.local_cache(|| Some(Asked { method: request.method(), uri: request.uri().to_string() }));
             request.set_uri(Origin::parse(REFUSED).expect("a path"));
             if request.method() != Method::Head {
                 request.set_method(Method::Get);
@@ -105,7 +106,8 @@ impl Fairing for Crowdsec {
             let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
             let refusal = Refusal::of(request, bouncer, bouncer.judgement(request));
             if let Some(Ok(page)) = refusal.map(|refusal| refusal.respond_to(request)) {
-                *response = page;
+                // Merged, so that the headers of other fairings and routes stay.
+                response.merge(page);
             }
         }
     }
@@ -124,23 +126,13 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<(Bouncer, Texts, 
     let texts = texts.map_err(|reason| Problems(vec![format!("the words of the bouncer's pages: {reason}")]))?;
 
     let bouncer = Bouncer::new(config, captcha);
-    let poller = match &bouncer.config.lapi {
-        Some(lapi) => {
-            let poller = Poller::new(lapi, &bouncer.config, bouncer.decisions.clone(), bouncer.status.clone());
-            Some(poller.map_err(|error| Problems(vec![error.to_string()]))?)
-        }
-        None => {
-            without_crowdsec(&bouncer.config);
-            None
-        }
+    let Some(lapi) = &bouncer.config.lapi else {
+        without_crowdsec(&bouncer.config);
+        return Ok((bouncer, texts, None));
     };
-    match poller {
-        Some(poller) => {
-            let poller = first_answer(poller, &bouncer).await?;
-            Ok((bouncer, texts, Some(poller)))
-        }
-        None => Ok((bouncer, texts, None)),
-    }
+    let poller = Poller::new(lapi, &bouncer.config, bouncer.decisions.clone(), bouncer.status.clone());
+    let poller = first_answer(poller.map_err(|error| Problems(vec![error.to_string()]))?, &bouncer).await?;
+    Ok((bouncer, texts, Some(poller)))
 }
 
 /// Waits for LAPI's first answer, as long as the operator said.

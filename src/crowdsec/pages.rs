@@ -1,6 +1,5 @@
 //! What do the refused see? The ban and captcha pages, their answers to programs, and the routes around them.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use rocket::http::{Accept, ContentType, CookieJar, Header, MediaType, Method, Ra
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::{self, Redirect, Responder, Response};
 use rocket::serde::json::{Json, Value, json};
-use rocket::{Request, Route, State, error, get, post, routes};
+use rocket::{Request, Route, State, error, get, head, post, routes};
 use rocket_dyn_templates::Template;
 use serde::Serialize;
 
@@ -25,9 +24,12 @@ use super::texts::{Texts, Words};
 pub const REFUSED: &str = "/crowdsec/refused";
 
 pub fn routes(debug: bool) -> Vec<Route> {
-    let always = routes![refused, show_captcha, check_captcha, health];
+    let always = routes![refused, refused_head, show_captcha, check_captcha, health];
     let for_owners = routes![preview_ban, preview_captcha];
-    if debug { [always, for_owners].concat() } else { always }
+    let mut routes = if debug { [always, for_owners].concat() } else { always };
+    // Before any route of the application's, however it is ranked.
+    routes.iter_mut().for_each(|route| route.rank = isize::MIN);
+    routes
 }
 
 /// A request as it came in, kept before the fairing sends it to `REFUSED`.
@@ -94,9 +96,11 @@ impl Refusal {
 
     /// The answer to a request that the judgement refuses; `None` for one that it admits.
     pub fn of(request: &Request<'_>, bouncer: &Bouncer, judgement: &Judgement) -> Option<Self> {
-        let asked = request.local_cache(|| Asked { method: request.method(), uri: request.uri().to_string() });
-        let safe = matches!(asked.method, Method::Get | Method::Head);
-        let back = if safe { return_to(&asked.uri) } else { back_by_referer(request) };
+        let here = || (request.method(), request.uri().to_string());
+        let asked = request.local_cache(|| None::<Asked>).as_ref();
+        let (method, uri) = asked.map_or_else(here, |asked| (asked.method, asked.uri.clone()));
+        let safe = matches!(method, Method::Get | Method::Head);
+        let back = if safe { return_to(&uri) } else { back_by_referer(request) };
         Some(match judgement.verdict {
             Verdict::Admit => return None,
             Verdict::Ban => Self::new(Status::Forbidden, Kind::Ban, back),
@@ -225,9 +229,15 @@ fn content_security_policy(nonce: &str, sources: &str) -> String {
     )
 }
 
-/// The refused request's page, at the address that was asked for.
+/// The refused request's page, at the address that was asked for. HEAD has a route of its own: Rocket would try the
+/// application's HEAD routes before a GET one.
 #[get("/refused")]
 fn refused(refusal: Refusal) -> Refusal {
+    refusal
+}
+
+#[head("/refused")]
+fn refused_head(refusal: Refusal) -> Refusal {
     refusal
 }
 
@@ -237,25 +247,24 @@ impl<'r> FromRequest<'r> for Refusal {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return Outcome::Forward(Status::NotFound) };
-        let judgement = bouncer.judgement(request);
-        if bouncer.spares(request, judgement.verdict) {
-            return Outcome::Forward(Status::NotFound);
-        }
-        match Self::of(request, bouncer, judgement) {
-            Some(refusal) => Outcome::Success(refusal),
-            None => Outcome::Forward(Status::NotFound),
+        let sent_here = request.local_cache(|| None::<Asked>).is_some();
+        match request.rocket().state::<Bouncer>() {
+            Some(bouncer) if sent_here => match Self::of(request, bouncer, bouncer.judgement(request)) {
+                Some(refusal) => Outcome::Success(refusal),
+                None => Outcome::Forward(Status::NotFound),
+            },
+            _ => Outcome::Forward(Status::NotFound),
         }
     }
 }
 
 /// The captcha at an address of its own, for programs that were told `captcha_url`.
 #[get("/captcha?<return_to>")]
-fn show_captcha(return_to: Option<&str>, judgement: Judged<'_>) -> Result<Leading, Refusal> {
+fn show_captcha(return_to: Option<&str>, caller: Caller<'_>) -> Result<Leading, Refusal> {
     let back = super::path::return_to(return_to.unwrap_or("/"));
-    match judgement.0.verdict {
+    match caller.judgement.verdict {
         Verdict::Captcha => Err(Refusal::new(Status::Forbidden, Kind::Captcha, back)),
-        _ => Ok(Leading::to(back)),
+        _ => Ok(Leading::new(Redirect::to(back))),
     }
 }
 
@@ -290,15 +299,16 @@ impl<'r> Answer<'r> {
 #[post("/captcha", data = "<answer>")]
 async fn check_captcha(
     answer: Option<Form<Answer<'_>>>,
-    judgement: Judged<'_>,
-    https: Https,
+    caller: Caller<'_>,
     bouncer: &State<Bouncer>,
     cookies: &CookieJar<'_>,
 ) -> Result<Leading, Refusal> {
-    let judgement = judgement.0;
+    let judgement = caller.judgement;
     let back = return_to(answer.as_ref().map_or("/", |answer| answer.return_to));
     // Solved in another tab, lifted meanwhile, or never asked: there is nothing to prove.
-    let (Verdict::Captcha, Some(captcha)) = (judgement.verdict, &bouncer.captcha) else { return Ok(Leading::to(back)) };
+    let (Verdict::Captcha, Some(captcha)) = (judgement.verdict, &bouncer.captcha) else {
+        return Ok(Leading::new(Redirect::to(back)));
+    };
     let subject = judgement.subject();
     if let Err(wait) = bouncer.attempts.count(subject, Instant::now()) {
         let refusal = Refusal::captcha(Status::TooManyRequests, Problem::TooMany, back);
@@ -309,10 +319,9 @@ async fn check_captcha(
     };
     match captcha.verify(answer, judgement.address).await {
         captcha::Verdict::Human => {
-            bouncer.attempts.forgive(subject);
             let _ = bouncer.solved.count(subject, Instant::now());
-            session::grant(cookies, subject, bouncer.config.captcha_expiration(), https.0);
-            Ok(Leading::to(back))
+            session::grant(cookies, subject, bouncer.config.captcha_expiration(), caller.https);
+            Ok(Leading::new(Redirect::to(back)))
         }
         captcha::Verdict::Wrong => Err(Refusal::captcha(Status::Forbidden, Problem::Wrong, back)),
         captcha::Verdict::Expired => Err(Refusal::captcha(Status::Forbidden, Problem::Expired, back)),
@@ -324,28 +333,31 @@ async fn check_captcha(
     }
 }
 
-/// 303 to a place of this application, which no cache keeps.
+/// An answer that no cache keeps.
 #[derive(Responder)]
-struct Leading {
-    to: Redirect,
+struct Uncached<T> {
+    answer: T,
     cache: Header<'static>,
 }
 
-impl Leading {
-    fn to(place: String) -> Self {
-        Self { to: Redirect::to(place), cache: Header::new("Cache-Control", "no-store") }
+impl<T> Uncached<T> {
+    fn new(answer: T) -> Self {
+        Self { answer, cache: Header::new("Cache-Control", "no-store") }
     }
 }
 
+/// 303 to a place of this application.
+type Leading = Uncached<Redirect>;
+
 /// For load balancers: whether this instance is in step with CrowdSec, and nothing more.
 #[get("/health")]
-fn health(bouncer: &State<Bouncer>) -> (Status, Json<BTreeMap<&'static str, &'static str>>) {
+fn health(bouncer: &State<Bouncer>) -> Uncached<(Status, Json<Value>)> {
     let (status, word) = match bouncer.health() {
         Health::Ok => (Status::Ok, "ok"),
         Health::Starting => (Status::ServiceUnavailable, "starting"),
         Health::Stale => (Status::ServiceUnavailable, "stale"),
     };
-    (status, Json(BTreeMap::from([("status", word)])))
+    Uncached::new((status, Json(json!({ "status": word }))))
 }
 
 /// The pages for whoever edits them; a reload shows the change. Only in the debug profile.
@@ -359,33 +371,21 @@ fn preview_captcha() -> Refusal {
     Refusal { preview: true, ..Refusal::new(Status::Ok, Kind::Captcha, "/".into()) }
 }
 
-/// The judgement, for our own routes.
-struct Judged<'r>(&'r Judgement);
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Judged<'r> {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        match request.rocket().state::<Bouncer>() {
-            Some(bouncer) => Outcome::Success(Self(bouncer.judgement(request))),
-            None => Outcome::Error((Status::InternalServerError, ())),
-        }
-    }
+/// Who calls one of our own routes, and whether by HTTPS.
+struct Caller<'r> {
+    judgement: &'r Judgement,
+    https: bool,
 }
 
-/// Whether the visitor came by HTTPS.
-struct Https(bool);
-
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Https {
+impl<'r> FromRequest<'r> for Caller<'r> {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        match request.rocket().state::<Bouncer>() {
-            Some(bouncer) => Outcome::Success(Self(bouncer.client_ip.is_https(request))),
-            None => Outcome::Error((Status::InternalServerError, ())),
-        }
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else {
+            return Outcome::Error((Status::InternalServerError, ()));
+        };
+        Outcome::Success(Self { judgement: bouncer.judgement(request), https: bouncer.client_ip.is_https(request) })
     }
 }
 
@@ -410,11 +410,12 @@ fn wants_json(accept: Option<&Accept>, content_type: Option<&ContentType>) -> bo
         let ranks = medias.map(|(place, media)| (media.weight_or(1.0), std::cmp::Reverse(place)));
         ranks.filter(|(weight, _)| *weight > 0.0).max_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal))
     };
+    let sends_json = content_type.is_some_and(|content_type| is_json(content_type.media_type()));
     match (rank(&is_json), rank(&is_html)) {
         (Some(json), Some(html)) => json > html,
         // A wildcard of greater weight would have HTML first.
-        (Some((json, _)), None) => rank(&|media| media.sub() == "*").is_none_or(|(any, _)| json >= any),
+        (Some((json, _)), None) => sends_json || rank(&|media| media.sub() == "*").is_none_or(|(any, _)| json >= any),
         (None, Some(_)) => false,
-        (None, None) => content_type.is_some_and(|content_type| is_json(content_type.media_type())),
+        (None, None) => sends_json,
     }
 }

@@ -40,11 +40,11 @@ pub struct Poller {
     saved_at: Option<Instant>,
 }
 
-/// When everything was asked for, how long that took, and whether there were changes since.
+/// When everything was asked for, how long that took, and how many changes deltas have named since.
 struct InStep {
     since: Instant,
     cost: Duration,
-    changed: bool,
+    named: usize,
 }
 
 /// A crash loses what changed in the last minute at most, and the next full answer brings it back.
@@ -87,22 +87,23 @@ impl Poller {
                 let taken = self.everything().await?;
                 self.unsaved = true;
                 self.tell(&taken);
-                InStep { since: asked, cost: asked.elapsed(), changed: false }
+                InStep { since: asked, cost: asked.elapsed(), named: 0 }
             }
             Some(in_step) => {
                 let taken = self.changes().await?;
-                let changed = taken.added() + taken.ended > 0;
-                self.unsaved |= changed;
+                let named = taken.added() + taken.ended;
+                self.unsaved |= named > 0;
+                self.status.answered();
                 self.tell(&taken);
-                InStep { changed: in_step.changed || changed, ..in_step }
+                InStep { named: in_step.named + named, ..in_step }
             }
         };
         if in_step.since.elapsed() >= self.until_everything(&in_step) {
             let asked = Instant::now();
             let taken = self.everything().await?;
             self.unsaved = true;
-            self.compare(&taken);
-            in_step = InStep { since: asked, cost: asked.elapsed(), changed: false };
+            self.compare(&taken, in_step.named);
+            in_step = InStep { since: asked, cost: asked.elapsed(), named: 0 };
         }
         self.in_step = Some(in_step);
         self.status.answered();
@@ -112,27 +113,26 @@ impl Poller {
     /// How long to go on with deltas. LAPI loses additions while many come at once (each is dated before it is written,
     /// and the mark it compares with has moved meanwhile), and a lost one leaves no trace: not in ids, which other scopes
     /// and simulated decisions use up as well, and not in counts, which LAPI does not tell. So after a change everything
-    /// is asked for sooner: after three polls, ten seconds at least, and never for more than a twentieth of LAPI's time.
+    /// is asked for sooner than `resync_frequency`: after three polls, but never for more than a sixtieth of LAPI's time.
     fn until_everything(&self, in_step: &InStep) -> Duration {
-        let soon = (self.update_frequency * 3).max(in_step.cost * 20).max(Duration::from_secs(10));
-        if in_step.changed { soon.min(self.resync_frequency) } else { self.resync_frequency }
+        let soon = (self.update_frequency * 3).max(in_step.cost * 60).max(Duration::from_secs(10));
+        if in_step.named > 0 { soon.min(self.resync_frequency) } else { self.resync_frequency }
     }
 
-    /// Asked for right after the changes, a full answer brings nothing that a delta should have named, but for what came
-    /// in between. Twice in a row more than that means that somebody else gets our deltas.
-    fn compare(&mut self, taken: &Taken) {
-        let (added, ended) = (taken.added(), taken.ended);
-        if added + ended > 0 {
-            info!("CrowdSec: a full answer brought {added} decisions and ended {ended} that no delta had named.");
+    /// Asked for right after the changes, a full answer brings little that no delta named: what LAPI lost, and what came
+    /// while it was being made. Where it is a good part of all changes, three times in a row, somebody else gets them.
+    fn compare(&mut self, taken: &Taken, named: usize) {
+        let unnamed = taken.added() + taken.ended;
+        if unnamed > 0 {
+            info!("CrowdSec: a full answer changed {unnamed} decisions that no delta had named.");
         }
-        let drifts = if added + ended > 0 { self.drifts + 1 } else { 0 };
-        if drifts == 3 {
-            warn!("LAPI's changes keep being incomplete: {added} decisions were missing, {ended} had ended unnoticed.");
+        self.drifts = if unnamed >= 10 && unnamed * 3 > named { self.drifts + 1 } else { 0 };
+        if self.drifts == 3 {
+            warn!("LAPI's changes keep being incomplete: {unnamed} were missing, {named} came.");
             warn_!(
                 "Does another instance use the same key? Each needs its own: see the IP addresses in `cscli bouncers list`."
             );
         }
-        self.drifts = drifts;
     }
 
     /// Reads the snapshot, where there is one. True if it was believed: it counts as the first answer.
@@ -164,6 +164,10 @@ impl Poller {
             tokio::select! {
                 () = &mut shutdown => break,
                 result = self.poll() => self.note(result),
+            }
+            if self.away_since.is_some() {
+                let set = self.set.clone();
+                let _ = aside(move || set.sweep(Instant::now())).await;
             }
             if self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY) {
                 self.save().await;
@@ -206,7 +210,6 @@ impl Poller {
                     info!("CrowdSec's LAPI at {} is still lost: {error}.", self.address);
                 }
                 self.costly_failures = if error.was_costly() { self.costly_failures + 1 } else { 0 };
-                self.set.sweep(Instant::now());
             }
         }
     }
@@ -284,13 +287,13 @@ pub enum Health {
     /// LAPI has not answered since the launch.
     Starting,
     Ok,
-    /// LAPI answered before, but not for three polls and ten seconds.
+    /// LAPI answered before, but not for three polls and a minute, which a full answer of a million decisions takes.
     Stale,
 }
 
 impl Status {
     pub fn new(update_frequency: Duration) -> Self {
-        let patience = update_frequency * 3 + Duration::from_secs(10);
+        let patience = update_frequency * 3 + Duration::from_secs(60);
         Self { start: Instant::now(), last_answer: AtomicU64::new(0), patience }
     }
 

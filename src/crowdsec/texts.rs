@@ -59,24 +59,19 @@ fn languages(path: &PathBuf) -> Result<Vec<Language>, String> {
 
 /// Reads `Accept-Language`: the greatest weight wins, and of equals the one named first. `fr-CH` is content with `fr`.
 fn best<'a>(languages: &'a [Language], wishes: &str) -> &'a Language {
+    let known = |tag: &str| languages.iter().find(|language| language.tag.eq_ignore_ascii_case(tag));
     let mut best = (&languages[0], 0.0);
     for wish in wishes.split(',') {
         let (tag, weight) = wish.split_once(';').unwrap_or((wish, "q=1"));
         let weight: f32 = weight.trim().strip_prefix("q=").and_then(|q| q.parse().ok()).unwrap_or(0.0);
-        let primary = tag.trim().split('-').next().unwrap_or_default();
-        let fits = |tag: &str| tag.eq_ignore_ascii_case(primary);
-        let language = languages.iter().find(|language| language.tag.eq_ignore_ascii_case(wish_tag(wish)));
-        if let Some(language) = language.or_else(|| languages.iter().find(|language| fits(&language.tag)))
+        let language = known(tag.trim()).or_else(|| known(tag.trim().split('-').next()?));
+        if let Some(language) = language
             && weight > best.1
         {
             best = (language, weight);
         }
     }
     best.0
-}
-
-fn wish_tag(wish: &str) -> &str {
-    wish.split(';').next().unwrap_or_default().trim()
 }
 
 #[cfg(test)]

@@ -145,10 +145,10 @@ impl Soak {
     // --- changes ---
 
     fn add_some(&mut self) {
-        for _ in 0..1 + self.chance.below(60) {
-            let n = self.chance.below(ADDRESSES);
-            self.add(&[n], "4h");
-            self.model[n].turn(true, None);
+        for _ in 0..1 + self.chance.below(20) {
+            let some: Vec<usize> = (0..1 + self.chance.below(8)).map(|_| self.chance.below(ADDRESSES)).collect();
+            self.add(&some, "4h");
+            some.iter().for_each(|n| self.model[*n].turn(true, None));
         }
     }
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::Figment;
-use figment::providers::{Env, Format, Toml};
+use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::magic::RelativePathBuf;
 use ipnet::IpNet;
 use reqwest::Url;
@@ -108,7 +108,7 @@ pub struct Problems(pub Vec<String>);
 /// What lies beneath Rocket.toml and the environment: Rocket's own defaults, but for the one that believes `X-Real-IP`
 /// from anybody. A binary that is deployed without its Rocket.toml must not fall back to that.
 pub fn defaults() -> Figment {
-    Figment::from(rocket::Config::default()).merge(("ip_header", false))
+    Figment::from(rocket::Config::default()).merge(Serialized::default("ip_header", false))
 }
 
 /// Rocket's own sources (Rocket.toml, then `ROCKET_*`), and `CROWDSEC_*` over them.
@@ -132,7 +132,7 @@ impl Config {
             }
             Ok(_) => match figment.extract() {
                 Ok(Root { crowdsec }) => crowdsec,
-                Err(errors) => return Err(Problems(errors.into_iter().map(|error| error.to_string()).collect())),
+                Err(errors) => return Err(Problems(errors.into_iter().map(without_value).collect())),
             },
             Err(_) => Table::default(),
         };
@@ -285,7 +285,8 @@ impl Check<'_> {
                 if matches!(url.scheme(), "http" | "https")
                     && url.has_host()
                     && url.query().or(url.fragment()).is_none()
-                    && url.username().is_empty() =>
+                    && url.username().is_empty()
+                    && url.password().is_none() =>
             {
                 Some(Location::Url(url))
             }
@@ -386,6 +387,15 @@ impl Check<'_> {
         let at = source(self.figment, &format!("crowdsec.{key}"));
         self.problems.push(format!("`crowdsec.{key}`{at}: {what}"));
     }
+}
+
+/// Figment's message for a value of the wrong kind, but for the value: it may be a secret in the wrong place.
+fn without_value(mut error: figment::Error) -> String {
+    use figment::error::{Actual, Kind};
+    if let Kind::InvalidType(actual, _) | Kind::InvalidValue(actual, _) = &mut error.kind {
+        *actual = Actual::Other("something else".into());
+    }
+    error.to_string()
 }
 
 /// " (Rocket.toml)", where a key's value comes from; nothing for one that no source sets.

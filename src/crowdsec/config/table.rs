@@ -1,6 +1,7 @@
 //! How is the configuration written? The table `crowdsec`, key by key, with its defaults.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use figment::value::magic::RelativePathBuf;
@@ -187,6 +188,9 @@ impl Visitor<'_> for SecretVisitor {
 pub struct Span(pub Duration);
 
 impl Span {
+    /// What every sum with a length of time can bear.
+    const SENSIBLE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10 * 365 * 86_400);
+
     const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
@@ -194,12 +198,12 @@ impl Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wrong = "not a length of time above zero: write \"10s\", \"15m\", \"1h30m\", or whole seconds";
+        let wrong = "no length of time from 1ms to ten years: write \"10s\", \"15m\", \"1h30m\", or whole seconds";
         let span = match Loose::deserialize(deserializer)? {
             Loose::Number(seconds) => Some(Duration::from_secs(seconds)),
             Loose::Text(text) => text.parse().ok().map(Duration::from_secs).or_else(|| decision::go_duration(&text)),
         };
-        span.filter(|span| !span.is_zero()).map(Span).ok_or_else(|| D::Error::custom(wrong))
+        span.filter(|span| Self::SENSIBLE.contains(span)).map(Span).ok_or_else(|| D::Error::custom(wrong))
     }
 }
 

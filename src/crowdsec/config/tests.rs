@@ -61,6 +61,8 @@ fn an_unquoted_secret_is_refused_without_showing_it() {
     }
     let said = problems(toml("").merge(("crowdsec", "{api_key=s3cret")));
     assert!(said.contains("ROCKET_CROWDSEC") && !said.contains("s3cret"), "{said}");
+    let said = problems(toml("").merge(("crowdsec.captcha", "s3cret")));
+    assert!(said.contains("captcha") && !said.contains("s3cret"), "{said}");
 }
 
 #[test]

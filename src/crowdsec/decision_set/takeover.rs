@@ -116,7 +116,7 @@ impl Receive for Takeover {
         }
         let same = self.same(&decision);
         let Decision { id, origin, scenario, scope, kind, value, duration } = decision;
-        if id.is_none() {
+        if id.is_none() && !self.full {
             self.new_without_id.push((value, scope.clone(), kind.clone()));
         }
         let expires = self.set.end_of(self.now, duration);
