@@ -125,9 +125,9 @@ impl Bouncer {
             0 => String::new(),
             more => format!(" ({more} more refusals went unlogged before)"),
         };
-        let id = standing.id.map_or("of your own".to_owned(), |id| id.to_string());
+        let id = standing.id.map_or("decision of your own".to_owned(), |id| format!("decision {id}"));
         let (origin, scenario) = (printable(&standing.source.origin), printable(&standing.source.scenario));
-        warn!("Refused {address}: {} by {origin}, scenario {scenario}, decision {id}.{more}", standing.remediation);
+        warn!("Refused {address}: {} by {origin} ({scenario}), {id}.{more}", standing.remediation);
     }
 
     /// Whether LAPI answers; true as well where there is none to ask.

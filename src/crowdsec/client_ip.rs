@@ -166,6 +166,9 @@ fn address(text: &str) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

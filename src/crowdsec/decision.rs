@@ -1,7 +1,8 @@
 //! What does CrowdSec say? Decisions, remediations and addresses, read from LAPI's JSON.
 
+use std::cell::Cell;
 use std::fmt;
-use std::io::Read;
+use std::io::{self, BufReader, Read};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -70,9 +71,32 @@ pub trait Receive {
 ///
 /// LAPI sends the two lists in either order, and `null` for an empty one.
 pub fn read_answer(answer: impl Read, receiver: &mut impl Receive) -> serde_json::Result<()> {
-    let mut json = serde_json::Deserializer::from_reader(std::io::BufReader::new(answer));
-    json.deserialize_map(Answer(receiver))?;
+    let left = Cell::new(LARGEST_ENTRY);
+    let answer = BufReader::new(Bounded { answer, left: &left });
+    let mut json = serde_json::Deserializer::from_reader(answer);
+    json.deserialize_map(Answer { receiver, left: &left })?;
     json.end()
+}
+
+/// The most that is read from the end of one entry to the end of the next. LAPI's are of some hundred bytes; one that
+/// never ends would be held as a whole while it is read.
+const LARGEST_ENTRY: usize = 1 << 20;
+
+struct Bounded<'a, A> {
+    answer: A,
+    left: &'a Cell<usize>,
+}
+
+impl<A: Read> Read for Bounded<'_, A> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.left.get() == 0 {
+            return Err(io::Error::other("one entry is over 1 MiB"));
+        }
+        let most = buffer.len().min(self.left.get());
+        let read = self.answer.read(&mut buffer[..most])?;
+        self.left.set(self.left.get() - read);
+        Ok(read)
+    }
 }
 
 /// Reads an address or a network in any spelling into its canonical form: IPv4-mapped IPv6 is IPv4, host bits are
@@ -163,7 +187,10 @@ fn read_entry(json: &str) -> Result<Option<Decision>, String> {
     }))
 }
 
-struct Answer<'a, R>(&'a mut R);
+struct Answer<'a, R> {
+    receiver: &'a mut R,
+    left: &'a Cell<usize>,
+}
 
 impl<'de, R: Receive> de::Visitor<'de> for Answer<'_, R> {
     type Value = ();
@@ -176,8 +203,10 @@ impl<'de, R: Receive> de::Visitor<'de> for Answer<'_, R> {
         let mut lists = 0;
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "new" => map.next_value_seed(List { receiver: self.0, hand_over: R::added })?,
-                "deleted" => map.next_value_seed(List { receiver: self.0, hand_over: R::deleted })?,
+                "new" => map.next_value_seed(List { receiver: self.receiver, hand_over: R::added, left: self.left })?,
+                "deleted" => {
+                    map.next_value_seed(List { receiver: self.receiver, hand_over: R::deleted, left: self.left })?
+                }
                 _ => {
                     map.next_value::<de::IgnoredAny>()?;
                     continue;
@@ -194,6 +223,7 @@ impl<'de, R: Receive> de::Visitor<'de> for Answer<'_, R> {
 struct List<'a, R> {
     receiver: &'a mut R,
     hand_over: fn(&mut R, Decision),
+    left: &'a Cell<usize>,
 }
 
 impl<'de, R: Receive> DeserializeSeed<'de> for List<'_, R> {
@@ -217,6 +247,7 @@ impl<'de, R: Receive> de::Visitor<'de> for List<'_, R> {
 
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         while let Some(entry) = list.next_element::<Box<RawValue>>()? {
+            self.left.set(LARGEST_ENTRY);
             match read_entry(entry.get()) {
                 Ok(Some(decision)) => (self.hand_over)(self.receiver, decision),
                 Ok(None) => {}
@@ -226,3 +257,6 @@ impl<'de, R: Receive> de::Visitor<'de> for List<'_, R> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod properties;

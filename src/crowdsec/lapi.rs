@@ -232,7 +232,7 @@ fn transfer(error: reqwest::Error) -> Error {
         r if r.contains("UnknownIssuer") => {
             "the CA of its certificate is not known: set ca_cert_path to the CA's certificate"
         }
-        r if r.contains("certificate") => {
+        r if r.to_lowercase().contains("certificate") => {
             "the certificates do not fit: check ca_cert_path, cert_path and the host in api_url"
         }
         r if r.contains("refused") || r.contains("No such file") => {
