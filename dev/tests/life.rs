@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use dev::Verdict::{Ban, NotYet, Welcome};
-use dev::{App, FakeServer, KEY, Lapi, Reply, Request, Seen, closed_port, eventually};
+use dev::{App, FakeServer, KEY, Lapi, Reply, Request, Seen, closed_port, eventually, eventually_within};
 use serde_json::{Value, json};
 
 /// A decision as LAPI writes it.
@@ -163,7 +163,8 @@ fn the_health_check_tells_when_lapi_has_been_away_for_long() {
     let app = App::polling(lapi.url(), &[]);
     lapi.stop();
     let health = || app.get("/crowdsec/health").send();
-    eventually("the decisions are stale", || health().status == 503);
+    // Not before a minute and three polls, since a busy LAPI may need that long for one answer.
+    eventually_within(Duration::from_secs(120), "the decisions are stale", || health().status == 503);
     assert_eq!(health().json(), json!({ "status": "stale" }));
     assert_eq!(app.verdict("192.0.2.2"), Welcome, "which shuts out nobody");
 }

@@ -1,6 +1,5 @@
 //! What do the refused see? The ban and captcha pages, their answers to programs, and the routes around them.
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use rocket::form::{Form, FromForm};
@@ -9,16 +8,15 @@ use rocket::request::{FromRequest, Outcome};
 use rocket::response::{self, Redirect, Responder, Response};
 use rocket::serde::json::{Json, Value, json};
 use rocket::{Request, Route, State, error, get, head, post, routes};
-use rocket_dyn_templates::Template;
-use serde::Serialize;
+use rocket_dyn_templates::{Template, context};
 
 use super::bouncer::{Bouncer, Judgement, Verdict};
-use super::captcha::{self, Captcha, Widget};
+use super::captcha::{self, Captcha};
 use super::guard::DecisionView;
 use super::path::return_to;
 use super::poller::Health;
 use super::session;
-use super::texts::{Texts, Words};
+use super::texts::Texts;
 
 /// Where the fairing sends a refused request. Nobody else finds anything there.
 pub const REFUSED: &str = "/crowdsec/refused";
@@ -43,7 +41,8 @@ pub struct Asked {
 pub struct Refusal {
     status: Status,
     kind: Kind,
-    problem: Option<Problem>,
+    /// What went wrong with the last try at the captcha: `missing`, `wrong`, `away`, `too_many`, `expired`, `no_cookie`.
+    problem: Option<&'static str>,
     retry_after: Option<Duration>,
     return_to: String,
     /// Whether something was sent along that did not arrive.
@@ -77,18 +76,6 @@ impl Kind {
     }
 }
 
-/// What went wrong with the last try at the captcha.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-enum Problem {
-    Missing,
-    Wrong,
-    Away,
-    TooMany,
-    Expired,
-    NoCookie,
-}
-
 impl Refusal {
     fn new(status: Status, kind: Kind, return_to: String) -> Self {
         Self { status, kind, problem: None, retry_after: None, return_to, not_sent: false, preview: false }
@@ -110,13 +97,13 @@ impl Refusal {
             },
             Verdict::Captcha => {
                 let lately = bouncer.solved.is_spent(judgement.subject(), Instant::now());
-                let problem = lately.then_some(Problem::NoCookie);
+                let problem = lately.then_some("no_cookie");
                 Self { problem, not_sent: !safe, ..Self::new(Status::Forbidden, Kind::Captcha, back) }
             }
         })
     }
 
-    fn captcha(status: Status, problem: Problem, return_to: String) -> Self {
+    fn captcha(status: Status, problem: &'static str, return_to: String) -> Self {
         Self { problem: Some(problem), ..Self::new(status, Kind::Captcha, return_to) }
     }
 
@@ -156,7 +143,8 @@ impl Refusal {
         };
         let policy = content_security_policy(&nonce, &sources);
         let page = texts.with(request, |language| {
-            let variables = Variables {
+            // templates/refusal.html.tera has the list for those who edit the pages.
+            let variables = context! {
                 app: env!("CARGO_PKG_NAME"),
                 lang: &language.tag,
                 text: &language.words,
@@ -175,24 +163,6 @@ impl Refusal {
         });
         Ok((page, policy))
     }
-}
-
-/// What all the pages are given. templates/refusal.html.tera has the list for those who edit them.
-#[derive(Serialize)]
-struct Variables<'a> {
-    app: &'static str,
-    lang: &'a str,
-    text: &'a Words,
-    address: IpAddr,
-    return_to: &'a str,
-    status: u16,
-    decision: Option<DecisionView>,
-    captcha: Option<Widget>,
-    problem: Option<Problem>,
-    retry_after: Option<u64>,
-    not_sent: bool,
-    preview: bool,
-    nonce: &'a str,
 }
 
 impl<'r> Responder<'r, 'static> for Refusal {
@@ -311,11 +281,11 @@ async fn check_captcha(
     };
     let subject = judgement.subject();
     if let Err(wait) = bouncer.attempts.count(subject, Instant::now()) {
-        let refusal = Refusal::captcha(Status::TooManyRequests, Problem::TooMany, back);
+        let refusal = Refusal::captcha(Status::TooManyRequests, "too_many", back);
         return Err(Refusal { retry_after: Some(wait), ..refusal });
     }
     let Some(answer) = answer.as_ref().and_then(|answer| answer.to(captcha)) else {
-        return Err(Refusal::captcha(Status::Forbidden, Problem::Missing, back));
+        return Err(Refusal::captcha(Status::Forbidden, "missing", back));
     };
     match captcha.verify(answer, judgement.address).await {
         captcha::Verdict::Human => {
@@ -323,11 +293,11 @@ async fn check_captcha(
             session::grant(cookies, subject, bouncer.config.captcha_expiration(), caller.https);
             Ok(Leading::new(Redirect::to(back)))
         }
-        captcha::Verdict::Wrong => Err(Refusal::captcha(Status::Forbidden, Problem::Wrong, back)),
-        captcha::Verdict::Expired => Err(Refusal::captcha(Status::Forbidden, Problem::Expired, back)),
+        captcha::Verdict::Wrong => Err(Refusal::captcha(Status::Forbidden, "wrong", back)),
+        captcha::Verdict::Expired => Err(Refusal::captcha(Status::Forbidden, "expired", back)),
         // Fails closed: nobody could tell, so nobody is let in; but it is not the visitor's fault, and it is said.
         captcha::Verdict::Away => {
-            let refusal = Refusal::captcha(Status::ServiceUnavailable, Problem::Away, back);
+            let refusal = Refusal::captcha(Status::ServiceUnavailable, "away", back);
             Err(Refusal { retry_after: Some(Duration::from_secs(30)), ..refusal })
         }
     }

@@ -6,42 +6,20 @@ use figment::value::{Dict, Map, Value};
 use figment::{Error, Metadata, Profile, Provider};
 
 /// Keys whose variable is text as it stands: `007` stays `007`, and lengths of time are read later.
-const TEXT: [&str; 20] = [
-    "api_url",
-    "api_key",
-    "api_key_file",
-    "cert_path",
-    "key_path",
-    "ca_cert_path",
-    "update_frequency",
-    "resync_frequency",
-    "startup_timeout",
-    "on_startup_failure",
-    "fallback_remediation",
-    "client_ip_header",
-    "snapshot",
-    "captcha.provider",
-    "captcha.site_key",
-    "captcha.secret_key",
-    "captcha.secret_key_file",
-    "captcha.verify_url",
-    "captcha.script_url",
-    "captcha.expiration",
-];
+const TEXT: &str = "api_url api_key api_key_file cert_path key_path ca_cert_path update_frequency resync_frequency \
+    startup_timeout on_startup_failure fallback_remediation client_ip_header snapshot captcha.provider captcha.site_key \
+    captcha.secret_key captcha.secret_key_file captcha.verify_url captcha.script_url captcha.expiration";
 
 /// Keys whose variable is a list: `a, b`, or figment's own `["a", "b"]`.
-const LISTS: [&str; 7] = [
-    "scopes",
-    "origins",
-    "scenarios_containing",
-    "scenarios_not_containing",
-    "excluded_paths",
-    "trusted_proxies",
-    "captcha.hostnames",
-];
+const LISTS: &str = "scopes origins scenarios_containing scenarios_not_containing excluded_paths trusted_proxies \
+    captcha.hostnames";
 
 /// Keys whose variable is in figment's notation.
-const VALUES: [&str; 2] = ["decisions", "captcha.difficulty"];
+const VALUES: &str = "decisions captcha.difficulty";
+
+fn lists(keys: &str, key: &str) -> bool {
+    keys.split_whitespace().any(|known| known == key)
+}
 
 /// Where the names of unknown variables wait for the launch to warn of them.
 pub const UNKNOWN: &str = "crowdsec_unknown_variables";
@@ -73,11 +51,11 @@ impl Provider for Environment {
             let key = name["CROWDSEC_".len()..].to_lowercase();
             let key = key.strip_prefix("captcha_").map_or(key.clone(), |key| format!("captcha.{key}"));
             let value = match key.as_str() {
-                key if TEXT.contains(&key) => Value::from(text.as_str()),
-                key if LISTS.contains(&key) && !text.trim_start().starts_with('[') => {
+                key if lists(TEXT, key) => Value::from(text.as_str()),
+                key if lists(LISTS, key) && !text.trim_start().starts_with('[') => {
                     text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Vec<_>>().into()
                 }
-                key if LISTS.contains(&key) || VALUES.contains(&key) => match text.parse() {
+                key if lists(LISTS, key) || lists(VALUES, key) => match text.parse() {
                     Ok(value) => value,
                     Err(never) => match never {},
                 },
