@@ -264,6 +264,8 @@ fn siteverify(asked: Form<Asked>, log: &State<Log>) -> (Status, (ContentType, St
         "broken" => (Status::InternalServerError, (ContentType::Plain, "oops".into())),
         "cut" => json(r#"{"success":tr"#),
         "text" => json(r#"{"success":"true"}"#),
+        "list" => json("[true]"),
+        "yes but" => (Status::InternalServerError, (ContentType::JSON, r#"{"success":true}"#.into())),
         "secret" => json(r#"{"success":false,"error-codes":["invalid-input-secret"]}"#),
         "long" => json(&format!(r#"{{"success":true,"x":"{}"}}"#, "x".repeat(100_000))),
         _ => json(r#"{"success":false,"error-codes":["invalid-input-response"]}"#),
@@ -344,6 +346,8 @@ fn only_a_clear_yes_for_our_own_site_lets_in() {
         ("broken", Status::ServiceUnavailable),
         ("cut", Status::ServiceUnavailable),
         ("text", Status::ServiceUnavailable),
+        ("list", Status::ServiceUnavailable),
+        ("yes but", Status::ServiceUnavailable),
         ("secret", Status::ServiceUnavailable),
         ("long", Status::ServiceUnavailable),
     ] {

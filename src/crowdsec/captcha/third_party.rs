@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use reqwest::{Client, Url, redirect};
+use reqwest::{Client, StatusCode, Url, redirect};
 use rocket::{error, warn};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Verdict, Widget};
 use crate::crowdsec::config::{CaptchaConfig, Provider, Secret};
@@ -148,8 +149,14 @@ impl ThirdParty {
             }
             body.extend_from_slice(&piece);
         }
-        serde_json::from_slice(&body)
-            .map_err(|e| format!("status {}, an answer that cannot be read: {e}", response.status()))
+        let status = response.status();
+        // As a map first: serde would read `[true]` as a `SiteVerify` as well.
+        let verified = serde_json::from_slice(&body).and_then(|map| SiteVerify::deserialize(Value::Object(map)));
+        match verified {
+            Ok(verified) if verified.success && status != StatusCode::OK => Err(format!("a yes with status {status}")),
+            Ok(verified) => Ok(verified),
+            Err(error) => Err(format!("status {status}, an answer that cannot be read: {error}")),
+        }
     }
 
     fn judge(&self, verified: &SiteVerify) -> Verdict {
