@@ -17,7 +17,7 @@ use super::poller::Health;
 /// The fairing refuses everybody else before any handler runs, so this is the second line of defence: it holds on
 /// `excluded_paths` too, which the fairing spares, and the application does not launch without the fairing.
 ///
-/// ```rust,ignore
+/// ```text
 /// #[get("/members")]
 /// fn members(visitor: Cleared) -> String {
 ///     format!("Hello, {}", visitor.address)
