@@ -105,8 +105,9 @@ impl Poller {
             self.compare(&taken, in_step.named);
             in_step = InStep { since: asked, cost: asked.elapsed(), named: 0 };
         }
-        self.in_step = Some(in_step);
+        self.status.full_answer.store(in_step.cost.as_millis() as u64, Ordering::Relaxed);
         self.status.answered();
+        self.in_step = Some(in_step);
         Ok(())
     }
 
@@ -279,6 +280,8 @@ pub struct Status {
     start: Instant,
     /// Milliseconds from the start to the last answer, and one; 0 before the first.
     last_answer: AtomicU64,
+    /// How many milliseconds the last full answer took; the next one may take as long.
+    full_answer: AtomicU64,
     patience: Duration,
 }
 
@@ -287,20 +290,21 @@ pub enum Health {
     /// LAPI has not answered since the launch.
     Starting,
     Ok,
-    /// LAPI answered before, but not for three polls and a minute, which a full answer of a million decisions takes.
+    /// LAPI answered before, but not for three polls, ten seconds, and the time of its last full answer.
     Stale,
 }
 
 impl Status {
     pub fn new(update_frequency: Duration) -> Self {
-        let patience = update_frequency * 3 + Duration::from_secs(60);
-        Self { start: Instant::now(), last_answer: AtomicU64::new(0), patience }
+        let patience = update_frequency * 3 + Duration::from_secs(10);
+        Self { start: Instant::now(), last_answer: AtomicU64::new(0), full_answer: AtomicU64::new(0), patience }
     }
 
     pub fn health(&self) -> Health {
+        let patience = self.patience + Duration::from_millis(self.full_answer.load(Ordering::Relaxed));
         match self.since_last_answer() {
             None => Health::Starting,
-            Some(age) if age <= self.patience => Health::Ok,
+            Some(age) if age <= patience => Health::Ok,
             Some(_) => Health::Stale,
         }
     }
