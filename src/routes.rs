@@ -17,8 +17,8 @@ pub fn catchers() -> Vec<Catcher> {
 /// In the debug profile it shows how the bouncer sees you; elsewhere it is a plain welcome.
 #[get("/")]
 fn index(report: Report) -> Template {
-    let Report { debug, me, crowdsec } = report;
-    Template::render("index", context! { app: env!("CARGO_PKG_NAME"), debug, me, crowdsec })
+    let Report { debug, port, me, crowdsec } = report;
+    Template::render("index", context! { app: env!("CARGO_PKG_NAME"), debug, port, me, crowdsec })
 }
 
 /// A route that asks for `Cleared` serves nobody whom the bouncer refuses, not even on a path in `excluded_paths`.

@@ -276,6 +276,20 @@ fn a_refused_page_stands_alone_and_in_no_frame() {
 }
 
 #[test]
+fn a_slip_in_a_template_leaves_a_refusal_a_refusal() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir("templates").unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+    }
+    std::fs::write(dir.path().join("ban.html.tera"), "{{ nothing_is_called_so }}").unwrap();
+    let client = client(app::app(with_decisions(&[("192.0.2.1", "ban")]).merge(("template_dir", dir.path()))));
+    let response = client.get("/").visitor("192.0.2.1").dispatch();
+    assert_eq!(response.status(), Status::Forbidden);
+    assert_eq!(response.headers().get_one("Cache-Control"), Some("no-store"));
+}
+
+#[test]
 fn a_nonce_is_for_one_answer_only() {
     let client = app_with(&[("192.0.2.1", "ban")]);
     let policy = || {

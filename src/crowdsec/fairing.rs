@@ -143,7 +143,8 @@ async fn first_answer(mut poller: Poller, bouncer: &Bouncer) -> std::result::Res
     }
     let result = timeout(config.startup_timeout, poller.poll()).await.unwrap_or(Err(Error::TooSlow));
     let Err(error) = result else {
-        info!("CrowdSec: {} decisions stand.", bouncer.decisions.len());
+        let known = bouncer.decisions.len() - bouncer.config.decisions.len();
+        info!("Connected to CrowdSec's LAPI at {}. Decisions that stand: {known}.", poller.address());
         return Ok(poller);
     };
     let lapi = poller.address();

@@ -62,6 +62,8 @@ impl Sentinel for Cleared {
 pub struct Report {
     /// Whether this is the debug profile. Elsewhere the rest is none of a visitor's business.
     pub debug: bool,
+    /// Where the application listens.
+    pub port: u16,
     pub me: Me,
     pub crowdsec: Crowdsec,
 }
@@ -86,6 +88,8 @@ pub struct Crowdsec {
     /// How many decisions are known, the operator's own included.
     pub decisions: usize,
     pub own_decisions: usize,
+    /// Whether those are the debug profile's examples.
+    pub examples: bool,
     pub last_answer_seconds_ago: Option<u64>,
 }
 
@@ -142,6 +146,7 @@ impl<'r> FromRequest<'r> for Report {
         let lapi = bouncer.config.lapi.as_ref();
         Outcome::Success(Self {
             debug: bouncer.config.debug,
+            port: request.rocket().config().port,
             me: Me {
                 address: judgement.address,
                 remediation: judgement.standing.as_ref().map_or("none", |standing| standing.remediation.as_str()),
@@ -153,6 +158,7 @@ impl<'r> FromRequest<'r> for Report {
                 api_url: lapi.map(|lapi| lapi.at.to_string()).unwrap_or_default(),
                 decisions: bouncer.decisions.len(),
                 own_decisions: bouncer.config.decisions.len(),
+                examples: bouncer.config.examples,
                 last_answer_seconds_ago: bouncer.status.since_last_answer().map(|age| age.as_secs()),
             },
         })

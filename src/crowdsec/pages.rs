@@ -174,10 +174,18 @@ impl<'r> Responder<'r, 'static> for Refusal {
             response.header(ContentType::new("application", "problem+json"));
             response.header(Header::new("Vary", "Accept"));
         } else {
-            let (page, policy) = self.page(request, bouncer)?;
-            response.merge(page.respond_to(request)?);
-            response.header(Header::new("Content-Security-Policy", policy));
-            response.header(Header::new("Referrer-Policy", "same-origin"));
+            match self.page(request, bouncer).and_then(|(page, policy)| Ok((page.respond_to(request)?, policy))) {
+                Ok((page, policy)) => {
+                    response.merge(page);
+                    response.header(Header::new("Content-Security-Policy", policy));
+                    response.header(Header::new("Referrer-Policy", "same-origin"));
+                }
+                // A slip in a template must not make a refusal anything but a refusal: bare words stand in.
+                Err(_) => {
+                    error!("The template `{}` cannot be rendered; see the lines above.", self.kind.name());
+                    response.merge(self.kind.title().respond_to(request)?);
+                }
+            }
             response.header(Header::new("Vary", "Accept, Accept-Language"));
         }
         // A cache must neither keep a refusal nor hand it to somebody else.

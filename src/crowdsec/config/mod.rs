@@ -37,6 +37,8 @@ pub struct Config {
     pub on_startup_failure: OnStartupFailure,
     pub types: Types,
     pub decisions: Vec<OwnDecision>,
+    /// Whether these are the debug profile's examples.
+    pub examples: bool,
     pub excluded_paths: Vec<Prefix>,
     pub trusted_proxies: Vec<IpNet>,
     pub client_ip_header: String,
@@ -166,6 +168,7 @@ impl Check<'_> {
         if fallback == Remediation::Captcha && captcha.is_none() {
             self.wrong("fallback_remediation", "`captcha` needs `captcha.provider`: set that, or write \"ban\"");
         }
+        let examples = table.decisions.is_none() && self.debug;
         let decisions = table.decisions.take().or_else(|| self.debug.then(examples::decisions)).unwrap_or_default();
         if captcha.is_none() && decisions.iter().any(|own| own.remediation == Remediation::Captcha) {
             self.wrong(
@@ -197,6 +200,7 @@ impl Check<'_> {
             on_startup_failure: table.on_startup_failure,
             types: Types { captcha: captcha.is_some(), fallback },
             decisions,
+            examples,
             excluded_paths,
             trusted_proxies,
             client_ip_header: table.client_ip_header,
