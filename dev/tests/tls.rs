@@ -112,8 +112,7 @@ fn a_certificate_of_an_authority_that_lapi_does_not_know_is_refused_and_told() {
         ("CROWDSEC_CERT_PATH", other.value("LAPI_CERT")),
         ("CROWDSEC_KEY_PATH", other.value("LAPI_CERT_KEY")),
     ];
-    // The word is LAPI's own: TLS has it for this.
-    warns(lapi.url(), &certificate, "BadCertificate");
+    warns(lapi.url(), &certificate, "LAPI refuses our certificate");
 }
 
 #[test]

@@ -232,7 +232,13 @@ fn transfer(error: reqwest::Error) -> Error {
         r if r.contains("UnknownIssuer") => {
             "the CA of its certificate is not known: set ca_cert_path to the CA's certificate"
         }
-        r if r.to_lowercase().contains("certificate") => {
+        r if r.contains("fatal alert") => {
+            "LAPI refuses our certificate: the CA that signed cert_path has to be the one LAPI knows"
+        }
+        r if r.contains("InvalidContentType") => {
+            "no TLS is spoken there: write http:// into api_url, or check the port"
+        }
+        r if r.contains("certificate") => {
             "the certificates do not fit: check ca_cert_path, cert_path and the host in api_url"
         }
         r if r.contains("refused") || r.contains("No such file") => {
