@@ -66,4 +66,15 @@ mod tests {
         assert_eq!(limit.count("a", at(22)), Err(Duration::from_secs(38)));
         assert_eq!(limit.count("a", at(61)), Ok(()));
     }
+
+    #[test]
+    fn a_hundred_thousand_addresses_take_no_more_memory_than_one() {
+        let limit = Limit::new(20, Duration::from_secs(60));
+        let size = |limit: &Limit| limit.places.lock().unwrap().capacity();
+        let before = size(&limit);
+        let refused = (0..100_000_u32).filter(|address| limit.count(address, limit.start).is_err()).count();
+        assert_eq!(size(&limit), before);
+        // Six of them share a place on average: few have to wait for another's tries.
+        assert!(refused < 100, "{refused}");
+    }
 }
