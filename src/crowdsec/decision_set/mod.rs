@@ -18,21 +18,22 @@ use ipnet::IpNet;
 use super::decision::Remediation;
 use ranges::Ranges;
 use sources::Sources;
-use table::{Entry, Fields, Table, in_slices};
+use table::{Entry, Fields, Table};
 
 pub use sources::Source;
 pub use takeover::{Implausible, Taken, Takeover};
 
 /// The decisions, shared between one writer (the poller) and every request.
 ///
-/// Single addresses lie in shards and the few ranges in a table of their own, each behind its own lock. A writer holds
-/// one lock for one entry, or one slice of a clean-up, so that no look-up waits for a whole answer to be taken over.
+/// Single addresses lie in shards, each behind its own lock. A writer holds one for one entry, or one slice of a
+/// clean-up, so that no look-up waits for a whole answer to be taken over. The few networks lie in a table of the
+/// writer's; look-ups have them as `Ranges` beside the addresses of their shard, so that one lock serves for both.
 /// The locks are std's: none is held across an await, and a look-up holds one for less than a microsecond.
 pub struct DecisionSet {
     start: Instant,
     hasher: DefaultHashBuilder,
     shards: Vec<RwLock<Shard>>,
-    ranges: RwLock<Ranges>,
+    networks: RwLock<Networks>,
     sources: RwLock<Sources>,
     epoch: RwLock<u16>,
 }
@@ -75,7 +76,7 @@ impl DecisionSet {
             start,
             hasher: DefaultHashBuilder::default(),
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
-            ranges: RwLock::default(),
+            networks: RwLock::default(),
             sources: RwLock::default(),
             epoch: RwLock::new(0),
         }
@@ -84,33 +85,36 @@ impl DecisionSet {
     /// The greatest remediation that stands against an address, and of several such the one that stands longest.
     pub fn strongest(&self, address: IpAddr, now: Instant) -> Option<Standing> {
         let now = self.tenths_at(now);
-        let mut best = Best { set: self, now, found: None };
         // The decisions are canonical, so the address has to be too: ::ffff:192.0.2.1 is 192.0.2.1.
-        match address.to_canonical() {
-            IpAddr::V4(v4) => {
-                let hash = self.hasher.hash_one(v4);
-                best.take(read(self.shard(hash)).v4.at(hash, v4), |_| IpNet::from(IpAddr::V4(v4)));
-                let ranges = read(&self.ranges);
-                for net in ranges.around(IpAddr::V4(v4)) {
-                    best.take(ranges.table.at(self.hasher.hash_one(net), net), |entry| entry.key);
-                }
+        let address = address.to_canonical();
+        let stands = |fields: &Fields| fields.expires > now;
+        let rank = |fields: &Fields| (fields.remediation, fields.expires);
+        let hash = self.hash(address);
+        let shard = read(self.shard(hash));
+        let single = match address {
+            IpAddr::V4(v4) => shard.v4.at(hash, v4).filter(stands).max_by_key(rank),
+            IpAddr::V6(v6) => shard.v6.at(hash, v6).filter(stands).max_by_key(rank),
+        };
+        let networks = shard.ranges.around(address).filter(|net| stands(&net.entry.fields));
+        let (fields, value, source) = match networks.max_by_key(|net| rank(&net.entry.fields)) {
+            Some(net) if single.as_ref().map(rank) < Some(rank(&net.entry.fields)) => {
+                (net.entry.fields, net.entry.key, net.source.clone())
             }
-            IpAddr::V6(v6) => {
-                let hash = self.hasher.hash_one(v6);
-                best.take(read(self.shard(hash)).v6.at(hash, v6), |_| IpNet::from(IpAddr::V6(v6)));
-                let ranges = read(&self.ranges);
-                for net in ranges.around(IpAddr::V6(v6)) {
-                    best.take(ranges.table.at(self.hasher.hash_one(net), net), |entry| entry.key);
-                }
+            // The source is read while the shard's lock is held: once its last entry is gone, its place is another's.
+            _ => {
+                let single = single?;
+                (single, address.into(), read(&self.sources).list[single.source as usize].0.clone())
             }
-        }
-        best.found.map(|(expires, standing)| Standing { expires_in: self.left(expires, now), ..standing })
+        };
+        let id = (fields.id != 0).then_some(fields.id);
+        let expires_in = self.left(fields.expires, now);
+        Some(Standing { remediation: fields.remediation, id, value, source, expires_in })
     }
 
     /// How many decisions are held, ended ones that were not swept yet included.
     pub fn len(&self) -> usize {
-        let singles: usize = self.shards.iter().map(|shard| read(shard).len()).sum();
-        singles + read(&self.ranges).table.entries.len()
+        let singles: usize = self.shards.iter().map(read).map(|shard| shard.v4.len() + shard.v6.len()).sum();
+        singles + read(&self.networks).table.len()
     }
 
     /// Adds a decision of the operator's own: it never ends, and no answer of LAPI's takes it away.
@@ -123,6 +127,7 @@ impl DecisionSet {
         };
         let source = write(&self.sources).intern(source);
         self.put(value, Fields { id: 0, expires: NEVER, source, epoch: PINNED, remediation }, |_| false);
+        self.settle();
     }
 
     /// Starts to take over an answer with LAPI's changes since the last one.
@@ -138,18 +143,12 @@ impl DecisionSet {
     /// Shows every decision of LAPI's that stands, with its id (0 for none), what is left of it, and its source.
     pub fn for_each(&self, now: Instant, mut show: impl FnMut(IpNet, u64, Duration, &Arc<Source>)) {
         let now = self.tenths_at(now);
-        let mut show = |value: IpNet, fields: Fields| {
+        self.each(|value, fields| {
             if fields.epoch != PINNED && fields.expires > now {
                 let source = read(&self.sources).list[fields.source as usize].0.clone();
                 show(value, fields.id, self.left(fields.expires, now).unwrap_or_default(), &source);
             }
-        };
-        for shard in &self.shards {
-            let shard = read(shard);
-            shard.v4.entries.iter().for_each(|entry| show(IpAddr::V4(entry.key).into(), entry.fields()));
-            shard.v6.entries.iter().for_each(|entry| show(IpAddr::V6(entry.key).into(), entry.fields()));
-        }
-        read(&self.ranges).table.entries.iter().for_each(|entry| show(entry.key, entry.fields()));
+        });
     }
 
     /// Drops what has ended. Look-ups never see it anyway: this gives the memory back, while LAPI, which names ended
@@ -157,6 +156,29 @@ impl DecisionSet {
     pub fn sweep(&self, now: Instant) {
         let now = self.tenths_at(now);
         self.retain(|fields| fields.expires > now);
+        self.settle();
+    }
+
+    /// Shows look-ups the networks as they are by now, if any has changed.
+    fn settle(&self) {
+        let mut networks = write(&self.networks);
+        if !std::mem::take(&mut networks.changed) {
+            return;
+        }
+        let ranges = Arc::new(Ranges::new(&networks.table, &read(&self.sources)));
+        let mut last = None;
+        for shard in &self.shards {
+            // The last one is let go of after its shard's lock: it frees the old networks.
+            last = Some(std::mem::replace(&mut write(shard).ranges, ranges.clone()));
+        }
+        drop(last);
+    }
+
+    fn hash(&self, address: IpAddr) -> u64 {
+        match address {
+            IpAddr::V4(v4) => self.hasher.hash_one(v4),
+            IpAddr::V6(v6) => self.hasher.hash_one(v6),
+        }
     }
 
     fn shard(&self, hash: u64) -> &RwLock<Shard> {
@@ -165,7 +187,8 @@ impl DecisionSet {
     }
 
     fn tenths_at(&self, now: Instant) -> u32 {
-        (now.saturating_duration_since(self.start).as_millis() / 100).min(u128::from(NEVER - 1)) as u32
+        let since = now.saturating_duration_since(self.start);
+        (since.as_secs() * 10 + u64::from(since.subsec_millis() / 100)).min(u64::from(NEVER - 1)) as u32
     }
 
     /// Rounds up, so that nobody is let go early.
@@ -180,16 +203,15 @@ impl DecisionSet {
 
     /// Adds a decision, or renews the one that `same` recognises. True if it was there.
     fn put(&self, value: IpNet, fields: Fields, same: impl Fn(Fields) -> bool) -> bool {
+        let hasher = &self.hasher;
         let replaced = match single(value) {
-            Some(IpAddr::V4(v4)) => {
-                let hash = self.hasher.hash_one(v4);
-                write(self.shard(hash)).v4.put(&self.hasher, hash, Entry::new(v4, fields), same)
+            Some(IpAddr::V4(key)) => {
+                write(self.shard(hasher.hash_one(key))).v4.put(hasher, Entry { key, fields }, same)
             }
-            Some(IpAddr::V6(v6)) => {
-                let hash = self.hasher.hash_one(v6);
-                write(self.shard(hash)).v6.put(&self.hasher, hash, Entry::new(v6, fields), same)
+            Some(IpAddr::V6(key)) => {
+                write(self.shard(hasher.hash_one(key))).v6.put(hasher, Entry { key, fields }, same)
             }
-            None => write(&self.ranges).put(&self.hasher, Entry::new(value, fields), same),
+            None => write(&self.networks).change().put(hasher, Entry { key: value, fields }, same),
         };
         // The new entry holds a count of its own, so the old one's goes, whether or not they are the same source.
         if let Some(old) = replaced {
@@ -199,16 +221,11 @@ impl DecisionSet {
     }
 
     fn remove(&self, value: IpNet, same: impl Fn(Fields) -> bool) -> Option<Fields> {
+        let hasher = &self.hasher;
         let removed = match single(value) {
-            Some(IpAddr::V4(v4)) => {
-                let hash = self.hasher.hash_one(v4);
-                write(self.shard(hash)).v4.remove(&self.hasher, hash, v4, same)
-            }
-            Some(IpAddr::V6(v6)) => {
-                let hash = self.hasher.hash_one(v6);
-                write(self.shard(hash)).v6.remove(&self.hasher, hash, v6, same)
-            }
-            None => write(&self.ranges).remove(&self.hasher, value, same),
+            Some(IpAddr::V4(key)) => write(self.shard(hasher.hash_one(key))).v4.remove(hasher, key, same),
+            Some(IpAddr::V6(key)) => write(self.shard(hasher.hash_one(key))).v6.remove(hasher, key, same),
+            None => write(&self.networks).change().remove(hasher, value, same),
         };
         if let Some(old) = removed {
             write(&self.sources).release(old.source);
@@ -216,28 +233,27 @@ impl DecisionSet {
         removed
     }
 
-    /// Keeps what `keep` says, slice by slice, each under a lock of its own.
+    /// Keeps what `keep` says, shard by shard, each under its own lock. Gives how many went.
     fn retain(&self, keep: impl Fn(Fields) -> bool) -> usize {
         let mut gone = Vec::new();
+        let mut keep = |fields: Fields| keep(fields) || (gone.push(fields.source), false).1;
         for shard in &self.shards {
-            in_slices(|end| write(shard).v4.retain_slice(&self.hasher, end, &keep, |entry| gone.push(entry.source)));
-            in_slices(|end| write(shard).v6.retain_slice(&self.hasher, end, &keep, |entry| gone.push(entry.source)));
+            write(shard).v4.retain(&self.hasher, &mut keep);
+            write(shard).v6.retain(&self.hasher, &mut keep);
         }
-        in_slices(|end| write(&self.ranges).retain_slice(&self.hasher, end, &keep, |source| gone.push(source)));
-        for source in &gone {
-            write(&self.sources).release(*source);
-        }
+        write(&self.networks).change().retain(&self.hasher, &mut keep);
+        let mut sources = write(&self.sources);
+        gone.iter().for_each(|source| sources.release(*source));
         gone.len()
     }
 
-    fn count(&self, counts: impl Fn(Fields) -> bool) -> usize {
-        let of_shard = |shard: &RwLock<Shard>| {
-            let shard = read(shard);
-            let v4 = shard.v4.entries.iter().filter(|entry| counts(entry.fields())).count();
-            v4 + shard.v6.entries.iter().filter(|entry| counts(entry.fields())).count()
-        };
-        let singles: usize = self.shards.iter().map(of_shard).sum();
-        singles + read(&self.ranges).table.entries.iter().filter(|entry| counts(entry.fields())).count()
+    /// Shows every entry.
+    fn each(&self, mut show: impl FnMut(IpNet, Fields)) {
+        for shard in self.shards.iter().map(read) {
+            shard.v4.iter().for_each(|entry| show(IpAddr::V4(entry.key).into(), entry.fields));
+            shard.v6.iter().for_each(|entry| show(IpAddr::V6(entry.key).into(), entry.fields));
+        }
+        read(&self.networks).table.iter().for_each(|entry| show(entry.key, entry.fields));
     }
 }
 
@@ -251,34 +267,21 @@ const PINNED: u16 = u16::MAX;
 struct Shard {
     v4: Table<Ipv4Addr>,
     v6: Table<Ipv6Addr>,
+    /// The same for all shards.
+    ranges: Arc<Ranges>,
 }
 
-impl Shard {
-    fn len(&self) -> usize {
-        self.v4.entries.len() + self.v6.entries.len()
-    }
+#[derive(Default)]
+struct Networks {
+    table: Table<IpNet>,
+    /// Whether look-ups have yet to be shown a change.
+    changed: bool,
 }
 
-/// The best decision found so far, its source read while the lock of its table is still held: released, the source's
-/// place could be another's.
-struct Best<'a> {
-    set: &'a DecisionSet,
-    now: u32,
-    found: Option<(u32, Standing)>,
-}
-
-impl Best<'_> {
-    fn take<'e, K: 'e>(&mut self, entries: impl Iterator<Item = &'e Entry<K>>, value: impl Fn(&Entry<K>) -> IpNet) {
-        for entry in entries {
-            let Fields { id, expires, source, remediation, .. } = entry.fields();
-            let best = self.found.as_ref().map(|(expires, standing)| (standing.remediation, *expires));
-            if expires <= self.now || best >= Some((remediation, expires)) {
-                continue;
-            }
-            let source = read(&self.set.sources).list[source as usize].0.clone();
-            let id = (id != 0).then_some(id);
-            self.found = Some((expires, Standing { remediation, id, value: value(entry), source, expires_in: None }));
-        }
+impl Networks {
+    fn change(&mut self) -> &mut Table<IpNet> {
+        self.changed = true;
+        &mut self.table
     }
 }
 

@@ -14,6 +14,7 @@ use crate::crowdsec::decision::{Decision, Receive};
 ///
 /// A full answer is applied in place: what it names is added or renewed at once, and what it did not name goes only
 /// when it ended complete and is believed. So a look-up never finds less than what both the old state and the new hold.
+/// Networks show all their changes at its end.
 pub struct Takeover {
     set: Arc<DecisionSet>,
     types: Types,
@@ -83,13 +84,17 @@ impl Takeover {
             let epoch = self.epoch;
             self.set.retain(|fields| fields.epoch == epoch || fields.epoch == PINNED);
         }
-        self.taken
+        std::mem::take(&mut self.taken)
     }
 
     /// How many decisions stand that a full answer did not name.
     fn unnamed(&self) -> usize {
         let (now, epoch) = (self.set.tenths_at(self.now), self.epoch);
-        self.set.count(|fields| fields.epoch != epoch && fields.epoch != PINNED && fields.expires > now)
+        let mut unnamed = 0;
+        self.set.each(|_, fields| {
+            unnamed += usize::from(fields.epoch != epoch && fields.epoch != PINNED && fields.expires > now);
+        });
+        unnamed
     }
 
     /// Recognises the entry that a decision renews or deletes: by id, or where there is none by scope and type.
@@ -101,6 +106,13 @@ impl Takeover {
             None => read(&self.set.sources).alike(&decision.scope, &decision.kind),
         };
         move |fields| fields.epoch != PINNED && fields.id == wanted && (wanted != 0 || alike.contains(&fields.source))
+    }
+}
+
+/// Wherever the answer ended.
+impl Drop for Takeover {
+    fn drop(&mut self) {
+        self.set.settle();
     }
 }
 

@@ -311,5 +311,35 @@ fn one_address_may_bear_many_decisions() {
 #[test]
 fn an_entry_is_as_small_as_it_was_made() {
     assert_eq!(size_of::<table::Entry<Ipv4Addr>>(), 24);
-    assert_eq!(size_of::<table::Entry<Ipv6Addr>>(), 40);
+    assert_eq!(size_of::<table::Entry<Ipv6Addr>>(), 36);
+}
+
+proptest! {
+    /// Against a plain search through all of them, on addresses in which networks of every length crowd.
+    #[test]
+    fn the_networks_around_an_address_are_those_that_hold_it(
+        nets in vec((any::<bool>(), 0..=128_u8, any::<u8>(), any::<u8>()), 0..40),
+        visitors in vec((any::<bool>(), any::<u8>(), any::<u8>()), 20),
+    ) {
+        // Two bytes of chance, one at each end, so that there are neighbours and far ones.
+        let address = |v4: bool, head: u8, tail: u8| -> IpAddr {
+            if v4 { [head, 0, 0, tail].into() } else { [u16::from(head) << 8, 0, 0, 0, 0, 0, 0, u16::from(tail)].into() }
+        };
+        let nets = nets.into_iter().map(|(v4, length, head, tail)| {
+            let length = if v4 { length % 33 } else { length };
+            IpNet::new_assert(address(v4, head & 0xc1, tail & 0xc1), length).trunc()
+        });
+        let nets: Vec<IpNet> = nets.filter(|net| single(*net).is_none()).collect();
+        let (set, now) = set_of(nets.iter().zip(1..).map(|(net, id)| decision(id, &net.to_string(), "ban", 100)));
+        let ranges = read(&set.shards[0]).ranges.clone();
+        let ends = nets.iter().flat_map(|net| [net.network(), net.broadcast()]);
+        let visitors = visitors.iter().map(|(v4, head, tail)| address(*v4, *head, *tail));
+        for visitor in visitors.chain(ends).map(|visitor| visitor.to_canonical()) {
+            let mut found: Vec<u64> = ranges.around(visitor).map(|net| net.entry.fields.id).collect();
+            found.sort_unstable();
+            let holding: Vec<u64> = (1..).zip(&nets).filter(|(_, net)| net.contains(&visitor)).map(|(id, _)| id).collect();
+            prop_assert_eq!(found, holding, "{}", visitor);
+            prop_assert_eq!(set.strongest(visitor, now).is_some(), nets.iter().any(|net| net.contains(&visitor)));
+        }
+    }
 }
