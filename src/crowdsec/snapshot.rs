@@ -7,12 +7,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, BufWriter, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::config::LapiConfig;
 use super::decision::{Decision, Receive};
@@ -27,7 +27,7 @@ pub struct Snapshot {
 }
 
 /// Names the format; a change of the format changes it.
-const MAGIC: &[u8] = b"crowdsec-rocket-bouncer snapshot 1\n";
+const MAGIC: &[u8] = b"crowdsec-rocket-bouncer snapshot 2\n";
 /// What CrowdSec said longer ago than this it may well have taken back.
 const OLDEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// As much as LAPI's longest answer.
@@ -54,19 +54,24 @@ impl Snapshot {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = Summed { file: BufWriter::new(options.open(&beside)?), sum: DefaultHasher::new() };
-        file.put(MAGIC)?;
-        file.put(&self.owner.to_le_bytes())?;
-        file.put(&unix_now().to_le_bytes())?;
+        file.write_all(MAGIC)?;
+        file.write_all(&self.owner.to_le_bytes())?;
+        file.write_all(&unix_now().to_le_bytes())?;
         let mut sources: Vec<Arc<Source>> = Vec::new();
         let mut result = Ok(());
         set.for_each(now, |value, id, left, source| {
+            // Sources are few, and neighbours mostly share theirs: look from the end.
+            let known = sources.iter().rposition(|known| Arc::ptr_eq(known, source));
+            let (number, new) = (known.unwrap_or(sources.len()) as u32, known.is_none().then(|| source.clone()));
+            sources.extend(new.clone());
             if result.is_ok() {
-                result = put_entry(&mut file, &mut sources, value, id, left, source);
+                let row = Row { number, new: new.as_deref().cloned(), value, id, left };
+                result = postcard::to_io(&row, &mut file).map(drop);
             }
         });
-        result?;
+        result.map_err(io::Error::other)?;
         let sum = file.sum.finish();
-        file.put(&sum.to_le_bytes())?;
+        file.write_all(&sum.to_le_bytes())?;
         let file = file.file.into_inner()?;
         file.sync_all()?;
         fs::rename(&beside, &self.path)?;
@@ -103,23 +108,37 @@ impl Snapshot {
         if hasher.finish() != u64::from_le_bytes(*sum) {
             return Err(torn);
         }
-        if take::<8>(&mut rest).map(u64::from_le_bytes) != Some(self.owner) {
+        if rest.split_off(..8) != Some(&self.owner.to_le_bytes()) {
             return Err("it was written with another api_url or other filters");
         }
-        let written = take::<8>(&mut rest).map(u64::from_le_bytes).ok_or(torn)?;
-        let age = Duration::from_secs(unix_now().saturating_sub(written));
+        let (written, mut rest) = rest.split_first_chunk().ok_or(torn)?;
+        let age = Duration::from_secs(unix_now().saturating_sub(u64::from_le_bytes(*written)));
         if age > OLDEST {
             return Err("it is older than a day");
         }
         let mut takeover = set.changes(types, now);
-        let mut sources = Vec::new();
+        let mut sources: Vec<Source> = Vec::new();
         while !rest.is_empty() {
-            let mut decision = take_entry(&mut rest, &mut sources).ok_or(torn)?;
-            decision.duration = decision.duration.saturating_sub(age);
-            takeover.added(decision);
+            let (row, behind) = postcard::take_from_bytes(rest).map_err(|_| torn)?;
+            let Row { number, new, value, id, left } = row;
+            rest = behind;
+            sources.extend(new);
+            let Source { origin, scenario, scope, kind } = sources.get(number as usize).ok_or(torn)?.clone();
+            let (id, duration) = ((id > 0).then_some(id), left.saturating_sub(age));
+            takeover.added(Decision { id, origin, scenario, scope, kind, value, duration });
         }
         Ok(age)
     }
+}
+
+/// One decision. The first of a source brings that along, all others know it by its number.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    number: u32,
+    new: Option<Source>,
+    value: IpNet,
+    id: u64,
+    left: Duration,
 }
 
 /// A file that sums up what is written to it.
@@ -128,81 +147,16 @@ struct Summed {
     sum: DefaultHasher,
 }
 
-impl Summed {
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.sum.write(bytes);
-        self.file.write_all(bytes)
+impl Write for Summed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.sum.write(&bytes[..written]);
+        Ok(written)
     }
 
-    fn put_text(&mut self, text: &str) -> io::Result<()> {
-        self.put(&(text.len() as u32).to_le_bytes())?;
-        self.put(text.as_bytes())
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
-}
-
-/// One decision: its source's number, and the source itself where it is a new one; the address, its prefix, the id and
-/// the milliseconds left.
-fn put_entry(
-    file: &mut Summed,
-    sources: &mut Vec<Arc<Source>>,
-    value: IpNet,
-    id: u64,
-    left: Duration,
-    source: &Arc<Source>,
-) -> io::Result<()> {
-    // Sources are few, and neighbours mostly share theirs: look from the end.
-    let number = sources.iter().rposition(|known| Arc::ptr_eq(known, source));
-    file.put(&(number.unwrap_or(sources.len()) as u32).to_le_bytes())?;
-    if number.is_none() {
-        for text in [&source.origin, &source.scenario, &source.scope, &source.kind] {
-            file.put_text(text)?;
-        }
-        sources.push(source.clone());
-    }
-    match value.addr() {
-        IpAddr::V4(v4) => {
-            file.put(&[4, value.prefix_len()])?;
-            file.put(&v4.octets())?;
-        }
-        IpAddr::V6(v6) => {
-            file.put(&[6, value.prefix_len()])?;
-            file.put(&v6.octets())?;
-        }
-    }
-    file.put(&id.to_le_bytes())?;
-    file.put(&(left.as_millis() as u64).to_le_bytes())
-}
-
-fn take_entry(rest: &mut &[u8], sources: &mut Vec<Source>) -> Option<Decision> {
-    let number = u32::from_le_bytes(take(rest)?) as usize;
-    if number == sources.len() {
-        let (origin, scenario) = (take_text(rest)?, take_text(rest)?);
-        sources.push(Source { origin, scenario, scope: take_text(rest)?, kind: take_text(rest)? });
-    }
-    let Source { origin, scenario, scope, kind } = sources.get(number)?.clone();
-    let [family, prefix] = take(rest)?;
-    let address = match family {
-        4 => IpAddr::from(Ipv4Addr::from(take::<4>(rest)?)),
-        6 => IpAddr::from(Ipv6Addr::from(take::<16>(rest)?)),
-        _ => return None,
-    };
-    let value = IpNet::new(address, prefix).ok()?;
-    let id = Some(u64::from_le_bytes(take(rest)?)).filter(|id| *id > 0);
-    let duration = Duration::from_millis(u64::from_le_bytes(take(rest)?));
-    Some(Decision { id, origin, scenario, scope, kind, value, duration })
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (taken, left) = rest.split_first_chunk::<N>()?;
-    *rest = left;
-    Some(*taken)
-}
-
-fn take_text(rest: &mut &[u8]) -> Option<String> {
-    let length = u32::from_le_bytes(take(rest)?) as usize;
-    let (text, left) = rest.split_at_checked(length)?;
-    *rest = left;
-    String::from_utf8(text.to_vec()).ok()
 }
 
 fn unix_now() -> u64 {

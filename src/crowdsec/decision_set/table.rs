@@ -9,7 +9,7 @@ use crate::crowdsec::decision::Remediation;
 
 /// All of a decision but its address. Packed, so that an entry takes 24 bytes for IPv4 and 36 for IPv6.
 #[derive(Clone, Copy)]
-#[repr(packed(4))]
+#[repr(C, packed(4))]
 pub struct Fields {
     /// LAPI's id; 0 where there is none.
     pub id: u64,
