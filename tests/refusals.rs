@@ -147,6 +147,24 @@ fn behind_a_trusted_proxy_the_visitor_is_whom_it_names() {
     assert_eq!(guarded.dispatch().into_string().unwrap(), "203.0.113.9");
 }
 
+/// Rocket drops a header that is not UTF-8, so that a visitor can make a proxy's word vanish that was added to theirs.
+#[test]
+fn whom_a_trusted_proxy_hands_on_without_a_name_is_refused() {
+    let figment = with_decisions(&[("10.0.0.1", "allow")]).merge(("crowdsec.trusted_proxies", ["10.0.0.0/8"]));
+    let client = with_probes(app::app(figment));
+    let status = |peer: &str, headers: &[(&'static str, &'static str)]| {
+        let request = client.get("/probe").visitor(peer);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(header(name, value)));
+        request.dispatch().status()
+    };
+    for mark in ["X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"] {
+        assert_eq!(status("10.0.0.1", &[(mark, "192.0.2.1")]), Status::Forbidden, "{mark}");
+        assert_eq!(status("10.0.0.1", &[(mark, "192.0.2.1"), ("X-Forwarded-For", "192.0.2.1")]), Status::Ok, "{mark}");
+        assert_eq!(status("192.0.2.1", &[(mark, "192.0.2.1")]), Status::Ok, "{mark}: no proxy of ours");
+    }
+    assert_eq!(status("10.0.0.1", &[]), Status::Ok, "the proxy itself, which checks our health");
+}
+
 #[test]
 fn the_greatest_remediation_counts_and_the_operators_allow_outweighs_all() {
     let client = with_probes(app::app(with_decisions(&[

@@ -81,12 +81,14 @@ impl Bouncer {
         }
     }
 
-    /// Judges a request anew. The order is the policy: what is allowed by the operator, then a ban, which no solved
-    /// captcha outweighs, then the captcha.
+    /// Judges a request anew. The order is the policy: who hides, what is allowed by the operator, then a ban, which no
+    /// solved captcha outweighs, then the captcha.
     pub fn judge(&self, request: &Request<'_>) -> Judgement {
         let address = self.client_ip.of(request);
         let standing = self.decisions.strongest(address, Instant::now());
         let verdict = match standing.as_ref().map(|standing| standing.remediation) {
+            // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
+            _ if self.client_ip.is_hidden(request) => Verdict::Ban,
             Some(Remediation::Allow) => Verdict::Admit,
             Some(Remediation::Ban) => Verdict::Ban,
             // Fails closed, as the operator asked: before the first answer nobody knows who is banned.

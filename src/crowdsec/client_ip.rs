@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use ipnet::IpNet;
 use rocket::{Request, warn, warn_};
@@ -31,15 +31,28 @@ impl fmt::Display for Subject {
 }
 
 /// Whom to believe, and in which header.
+#[derive(Default)]
 pub struct ClientIp {
     trusted: Vec<IpNet>,
+    /// Whether those are the operator's own words, and no example of the debug profile's.
+    meant: bool,
     header: String,
     hint: Hint,
+    told_of_hidden: AtomicBool,
 }
+
+/// What a proxy adds to requests that it hands on. Its own health checks bear none of it.
+const HANDED_ON: [&str; 6] =
+    ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"];
 
 impl ClientIp {
     pub fn new(config: &Config) -> Self {
-        Self { trusted: config.trusted_proxies.clone(), header: config.client_ip_header.clone(), hint: Hint::default() }
+        Self {
+            trusted: config.trusted_proxies.clone(),
+            meant: !config.example_proxies,
+            header: config.client_ip_header.clone(),
+            ..Self::default()
+        }
     }
 
     /// The visitor's address, in canonical form.
@@ -51,6 +64,20 @@ impl ClientIp {
         }
         let values: Vec<&str> = request.headers().get(&self.header).collect();
         self.behind(peer, &values)
+    }
+
+    /// Whether a trusted proxy handed a visitor's request on and the header that names them did not arrive. Rocket drops
+    /// one that is not UTF-8, so that a stray byte of the visitor's takes along what a proxy added to it.
+    pub fn is_hidden(&self, request: &Request<'_>) -> bool {
+        let handed_on = || HANDED_ON.iter().any(|name| request.headers().contains(name));
+        let hidden =
+            self.meant && !request.headers().contains(&self.header) && self.trusts(peer(request)) && handed_on();
+        if hidden && !self.told_of_hidden.swap(true, Ordering::Relaxed) {
+            warn!("Your proxy at {} handed on a request without {}, which is refused.", peer(request), self.header);
+            warn_!("If all are: name the header that it does set in `crowdsec.client_ip_header`.");
+            warn_!("If few are: strangers try to hide. Let the proxy set the header rather than add to it.");
+        }
+        hidden
     }
 
     /// Whether the visitor came by HTTPS: directly, or as a trusted proxy says that ended it.
@@ -174,7 +201,7 @@ mod tests {
 
     fn behind(header: &str, values: &[&str]) -> String {
         let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
-        let client_ip = ClientIp { trusted: trusted.into(), header: header.into(), hint: Hint::default() };
+        let client_ip = ClientIp { trusted: trusted.into(), header: header.into(), ..Default::default() };
         client_ip.behind("10.0.0.1".parse().unwrap(), values).to_string()
     }
 

@@ -7,7 +7,7 @@ use super::*;
 
 fn client_ip(header: &str) -> ClientIp {
     let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
-    ClientIp { trusted: trusted.into(), header: header.into(), hint: Hint::default() }
+    ClientIp { trusted: trusted.into(), header: header.into(), ..Default::default() }
 }
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));

@@ -41,6 +41,8 @@ pub struct Config {
     pub examples: bool,
     pub excluded_paths: Vec<Prefix>,
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether these are the debug profile's, so that nobody has said that there is a proxy.
+    pub example_proxies: bool,
     pub client_ip_header: String,
     pub snapshot: Option<PathBuf>,
     pub captcha: Option<CaptchaConfig>,
@@ -183,6 +185,7 @@ impl Check<'_> {
                 "this is no header's name: write \"X-Forwarded-For\", \"Forwarded\" or another",
             );
         }
+        let example_proxies = table.trusted_proxies.is_none();
         let trusted_proxies = match table.trusted_proxies.take() {
             Some(networks) => networks.into_iter().map(|Network(net)| net).collect(),
             None if self.debug && self.listens_on_loopback() => examples::trusted_proxies(),
@@ -203,6 +206,7 @@ impl Check<'_> {
             examples,
             excluded_paths,
             trusted_proxies,
+            example_proxies,
             client_ip_header: table.client_ip_header,
             snapshot: table.snapshot.map(|path| path.relative()),
             captcha,
