@@ -158,6 +158,9 @@ impl Poller {
     pub async fn run(mut self, mut shutdown: Shutdown) {
         let mut pause = if self.in_step.is_none() && self.away_since.is_none() { Duration::ZERO } else { self.pause() };
         loop {
+            if self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY) {
+                self.save().await;
+            }
             tokio::select! {
                 () = &mut shutdown => break,
                 () = sleep(pause) => {}
@@ -169,9 +172,6 @@ impl Poller {
             if self.away_since.is_some() {
                 let set = self.set.clone();
                 let _ = aside(move || set.sweep(Instant::now())).await;
-            }
-            if self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY) {
-                self.save().await;
             }
             pause = self.pause();
         }
