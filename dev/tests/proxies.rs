@@ -320,8 +320,9 @@ fn behind_an_nginx_that_adds_to_what_visitors_say_a_stray_byte_hides_nobody() {
     let lapi = lapi();
     let (app, address) = app(&lapi, "X-Forwarded-For", Family::V4, "127.0.0.1");
     let lines = ["X-Forwarded-Proto $scheme", "X-Forwarded-Host $host", "X-Real-IP $remote_addr"];
-    for line in lines {
-        let server = adding_nginx(address, &format!("proxy_set_header {line};"));
+    for [one, other] in [[0, 1], [1, 2], [2, 0]] {
+        let beside = format!("proxy_set_header {};\nproxy_set_header {};", lines[one], lines[other]);
+        let server = adding_nginx(address, &beside);
         all_refused(&visits(server.v4(), Some(BANNED), SOMEBODY_INNOCENT, "X-Forwarded-For"));
     }
     assert_eq!(app.logged("handed on a request without X-Forwarded-For"), 1, "{}", app.log());
@@ -329,7 +330,7 @@ fn behind_an_nginx_that_adds_to_what_visitors_say_a_stray_byte_hides_nobody() {
     assert_eq!(Request::new(address, "GET", "/").send().status, 200);
 }
 
-/// A known limit, which the README has to warn of: where the proxy sets nothing else, such a request looks like the
+/// A known limit, which the README has to warn of: where the proxy sets little else, such a request looks like the
 /// proxy's own. `$remote_addr` in place of `$proxy_add_x_forwarded_for` holds, as the tests above show.
 #[test]
 fn behind_an_nginx_that_adds_and_sets_nothing_else_a_stray_byte_makes_the_visitor_the_proxy() {
@@ -346,7 +347,8 @@ fn behind_an_nginx_that_adds_and_sets_nothing_else_a_stray_byte_makes_the_visito
 fn a_proxy_that_names_visitors_in_another_header_is_told_of_at_the_first_request() {
     let lapi = lapi();
     let (app, address) = app(&lapi, "CF-Connecting-IP", Family::V4, "127.0.0.1");
-    let proxy = nginx(address, "X-Forwarded-For", Place::Only);
+    let beside = "proxy_set_header X-Forwarded-For $remote_addr;\nproxy_set_header X-Forwarded-Proto $scheme;";
+    let proxy = Proxy::nginx(address, "", beside);
     assert_eq!(Request::new(proxy.v4(), "GET", "/").peer(INNOCENT).send().status, 403);
     assert_eq!(Request::new(proxy.v4(), "GET", "/crowdsec/health").peer(INNOCENT).send().status, 200);
     assert_eq!(app.logged("handed on a request without CF-Connecting-IP"), 1, "{}", app.log());

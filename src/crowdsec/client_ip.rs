@@ -41,7 +41,8 @@ pub struct ClientIp {
     told_of_hidden: AtomicBool,
 }
 
-/// What a proxy adds to requests that it hands on. Its own health checks bear none of it.
+/// What a proxy adds to requests that it hands on. Its own health checks bear none of it, and one alone proves little: a
+/// script on the same machine may send it.
 const HANDED_ON: [&str; 6] =
     ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"];
 
@@ -69,7 +70,7 @@ impl ClientIp {
     /// Whether a trusted proxy handed a visitor's request on and the header that names them did not arrive. Rocket drops
     /// one that is not UTF-8, so that a stray byte of the visitor's takes along what a proxy added to it.
     pub fn is_hidden(&self, request: &Request<'_>) -> bool {
-        let handed_on = || HANDED_ON.iter().any(|name| request.headers().contains(name));
+        let handed_on = || HANDED_ON.iter().filter(|name| request.headers().contains(name)).count() >= 2;
         let hidden =
             self.meant && !request.headers().contains(&self.header) && self.trusts(peer(request)) && handed_on();
         if hidden && !self.told_of_hidden.swap(true, Ordering::Relaxed) {
