@@ -439,3 +439,28 @@ fn the_release_profile_refuses_as_well() {
         refused_to_the_banned_alone(app.request(method, "/"));
     }
 }
+
+/// There the ban page is kept for a second, and only what is a visitor's own is put into it.
+#[test]
+fn each_visitor_gets_a_page_of_their_own_in_the_release_profile() {
+    let lapi = Lapi::start();
+    lapi.ban_range("192.0.2.0/24");
+    let app = App::polling(lapi.url(), &RELEASE);
+    let mut nonces = Vec::new();
+    for (visitor, language, title) in [
+        ("192.0.2.1", "en", "<h1>You cannot enter here for now</h1>"),
+        ("192.0.2.2", "en", "<h1>You cannot enter here for now</h1>"),
+        ("192.0.2.3", "de", "<h1>Hier geht es für Sie gerade nicht weiter</h1>"),
+        ("192.0.2.4", "en", "<h1>You cannot enter here for now</h1>"),
+    ] {
+        let answer = app.get("/").from(visitor).header("Accept-Language", language).send();
+        let page = answer.text();
+        assert!(page.contains(&format!("<dd>{visitor}</dd>")) && page.contains(title), "{page}");
+        let (_, nonce) = page.split_once("<style nonce=\"").expect("a nonce");
+        let nonce = nonce.split('"').next().expect("its end").to_owned();
+        let policy = answer.header("Content-Security-Policy").expect("a policy").to_owned();
+        assert!(policy.contains(&format!("style-src 'nonce-{nonce}'")), "{policy}");
+        assert!(!nonces.contains(&nonce), "{nonce}");
+        nonces.push(nonce);
+    }
+}

@@ -122,7 +122,7 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<(Bouncer, Texts, 
     let captcha = captcha.map_err(|reason| Problems(vec![reason]))?;
     let templates = rocket.figment().extract_inner::<RelativePathBuf>("template_dir");
     let templates = templates.map_or(PathBuf::from("templates"), |dir| dir.relative());
-    let texts = Texts::read(templates.join("texts.toml"), config.debug);
+    let texts = Texts::read(&templates, config.debug);
     let texts = texts.map_err(|reason| Problems(vec![format!("the words of the bouncer's pages: {reason}")]))?;
 
     let bouncer = Bouncer::new(config, captcha);

@@ -20,6 +20,7 @@ mod captcha;
 mod session;
 mod bouncer;
 mod guard;
+mod kept;
 mod texts;
 mod pages;
 mod fairing;

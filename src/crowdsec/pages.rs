@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rocket::form::{Form, FromForm};
 use rocket::http::{Accept, ContentType, CookieJar, Header, MediaType, Method, RawStr, Status};
 use rocket::request::{FromRequest, Outcome};
+use rocket::response::content::RawHtml;
 use rocket::response::{self, Redirect, Responder, Response};
 use rocket::serde::json::{Json, Value, json};
 use rocket::{Request, Route, State, error, get, head, post, routes};
@@ -122,46 +123,49 @@ impl Refusal {
     }
 
     /// The page, and the content security policy that fits it.
-    fn page(&self, request: &Request<'_>, bouncer: &Bouncer) -> Result<(Template, String), Status> {
-        let texts = request.rocket().state::<Texts>().ok_or(Status::InternalServerError)?;
+    fn page(&self, request: &Request<'_>, bouncer: &Bouncer) -> Option<(RawHtml<String>, String)> {
         let judgement = bouncer.judgement(request);
         let nonce = format!("{:032x}", rand::random::<u128>());
         let (widget, sources) = match (self.kind, &bouncer.captcha) {
             (Kind::Captcha, Some(captcha)) => {
-                let widget = captcha.widget(judgement.subject()).map_err(|reason| {
-                    error!("No captcha can be made: {reason}.");
-                    Status::InternalServerError
-                })?;
+                let widget = captcha.widget(judgement.subject());
+                let widget = widget.inspect_err(|reason| error!("No captcha can be made: {reason}.")).ok()?;
                 (Some(widget), captcha.content_sources())
             }
             _ => (None, String::new()),
         };
-        let decision = match (&judgement.standing, self.preview) {
-            (Some(standing), _) => Some(DecisionView::from(standing)),
-            (None, true) => Some(DecisionView::example(self.kind.name())),
-            (None, false) => None,
-        };
         let policy = content_security_policy(&nonce, &sources);
-        let page = texts.with(request, |language| {
-            // templates/refusal.html.tera has the list for those who edit the pages.
-            let variables = context! {
-                app: env!("CARGO_PKG_NAME"),
-                lang: &language.tag,
-                text: &language.words,
-                address: judgement.address,
-                return_to: &self.return_to,
-                status: self.status.code,
-                decision,
-                captcha: widget,
-                problem: self.problem,
-                retry_after: self.retry_after.map(|wait| wait.as_secs().max(1)),
-                not_sent: self.not_sent,
-                preview: self.preview,
-                nonce: &nonce,
+        let page = request.rocket().state::<Texts>()?.with(request, |language| {
+            let make = |address: &str, nonce: &str| {
+                let decision = match (&judgement.standing, self.preview) {
+                    (Some(standing), _) => Some(DecisionView::from(standing)),
+                    (None, true) => Some(DecisionView::example(self.kind.name())),
+                    (None, false) => None,
+                };
+                // templates/refusal.html.tera has the list for those who edit the pages.
+                let variables = context! {
+                    app: env!("CARGO_PKG_NAME"),
+                    lang: &language.tag,
+                    text: &language.words,
+                    address,
+                    return_to: &self.return_to,
+                    status: self.status.code,
+                    decision,
+                    captcha: widget,
+                    problem: self.problem,
+                    retry_after: self.retry_after.map(|wait| wait.as_secs().max(1)),
+                    not_sent: self.not_sent,
+                    preview: self.preview,
+                    nonce,
+                };
+                Template::show(request.rocket(), self.kind.name(), variables)
             };
-            Template::render(self.kind.name(), variables)
+            match &language.ban_page {
+                Some(kept) if self.kind == Kind::Ban => kept.page(judgement.address, &nonce, make),
+                _ => make(&judgement.address.to_string(), &nonce),
+            }
         });
-        Ok((page, policy))
+        Some((RawHtml(page?), policy))
     }
 }
 
@@ -174,14 +178,14 @@ impl<'r> Responder<'r, 'static> for Refusal {
             response.header(ContentType::new("application", "problem+json"));
             response.header(Header::new("Vary", "Accept"));
         } else {
-            match self.page(request, bouncer).and_then(|(page, policy)| Ok((page.respond_to(request)?, policy))) {
-                Ok((page, policy)) => {
-                    response.merge(page);
+            match self.page(request, bouncer) {
+                Some((page, policy)) => {
+                    response.merge(page.respond_to(request)?);
                     response.header(Header::new("Content-Security-Policy", policy));
                     response.header(Header::new("Referrer-Policy", "same-origin"));
                 }
                 // A slip in a template must not make a refusal anything but a refusal: bare words stand in.
-                Err(_) => {
+                None => {
                     error!("The template `{}` cannot be rendered; see the lines above.", self.kind.name());
                     response.merge(self.kind.title().respond_to(request)?);
                 }

@@ -1,11 +1,13 @@
 //! In which words do we refuse? The texts of `templates/texts.toml`, in the visitor's language.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use rocket::Request;
+
+use super::kept::{Kept, is_same_for_all};
 
 /// The words of one language, by key.
 pub type Words = BTreeMap<String, String>;
@@ -14,6 +16,8 @@ pub type Words = BTreeMap<String, String>;
 pub struct Language {
     pub tag: String,
     pub words: Words,
+    /// The ban page in this language, where it is the same for all.
+    pub ban_page: Option<Kept>,
 }
 
 pub struct Texts {
@@ -28,8 +32,12 @@ const DEFAULT: &str = "en";
 
 impl Texts {
     /// Reads the file. Each table but `[default]` is a language, and falls back to `[default]` key by key.
-    pub fn read(path: PathBuf, live: bool) -> Result<Self, String> {
-        let languages = languages(&path)?;
+    pub fn read(templates: &Path, live: bool) -> Result<Self, String> {
+        let path = templates.join("texts.toml");
+        let mut languages = languages(&path)?;
+        if !live && is_same_for_all(templates, "ban") {
+            languages.iter_mut().for_each(|language| language.ban_page = Some(Kept::default()));
+        }
         Ok(Self { path, live, languages })
     }
 
@@ -52,7 +60,7 @@ fn languages(path: &PathBuf) -> Result<Vec<Language>, String> {
         .chain(others.filter(|tag| !["default", "global", DEFAULT].contains(&tag.as_str())));
     let read = |tag: String| {
         let words = file.clone().select(tag.as_str()).extract().map_err(|error| error.to_string())?;
-        Ok(Language { tag, words })
+        Ok(Language { tag, words, ban_page: None })
     };
     tags.map(read).collect()
 }
@@ -80,7 +88,8 @@ mod tests {
 
     #[test]
     fn the_visitors_first_language_that_we_speak_is_chosen() {
-        let languages = ["en", "fr", "de", "pt-BR"].map(|tag| Language { tag: tag.into(), words: Words::new() });
+        let languages =
+            ["en", "fr", "de", "pt-BR"].map(|tag| Language { tag: tag.into(), words: Words::new(), ban_page: None });
         for (wishes, tag) in [
             ("", "en"),
             ("de", "de"),
