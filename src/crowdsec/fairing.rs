@@ -7,7 +7,6 @@ use std::time::Duration;
 use figment::value::magic::RelativePathBuf;
 use rocket::fairing::{Fairing, Info, Kind, Result};
 use rocket::http::Method;
-use rocket::http::uri::Origin;
 use rocket::response::{Responder, Response};
 use rocket::{Build, Data, Orbit, Request, Rocket, error, error_, info, info_, warn, warn_};
 use tokio::task::JoinHandle;
@@ -18,7 +17,7 @@ use super::captcha::Captcha;
 use super::config::{Config, OnStartupFailure, Problems};
 use super::guard::RefusedByGuard;
 use super::lapi::Error;
-use super::pages::{self, Asked, REFUSED, Refusal};
+use super::pages::{self, Asked, Refusal};
 use super::poller::Poller;
 use super::texts::Texts;
 
@@ -92,7 +91,7 @@ impl Fairing for Crowdsec {
         }
         if refused {
             request.local_cache(|| Some(Asked { method: request.method(), uri: request.uri().to_string() }));
-            request.set_uri(Origin::parse(REFUSED).expect("a path"));
+            request.set_uri(pages::refused_uri());
             if request.method() != Method::Head {
                 request.set_method(Method::Get);
             }

@@ -35,12 +35,15 @@ impl Kept {
             }
         };
         let address = address.to_string();
-        let fill = |piece: &String| match piece.as_str() {
-            "address" => address.clone(),
-            "nonce" => nonce.to_owned(),
-            _ => piece.clone(),
-        };
-        Some(pieces.iter().map(fill).collect())
+        let mut page = String::with_capacity(pieces.iter().map(|piece| piece.len() + 64).sum());
+        for piece in pieces.iter() {
+            page.push_str(match piece.as_str() {
+                "address" => &address,
+                "nonce" => nonce,
+                _ => piece,
+            });
+        }
+        Some(page)
     }
 }
 

@@ -1,14 +1,15 @@
 //! What do the refused see? The ban and captcha pages, their answers to programs, and the routes around them.
 
+use std::io::Cursor;
 use std::time::{Duration, Instant};
 
 use rocket::form::{Form, FromForm};
+use rocket::http::uri::Origin;
 use rocket::http::{Accept, ContentType, CookieJar, Header, MediaType, Method, RawStr, Status};
 use rocket::request::{FromRequest, Outcome};
-use rocket::response::content::RawHtml;
 use rocket::response::{self, Redirect, Responder, Response};
 use rocket::serde::json::{Json, Value, json};
-use rocket::{Request, Route, State, error, get, head, post, routes};
+use rocket::{Request, Route, State, error, get, head, post, routes, uri};
 use rocket_dyn_templates::{Template, context};
 
 use super::bouncer::{Bouncer, Judgement, Verdict};
@@ -20,7 +21,9 @@ use super::session;
 use super::texts::Texts;
 
 /// Where the fairing sends a refused request. Nobody else finds anything there.
-pub const REFUSED: &str = "/crowdsec/refused";
+pub fn refused_uri() -> Origin<'static> {
+    uri!("/crowdsec/refused")
+}
 
 pub fn routes(debug: bool) -> Vec<Route> {
     let always = routes![refused, refused_head, show_captcha, check_captcha, health];
@@ -31,7 +34,7 @@ pub fn routes(debug: bool) -> Vec<Route> {
     routes
 }
 
-/// A request as it came in, kept before the fairing sends it to `REFUSED`.
+/// A request as it came in, kept before the fairing sends it to `/crowdsec/refused`.
 pub struct Asked {
     pub method: Method,
     /// Path and query.
@@ -123,7 +126,7 @@ impl Refusal {
     }
 
     /// The page, and the content security policy that fits it.
-    fn page(&self, request: &Request<'_>, bouncer: &Bouncer) -> Option<(RawHtml<String>, String)> {
+    fn page(&self, request: &Request<'_>, bouncer: &Bouncer) -> Option<(String, String)> {
         let judgement = bouncer.judgement(request);
         let nonce = format!("{:032x}", rand::random::<u128>());
         let (widget, sources) = match (self.kind, &bouncer.captcha) {
@@ -165,7 +168,7 @@ impl Refusal {
                 _ => make(&judgement.address.to_string(), &nonce),
             }
         });
-        Some((RawHtml(page?), policy))
+        Some((page?, policy))
     }
 }
 
@@ -173,31 +176,31 @@ impl<'r> Responder<'r, 'static> for Refusal {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let bouncer = request.rocket().state::<Bouncer>().ok_or(Status::InternalServerError)?;
         let mut response = Response::build();
-        if wants_json(request.accept(), request.content_type()) {
-            response.merge(Json(self.json()).respond_to(request)?);
-            response.header(ContentType::new("application", "problem+json"));
-            response.header(Header::new("Vary", "Accept"));
+        let (kind, vary, body) = if wants_json(request) {
+            (ContentType::new("application", "problem+json"), "Accept", self.json().to_string())
         } else {
-            match self.page(request, bouncer) {
+            let body = match self.page(request, bouncer) {
                 Some((page, policy)) => {
-                    response.merge(page.respond_to(request)?);
                     response.header(Header::new("Content-Security-Policy", policy));
                     response.header(Header::new("Referrer-Policy", "same-origin"));
+                    page
                 }
                 // A slip in a template must not make a refusal anything but a refusal: bare words stand in.
                 None => {
                     error!("The template `{}` cannot be rendered; see the lines above.", self.kind.name());
-                    response.merge(self.kind.title().respond_to(request)?);
+                    self.kind.title().into()
                 }
-            }
-            response.header(Header::new("Vary", "Accept, Accept-Language"));
-        }
+            };
+            (ContentType::HTML, "Accept, Accept-Language", body)
+        };
+        response.status(self.status).header(kind).header(Header::new("Vary", vary));
         // A cache must neither keep a refusal nor hand it to somebody else.
         response.header(Header::new("Cache-Control", "no-store"));
         if let Some(wait) = self.retry_after {
             response.header(Header::new("Retry-After", wait.as_secs().max(1).to_string()));
         }
-        response.status(self.status).ok()
+        // In one piece: several cost a flood more than the memory.
+        response.max_chunk_size(body.len().max(1)).sized_body(body.len(), Cursor::new(body)).ok()
     }
 }
 
@@ -383,7 +386,13 @@ fn back_by_referer(request: &Request<'_>) -> String {
 }
 
 /// JSON when `Accept` ranks a JSON type above `text/html`, or names no HTML type while the request itself is JSON.
-fn wants_json(accept: Option<&Accept>, content_type: Option<&ContentType>) -> bool {
+fn wants_json(request: &Request<'_>) -> bool {
+    let says_json = |header| request.headers().get(header).any(|types| types.to_ascii_lowercase().contains("json"));
+    // Few speak of JSON at all, and reading the list takes longer than the rest of the answer.
+    (says_json("Accept") || says_json("Content-Type")) && ranks_json(request.accept(), request.content_type())
+}
+
+fn ranks_json(accept: Option<&Accept>, content_type: Option<&ContentType>) -> bool {
     let is_json = |media: &MediaType| media.sub() == "json" || media.sub().as_str().to_lowercase().ends_with("+json");
     let is_html = |media: &MediaType| media.sub() == "html" || media.sub() == "xhtml+xml";
     // By weight, then named before wildcard, then the order given.
