@@ -1,14 +1,14 @@
 //! Does the application still know right from wrong after a long time of changes and faults? `dev/soak` runs it.
 //!
 //! A model beside it knows what each address has to meet. Two things are wrong answers: one that turns without a
-//! decision, and one that has not turned long after a decision.
+//! decision, and one that has not turned although LAPI's full answer was heard twice since the decision.
 
 use std::env;
-use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,8 @@ use serde_json::json;
 /// How many addresses are ever banned; as many again never are.
 const ADDRESSES: usize = 4000;
 const RESYNC: &str = "10s";
-/// Within a resync LAPI's answer and ours agree; the rest is for a busy machine.
-const CONVERGED_AFTER: Duration = Duration::from_secs(40);
+/// Without changes and faults everything comes to rest with the next resync; this is for a busy machine.
+const AT_REST_AFTER: Duration = Duration::from_secs(180);
 /// LAPI counts whole seconds, and we from when we heard of it.
 const BLUR: Duration = Duration::from_secs(3);
 
@@ -55,7 +55,6 @@ struct Soak {
     model: Vec<Address>,
     next_fault: Instant,
     next_break: Instant,
-    lapi_up_since: Instant,
     /// What it did, in the order of the summary.
     added: usize,
     deleted: usize,
@@ -122,7 +121,6 @@ impl Soak {
             model: (0..2 * ADDRESSES).map(fresh).collect(),
             next_fault: Instant::now() + Duration::from_secs(10),
             next_break: Instant::now() + Duration::from_secs(60),
-            lapi_up_since: Instant::now(),
             added: 0,
             deleted: 0,
             faults_of_lapi: 0,
@@ -259,7 +257,6 @@ impl Soak {
                 self.lapi.cscli(&["bouncers", "delete", "test"]);
                 self.probe_for(Duration::from_secs(3));
                 self.lapi.cscli(&["bouncers", "add", "test", "-k", KEY]);
-                self.lapi_up_since = Instant::now();
                 return;
             }
         }
@@ -267,7 +264,6 @@ impl Soak {
         self.probe_for(pause);
         self.lapi.start_again();
         self.log_in();
-        self.lapi_up_since = Instant::now();
     }
 
     // --- what visitors meet ---
@@ -288,7 +284,7 @@ impl Soak {
     }
 
     fn probe(&mut self, some: &[usize]) {
-        let before = Instant::now();
+        let (before, heard) = (Instant::now(), self.faults_of_relay.heard());
         let asked: Vec<Request> =
             some.iter().map(|n| self.app.request("HEAD", "/members").from(&self.model[*n].name)).collect();
         let answers = pipeline(&asked);
@@ -309,12 +305,13 @@ impl Soak {
             }
             let address = &mut self.model[*n];
             let Some(banned) = address.is_banned(before).filter(|_| !late || address.until.is_none()) else { continue };
-            let since = address.changed.max(self.lapi_up_since).elapsed();
+            let has_to_know = heard.is_some_and(|heard| address.changed < heard);
             match refused == banned {
                 true => address.settled = true,
-                false if address.settled || since > CONVERGED_AFTER => {
+                false if address.settled || has_to_know => {
                     let why = if address.settled { "it turned by itself" } else { "it never turned" };
                     let (name, until) = (&address.name, address.until.map(|until| until - before));
+                    let since = address.changed.elapsed();
                     let wrong = format!("{name} refused: {refused}; {why}; changed {since:?} ago, ends in {until:?}");
                     self.wrong.push(wrong);
                     address.settled = false;
@@ -327,7 +324,7 @@ impl Soak {
 
     /// Without changes and faults, every address has to meet in the end what LAPI holds.
     fn come_to_rest(&mut self) {
-        let end = Instant::now() + CONVERGED_AFTER + Duration::from_secs(30);
+        let end = Instant::now() + AT_REST_AFTER;
         loop {
             let now = Instant::now();
             self.model.iter_mut().for_each(|address| _ = address.is_banned(now));
@@ -366,41 +363,69 @@ impl Soak {
 struct Faults {
     next: AtomicUsize,
     count: AtomicUsize,
+    /// When each poll came, and whether it got the whole of a full answer.
+    polls: Mutex<Vec<(Instant, bool)>>,
 }
 
 impl Faults {
     const KINDS: usize = 7;
 
-    fn answer(&self, lapi: SocketAddr, seen: &Seen) -> Reply {
+    fn answer(self: &Arc<Self>, lapi: SocketAddr, seen: &Seen) -> Reply {
         let kind = self.next.swap(0, SeqCst);
         self.count.fetch_add(usize::from(kind > 0), SeqCst);
-        let target = seen.target.clone();
+        let number = self.came();
+        let (target, full, faults) = (seen.target.clone(), seen.asks_for_all(), self.clone());
+        let hand_on = move |client: &mut dyn Write, most: usize| {
+            let whole = hand_on(lapi, &target, client, most)?;
+            faults.polls.lock().unwrap()[number].1 = whole && full;
+            Ok(())
+        };
         match kind {
-            0 => Reply::script(move |client| hand_on(lapi, &target, client, u64::MAX)),
+            0 => Reply::script(move |client| hand_on(client, usize::MAX)),
             1 => Reply::error(500),
             2 => Reply::error(403),
             3 => Reply::html("<h1>Please sign in</h1>"),
             // LAPI takes these for delivered.
-            4 => Reply::script(move |client| hand_on(lapi, &target, client, 150)),
-            5 => Reply::script(move |_| hand_on(lapi, &target, &mut io::sink(), u64::MAX)),
+            4 => Reply::script(move |client| hand_on(client, 150)),
+            5 => Reply::script(move |_| hand_on(&mut io::sink(), 0)),
             6 => Reply::script(move |client| {
                 sleep(Duration::from_secs(4));
-                hand_on(lapi, &target, client, u64::MAX)
+                hand_on(client, usize::MAX)
             }),
             _ => Reply::new(200, "application/json", [0u8, 159, 146, 150].repeat(100)),
         }
     }
+
+    fn came(&self) -> usize {
+        let mut polls = self.polls.lock().unwrap();
+        polls.push((Instant::now(), false));
+        polls.len() - 1
+    }
+
+    /// What LAPI knew at this time, the application has to know. Two full answers are needed, since it asks twice before
+    /// it believes a much shorter one; and the next poll tells that it has taken them over. No clock is asked for that,
+    /// so that a busy machine makes nothing wrong.
+    fn heard(&self) -> Option<Instant> {
+        let polls = self.polls.lock().unwrap();
+        let (_, before) = polls.split_last()?;
+        before.iter().rev().filter(|(_, whole)| *whole).map(|(came, _)| *came).nth(1)
+    }
 }
 
-/// Hands a poll on to LAPI, and so many bytes of its answer back.
-fn hand_on(lapi: SocketAddr, target: &str, client: &mut impl Write, most: u64) -> io::Result<()> {
+/// Hands a poll on to LAPI, and so many bytes of its answer back. True if that was a good answer, and the whole of it.
+fn hand_on(lapi: SocketAddr, target: &str, client: &mut dyn Write, most: usize) -> io::Result<bool> {
     let mut server = TcpStream::connect(lapi)?;
     // A LAPI that was frozen is killed, which closes the connection; this is for one that is forgotten.
     server.set_read_timeout(Some(Duration::from_secs(60)))?;
     let head = format!("GET {target} HTTP/1.1\r\nHost: lapi\r\nX-Api-Key: {KEY}\r\nUser-Agent: soak/v1.0.0\r\n");
     server.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes())?;
-    io::copy(&mut io::Read::take(&server, most), client)?;
-    server.shutdown(Shutdown::Both)
+    let mut answer = Vec::new();
+    // What came before LAPI died is handed on as well.
+    let read = server.read_to_end(&mut answer);
+    let part = &answer[..most.min(answer.len())];
+    client.write_all(part)?;
+    let ended = [b"}".as_slice(), b"}\r\n0\r\n\r\n"].iter().any(|end| part.ends_with(end));
+    Ok(read.is_ok() && ended && part.starts_with(b"HTTP/1.1 200"))
 }
 
 /// Now, as LAPI wants it.
