@@ -2,8 +2,9 @@
 //! with a key of its own for the one LAPI.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use dev::{Answer, App, FakeServer, Lapi, Proxy, Reply, Request, eventually};
+use dev::{Answer, App, FakeServer, Lapi, Proxy, Reply, Request, eventually, eventually_within};
 use serde_json::json;
 
 const SECRET: &str = "bm90LWEtc2VjcmV0LWJ1dC1zaGFyZWQtYnktdGhyZWU=";
@@ -158,4 +159,25 @@ fn an_instance_that_lapi_no_longer_knows_leaves_the_load_balancer_until_it_does(
     farm.lapi.cscli(&["bouncers", "add", "instance-1", "-k", "the-key-of-instance-1-alone"]);
     eventually("it is back in service", || farm.in_service().len() == 3);
     assert!(farm.all_say(&farm.get("127.66.0.1"), 403), "it comes back with what it has missed");
+}
+
+#[test]
+fn two_instances_that_share_a_key_are_told_and_one_that_does_not_is_not() {
+    const HINT: &str = "Does another instance use the same key?";
+    let lapi = Lapi::start();
+    lapi.cscli(&["bouncers", "add", "alone", "-k", "the-key-of-one-instance-alone"]);
+    let app = |settings: &[(&str, &str)]| {
+        App::polling(lapi.url(), &[settings, &[("CROWDSEC_RESYNC_FREQUENCY", "3s")]].concat())
+    };
+    let (one, other, alone) = (app(&[]), app(&[]), app(&[("CROWDSEC_API_KEY", "the-key-of-one-instance-alone")]));
+    // Decisions keep coming, so that each delta that goes to one of the two is missing from the other's.
+    let mut batches = (0..250).map(|batch| (1..=12).map(|n| format!("4h,ban,198.18.{batch}.{n}")).collect::<Vec<_>>());
+    eventually_within(Duration::from_secs(200), "both are told", || {
+        let batch = batches.next().expect("more decisions");
+        let lines: Vec<&str> = ["duration,type,value"].into_iter().chain(batch.iter().map(String::as_str)).collect();
+        lapi.import(&lines);
+        one.logged(HINT) > 0 && other.logged(HINT) > 0
+    });
+    assert_eq!(alone.logged(HINT), 0, "{}", alone.log());
+    assert!(alone.logged("new decisions") > 0, "it has heard of the same decisions");
 }
