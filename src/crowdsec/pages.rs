@@ -410,3 +410,23 @@ fn ranks_json(accept: Option<&Accept>, content_type: Option<&ContentType>) -> bo
         (None, None) => sends_json,
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn nobody_gets_json_who_names_no_json(
+            accept in prop_oneof![any::<String>(), "((text/html|application/json|a/b\\+JSON|\\*/\\*|text/\\*)(;q=[0-9.eNainf+-]{0,5}|;x=\"y\")?,? ?){0,5}"],
+            content_type in prop_oneof![any::<String>(), "(application|text)/(json|x\\+json|html|x);?"],
+        ) {
+            let (read, sends) = (accept.parse::<Accept>().ok(), content_type.parse::<ContentType>().ok());
+            let json = wants_json(read.as_ref(), sends.as_ref());
+            let named = [accept, content_type].concat().to_lowercase().contains("json");
+            prop_assert!(named || !json);
+        }
+    }
+}

@@ -68,11 +68,6 @@ fn is_ours(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proptest::collection::vec;
-    use proptest::prelude::*;
-    use proptest::sample::select;
-    use reqwest::Url;
-
     use super::*;
 
     #[test]
@@ -142,39 +137,48 @@ mod tests {
         }
     }
 
-    /// Any text, and with better luck texts made of what tricks are made of.
-    fn wishes() -> impl Strategy<Value = String> {
-        let seen = "/ // \\ . .. %2e %2E%2e %2f %5c %00 %25 %0d%0a %c3%28 crowdsec %63rowdsec Crowdsec captcha health a ü \
+    mod properties {
+        use proptest::collection::vec;
+        use proptest::prelude::*;
+        use proptest::sample::select;
+        use reqwest::Url;
+
+        use super::*;
+
+        /// Any text, and with better luck texts made of what tricks are made of.
+        fn wishes() -> impl Strategy<Value = String> {
+            let seen = "/ // \\ . .. %2e %2E%2e %2f %5c %00 %25 %0d%0a %c3%28 crowdsec %63rowdsec Crowdsec captcha health a ü \
                     evil.example http: https:/ @ : :80 ; ? # & [ \u{2028} \u{ff0f}";
-        let pieces: Vec<&str> = seen.split(' ').chain(["\t", "\n", "\r", " ", "\0"]).collect();
-        let made = vec(select(pieces), 0..9).prop_map(|pieces| pieces.concat());
-        prop_oneof![any::<String>(), made.clone(), made.prop_map(|text| format!("/{text}")), "/[ -~]{0,20}"]
-    }
-
-    proptest! {
-        /// The reader is a browser, which follows the URL standard; ours is another parser.
-        #[test]
-        fn a_browser_that_is_sent_back_stays_in_this_application(wish in wishes()) {
-            let back = return_to(&wish);
-            prop_assert!(back == "/" || back == wish);
-            let arrived = Url::parse("http://app.example/").unwrap().join(&back).unwrap();
-            prop_assert_eq!(arrived.origin().ascii_serialization(), "http://app.example");
-            prop_assert_eq!((arrived.username(), arrived.password()), ("", None));
-            let decoded = RawStr::new(arrived.path()).percent_decode_lossy();
-            prop_assert_ne!(decoded.split('/').find(|segment| !segment.is_empty()), Some("crowdsec"));
+            let pieces: Vec<&str> = seen.split(' ').chain(["\t", "\n", "\r", " ", "\0"]).collect();
+            let made = vec(select(pieces), 0..9).prop_map(|pieces| pieces.concat());
+            prop_oneof![any::<String>(), made.clone(), made.prop_map(|text| format!("/{text}")), "/[ -~]{0,20}"]
         }
 
-        #[test]
-        fn what_is_sent_back_fits_into_a_header(wish in wishes()) {
-            prop_assert!(return_to(&wish).bytes().all(|byte| byte.is_ascii_graphic()));
-        }
+        proptest! {
+            /// The reader is a browser, which follows the URL standard; ours is another parser.
+            #[test]
+            fn a_browser_that_is_sent_back_stays_in_this_application(wish in wishes()) {
+                let back = return_to(&wish);
+                prop_assert!(back == "/" || back == wish);
+                let arrived = Url::parse("http://app.example/").unwrap().join(&back).unwrap();
+                prop_assert_eq!(arrived.origin().ascii_serialization(), "http://app.example");
+                prop_assert_eq!((arrived.username(), arrived.password()), ("", None));
+                let decoded = RawStr::new(arrived.path()).percent_decode_lossy();
+                prop_assert_ne!(decoded.split('/').find(|segment| !segment.is_empty()), Some("crowdsec"));
+            }
 
-        #[test]
-        fn no_prefix_holds_a_path_that_leaves_it(path in wishes()) {
-            if Prefix::new("/health").unwrap().holds(&path) {
-                let meant = Url::parse("http://app.example/").unwrap().join(&path).unwrap();
-                let decoded = RawStr::new(meant.path()).percent_decode_lossy();
-                prop_assert_eq!(decoded.split('/').nth(1), Some("health"));
+            #[test]
+            fn what_is_sent_back_fits_into_a_header(wish in wishes()) {
+                prop_assert!(return_to(&wish).bytes().all(|byte| byte.is_ascii_graphic()));
+            }
+
+            #[test]
+            fn no_prefix_holds_a_path_that_leaves_it(path in wishes()) {
+                if Prefix::new("/health").unwrap().holds(&path) {
+                    let meant = Url::parse("http://app.example/").unwrap().join(&path).unwrap();
+                    let decoded = RawStr::new(meant.path()).percent_decode_lossy();
+                    prop_assert_eq!(decoded.split('/').nth(1), Some("health"));
+                }
             }
         }
     }

@@ -48,12 +48,6 @@ fn unix_now() -> u64 {
 mod tests {
     use std::net::IpAddr;
 
-    use figment::Figment;
-    use proptest::prelude::*;
-    use proptest::sample::Index;
-    use rocket::local::blocking::Client;
-    use rocket::{get, routes};
-
     use super::*;
 
     #[test]
@@ -71,67 +65,77 @@ mod tests {
         }
     }
 
-    fn visitor() -> Subject {
-        Subject::from(IpAddr::from([192, 0, 2, 1]))
-    }
+    mod properties {
+        use figment::Figment;
+        use proptest::prelude::*;
+        use proptest::sample::Index;
+        use rocket::local::blocking::Client;
+        use rocket::{get, routes};
 
-    #[get("/grant")]
-    fn grants(cookies: &CookieJar<'_>) {
-        grant(cookies, visitor(), Duration::from_secs(60), false);
-    }
+        use super::*;
 
-    #[get("/holds")]
-    fn asks(cookies: &CookieJar<'_>) -> String {
-        holds(cookies, visitor()).to_string()
-    }
+        fn visitor() -> Subject {
+            Subject::from(IpAddr::from([192, 0, 2, 1]))
+        }
 
-    /// Somebody with no cookie, at an application that only grants and asks.
-    fn somebody() -> Client {
-        let config = Figment::from(rocket::Config::debug_default())
-            .merge(("secret_key", "hPrYyOvfhTrXYvn0pAmqtnjPJ0LuZ4cl4k8cBEuyNHs="))
-            .merge(("log_level", "off"));
-        Client::untracked(rocket::custom(config).mount("/", routes![grants, asks])).unwrap()
-    }
+        #[get("/grant")]
+        fn grants(cookies: &CookieJar<'_>) {
+            grant(cookies, visitor(), Duration::from_secs(60), false);
+        }
 
-    fn is_let_in(client: &Client, cookie: &str) -> bool {
-        client.get("/holds").cookie((NAME, cookie.to_owned())).dispatch().into_string().unwrap() == "true"
-    }
+        #[get("/holds")]
+        fn asks(cookies: &CookieJar<'_>) -> String {
+            holds(cookies, visitor()).to_string()
+        }
 
-    fn granted(client: &Client) -> String {
-        client.get("/grant").dispatch().cookies().get(NAME).unwrap().value().to_owned()
-    }
+        /// Somebody with no cookie, at an application that only grants and asks.
+        fn somebody() -> Client {
+            let config = Figment::from(rocket::Config::debug_default())
+                .merge(("secret_key", "hPrYyOvfhTrXYvn0pAmqtnjPJ0LuZ4cl4k8cBEuyNHs="))
+                .merge(("log_level", "off"));
+            Client::untracked(rocket::custom(config).mount("/", routes![grants, asks])).unwrap()
+        }
 
-    #[test]
-    fn no_cookie_but_a_granted_one_lets_anybody_in() {
-        let client = somebody();
-        let pass = granted(&client);
-        assert!(is_let_in(&client, &pass));
-        // The words that it holds are no secret; that they are encrypted with our key is what counts.
-        let words = value(visitor(), unix_now() + 60);
-        assert!(!is_let_in(&client, &words));
-        proptest!(|(junk in any::<String>(), like in "[A-Za-z0-9+/]{40,120}={0,2}")| {
-            prop_assert!(!is_let_in(&client, &junk));
-            prop_assert!(!is_let_in(&client, &like));
-        });
-        proptest!(|(at in any::<Index>(), other in any::<char>())| {
-            let at = at.index(pass.len());
-            let cut = &pass[..at];
-            let changed = format!("{cut}{other}{}", &pass[at + 1..]);
-            prop_assert!(!is_let_in(&client, cut));
-            prop_assert_eq!(is_let_in(&client, &changed), changed == pass);
-        });
-    }
+        fn is_let_in(client: &Client, cookie: &str) -> bool {
+            client.get("/holds").cookie((NAME, cookie.to_owned())).dispatch().into_string().unwrap() == "true"
+        }
 
-    proptest! {
+        fn granted(client: &Client) -> String {
+            client.get("/grant").dispatch().cookies().get(NAME).unwrap().value().to_owned()
+        }
+
         #[test]
-        fn a_pass_names_its_visitor_and_a_time_to_come(
-            text in prop_oneof![any::<String>(), "[+-]?[0-9]{0,21} ?(192.0.2.[12]|2001:db8::)(/32|/64)? ?"],
-            now in 0..2_000_000_000u64,
-        ) {
-            if is_for(&text, visitor(), now) {
-                let (until, whose) = text.split_once(' ').unwrap();
-                prop_assert_eq!(whose, "192.0.2.1/32");
-                prop_assert!(until.parse::<u64>().unwrap() > now);
+        fn no_cookie_but_a_granted_one_lets_anybody_in() {
+            let client = somebody();
+            let pass = granted(&client);
+            assert!(is_let_in(&client, &pass));
+            // The words that it holds are no secret; that they are encrypted with our key is what counts.
+            let words = value(visitor(), unix_now() + 60);
+            assert!(!is_let_in(&client, &words));
+            proptest!(|(junk in any::<String>(), like in "[A-Za-z0-9+/]{40,120}={0,2}")| {
+                prop_assert!(!is_let_in(&client, &junk));
+                prop_assert!(!is_let_in(&client, &like));
+            });
+            proptest!(|(at in any::<Index>(), other in any::<char>())| {
+                let at = at.index(pass.len());
+                let cut = &pass[..at];
+                let changed = format!("{cut}{other}{}", &pass[at + 1..]);
+                prop_assert!(!is_let_in(&client, cut));
+                prop_assert_eq!(is_let_in(&client, &changed), changed == pass);
+            });
+        }
+
+        proptest! {
+            #[test]
+            fn a_pass_names_its_visitor_and_a_time_to_come(
+                text in prop_oneof![any::<String>(), "[+-]?[0-9]{0,21} ?(192.0.2.[12]|2001:db8::)(/32|/64)? ?"],
+                now in 0..2_000_000_000u64,
+            ) {
+                if is_for(&text, visitor(), now) {
+                    let (until, whose) = text.split_once(' ').unwrap();
+                    prop_assert_eq!(whose, "192.0.2.1/32");
+                    prop_assert!(until.parse::<u64>().unwrap() > now);
+                }
             }
         }
     }

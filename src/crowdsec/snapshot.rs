@@ -194,6 +194,13 @@ mod tests {
         set
     }
 
+    fn with_its_sum(mut body: Vec<u8>) -> Vec<u8> {
+        let mut sum = DefaultHasher::new();
+        sum.write(&body);
+        body.extend(sum.finish().to_le_bytes());
+        body
+    }
+
     fn scratch() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
     }
@@ -243,15 +250,11 @@ mod tests {
         fs::write(snapshot.path(), &whole).unwrap();
         assert!(matches!(read(&Snapshot::new(snapshot.path.clone(), &lapi("/other"))), (Err(_), 0)));
         assert!(matches!(read(&snapshot), (Ok(Some(_)), 2)));
-        // Two days old, its sum put right.
         let mut old = whole[..whole.len() - 8].to_vec();
         let at = MAGIC.len() + 8;
         let then = unix_now() - 2 * 24 * 60 * 60;
         old[at..at + 8].copy_from_slice(&then.to_le_bytes());
-        let mut sum = DefaultHasher::new();
-        sum.write(&old);
-        old.extend(sum.finish().to_le_bytes());
-        fs::write(snapshot.path(), &old).unwrap();
+        fs::write(snapshot.path(), with_its_sum(old)).unwrap();
         assert_eq!(read(&snapshot), (Err("it is older than a day".into()), 0));
     }
 
@@ -264,5 +267,69 @@ mod tests {
         snapshot.write(&set_of(&[("192.0.2.1", "ban", 100)]), Instant::now()).unwrap();
         assert_eq!(fs::metadata(snapshot.path()).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// Whatever stands in the file. `PROPTEST_CASES` says how many cases are tried.
+    mod properties {
+        use proptest::collection::vec;
+        use proptest::prelude::*;
+        use proptest::sample::Index;
+
+        use super::*;
+
+        fn read(bytes: &[u8]) -> (bool, usize) {
+            let set = Arc::new(DecisionSet::new(Instant::now()));
+            let believed = Snapshot::new("s".into(), &lapi("/s")).believe(bytes, &set, TYPES, Instant::now()).is_ok();
+            set.sweep(Instant::now());
+            set.strongest("192.0.2.1".parse().unwrap(), Instant::now());
+            (believed, set.len())
+        }
+
+        /// All but the sum, of decisions that read as ours do.
+        fn body(entries: &[u8]) -> Vec<u8> {
+            let owner = Snapshot::new("s".into(), &lapi("/s")).owner.to_le_bytes();
+            [MAGIC, &owner, &unix_now().to_le_bytes(), entries].concat()
+        }
+
+        /// The entries of three decisions, as we write them.
+        fn entries() -> Vec<u8> {
+            let dir = scratch();
+            let snapshot = Snapshot::new(dir.path().join("s"), &lapi("/s"));
+            let set =
+                set_of(&[("192.0.2.1", "ban", 100), ("2001:db8::/32", "captcha", 200), ("192.0.2.0/24", "x", 300)]);
+            snapshot.write(&set, Instant::now()).unwrap();
+            let bytes = fs::read(snapshot.path()).unwrap();
+            bytes[MAGIC.len() + 16..bytes.len() - 8].to_vec()
+        }
+
+        proptest! {
+            #[test]
+            fn any_bytes_are_no_snapshot(bytes in vec(any::<u8>(), 0..300), ours in any::<bool>()) {
+                let bytes = if ours { [MAGIC, &bytes].concat() } else { bytes };
+                prop_assert_eq!(read(&bytes), (false, 0));
+            }
+
+            #[test]
+            fn any_entries_with_the_right_sum_are_read_without_a_panic(entries in vec(any::<u8>(), 0..200)) {
+                read(&with_its_sum(body(&entries)));
+            }
+        }
+
+        #[test]
+        fn entries_that_were_changed_are_read_without_a_panic() {
+            let entries = entries();
+            assert_eq!(read(&with_its_sum(body(&entries))), (true, 3));
+            proptest!(|(changes in vec((any::<Index>(), prop_oneof![any::<u8>(), Just(0), Just(255)]), 1..6), cut in any::<Index>())| {
+                let mut entries = entries.clone();
+                for (at, byte) in changes {
+                    let at = at.index(entries.len());
+                    entries[at] = byte;
+                }
+                let (_, known) = read(&with_its_sum(body(&entries)));
+                prop_assert!(known <= 3);
+                let end = cut.index(entries.len());
+                read(&with_its_sum(body(&entries[..end])));
+            });
+        }
     }
 }

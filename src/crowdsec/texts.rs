@@ -86,10 +86,13 @@ fn best<'a>(languages: &'a [Language], wishes: &str) -> &'a Language {
 mod tests {
     use super::*;
 
+    fn languages() -> [Language; 4] {
+        ["en", "fr", "de", "pt-BR"].map(|tag| Language { tag: tag.into(), words: Words::new(), ban_page: None })
+    }
+
     #[test]
     fn the_visitors_first_language_that_we_speak_is_chosen() {
-        let languages =
-            ["en", "fr", "de", "pt-BR"].map(|tag| Language { tag: tag.into(), words: Words::new(), ban_page: None });
+        let languages = languages();
         for (wishes, tag) in [
             ("", "en"),
             ("de", "de"),
@@ -103,6 +106,23 @@ mod tests {
             (";;;,,q=1", "en"),
         ] {
             assert_eq!(best(&languages, wishes).tag, tag, "{wishes}");
+        }
+    }
+
+    mod properties {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        proptest! {
+            #[test]
+            fn any_wish_is_met_with_a_language_that_it_names_or_our_first(
+                wishes in prop_oneof![any::<String>(), "(((fr|FR-ch|de|pt-BR|pt|it|\\*|)(;q=[0-9.eNainf+-]{0,5}|; q=1|;)?),? ?){0,6}"],
+            ) {
+                let languages = languages();
+                let tag = &best(&languages, &wishes).tag;
+                prop_assert!(tag == "en" || wishes.to_lowercase().contains(&tag.to_lowercase()), "{}", tag);
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::string::string_regex;
 
 use super::*;
 
@@ -15,7 +16,7 @@ const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 /// What a stranger may write: anything, with what means something to us more often than not.
 fn any_lie() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
-        "\\PC{0,6}",
+        string_regex("\\PC{0,6}").unwrap(),
         proptest::sample::select(vec![
             ",",
             ", ",
