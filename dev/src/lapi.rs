@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{env, fs, process};
+use std::time::Duration;
+use std::{env, fs, process, thread};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{KEY, root, signal};
+use crate::{KEY, Request, root, signal};
 
 /// A running LAPI with an empty database and one bouncer, in a directory of its own; it ends with the test.
 pub struct Lapi {
@@ -115,6 +116,12 @@ impl Lapi {
         self.cscli(&["decisions", "import", "-i", file.to_str().expect("a plain path")]);
     }
 
+    /// Somebody who changes decisions much faster than `cscli` does.
+    pub fn machine(&self) -> Machine {
+        let (name, password) = (self.value("LAPI_MACHINE").to_string(), self.value("LAPI_PASSWORD").to_string());
+        Machine { address: self.address(), name, password, token: String::new() }
+    }
+
     /// The ids of the decisions that stand against a value, oldest first.
     pub fn ids(&self, value: &str) -> Vec<String> {
         // `cscli decisions list` shows one decision for each value, so the alerts behind them are asked for.
@@ -157,6 +164,66 @@ impl Lapi {
         command.env("LAPI_DIR", &self.directory).env("LAPI_PORT", "auto").env("LAPI_KEY", KEY);
         command.env("LAPI_TLS", if self.tls { "1" } else { "0" });
         command
+    }
+}
+
+/// A CrowdSec agent, which tells LAPI what is to be decided. It outlives restarts of LAPI.
+pub struct Machine {
+    address: SocketAddr,
+    name: String,
+    password: String,
+    token: String,
+}
+
+impl Machine {
+    /// Bans them, with one alert for each, as CrowdSec's own agent writes them.
+    pub fn add(&mut self, addresses: &[&str], duration: &str) {
+        let output = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().expect("running date");
+        let now = String::from_utf8_lossy(&output.stdout).trim().to_string();
+        let alert = |value: &&str| {
+            json!({
+                "scenario": "soak", "scenario_hash": "", "scenario_version": "", "message": "", "events_count": 1,
+                "start_at": now, "stop_at": now, "capacity": 0, "leakspeed": "0", "simulated": false, "events": [],
+                "source": { "scope": "Ip", "value": value },
+                "decisions": [{ "scope": "Ip", "value": value, "type": "ban", "duration": duration,
+                                "scenario": "soak", "origin": "crowdsec" }],
+            })
+        };
+        let alerts: Vec<_> = addresses.iter().map(alert).collect();
+        self.tell("POST", "/v1/alerts", Some(json!(alerts).to_string()));
+    }
+
+    pub fn delete(&mut self, address: &str) {
+        self.tell("DELETE", &format!("/v1/decisions?ip={address}"), None);
+    }
+
+    /// Says it again until LAPI has understood: its database is locked at times, when a poll comes in between.
+    fn tell(&mut self, method: &str, target: &str, body: Option<String>) {
+        let mut last = String::new();
+        for _ in 0..100 {
+            let request = Request::new(self.address, method, target);
+            let request = request.header("Authorization", format!("Bearer {}", self.token));
+            let request = request.header("User-Agent", "machine/v1.0.0");
+            let answer = match &body {
+                Some(body) => request.body("application/json", body).send(),
+                None => request.send(),
+            };
+            match answer.status {
+                200 | 201 => return,
+                401 => self.log_in(),
+                _ => thread::sleep(Duration::from_millis(50)),
+            }
+            last = answer.everything();
+        }
+        panic!("LAPI does not take {method} {target}: {last}");
+    }
+
+    fn log_in(&mut self) {
+        let body = json!({ "machine_id": self.name, "password": self.password, "scenarios": [] }).to_string();
+        let request = Request::new(self.address, "POST", "/v1/watchers/login").header("User-Agent", "machine/v1.0.0");
+        let answer = request.body("application/json", &body).send();
+        // While its database is locked there is none, and the caller tries again.
+        self.token = answer.json()["token"].as_str().unwrap_or_default().to_string();
     }
 }
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 pub use app::{App, Ended, Verdict};
 pub use fake::{FakeServer, Reply, Seen};
-pub use lapi::Lapi;
+pub use lapi::{Lapi, Machine};
 pub use proxy::Proxy;
 pub use visitor::{Answer, Request, pipeline};
 

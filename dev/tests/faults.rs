@@ -421,13 +421,21 @@ fn two_storms_of_decisions_converge_to_exactly_what_lapi_holds() {
     for third in 0..8u8 {
         lapi.revoke(&["--contained", "--range", &format!("198.18.{}.0/24", third * 3)]);
     }
+    // Then single ones come and go as fast as LAPI takes them. (Both at once is what its database does not take.)
+    let (mut machine, single) = (lapi.machine(), |n: usize| format!("100.64.{}.{}", n / 250, n % 250));
+    for round in 0..100 {
+        let some: Vec<String> = (0..8).map(|n| single(round * 8 + n)).collect();
+        machine.add(&some.iter().map(String::as_str).collect::<Vec<_>>(), "4h");
+        some.iter().step_by(2).for_each(|address| machine.delete(address));
+    }
     import(20_000, 40_000);
     let second = converges();
-    // A sample of the storm's addresses, with some of no storm.
-    let sample: Vec<String> = (0..42_000).step_by(19).map(storm_address).collect();
+    // A sample of the storm's addresses and all single ones, with some of no storm.
+    let sample: Vec<String> = (0..42_000).step_by(19).map(storm_address).chain((0..850).map(single)).collect();
     let expected: Vec<&str> = sample.iter().filter(|a| second.binary_search(a).is_ok()).map(String::as_str).collect();
     assert_eq!(refused(&app, &sample), expected);
     assert!(second.binary_search(&storm_address(0)).is_err(), "these were deleted");
+    assert_eq!(second.iter().filter(|address| address.starts_with("100.64.")).count(), 400, "half of the single ones");
 }
 
 fn storm_address(n: usize) -> String {

@@ -6,14 +6,13 @@
 use std::env;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use dev::{App, FakeServer, KEY, Lapi, Reply, Request, Seen, pipeline};
-use serde_json::json;
+use dev::{App, FakeServer, KEY, Lapi, Machine, Reply, Request, Seen, pipeline};
 
 /// How many addresses are ever banned; as many again never are.
 const ADDRESSES: usize = 4000;
@@ -50,7 +49,7 @@ struct Soak {
     relay: FakeServer,
     app: App,
     faults_of_relay: Arc<Faults>,
-    token: String,
+    machine: Machine,
     chance: Chance,
     model: Vec<Address>,
     next_fault: Instant,
@@ -111,12 +110,13 @@ impl Soak {
         let app = App::polling(&relay.url(), &settings);
         let name = |n: usize| format!("198.{}.{}.{}", 18 + n / 62_500, n / 250 % 250, n % 250);
         let fresh = |n| Address { name: name(n), banned: false, until: None, changed: Instant::now(), settled: true };
-        let mut soak = Self {
+        let machine = lapi.machine();
+        Self {
             lapi,
             relay,
             app,
             faults_of_relay,
-            token: String::new(),
+            machine,
             chance: Chance(seed | 1),
             model: (0..2 * ADDRESSES).map(fresh).collect(),
             next_fault: Instant::now() + Duration::from_secs(10),
@@ -127,9 +127,7 @@ impl Soak {
             refused: 0,
             admitted: 0,
             wrong: vec![],
-        };
-        soak.log_in();
-        soak
+        }
     }
 
     fn step(&mut self) {
@@ -175,28 +173,16 @@ impl Soak {
         some.iter().for_each(|n| self.model[*n].turn(true, Some(until)));
     }
 
-    /// One alert for each, as CrowdSec's own agent writes them.
     fn add(&mut self, addresses: &[usize], duration: &str) {
-        let now = now();
-        let alert = |n: &usize| {
-            let value = &self.model[*n].name;
-            json!({
-                "scenario": "soak", "scenario_hash": "", "scenario_version": "", "message": "", "events_count": 1,
-                "start_at": now, "stop_at": now, "capacity": 0, "leakspeed": "0", "simulated": false, "events": [],
-                "source": { "scope": "Ip", "value": value },
-                "decisions": [{ "scope": "Ip", "value": value, "type": "ban", "duration": duration,
-                                "scenario": "soak", "origin": "crowdsec" }],
-            })
-        };
-        let alerts: Vec<_> = addresses.iter().map(alert).collect();
-        self.tell("POST", "/v1/alerts", Some(json!(alerts).to_string()));
+        let names: Vec<&str> = addresses.iter().map(|n| self.model[*n].name.as_str()).collect();
+        self.machine.add(&names, duration);
         self.added += addresses.len();
     }
 
     fn delete_some(&mut self) {
         for _ in 0..1 + self.chance.below(60) {
             let n = self.chance.below(ADDRESSES);
-            self.tell("DELETE", &format!("/v1/decisions?ip={}", self.model[n].name), None);
+            self.machine.delete(&self.model[n].name);
             self.model[n].turn(false, None);
             self.deleted += 1;
         }
@@ -210,35 +196,6 @@ impl Soak {
         self.lapi.import(&lines.iter().map(String::as_str).collect::<Vec<_>>());
         some.iter().for_each(|n| self.model[*n].turn(true, None));
         self.added += some.len();
-    }
-
-    /// Says it again until LAPI has understood: its database is locked at times, when a poll comes in between.
-    fn tell(&mut self, method: &str, target: &str, body: Option<String>) {
-        let mut last = String::new();
-        for _ in 0..20 {
-            let request = Request::new(self.lapi.address(), method, target);
-            let request = request.header("Authorization", format!("Bearer {}", self.token));
-            let request = request.header("User-Agent", "soak/v1.0.0");
-            let answer = match &body {
-                Some(body) => request.body("application/json", body).send(),
-                None => request.send(),
-            };
-            match answer.status {
-                200 | 201 => return,
-                401 => self.log_in(),
-                _ => sleep(Duration::from_millis(50)),
-            }
-            last = answer.everything();
-        }
-        panic!("LAPI does not take {method} {target}: {last}");
-    }
-
-    fn log_in(&mut self) {
-        let (machine, password) = (self.lapi.value("LAPI_MACHINE"), self.lapi.value("LAPI_PASSWORD"));
-        let body = json!({ "machine_id": machine, "password": password, "scenarios": [] }).to_string();
-        let request = Request::new(self.lapi.address(), "POST", "/v1/watchers/login");
-        let answer = request.header("User-Agent", "soak/v1.0.0").body("application/json", &body).send();
-        self.token = answer.json()["token"].as_str().expect("a token").to_string();
     }
 
     // --- faults ---
@@ -263,7 +220,6 @@ impl Soak {
         let pause = Duration::from_secs(self.chance.below(5) as u64);
         self.probe_for(pause);
         self.lapi.start_again();
-        self.log_in();
     }
 
     // --- what visitors meet ---
@@ -426,12 +382,6 @@ fn hand_on(lapi: SocketAddr, target: &str, client: &mut dyn Write, most: usize) 
     client.write_all(part)?;
     let ended = [b"}".as_slice(), b"}\r\n0\r\n\r\n"].iter().any(|end| part.ends_with(end));
     Ok(read.is_ok() && ended && part.starts_with(b"HTTP/1.1 200"))
-}
-
-/// Now, as LAPI wants it.
-fn now() -> String {
-    let output = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().expect("running date");
-    String::from_utf8_lossy(&output.stdout).trim().to_string()
 }
 
 /// Numbers that look random and come again with the same seed (xorshift).
