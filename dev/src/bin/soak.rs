@@ -71,8 +71,11 @@ struct Address {
     /// When the latest ban of its ends by itself.
     until: Option<Instant>,
     changed: Instant,
-    /// Whether the application was seen to agree since the last change. From then on it may not disagree.
+    /// Whether the application is known to have heard of the last change. From then on it may not disagree.
     settled: bool,
+    /// Whether that change came before the one before it had settled, or turned nothing. Then to meet what is right
+    /// proves nothing: it may be what was right earlier.
+    hasty: bool,
 }
 
 impl Address {
@@ -85,7 +88,7 @@ impl Address {
             if now < until + BLUR {
                 return None;
             }
-            *self = Self { banned: false, until: None, changed: now, settled: false, name: self.name.clone() };
+            self.change(false, None);
         }
         Some(self.banned)
     }
@@ -96,7 +99,12 @@ impl Address {
             return;
         }
         let until = self.until.max(until).filter(|_| until.is_some());
-        *self = Self { banned, until, changed: Instant::now(), settled: false, name: self.name.clone() };
+        self.change(banned, until);
+    }
+
+    fn change(&mut self, banned: bool, until: Option<Instant>) {
+        self.hasty = !self.settled || self.banned == banned;
+        (self.banned, self.until, self.changed, self.settled) = (banned, until, Instant::now(), false);
     }
 }
 
@@ -109,7 +117,8 @@ impl Soak {
         let settings = [("CROWDSEC_RESYNC_FREQUENCY", RESYNC), ("ROCKET_LOG_LEVEL", "normal")];
         let app = App::polling(&relay.url(), &settings);
         let name = |n: usize| format!("198.{}.{}.{}", 18 + n / 62_500, n / 250 % 250, n % 250);
-        let fresh = |n| Address { name: name(n), banned: false, until: None, changed: Instant::now(), settled: true };
+        let changed = Instant::now();
+        let fresh = |n| Address { name: name(n), banned: false, until: None, changed, settled: true, hasty: false };
         let machine = lapi.machine();
         Self {
             lapi,
@@ -263,7 +272,7 @@ impl Soak {
             let Some(banned) = address.is_banned(before).filter(|_| !late || address.until.is_none()) else { continue };
             let has_to_know = heard.is_some_and(|heard| address.changed < heard);
             match refused == banned {
-                true => address.settled = true,
+                true => address.settled |= has_to_know || !address.hasty,
                 false if address.settled || has_to_know => {
                     let why = if address.settled { "it turned by itself" } else { "it never turned" };
                     let (name, until) = (&address.name, address.until.map(|until| until - before));
