@@ -1,13 +1,15 @@
 //! The pages of your application: the first file to edit.
 
+use rocket::form::{Form, FromForm};
 use rocket::http::Status;
-use rocket::{Catcher, Request, Route, catch, catchers, get, routes};
+use rocket::response::Redirect;
+use rocket::{Catcher, Either, Request, Route, catch, catchers, get, post, routes};
 use rocket_dyn_templates::{Template, context};
 
-use crate::crowdsec::{Cleared, Report};
+use crate::crowdsec::{Cleared, Events, Report};
 
 pub fn all() -> Vec<Route> {
-    routes![index, members]
+    routes![index, members, sign_in_form, sign_in]
 }
 
 pub fn catchers() -> Vec<Catcher> {
@@ -25,6 +27,40 @@ fn index(report: Report) -> Template {
 #[get("/members")]
 fn members(visitor: Cleared) -> Template {
     Template::render("members", context! { app: env!("CARGO_PKG_NAME"), address: visitor.address })
+}
+
+#[get("/sign-in")]
+fn sign_in_form() -> Template {
+    Template::render("sign-in", context! { app: env!("CARGO_PKG_NAME"), failed: false })
+}
+
+#[derive(FromForm)]
+struct SignIn<'r> {
+    user: &'r str,
+    password: &'r str,
+    /// People do not see this field; programs that fill in every field do.
+    #[field(default = "")]
+    nickname: &'r str,
+}
+
+/// What goes wrong here is told to CrowdSec, if `event_log` is set. After too much of it that address is banned.
+#[post("/sign-in", data = "<form>")]
+fn sign_in(form: Form<SignIn<'_>>, events: Events<'_>) -> Either<Redirect, (Status, Template)> {
+    if !form.nickname.is_empty() {
+        events.note("honeypot", Some(form.user));
+    } else if is_right(form.user, form.password) {
+        // Remember who it is, in a private cookie for example, before sending them on.
+        return Either::Left(Redirect::to("/members"));
+    } else {
+        events.note("failed-sign-in", Some(form.user));
+    }
+    let page = Template::render("sign-in", context! { app: env!("CARGO_PKG_NAME"), failed: true });
+    Either::Right((Status::Unauthorized, page))
+}
+
+/// Put your users here. Until then there is one, in debug builds alone, and nobody else can sign in.
+fn is_right(user: &str, password: &str) -> bool {
+    cfg!(debug_assertions) && (user, password) == ("demo", "demo")
 }
 
 /// Your error pages. The bouncer's own pages do not come by here.

@@ -13,6 +13,7 @@ use super::client_ip::{ClientIp, Subject};
 use super::config::{Config, OnStartupFailure};
 use super::decision::Remediation;
 use super::decision_set::{DecisionSet, Standing};
+use super::journal::{Destination, Journal};
 use super::limit::Limit;
 use super::path::Prefix;
 use super::poller::{Health, Status};
@@ -25,12 +26,38 @@ pub struct Bouncer {
     pub status: Arc<Status>,
     pub client_ip: ClientIp,
     pub captcha: Option<Captcha>,
+    pub logs: Logs,
     /// Answers to captchas, per visitor.
     pub attempts: Limit,
     /// Captchas solved lately, per visitor: who solved one and comes without a cookie has a browser that keeps none.
     pub solved: Limit,
     refusals: Limit,
     unlogged: AtomicU64,
+}
+
+/// Where CrowdSec reads what happens here; both may be one.
+pub struct Logs {
+    pub access: Option<Arc<Journal>>,
+    pub events: Option<Arc<Journal>>,
+}
+
+impl Logs {
+    pub fn open(config: &Config) -> Result<Self, String> {
+        let open = |key, destination: &Destination| {
+            let wrong = |error| {
+                let name = destination.name();
+                format!(
+                    "`crowdsec.{key}`: cannot write to {name}: {error}. Make its folder, and let this user write there"
+                )
+            };
+            Journal::open(destination.clone()).map(Arc::new).map_err(wrong)
+        };
+        let (access, events) = (config.access_log.as_ref(), config.event_log.as_ref());
+        let access_log = access.map(|to| open("access_log", to)).transpose()?;
+        let event_log =
+            if events == access { access_log.clone() } else { events.map(|to| open("event_log", to)).transpose()? };
+        Ok(Self { access: access_log, events: event_log })
+    }
 }
 
 /// The judgement on one request.
@@ -63,7 +90,7 @@ const ATTEMPTS: u32 = 20;
 const LINES: u32 = 20;
 
 impl Bouncer {
-    pub fn new(config: Config, captcha: Option<Captcha>) -> Self {
+    pub fn new(config: Config, captcha: Option<Captcha>, logs: Logs) -> Self {
         let decisions = DecisionSet::new(Instant::now());
         for own in &config.decisions {
             decisions.pin(own.value.0, own.remediation, &own.reason);
@@ -73,6 +100,7 @@ impl Bouncer {
             status: Arc::new(Status::new(config.update_frequency)),
             client_ip: ClientIp::new(&config),
             captcha,
+            logs,
             attempts: Limit::new(ATTEMPTS, Duration::from_secs(60)),
             solved: Limit::new(1, Duration::from_secs(60)),
             refusals: Limit::new(LINES, Duration::from_secs(10)),

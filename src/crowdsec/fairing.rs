@@ -12,13 +12,14 @@ use rocket::{Build, Data, Orbit, Request, Rocket, error, error_, info, info_, wa
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::bouncer::{Bouncer, Verdict};
+use super::bouncer::{Bouncer, Logs, Verdict};
 use super::captcha::Captcha;
 use super::config::{Config, OnStartupFailure, Problems};
-use super::guard::RefusedByGuard;
+use super::guard::is_refused_by_guard;
 use super::lapi::Error;
 use super::pages::{self, Asked, Refusal};
 use super::poller::Poller;
+use super::sensor::{self, AccessLog};
 use super::texts::Texts;
 
 /// Protects the application. Attach it first: a request fairing before it would see refused requests as they came, one
@@ -48,7 +49,9 @@ impl Fairing for Crowdsec {
             Ok((bouncer, texts, poller)) => {
                 *self.poller.lock().unwrap_or_else(PoisonError::into_inner) = poller;
                 let routes = pages::routes(bouncer.config.debug);
-                Ok(rocket.manage(bouncer).manage(texts).mount("/crowdsec", routes))
+                let access_log = bouncer.logs.access.is_some();
+                let rocket = rocket.manage(bouncer).manage(texts).mount("/crowdsec", routes);
+                Ok(if access_log { rocket.attach(AccessLog) } else { rocket })
             }
             Err(Problems(problems)) => {
                 error!("CrowdSec's bouncer cannot start:");
@@ -84,6 +87,8 @@ impl Fairing for Crowdsec {
         let refused = judgement.verdict != Verdict::Admit && !bouncer.spares(request, judgement.verdict);
         if refused {
             bouncer.log(&judgement);
+        } else {
+            sensor::arrived(request, bouncer, judgement.address);
         }
         // Nothing stands against most visitors: for them there is nothing to remember.
         if judgement.standing.is_some() || refused {
@@ -100,8 +105,7 @@ impl Fairing for Crowdsec {
 
     /// Puts the refusal's page where a guard refused: on its own, that would be the catcher's.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let refused_here = || request.local_cache(|| None::<RefusedByGuard>).is_some();
-        if response.status() == rocket::http::Status::Forbidden && refused_here() {
+        if is_refused_by_guard(request, response.status()) {
             let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
             let refusal = Refusal::of(request, bouncer, bouncer.judgement(request));
             if let Some(Ok(page)) = refusal.map(|refusal| refusal.respond_to(request)) {
@@ -124,7 +128,8 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<(Bouncer, Texts, 
     let texts = Texts::read(&templates, config.debug);
     let texts = texts.map_err(|reason| Problems(vec![format!("the words of the bouncer's pages: {reason}")]))?;
 
-    let bouncer = Bouncer::new(config, captcha);
+    let logs = Logs::open(&config).map_err(|reason| Problems(vec![reason]))?;
+    let bouncer = Bouncer::new(config, captcha, logs);
     let Some(lapi) = &bouncer.config.lapi else {
         without_crowdsec(&bouncer.config);
         return Ok((bouncer, texts, None));

@@ -30,7 +30,12 @@ pub struct Cleared {
 }
 
 /// Left in the request's cache by a guard that refuses, for the fairing to put the right page in the catcher's place.
-pub struct RefusedByGuard;
+struct RefusedByGuard;
+
+/// Whether an answer is a guard's refusal, and not the application's own 403.
+pub fn is_refused_by_guard(request: &Request<'_>, status: HttpStatus) -> bool {
+    status == HttpStatus::Forbidden && request.local_cache(|| None::<RefusedByGuard>).is_some()
+}
 
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for Cleared {
@@ -171,7 +176,7 @@ impl Sentinel for Report {
     }
 }
 
-fn has_no_bouncer(rocket: &Rocket<Ignite>) -> bool {
+pub fn has_no_bouncer(rocket: &Rocket<Ignite>) -> bool {
     let missing = rocket.state::<Bouncer>().is_none();
     if missing {
         error!(

@@ -1,7 +1,7 @@
 //! The bouncer: keeps CrowdSec's decisions in memory and enforces them on every request.
 //!
-//! An application needs four names of it: [`figment`] to read its configuration, [`fairing`] to be protected, and the
-//! guards [`Cleared`] and [`Report`]. The folder names nothing of the application's, so that it can be replaced whole
+//! An application needs five names of it: [`figment`] to read its configuration, [`fairing`] to be protected, and the
+//! guards [`Cleared`], [`Report`] and [`Events`]. The folder names nothing of the application's, so that it can be replaced whole
 //! by a newer one.
 //!
 //! In reading order, each module imports only what stands before it: LAPI → poller → decisions → judgement → fairing and
@@ -10,6 +10,7 @@
 mod decision;
 mod decision_set;
 mod path;
+mod journal;
 mod config;
 mod lapi;
 mod snapshot;
@@ -20,6 +21,7 @@ mod captcha;
 mod session;
 mod bouncer;
 mod guard;
+mod sensor;
 mod kept;
 mod texts;
 mod pages;
@@ -29,3 +31,4 @@ pub use config::{defaults, figment};
 pub use fairing::fairing;
 pub use guard::{Cleared, Report};
 pub use lapi::VERSION;
+pub use sensor::Events;

@@ -8,7 +8,7 @@ mod tests;
 use std::fmt;
 use std::fs;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use figment::Figment;
@@ -20,6 +20,7 @@ use rocket::config::SecretKey;
 
 use super::decision::{Remediation, network};
 use super::decision_set::Types;
+use super::journal::Destination;
 use super::path::Prefix;
 use environment::{Environment, UNKNOWN};
 use table::{CaptchaTable, Fallback, Network, Root, Table};
@@ -45,6 +46,8 @@ pub struct Config {
     pub example_proxies: bool,
     pub client_ip_header: String,
     pub snapshot: Option<PathBuf>,
+    pub access_log: Option<Destination>,
+    pub event_log: Option<Destination>,
     pub captcha: Option<CaptchaConfig>,
     /// Rocket's `secret_key`, where one is set: what is signed with it holds on every instance that shares it.
     pub shared_secret: Option<Secret>,
@@ -209,6 +212,8 @@ impl Check<'_> {
             example_proxies,
             client_ip_header: table.client_ip_header,
             snapshot: table.snapshot.map(|path| path.relative()),
+            access_log: table.access_log.map(destination),
+            event_log: table.event_log.map(destination),
             captcha,
             shared_secret: self.figment.extract_inner("secret_key").ok().map(Secret),
             debug: self.debug,
@@ -394,6 +399,14 @@ impl Check<'_> {
     fn wrong(&mut self, key: &str, what: &str) {
         let at = source(self.figment, &format!("crowdsec.{key}"));
         self.problems.push(format!("`crowdsec.{key}`{at}: {what}"));
+    }
+}
+
+/// `stdout` is a word, and anything else a path; so is `./stdout`.
+fn destination(path: RelativePathBuf) -> Destination {
+    match path.original() == Path::new("stdout") {
+        true => Destination::Stdout,
+        false => Destination::File(path.relative()),
     }
 }
 

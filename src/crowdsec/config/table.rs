@@ -43,6 +43,8 @@ pub struct Table {
     pub trusted_proxies: Option<Vec<Network>>,
     pub client_ip_header: String,
     pub snapshot: Option<RelativePathBuf>,
+    pub access_log: Option<RelativePathBuf>,
+    pub event_log: Option<RelativePathBuf>,
     /// `None` where no source says: the debug profile then has a provider that needs no account.
     pub captcha: Option<CaptchaTable>,
 }
@@ -70,6 +72,8 @@ impl Default for Table {
             trusted_proxies: None,
             client_ip_header: "X-Forwarded-For".into(),
             snapshot: None,
+            access_log: None,
+            event_log: None,
             captcha: None,
         }
     }

@@ -1,0 +1,259 @@
+//! What does CrowdSec learn from this application? Each request that was let in, and what a handler notes.
+
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rocket::fairing::{Fairing, Info, Kind};
+use rocket::http::{Method, Status};
+use rocket::request::{FromRequest, Outcome};
+use rocket::response::{Body, Response};
+use rocket::{Ignite, Request, Rocket, Sentinel};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::bouncer::Bouncer;
+use super::guard::{has_no_bouncer, is_refused_by_guard};
+use super::journal::Journal;
+
+/// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
+/// nothing where that is not set. The folder `crowdsec/` has what reads it.
+pub struct Events<'r> {
+    log: Option<&'r Journal>,
+    address: IpAddr,
+}
+
+impl Events<'_> {
+    /// What happened, in a word of your own, and to whose account.
+    pub fn note(&self, event: &str, user: Option<&str>) {
+        let Some(log) = self.log else { return };
+        log.append(|line, clock| {
+            // CrowdSec knows a line of ours by its first key.
+            line.extend_from_slice(b"{\"crowdsec_event\":");
+            json_text(line, event);
+            let _ = write!(line, ",\"time\":\"{}\",\"address\":\"{}\"", clock.rfc3339, self.address);
+            if let Some(user) = user {
+                line.extend_from_slice(b",\"user\":");
+                json_text(line, user);
+            }
+            line.extend_from_slice(b"}\n");
+        });
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Events<'r> {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else {
+            return Outcome::Error((Status::InternalServerError, ()));
+        };
+        let log = bouncer.logs.events.as_deref();
+        Outcome::Success(Self { log, address: bouncer.judgement(request).address })
+    }
+}
+
+impl Sentinel for Events<'_> {
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        has_no_bouncer(rocket)
+    }
+}
+
+/// A request as it came in, before any fairing or route could change it.
+#[derive(Clone)]
+struct Arrival {
+    address: IpAddr,
+    method: Method,
+    uri: String,
+}
+
+/// Remembers a request that is let in, if there is a log for it.
+pub fn arrived(request: &Request<'_>, bouncer: &Bouncer, address: IpAddr) {
+    if bouncer.logs.access.is_some() {
+        request.local_cache(|| Some(Arrival { address, method: request.method(), uri: request.uri().to_string() }));
+    }
+}
+
+/// Writes the access log. It has to be attached after all others, to see the answer as it leaves.
+pub struct AccessLog;
+
+#[rocket::async_trait]
+impl Fairing for AccessLog {
+    fn info(&self) -> Info {
+        Info { name: "CrowdSec's access log", kind: Kind::Response }
+    }
+
+    /// A refusal of ours is not written: CrowdSec would count it, and lengthen the ban that caused it.
+    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        let Some(log) = request.rocket().state::<Bouncer>().and_then(|bouncer| bouncer.logs.access.as_ref()) else {
+            return;
+        };
+        let Some(arrival) = request.local_cache(|| None::<Arrival>) else { return };
+        let is_ours = request.route().is_some_and(|route| route.rank == isize::MIN && route.uri.base() == "/crowdsec");
+        if is_ours || is_refused_by_guard(request, response.status()) {
+            return;
+        }
+        let header = |name| request.headers().get_one(name).unwrap_or("-");
+        let line = Line { arrival, status: response.status(), referer: header("Referer"), agent: header("User-Agent") };
+        let has_no_body = arrival.method == Method::Head || matches!(line.status.code, 204 | 304);
+        match if has_no_body { Some(0) } else { response.body_mut().size().await } {
+            Some(size) => line.write(log, size),
+            None => {
+                let (chunk, body) = (response.body().max_chunk_size(), response.body_mut().take());
+                let (referer, agent) = (line.referer.to_owned(), line.agent.to_owned());
+                let (log, arrival, status) = (log.clone(), arrival.clone(), line.status);
+                response.set_streamed_body(Counted { body, count: 0, log, arrival, status, referer, agent });
+                response.set_max_chunk_size(chunk);
+            }
+        }
+    }
+}
+
+/// A body of unknown size, whose line is written when it ends, or when the visitor leaves. It borrows nothing of the
+/// request: Rocket's local client drops that first, and the compiler does not see it.
+struct Counted<'r> {
+    body: Body<'r>,
+    count: usize,
+    log: Arc<Journal>,
+    arrival: Arrival,
+    status: Status,
+    referer: String,
+    agent: String,
+}
+
+impl AsyncRead for Counted<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = to.filled().len();
+        let result = ready!(Pin::new(&mut self.body).poll_read(context, to));
+        self.count += to.filled().len() - before;
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let Self { arrival, status, referer, agent, .. } = self;
+        Line { arrival, status: *status, referer, agent }.write(&self.log, self.count);
+    }
+}
+
+/// One line in nginx's combined format, but for the size.
+struct Line<'a> {
+    arrival: &'a Arrival,
+    status: Status,
+    referer: &'a str,
+    agent: &'a str,
+}
+
+impl Line<'_> {
+    fn write(&self, log: &Journal, size: usize) {
+        let Self { arrival: Arrival { address, method, uri }, status, .. } = self;
+        log.append(|line, clock| {
+            let _ = write!(line, "{address} - - [{}] \"{method} ", clock.common);
+            escape(line, uri, 8 << 10);
+            // Rocket does not tell the version.
+            let _ = write!(line, " HTTP/1.1\" {} {size} \"", status.code);
+            escape(line, self.referer, 1 << 10);
+            line.extend_from_slice(b"\" \"");
+            escape(line, self.agent, 2 << 10);
+            line.extend_from_slice(b"\"\n");
+        });
+    }
+}
+
+/// Text as JSON has it, all in ASCII: what could move a terminal's cursor is escaped too. It is cut, since a name in a
+/// form may be as long as the form.
+fn json_text(line: &mut Vec<u8>, text: &str) {
+    line.push(b'"');
+    for unit in text.encode_utf16().take(200) {
+        let _ = match u8::try_from(unit) {
+            Ok(byte) if is_plain(&byte) => line.write_all(&[byte]),
+            _ => write!(line, "\\u{unit:04x}"),
+        };
+    }
+    line.push(b'"');
+}
+
+fn is_plain(byte: &u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
+}
+
+/// Escapes as nginx does, so that nothing in a field can end the field or the line; and cuts it, so that a line fits
+/// into the 16 KiB that Docker takes for one.
+fn escape(line: &mut Vec<u8>, text: &str, most: usize) {
+    let end = line.len() + most;
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() && line.len() < end {
+        let plain = rest.iter().position(|byte| !is_plain(byte)).unwrap_or(rest.len());
+        let (clean, tail) = rest.split_at(plain.min(end - line.len()));
+        line.extend_from_slice(clean);
+        rest = tail;
+        if let Some((byte, tail)) = rest.split_first()
+            && line.len() < end
+        {
+            let _ = write!(line, "\\x{byte:02X}");
+            rest = tail;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut line = b"before ".to_vec();
+        write(&mut line);
+        String::from_utf8(line).expect("plain text").strip_prefix("before ").expect("what was there before").to_owned()
+    }
+
+    /// Undoes what nginx's escaping does.
+    fn unescaped(mut text: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Some((plain, escaped)) = text.split_once("\\x") {
+            bytes.extend(plain.bytes());
+            bytes.push(u8::from_str_radix(&escaped[..2], 16).expect("two digits"));
+            text = &escaped[2..];
+        }
+        bytes.extend(text.bytes());
+        bytes
+    }
+
+    /// Any text, and with better luck texts made of what forgeries are made of.
+    fn texts() -> impl Strategy<Value = String> {
+        let forged = "\n198.51.100.66 - - [22/Nov/2026:14:54:27 +0000] \"GET /x HTTP/1.1\" 404 153 \"-\" \"-\"\n";
+        prop_oneof![any::<String>(), "[\"\\\\x0-9\u{0}-\u{20}\u{7f}-\u{a0}\u{2028}]{0,40}", Just(forged.to_owned())]
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_ends_a_field_or_a_line(text in texts()) {
+            let field = written(|line| escape(line, &text, usize::MAX / 2));
+            prop_assert!(field.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"'), "{}", field);
+            prop_assert_eq!(unescaped(&field), text.as_bytes());
+        }
+
+        #[test]
+        fn a_field_is_cut_and_begins_as_the_text_does(text in texts(), most in 0..100_usize) {
+            let (cut, whole) = (written(|line| escape(line, &text, most)), written(|line| escape(line, &text, 1 << 20)));
+            prop_assert!(cut.len() < most + 4 && whole.starts_with(&cut), "{}", cut);
+            prop_assert!(cut == whole || cut.len() >= most);
+        }
+
+        #[test]
+        fn an_event_is_one_line_of_json_whatever_it_says(text in texts()) {
+            let json = written(|line| json_text(line, &text));
+            prop_assert!(json.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{}", json);
+            let cut = String::from_utf16_lossy(&text.encode_utf16().take(200).collect::<Vec<_>>());
+            // Half of a pair at the cut has no other form.
+            if !cut.ends_with(char::REPLACEMENT_CHARACTER) {
+                prop_assert_eq!(serde_json::from_str::<Value>(&json).expect("JSON"), Value::from(cut));
+            }
+        }
+    }
+}
