@@ -1,7 +1,7 @@
 //! Where do the decisions come from? A real CrowdSec Local API, a fresh one for each test.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -15,24 +15,31 @@ use crate::{KEY, Request, root, signal};
 pub struct Lapi {
     directory: PathBuf,
     tls: bool,
+    /// The logs that an agent reads, if there is one.
+    logs: String,
     printed: String,
     keeper: Option<Child>,
 }
 
 impl Lapi {
     pub fn start() -> Self {
-        Self::with_tls(false)
+        Self::with(false, String::new())
     }
 
     /// One that speaks HTTPS alone, and knows bouncers by their certificates too.
     pub fn start_with_tls() -> Self {
-        Self::with_tls(true)
+        Self::with(true, String::new())
     }
 
-    fn with_tls(tls: bool) -> Self {
+    /// One beside an agent that reads the files of this pattern, detects attacks, and bans.
+    pub fn start_with_agent(logs: &Path) -> Self {
+        Self::with(false, logs.to_str().expect("a plain path").to_string())
+    }
+
+    fn with(tls: bool, logs: String) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("lapi-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
-        let mut lapi = Self { directory: env::temp_dir().join(name), tls, printed: String::new(), keeper: None };
+        let mut lapi = Self { directory: env::temp_dir().join(name), tls, logs, printed: String::new(), keeper: None };
         lapi.keeper = Some(lapi.keeper());
         lapi.start_again();
         lapi
@@ -162,7 +169,7 @@ impl Lapi {
         let mut command = Command::new(root().join("dev/lapi"));
         command.args(arguments).stdin(Stdio::null());
         command.env("LAPI_DIR", &self.directory).env("LAPI_PORT", "auto").env("LAPI_KEY", KEY);
-        command.env("LAPI_TLS", if self.tls { "1" } else { "0" });
+        command.env("LAPI_TLS", if self.tls { "1" } else { "0" }).env("LAPI_AGENT", &self.logs);
         command
     }
 }

@@ -68,7 +68,9 @@ fn axe_finds_what_is_wrong() {
 fn the_applications_own_pages() {
     let browser = Browser::start();
     let app = App::start(&[]);
-    for (name, target) in [("index-unconnected", "/"), ("members", "/members"), ("error-404", "/no/such/page")] {
+    let pages =
+        [("index-unconnected", "/"), ("members", "/members"), ("sign-in", "/sign-in"), ("error-404", "/no/such/page")];
+    for (name, target) in pages {
         browser.open(&at(&app, target));
         look(&browser, name);
     }
