@@ -13,7 +13,7 @@ use super::client_ip::{ClientIp, Subject};
 use super::config::{Config, OnStartupFailure};
 use super::decision::Remediation;
 use super::decision_set::{DecisionSet, Standing};
-use super::journal::{Destination, Journal};
+use super::journal::Logs;
 use super::limit::Limit;
 use super::path::Prefix;
 use super::poller::{Health, Status};
@@ -33,31 +33,6 @@ pub struct Bouncer {
     pub solved: Limit,
     refusals: Limit,
     unlogged: AtomicU64,
-}
-
-/// Where CrowdSec reads what happens here; both may be one.
-pub struct Logs {
-    pub access: Option<Arc<Journal>>,
-    pub events: Option<Arc<Journal>>,
-}
-
-impl Logs {
-    pub fn open(config: &Config) -> Result<Self, String> {
-        let open = |key, destination: &Destination| {
-            let wrong = |error| {
-                let name = destination.name();
-                format!(
-                    "`crowdsec.{key}`: cannot write to {name}: {error}. Make its folder, and let this user write there"
-                )
-            };
-            Journal::open(destination.clone()).map(Arc::new).map_err(wrong)
-        };
-        let (access, events) = (config.access_log.as_ref(), config.event_log.as_ref());
-        let access_log = access.map(|to| open("access_log", to)).transpose()?;
-        let event_log =
-            if events == access { access_log.clone() } else { events.map(|to| open("event_log", to)).transpose()? };
-        Ok(Self { access: access_log, events: event_log })
-    }
 }
 
 /// The judgement on one request.

@@ -12,10 +12,11 @@ use rocket::{Build, Data, Orbit, Request, Rocket, error, error_, info, info_, wa
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::bouncer::{Bouncer, Logs, Verdict};
+use super::bouncer::{Bouncer, Verdict};
 use super::captcha::Captcha;
 use super::config::{Config, OnStartupFailure, Problems};
 use super::guard::is_refused_by_guard;
+use super::journal::Logs;
 use super::lapi::Error;
 use super::pages::{self, Asked, Refusal};
 use super::poller::Poller;
@@ -49,9 +50,12 @@ impl Fairing for Crowdsec {
             Ok((bouncer, texts, poller)) => {
                 *self.poller.lock().unwrap_or_else(PoisonError::into_inner) = poller;
                 let routes = pages::routes(bouncer.config.debug);
-                let access_log = bouncer.logs.access.is_some();
+                let access_log = bouncer.logs.access.clone().map(AccessLog);
                 let rocket = rocket.manage(bouncer).manage(texts).mount("/crowdsec", routes);
-                Ok(if access_log { rocket.attach(AccessLog) } else { rocket })
+                Ok(match access_log {
+                    Some(access_log) => rocket.attach(access_log),
+                    None => rocket,
+                })
             }
             Err(Problems(problems)) => {
                 error!("CrowdSec's bouncer cannot start:");
@@ -128,7 +132,8 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<(Bouncer, Texts, 
     let texts = Texts::read(&templates, config.debug);
     let texts = texts.map_err(|reason| Problems(vec![format!("the words of the bouncer's pages: {reason}")]))?;
 
-    let logs = Logs::open(&config).map_err(|reason| Problems(vec![reason]))?;
+    let logs =
+        Logs::open(config.access_log.as_ref(), config.event_log.as_ref()).map_err(|reason| Problems(vec![reason]))?;
     let bouncer = Bouncer::new(config, captcha, logs);
     let Some(lapi) = &bouncer.config.lapi else {
         without_crowdsec(&bouncer.config);

@@ -1,27 +1,47 @@
 //! How does a line reach a log? Through memory and a thread of its own, so that no request ever waits for a disk.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rocket::time::OffsetDateTime;
 use rocket::warn;
 
-/// Where an operator wants lines to go.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Destination {
-    Stdout,
-    File(PathBuf),
+/// Written in place of a path, it means standard output.
+pub const STDOUT: &str = "stdout";
+
+/// What CrowdSec reads. Both may be one.
+pub struct Logs {
+    pub access: Option<Arc<Journal>>,
+    pub events: Option<Arc<Journal>>,
+}
+
+impl Logs {
+    pub fn open(access_log: Option<&PathBuf>, event_log: Option<&PathBuf>) -> Result<Self, String> {
+        let open = |key, path: &PathBuf| {
+            Journal::open(path.clone()).map(Arc::new).map_err(|error| {
+                let path = path.display();
+                format!(
+                    "`crowdsec.{key}`: cannot write to {path}: {error}. Make its folder, and let this user write there"
+                )
+            })
+        };
+        let access = access_log.map(|path| open("access_log", path)).transpose()?;
+        let same = event_log == access_log;
+        let events = if same { access.clone() } else { event_log.map(|path| open("event_log", path)).transpose()? };
+        Ok(Self { access, events })
+    }
 }
 
 /// A log that takes lines at the speed of memory. What waits there is written when it is dropped.
 pub struct Journal {
-    destination: Destination,
+    path: PathBuf,
     waiting: Arc<Mutex<Waiting>>,
     /// Dropped to end the thread.
     open: Option<Sender<()>>,
@@ -39,23 +59,14 @@ const QUIET: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Journal {
-    pub fn open(destination: Destination) -> io::Result<Self> {
-        let file = match &destination {
-            Destination::File(path) => Some(open(path)?),
-            Destination::Stdout => None,
-        };
+    fn open(path: PathBuf) -> io::Result<Self> {
+        let file = if path == Path::new(STDOUT) { None } else { Some(open(&path)?) };
         let waiting = Arc::<Mutex<Waiting>>::default();
         let (sender, closed) = channel();
-        let writer = Writer {
-            destination: destination.clone(),
-            file,
-            waiting: waiting.clone(),
-            lines: Vec::new(),
-            written: 0,
-            failing: false,
-        };
+        let (lines, written, failing) = (Vec::new(), 0, false);
+        let writer = Writer { path: path.clone(), file, waiting: waiting.clone(), lines, written, failing };
         let thread = thread::Builder::new().name("log".into()).spawn(|| writer.run(closed))?;
-        Ok(Self { destination, waiting, open: Some(sender), thread })
+        Ok(Self { path, waiting, open: Some(sender), thread })
     }
 
     /// Lets `write` add one line, which ends with a line feed.
@@ -63,15 +74,14 @@ impl Journal {
         let mut waiting = lock(&self.waiting);
         if waiting.lines.len() < MOST {
             let Waiting { lines, clock, .. } = &mut *waiting;
-            clock.set(OffsetDateTime::now_utc());
-            write(lines, clock);
-            return;
+            clock.set(SystemTime::now());
+            return write(lines, clock);
         }
         waiting.dropped += 1;
         // The thread may be stuck, so it is said from here; but not on a standard output that is stuck itself.
-        let dropped = if self.destination == Destination::Stdout { 0 } else { waiting.untold() };
+        let dropped = if self.path == Path::new(STDOUT) { 0 } else { waiting.untold() };
         drop(waiting);
-        tell(&self.destination, dropped);
+        tell(&self.path, dropped);
     }
 }
 
@@ -108,34 +118,35 @@ impl Waiting {
 /// The time in words, put together once a second rather than for each line.
 #[derive(Default)]
 pub struct Clock {
-    second: i64,
-    /// As nginx writes it.
+    second: u64,
+    /// As nginx writes it, with what stands around.
     pub common: String,
     /// As RFC 3339 writes it.
     pub rfc3339: String,
 }
 
 impl Clock {
-    fn set(&mut self, now: OffsetDateTime) {
-        let second = now.unix_timestamp();
-        if second != self.second {
-            let (date, (hour, minute, second_of_it)) = (now.date(), now.to_hms());
-            let month = &date.month().to_string()[..3];
-            let time = format!("{hour:02}:{minute:02}:{second_of_it:02}");
-            self.common = format!("{:02}/{month}/{}:{time} +0000", date.day(), date.year());
+    fn set(&mut self, now: SystemTime) {
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if mem::replace(&mut self.second, second) != second {
+            let now = OffsetDateTime::from(now);
+            let (date, (hour, minute, second)) = (now.date(), now.to_hms());
+            let time = format!("{hour:02}:{minute:02}:{second:02}");
+            self.common =
+                format!(" - - [{:02}/{:.3}/{}:{time} +0000] ", date.day(), date.month().to_string(), date.year());
             self.rfc3339 = format!("{date}T{time}Z");
-            self.second = second;
         }
     }
 }
 
 /// The thread's half.
 struct Writer {
-    destination: Destination,
+    path: PathBuf,
+    /// None for standard output.
     file: Option<File>,
     waiting: Arc<Mutex<Waiting>>,
     lines: Vec<u8>,
-    /// How much of `lines` the file has: after an error the rest is tried again, so that no line is torn or doubled.
+    /// How much of `lines` is written: after an error the rest is tried again, so that no line is torn or doubled.
     written: usize,
     failing: bool,
 }
@@ -144,16 +155,13 @@ impl Writer {
     fn run(mut self, closed: Receiver<()>) {
         loop {
             let last = closed.recv_timeout(PAUSE) == Err(RecvTimeoutError::Disconnected);
-            match self.round() {
-                Ok(()) => self.failing = false,
-                Err(error) if !self.failing => {
-                    warn!("{} cannot be written: {error}. It is tried again.", self.destination.name());
-                    self.failing = true;
-                }
-                Err(_) => {}
+            let result = self.round();
+            if let (Err(error), false) = (&result, self.failing) {
+                warn!("{} cannot be written: {error}. It is tried again.", self.path.display());
             }
+            self.failing = result.is_err();
             let dropped = lock(&self.waiting).untold();
-            tell(&self.destination, dropped);
+            tell(&self.path, dropped);
             if last {
                 return;
             }
@@ -170,46 +178,33 @@ impl Writer {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        if self.written == self.lines.len() {
-            return Ok(());
-        }
-        let mut stdout;
-        let out: &mut dyn Write = match &self.destination {
-            Destination::File(path) => {
-                // Whoever rotates logs has moved the file away, and needs no signal to us.
-                match &mut self.file {
-                    Some(file) if is_at(file, path) => file,
-                    other => other.insert(open(path)?),
-                }
-            }
-            // Locked for all of it, so that Rocket's lines and ours do not meet in the middle.
-            Destination::Stdout => {
-                stdout = io::stdout().lock();
-                &mut stdout
-            }
-        };
+        // Locked for all of it, so that Rocket's lines and ours do not meet in the middle.
+        let mut stdout = self.file.is_none().then(|| io::stdout().lock());
         while self.written < self.lines.len() {
-            match out.write(&self.lines[self.written..])? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                more => self.written += more,
+            let rest = &self.lines[self.written..];
+            let more = match (&mut self.file, &mut stdout) {
+                (None, Some(stdout)) => stdout.write(rest).and_then(|more| stdout.flush().and(Ok(more)))?,
+                (Some(file), _) => {
+                    // Whoever rotates logs has moved the file away, and needs no signal to us.
+                    if !is_at(file, &self.path) {
+                        *file = open(&self.path)?;
+                    }
+                    file.write(rest)?
+                }
+                (None, None) => 0,
+            };
+            if more == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
             }
+            self.written += more;
         }
-        out.flush()
+        Ok(())
     }
 }
 
-impl Destination {
-    pub fn name(&self) -> String {
-        match self {
-            Self::Stdout => "standard output".into(),
-            Self::File(path) => path.display().to_string(),
-        }
-    }
-}
-
-fn tell(destination: &Destination, dropped: u64) {
+fn tell(path: &Path, dropped: u64) {
     if dropped > 0 {
-        warn!("{} is too slow: {dropped} lines did not get there.", destination.name());
+        warn!("{} is too slow: {dropped} lines did not get there.", path.display());
     }
 }
 
@@ -218,27 +213,13 @@ fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
 }
 
 /// Appending, so that a file that is cut down to nothing (`copytruncate`) starts anew. It is opened for reading too,
-/// since opening a named pipe for writing alone waits for a reader.
+/// since opening a named pipe for writing alone waits for a reader. Addresses are for the owner and a group to read.
 fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true);
-    // Addresses of visitors are for the owner and a group to read.
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o640);
-    options.open(path)
+    File::options().read(true).append(true).create(true).mode(0o640).open(path)
 }
 
 /// Whether the path still leads to this file.
-#[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    match (file.metadata(), fs::metadata(path)) {
-        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
-        _ => false,
-    }
-}
-
-#[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> bool {
-    fs::exists(path).unwrap_or(false)
+    let id = |meta: io::Result<fs::Metadata>| meta.ok().map(|meta| (meta.dev(), meta.ino()));
+    id(fs::metadata(path)).is_some_and(|there| id(file.metadata()) == Some(there))
 }

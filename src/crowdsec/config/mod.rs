@@ -20,7 +20,7 @@ use rocket::config::SecretKey;
 
 use super::decision::{Remediation, network};
 use super::decision_set::Types;
-use super::journal::Destination;
+use super::journal::STDOUT;
 use super::path::Prefix;
 use environment::{Environment, UNKNOWN};
 use table::{CaptchaTable, Fallback, Network, Root, Table};
@@ -46,8 +46,8 @@ pub struct Config {
     pub example_proxies: bool,
     pub client_ip_header: String,
     pub snapshot: Option<PathBuf>,
-    pub access_log: Option<Destination>,
-    pub event_log: Option<Destination>,
+    pub access_log: Option<PathBuf>,
+    pub event_log: Option<PathBuf>,
     pub captcha: Option<CaptchaConfig>,
     /// Rocket's `secret_key`, where one is set: what is signed with it holds on every instance that shares it.
     pub shared_secret: Option<Secret>,
@@ -212,8 +212,8 @@ impl Check<'_> {
             example_proxies,
             client_ip_header: table.client_ip_header,
             snapshot: table.snapshot.map(|path| path.relative()),
-            access_log: table.access_log.map(destination),
-            event_log: table.event_log.map(destination),
+            access_log: table.access_log.map(log),
+            event_log: table.event_log.map(log),
             captcha,
             shared_secret: self.figment.extract_inner("secret_key").ok().map(Secret),
             debug: self.debug,
@@ -402,12 +402,9 @@ impl Check<'_> {
     }
 }
 
-/// `stdout` is a word, and anything else a path; so is `./stdout`.
-fn destination(path: RelativePathBuf) -> Destination {
-    match path.original() == Path::new("stdout") {
-        true => Destination::Stdout,
-        false => Destination::File(path.relative()),
-    }
+/// The one word is no path; `./stdout` is.
+fn log(path: RelativePathBuf) -> PathBuf {
+    if path.original() == Path::new(STDOUT) { STDOUT.into() } else { path.relative() }
 }
 
 /// Figment's message for a value of the wrong kind, but for the value: it may be a secret in the wrong place.
