@@ -424,7 +424,7 @@ mod properties {
             content_type in prop_oneof![any::<String>(), "(application|text)/(json|x\\+json|html|x);?"],
         ) {
             let (read, sends) = (accept.parse::<Accept>().ok(), content_type.parse::<ContentType>().ok());
-            let json = wants_json(read.as_ref(), sends.as_ref());
+            let json = ranks_json(read.as_ref(), sends.as_ref());
             let named = [accept, content_type].concat().to_lowercase().contains("json");
             prop_assert!(named || !json);
         }
