@@ -1,0 +1,105 @@
+//! Who tells the application of decisions? A LAPI of the benchmarks' own, which says what it is told at once.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// Listens on a unix socket, whose path is the same for an application that is started again: a snapshot is believed
+/// only by who asks the same LAPI.
+#[derive(Clone)]
+pub struct FakeLapi {
+    socket: PathBuf,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    everything: Arc<Vec<u8>>,
+    changes: VecDeque<Arc<Vec<u8>>>,
+    delay: Duration,
+    polls: usize,
+    full_answers: usize,
+}
+
+impl FakeLapi {
+    pub fn start(directory: &Path, everything: Vec<u8>) -> Self {
+        let socket = directory.join("lapi");
+        let listener = UnixListener::bind(&socket).expect("a socket in a directory of our own");
+        let state = Arc::new(Mutex::new(State { everything: everything.into(), ..State::default() }));
+        let lapi = Self { socket, state };
+        let of_thread = lapi.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let lapi = of_thread.clone();
+                // An application that hangs up is on its way to its end.
+                thread::spawn(move || lapi.serve(stream).unwrap_or_default());
+            }
+        });
+        lapi
+    }
+
+    pub fn socket(&self) -> &str {
+        self.socket.to_str().expect("a plain path")
+    }
+
+    /// What it says from now on when it is asked for everything.
+    pub fn knows(&self, everything: Vec<u8>) {
+        self.state.lock().unwrap().everything = everything.into();
+    }
+
+    /// What it says, once, when it is asked for changes.
+    pub fn changes(&self, changes: Vec<u8>) {
+        self.state.lock().unwrap().changes.push_back(changes.into());
+    }
+
+    /// Whether nobody finds it. After that, the bouncer asks for everything.
+    pub fn down(&self, down: bool) {
+        let away = self.socket.with_extension("away");
+        let (from, to) = if down { (&self.socket, &away) } else { (&away, &self.socket) };
+        if from.exists() {
+            std::fs::rename(from, to).expect("a socket in a directory of our own");
+        }
+    }
+
+    /// How long it thinks before each answer.
+    pub fn delay(&self, delay: Duration) {
+        self.state.lock().unwrap().delay = delay;
+    }
+
+    /// How often it was asked for anything, before it said anything.
+    pub fn polls(&self) -> usize {
+        self.state.lock().unwrap().polls
+    }
+
+    /// How often it began to say everything.
+    pub fn full_answers(&self) -> usize {
+        self.state.lock().unwrap().full_answers
+    }
+
+    fn serve(&self, mut stream: UnixStream) -> std::io::Result<()> {
+        let mut head = BufReader::new(stream.try_clone()?).lines();
+        let first = head.next().transpose()?.unwrap_or_default();
+        while head.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
+        let mut state = self.state.lock().unwrap();
+        state.polls += 1;
+        let answer = if first.contains("startup=true") {
+            state.full_answers += 1;
+            state.everything.clone()
+        } else {
+            state.changes.pop_front().unwrap_or_else(|| Arc::new(br#"{"deleted":null,"new":null}"#.to_vec()))
+        };
+        let delay = state.delay;
+        drop(state);
+        thread::sleep(delay);
+        let length = answer.len();
+        write!(
+            stream,
+            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        )?;
+        stream.write_all(&answer)
+    }
+}

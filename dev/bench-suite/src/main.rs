@@ -1,0 +1,53 @@
+//! What does protection cost? One part of the benchmarks at a time; `dev/bench` builds this and says what there is.
+
+mod decisions;
+mod fake_lapi;
+mod flood;
+mod load;
+mod lookup;
+mod memory;
+mod paced;
+mod report;
+mod requests;
+mod server;
+mod stall;
+mod start;
+mod time;
+mod visitor;
+
+/// The application's own decision set, which it gives to nobody: compiled from the same files once more.
+#[path = "../../../src/crowdsec"]
+#[allow(dead_code, unused_imports)]
+mod crowdsec {
+    pub mod decision;
+    pub mod decision_set;
+}
+
+use std::path::{Path, PathBuf};
+use std::{env, fs, process};
+
+fn main() {
+    let part: fn(&Path) = match env::args().nth(1).as_deref() {
+        Some("requests") => requests::run,
+        Some("load") => load::run,
+        Some("flood") => flood::run,
+        Some("lookup") => lookup::run,
+        Some("memory") => memory::run,
+        Some("time") => time::run,
+        Some("stall") => stall::run,
+        Some("start") => start::run,
+        part => panic!("{part:?} is no part of the benchmarks: see dev/bench --help"),
+    };
+    let scratch = Scratch(env::temp_dir().join(format!("bench-{}", process::id())));
+    fs::create_dir(&scratch.0).expect("a directory of our own");
+    part(&scratch.0);
+}
+
+/// A directory that goes with the benchmark.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

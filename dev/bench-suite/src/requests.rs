@@ -1,0 +1,159 @@
+//! What does a request cost? Its instructions, counted by callgrind: the figure that does not wobble.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::decisions::BANNED;
+use crate::fake_lapi::FakeLapi;
+use crate::report::{Report, thousands};
+use crate::server::{PROXY, Server, Setup, Snapshot, root};
+use crate::visitor::{V4, V6, Visitor, request};
+
+/// So many connections ask at the same time, since nobody's server has a single visitor.
+const CONNECTIONS: usize = 8;
+/// So often each of them asks, before the count and in it.
+const ROUNDS: usize = 125;
+
+/// A kind of request.
+struct Case {
+    from: IpAddr,
+    request: Vec<u8>,
+    status: u16,
+}
+
+fn case(from: IpAddr, path: &str, headers: &[(&str, &str)], status: u16) -> Case {
+    Case { from, request: request(path, headers), status }
+}
+
+pub fn run(directory: &Path) {
+    let lapi = FakeLapi::start(directory, Vec::new());
+    let few = Snapshot::of(20_000, &lapi, directory);
+    let many = Snapshot::of(1_000_000, &lapi, directory);
+
+    let protected = Setup::protected(&lapi).with("CROWDSEC_TRUSTED_PROXIES", &PROXY.to_string());
+    let mut plain = Counted::start(&Setup::plain(), None, directory);
+    let mut none = Counted::start(&protected, None, directory);
+    let mut with_few = Counted::start(&protected, Some(&few), directory);
+    let mut with_many = Counted::start(&protected, Some(&many), directory);
+
+    let mut report = Report::new("requests", "Cost of a request, in instructions");
+    report.columns(&["admitted", "decisions", "without the bouncer", "with it", "more", "target"]);
+    let (mut text_page, mut tera_page) = (0.0, 0.0);
+    for (page, path) in [("text", "/text"), ("Tera page", "/page")] {
+        for (visitor, from, headers) in [
+            ("IPv4", V4, vec![]),
+            ("IPv6", V6, vec![]),
+            ("IPv4 behind a proxy", PROXY, vec![("X-Forwarded-For", "198.51.100.77")]),
+            ("IPv6 behind a proxy", PROXY, vec![("X-Forwarded-For", "2001:db8:1:2:3:4:5:6")]),
+        ] {
+            let case = case(from, path, &headers, 200);
+            let without = plain.cost(&case);
+            if from == V4 {
+                *(if path == "/text" { &mut text_page } else { &mut tera_page }) = without;
+            }
+            for (decisions, server) in [("0", &mut none), ("20,000", &mut with_few), ("1,000,000", &mut with_many)] {
+                // The proxy's header costs the same, however many decisions there are.
+                if from == PROXY && decisions != "1,000,000" {
+                    continue;
+                }
+                let with = server.cost(&case);
+                let more = format!("{:+.2} %", (with / without - 1.0) * 100.0);
+                let cells = [format!("{page}, {visitor}"), decisions.into(), thousands(without), thousands(with), more];
+                report.row(&[cells.as_slice(), &["≤ +3 %".into()]].concat());
+            }
+        }
+    }
+    with_many.cost(&case(V4, "/text", &[], 200));
+    with_many.keep_profile("text");
+
+    report.columns(&["refused, 1,000,000 decisions", "instructions", "of the Tera page", "of the text page", "target"]);
+    for (name, headers) in [("page", [].as_slice()), ("JSON", &[("Accept", "application/json")])] {
+        let cost = with_many.cost(&case(BANNED, "/text", headers, 403));
+        with_many.keep_profile(&format!("refused-{name}"));
+        let ratio = |page: f64| format!("{:.2}", cost / page);
+        let target = "≤ 1 of the Tera page, better of the text page";
+        report.row(&[name, &thousands(cost), &ratio(tera_page), &ratio(text_page), target]);
+    }
+    report
+        .note("\"Without the bouncer\" is the same application without the fairing; the pages are compared with its.");
+    report.finish();
+}
+
+/// An application under callgrind.
+struct Counted {
+    server: Server,
+    /// Where callgrind writes its counts, and how it is spoken to.
+    directory: PathBuf,
+    dumps: usize,
+}
+
+impl Counted {
+    fn start(setup: &Setup, decisions: Option<&Snapshot>, scratch: &Path) -> Self {
+        let directory = (0..).map(|n| scratch.join(format!("callgrind-{n}"))).find(|directory| !directory.exists());
+        let directory = directory.expect("a free name");
+        fs::create_dir(&directory).expect("a directory of our own");
+        let out = format!("--callgrind-out-file={}", directory.join("out").display());
+        let pipes = format!("--vgdb-prefix={}", directory.join("vgdb").display());
+        // Not from the start: reading a million decisions would take minutes.
+        let callgrind = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", &out, &pipes];
+        let setup = setup.clone().with("ROCKET_WORKERS", "1").under(&callgrind);
+        let server = match decisions {
+            Some(decisions) => setup.start_with(decisions, scratch),
+            None => setup.start(scratch),
+        };
+        Self { server, directory, dumps: 0 }
+    }
+
+    /// Instructions of one request of this kind.
+    fn cost(&mut self, case: &Case) -> f64 {
+        let connect = || Visitor::connect(case.from, self.server.port).expect("a connection");
+        let mut visitors: Vec<Visitor> = (0..CONNECTIONS).map(|_| connect()).collect();
+        let mut all_ask = || {
+            for _ in 0..ROUNDS {
+                visitors.iter_mut().for_each(|visitor| visitor.send(&case.request));
+                visitors.iter_mut().for_each(|visitor| assert_eq!(visitor.status(), case.status));
+            }
+        };
+        // What happens once, and what the application does in the background after its start, is not counted.
+        all_ask();
+        self.server.settle();
+        self.control(&["instrumentation", "on"]);
+        all_ask();
+        self.control(&["zero"]);
+        all_ask();
+        self.control(&["dump"]);
+        self.control(&["instrumentation", "off"]);
+        self.dumps += 1;
+        let dump = fs::read_to_string(self.dump()).expect("callgrind's dump");
+        let total = dump.lines().find_map(|line| line.strip_prefix("totals: ")).expect("a total in callgrind's dump");
+        let total: f64 = total.trim().parse().expect("a number");
+        assert!(total > 0.0, "callgrind counted nothing");
+        total / (ROUNDS * CONNECTIONS) as f64
+    }
+
+    /// Leaves the functions of the last count in target/bench, the costliest first, each with all that it calls.
+    fn keep_profile(&self, name: &str) {
+        let annotate =
+            |inclusive| Command::new("callgrind_annotate").args([inclusive, "--auto=no"]).arg(self.dump()).output();
+        for (kind, inclusive) in [("inclusive", "--inclusive=yes"), ("own", "--inclusive=no")] {
+            let profile = annotate(inclusive).expect("callgrind_annotate").stdout;
+            fs::create_dir_all(root().join("target/bench")).expect("target/bench");
+            fs::write(root().join(format!("target/bench/profile-{name}-{kind}.txt")), profile).expect("a profile");
+        }
+    }
+
+    fn dump(&self) -> PathBuf {
+        self.directory.join(format!("out.{}", self.dumps))
+    }
+
+    /// Says something to callgrind.
+    fn control(&self, command: &[&str]) {
+        let mut vgdb = Command::new("vgdb");
+        vgdb.arg(format!("--vgdb-prefix={}", self.directory.join("vgdb").display()));
+        vgdb.arg(format!("--pid={}", self.server.pid())).args(command);
+        let output = vgdb.output().expect("vgdb, of Debian's valgrind");
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
