@@ -193,7 +193,8 @@ fn an_attack_is_detected_decided_and_refused_while_nobody_beside_notices() {
             let start = Instant::now();
             assert!(site.is_refused(&scanner));
             let application = start.elapsed();
-            println!("{:44}{log:8.0?}{agent:8.0?}{poll:8.0?}{application:9.1?}", attack.scenario);
+            let [log, agent, poll, application] = [log, agent, poll, application].map(|took| took.as_millis());
+            println!("{:44}{log:6}{agent:6}{poll:6}{application:6}", attack.scenario);
             assert_eq!(site.bans(&scanner), [attack.scenario]);
             let page = site.app.get("/").peer(&scanner).send();
             assert!(page.status == 403 && page.text().contains(&scanner), "the ban page: {}", page.everything());

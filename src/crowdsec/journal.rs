@@ -40,6 +40,9 @@ impl Logs {
 }
 
 /// A log that takes lines at the speed of memory. What waits there is written when it is dropped.
+///
+/// `tracing-appender` was measured beside it: four times the instructions, an allocation and a wake for each line, and a
+/// file that is rotated is not opened anew.
 pub struct Journal {
     path: PathBuf,
     waiting: Arc<Mutex<Waiting>>,
