@@ -15,7 +15,6 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::config::LapiConfig;
-use super::decision::{Decision, Receive};
 use super::decision_set::{DecisionSet, Source, Types};
 
 /// Where the decisions are kept, and whose they are.
@@ -117,15 +116,13 @@ impl Snapshot {
             return Err("it is older than a day");
         }
         let mut takeover = set.changes(types, now);
-        let mut sources: Vec<Source> = Vec::new();
+        let mut sources: Vec<Arc<Source>> = Vec::new();
         while !rest.is_empty() {
             let (row, behind) = postcard::take_from_bytes(rest).map_err(|_| torn)?;
             let Row { number, new, value, id, left } = row;
             rest = behind;
-            sources.extend(new);
-            let Source { origin, scenario, scope, kind } = sources.get(number as usize).ok_or(torn)?.clone();
-            let (id, duration) = ((id > 0).then_some(id), left.saturating_sub(age));
-            takeover.added(Decision { id, origin, scenario, scope, kind, value, duration });
+            sources.extend(new.map(Arc::new));
+            takeover.recalled(value, id, left.saturating_sub(age), sources.get(number as usize).ok_or(torn)?);
         }
         Ok(age)
     }
@@ -167,7 +164,7 @@ fn unix_now() -> u64 {
 mod tests {
     use super::*;
     use crate::crowdsec::config::{Credentials, Location, Secret};
-    use crate::crowdsec::decision::{Remediation, network};
+    use crate::crowdsec::decision::{Decision, Receive, Remediation, network};
 
     const TYPES: Types = Types { captcha: true, fallback: Remediation::Ban };
 

@@ -23,7 +23,7 @@ use super::decision_set::Types;
 use super::journal::STDOUT;
 use super::path::Prefix;
 use environment::{Environment, UNKNOWN};
-use table::{CaptchaTable, Fallback, Network, Root, Table};
+use table::{CaptchaTable, Fallback, Network, Root, Span, Table};
 
 pub use table::{OnStartupFailure, OwnDecision, Provider, Secret};
 
@@ -182,7 +182,8 @@ impl Check<'_> {
             );
         }
         let excluded_paths = self.excluded_paths(&table.excluded_paths);
-        if reqwest::header::HeaderName::try_from(&table.client_ip_header).is_err() {
+        let client_ip_header = table.client_ip_header.take().unwrap_or_else(|| "X-Forwarded-For".into());
+        if reqwest::header::HeaderName::try_from(&client_ip_header).is_err() {
             self.wrong(
                 "client_ip_header",
                 "this is no header's name: write \"X-Forwarded-For\", \"Forwarded\" or another",
@@ -200,9 +201,9 @@ impl Check<'_> {
         }
         Ok(Config {
             lapi,
-            update_frequency: table.update_frequency.0,
-            resync_frequency: table.resync_frequency.0,
-            startup_timeout: table.startup_timeout.0,
+            update_frequency: Span::or(table.update_frequency, 10),
+            resync_frequency: Span::or(table.resync_frequency, 15 * 60),
+            startup_timeout: Span::or(table.startup_timeout, 60),
             on_startup_failure: table.on_startup_failure,
             types: Types { captcha: captcha.is_some(), fallback },
             decisions,
@@ -210,7 +211,7 @@ impl Check<'_> {
             excluded_paths,
             trusted_proxies,
             example_proxies,
-            client_ip_header: table.client_ip_header,
+            client_ip_header,
             snapshot: table.snapshot.map(|path| path.relative()),
             access_log: table.access_log.map(log),
             event_log: table.event_log.map(log),
@@ -240,7 +241,7 @@ impl Check<'_> {
     }
 
     fn lapi(&mut self, table: &Table) -> Option<LapiConfig> {
-        let at = self.location(&table.api_url)?;
+        let at = self.location(table.api_url.as_deref().unwrap_or("http://127.0.0.1:8080/"))?;
         let https = matches!(&at, Location::Url(url) if url.scheme() == "https");
         let key = self.secret("api_key", table.api_key.as_ref(), table.api_key_file.as_ref());
         let credentials = match (key, &table.cert_path, &table.key_path) {
@@ -274,11 +275,12 @@ impl Check<'_> {
         }
         let ca = table.ca_cert_path.as_ref().map(|path| self.file("ca_cert_path", path));
         let scopes_known = |scope: &String| ["ip", "range"].iter().any(|known| scope.eq_ignore_ascii_case(known));
-        if table.scopes.is_empty() || !table.scopes.iter().all(scopes_known) {
+        let scopes = table.scopes.clone().unwrap_or_else(|| vec!["ip".into(), "range".into()]);
+        if scopes.is_empty() || !scopes.iter().all(scopes_known) {
             self.wrong("scopes", "only \"ip\" and \"range\" are enforced so far: write those, or leave the key out");
         }
         let filters = [
-            ("scopes", &table.scopes),
+            ("scopes", &scopes),
             ("origins", &table.origins),
             ("scenarios_containing", &table.scenarios_containing),
             ("scenarios_not_containing", &table.scenarios_not_containing),
@@ -338,7 +340,7 @@ impl Check<'_> {
             script_url: self.url("captcha.script_url", table.script_url),
             hostnames: table.hostnames,
             difficulty: table.difficulty,
-            expiration: table.expiration.0,
+            expiration: Span::or(table.expiration, 60 * 60),
         })
     }
 

@@ -17,21 +17,22 @@ pub struct Root {
     pub crowdsec: Table,
 }
 
-/// `[default.crowdsec]`, as Rocket.toml and the environment have it. Rocket.toml says what each key means.
-#[derive(Deserialize)]
+/// `[default.crowdsec]`, as Rocket.toml and the environment have it. Rocket.toml says what each key means, and `Config`
+/// what stands for one that is left out.
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Table {
-    pub api_url: String,
+    pub api_url: Option<String>,
     pub api_key: Option<Secret>,
     pub api_key_file: Option<RelativePathBuf>,
     pub cert_path: Option<RelativePathBuf>,
     pub key_path: Option<RelativePathBuf>,
     pub ca_cert_path: Option<RelativePathBuf>,
-    pub update_frequency: Span,
-    pub resync_frequency: Span,
-    pub startup_timeout: Span,
+    pub update_frequency: Option<Span>,
+    pub resync_frequency: Option<Span>,
+    pub startup_timeout: Option<Span>,
     pub on_startup_failure: OnStartupFailure,
-    pub scopes: Vec<String>,
+    pub scopes: Option<Vec<String>>,
     pub origins: Vec<String>,
     pub scenarios_containing: Vec<String>,
     pub scenarios_not_containing: Vec<String>,
@@ -41,7 +42,7 @@ pub struct Table {
     pub excluded_paths: Vec<String>,
     /// `None` where no source says: the debug profile then trusts loopback.
     pub trusted_proxies: Option<Vec<Network>>,
-    pub client_ip_header: String,
+    pub client_ip_header: Option<String>,
     pub snapshot: Option<RelativePathBuf>,
     pub access_log: Option<RelativePathBuf>,
     pub event_log: Option<RelativePathBuf>,
@@ -49,38 +50,8 @@ pub struct Table {
     pub captcha: Option<CaptchaTable>,
 }
 
-impl Default for Table {
-    fn default() -> Self {
-        Self {
-            api_url: "http://127.0.0.1:8080/".into(),
-            api_key: None,
-            api_key_file: None,
-            cert_path: None,
-            key_path: None,
-            ca_cert_path: None,
-            update_frequency: Span::seconds(10),
-            resync_frequency: Span::seconds(15 * 60),
-            startup_timeout: Span::seconds(60),
-            on_startup_failure: OnStartupFailure::Open,
-            scopes: vec!["ip".into(), "range".into()],
-            origins: Vec::new(),
-            scenarios_containing: Vec::new(),
-            scenarios_not_containing: Vec::new(),
-            fallback_remediation: Fallback::Ban,
-            decisions: None,
-            excluded_paths: Vec::new(),
-            trusted_proxies: None,
-            client_ip_header: "X-Forwarded-For".into(),
-            snapshot: None,
-            access_log: None,
-            event_log: None,
-            captcha: None,
-        }
-    }
-}
-
 /// `[default.crowdsec.captcha]`.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CaptchaTable {
     pub provider: Option<Provider>,
@@ -91,36 +62,22 @@ pub struct CaptchaTable {
     pub script_url: Option<String>,
     pub hostnames: Vec<String>,
     pub difficulty: Option<u32>,
-    pub expiration: Span,
+    pub expiration: Option<Span>,
 }
 
-impl Default for CaptchaTable {
-    fn default() -> Self {
-        Self {
-            provider: None,
-            site_key: None,
-            secret_key: None,
-            secret_key_file: None,
-            verify_url: None,
-            script_url: None,
-            hostnames: Vec::new(),
-            difficulty: None,
-            expiration: Span::seconds(60 * 60),
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnStartupFailure {
+    #[default]
     Open,
     Closed,
     Abort,
 }
 
-#[derive(Clone, Copy, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fallback {
+    #[default]
     Ban,
     Captcha,
 }
@@ -195,8 +152,9 @@ impl Span {
     /// What every sum with a length of time can bear.
     const SENSIBLE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10 * 365 * 86_400);
 
-    const fn seconds(seconds: u64) -> Self {
-        Self(Duration::from_secs(seconds))
+    /// What was set, or so many seconds.
+    pub fn or(span: Option<Self>, seconds: u64) -> Duration {
+        span.map_or(Duration::from_secs(seconds), |span| span.0)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What do many decisions have in common? Kept once for all of them.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -23,12 +24,12 @@ pub struct Sources {
 }
 
 impl Sources {
-    pub fn intern(&mut self, source: Source) -> u32 {
-        if let Some(place) = self.places.get(&source) {
+    pub fn intern(&mut self, source: impl Borrow<Source> + Into<Arc<Source>>) -> u32 {
+        if let Some(place) = self.places.get(source.borrow()) {
             self.list[*place as usize].1 += 1;
             return *place;
         }
-        let source = Arc::new(source);
+        let source = source.into();
         let place = self.free.pop().unwrap_or(self.list.len() as u32);
         match self.list.get_mut(place as usize) {
             Some(free) => *free = (source.clone(), 1),

@@ -1,13 +1,13 @@
 //! How does an answer of LAPI's become what we remember?
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
 use super::table::Fields;
 use super::{DecisionSet, PINNED, Source, Types, read, write};
-use crate::crowdsec::decision::{Decision, Receive};
+use crate::crowdsec::decision::{Decision, Receive, Remediation};
 
 /// An answer of LAPI's on its way into the set. Dropped before it is complete, it leaves what it added, which is real,
 /// and removes nothing that it did not name.
@@ -87,6 +87,29 @@ impl Takeover {
         std::mem::take(&mut self.taken)
     }
 
+    /// A decision that a snapshot brings back into an empty set, where there is none to renew.
+    pub fn recalled(&mut self, value: IpNet, id: u64, left: Duration, source: &Arc<Source>) {
+        if let Some(remediation) = self.types.remediation(&source.kind).filter(|_| !left.is_zero()) {
+            let source = write(&self.set.sources).intern(source.clone());
+            self.put(value, id, left, source, remediation, |_| false);
+        }
+    }
+
+    fn put(
+        &mut self,
+        value: IpNet,
+        id: u64,
+        duration: Duration,
+        source: u32,
+        remediation: Remediation,
+        same: impl Fn(Fields) -> bool,
+    ) {
+        let fields =
+            Fields { id, expires: self.set.end_of(self.now, duration), source, epoch: self.epoch, remediation };
+        self.taken.new += 1;
+        self.taken.renewed += usize::from(self.set.put(value, fields, same));
+    }
+
     /// How many decisions stand that a full answer did not name.
     fn unnamed(&self) -> usize {
         let (now, epoch) = (self.set.tenths_at(self.now), self.epoch);
@@ -131,11 +154,8 @@ impl Receive for Takeover {
         if id.is_none() && !self.full {
             self.new_without_id.push((value, scope.clone(), kind.clone()));
         }
-        let expires = self.set.end_of(self.now, duration);
         let source = write(&self.set.sources).intern(Source { origin, scenario, scope, kind });
-        let fields = Fields { id: id.unwrap_or(0), expires, source, epoch: self.epoch, remediation };
-        self.taken.new += 1;
-        self.taken.renewed += usize::from(self.set.put(value, fields, same));
+        self.put(value, id.unwrap_or(0), duration, source, remediation, same);
     }
 
     fn deleted(&mut self, decision: Decision) {
