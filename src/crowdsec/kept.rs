@@ -36,10 +36,11 @@ impl Kept {
         };
         let address = address.to_string();
         let mut page = String::with_capacity(pieces.iter().map(|piece| piece.len() + 64).sum());
-        for piece in pieces.iter() {
+        for (number, piece) in pieces.iter().enumerate() {
+            // Every second piece stood between two marks.
             page.push_str(match piece.as_str() {
-                "address" => &address,
-                "nonce" => nonce,
+                "address" if number % 2 == 1 => &address,
+                "nonce" if number % 2 == 1 => nonce,
                 _ => piece,
             });
         }
@@ -47,13 +48,21 @@ impl Kept {
     }
 }
 
-/// Variables of the ban page that differ from visitor to visitor, and what could make something else of their marks.
-const VARYING: [&str; 6] = ["address", "nonce", "return_to", "decision", "__tera_context", "filter"];
+/// Variables of the ban page that differ from visitor to visitor, and what could hide them or change their marks.
+const VARYING: [&str; 7] = ["address", "nonce", "return_to", "decision", "__tera_context", "filter", "raw"];
 
 /// Whether a template and all that it is made of names nothing that varies, but for a plain `{{ address }}` and
 /// `{{ nonce }}`. Tera knows no other way to a variable than its name, so what is not named makes no difference. When in
 /// doubt it is not: then the page is made for each visitor, which only costs more.
 pub fn is_same_for_all(templates: &Path, name: &str) -> bool {
+    is_same(templates, name, MOST)
+}
+
+/// So many templates within one another; one that includes itself has no end.
+const MOST: u32 = 8;
+
+fn is_same(templates: &Path, name: &str, most: u32) -> bool {
+    let Some(most) = most.checked_sub(1) else { return false };
     let Ok(source) = fs::read_to_string(templates.join(format!("{name}.html.tera"))) else { return false };
     let Some(tags) = tags(&source) else { return false };
     tags.iter().all(|tag| {
@@ -61,10 +70,10 @@ pub fn is_same_for_all(templates: &Path, name: &str) -> bool {
         let words: Vec<&str> = words.into_iter().filter(|word| !word.is_empty()).collect();
         match words.as_slice() {
             ["address" | "nonce"] | ["if", "address"] => true,
-            ["extends" | "include" | "import", other, ..] if tag.matches('"').count() == 2 => {
-                is_same_for_all(templates, other)
-            }
-            ["extends" | "include" | "import", ..] => false,
+            ["extends" | "include" | "import", ..] => match tag.split('"').collect::<Vec<_>>().as_slice() {
+                [_, name, _] => is_same(templates, name, most),
+                _ => false,
+            },
             words => !words.iter().any(|word| VARYING.contains(&word.split('.').next().unwrap_or(word))),
         }
     })
@@ -142,6 +151,8 @@ mod tests {
             "{% for x in [1] %}{{-decision.id-}}{% endfor %}",
             "{% include \"missing\" %}",
             "{{ address",
+            "{% include \"ban\" %}",
+            "{% raw %}{#{% endraw %}{{ decision.id }}{# #}",
         ] {
             assert!(!same(&[("ban", source)]), "{source}");
         }
@@ -154,6 +165,10 @@ mod tests {
             |inner| same(&[("ban", "{% extends \"layout\" %}"), ("layout", "{% include \"part\" %}"), ("part", inner)]);
         assert!(with("{{ address }}"));
         assert!(!with("{{ decision.id }}"));
+        // Its name is all that stands in the quotes.
+        let other = [("ban", "{% include \"part-two\" %}"), ("part", ""), ("part-two", "{{ decision.id }}")];
+        assert!(!same(&other));
+        assert!(same(&[other[0], ("part-two", "")]));
     }
 
     #[test]

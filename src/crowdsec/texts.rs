@@ -31,7 +31,7 @@ pub struct Texts {
 const DEFAULT: &str = "en";
 
 impl Texts {
-    /// Reads the file. Each table but `[default]` is a language, and falls back to `[default]` key by key.
+    /// Reads the file; `live` where templates, too, are read anew when they change. Each table but `[default]` is a language, and falls back to `[default]` key by key.
     pub fn read(templates: &Path, live: bool) -> Result<Self, String> {
         let path = templates.join("texts.toml");
         let mut languages = languages(&path)?;
