@@ -49,6 +49,8 @@ pub enum Verdict {
     Admit,
     Captcha,
     Ban,
+    /// A trusted proxy does not say whose request it is.
+    Hidden,
     /// LAPI has not answered yet, and the operator said `on_startup_failure = "closed"`.
     NotYet,
 }
@@ -88,10 +90,12 @@ impl Bouncer {
     /// solved captcha outweighs, then the captcha.
     pub fn judge(&self, request: &Request<'_>) -> Judgement {
         let address = self.client_ip.of(request);
+        if self.client_ip.is_hidden(request) {
+            // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
+            return Judgement { address, verdict: Verdict::Hidden, standing: None };
+        }
         let standing = self.decisions.strongest(address, Instant::now());
         let verdict = match standing.as_ref().map(|standing| standing.remediation) {
-            // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
-            _ if self.client_ip.is_hidden(request) => Verdict::Ban,
             Some(Remediation::Allow) => Verdict::Admit,
             Some(Remediation::Ban) => Verdict::Ban,
             // Fails closed, as the operator asked: before the first answer nobody knows who is banned.
@@ -121,7 +125,7 @@ impl Bouncer {
 
     /// Tells the log about a refusal, as often as is good for the log.
     pub fn log(&self, judgement: &Judgement) {
-        let (address, Some(standing)) = (judgement.address, &judgement.standing) else { return };
+        let address = judgement.address;
         if self.refusals.count((), Instant::now()).is_err() {
             self.unlogged.fetch_add(1, Ordering::Relaxed);
             return;
@@ -130,9 +134,16 @@ impl Bouncer {
             0 => String::new(),
             more => format!(" ({more} more refusals went unlogged before)"),
         };
-        let id = standing.id.map_or("decision of your own".to_owned(), |id| format!("decision {id}"));
-        let (origin, scenario) = (printable(&standing.source.origin), printable(&standing.source.scenario));
-        warn!("Refused {address}: {} by {origin} ({scenario}), {id}.{more}", standing.remediation);
+        match (judgement.verdict, &judgement.standing) {
+            (Verdict::Hidden, _) => warn!("Refused a visitor whom the proxy {address} does not name.{more}"),
+            (Verdict::NotYet, _) => warn!("Refused {address}: LAPI has not answered yet.{more}"),
+            (_, Some(Standing { remediation, id, source, .. })) => {
+                let id = id.map_or("decision of your own".to_owned(), |id| format!("decision {id}"));
+                let (origin, scenario) = (printable(&source.origin), printable(&source.scenario));
+                warn!("Refused {address}: {remediation} by {origin} ({scenario}), {id}.{more}");
+            }
+            (_, None) => {}
+        }
     }
 
     /// Whether LAPI answers; true as well where there is none to ask.

@@ -129,7 +129,7 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<(Bouncer, Texts, 
     let captcha = captcha.map_err(|reason| Problems(vec![reason]))?;
     let templates = rocket.figment().extract_inner::<RelativePathBuf>("template_dir");
     let templates = templates.map_or(PathBuf::from("templates"), |dir| dir.relative());
-    let texts = Texts::read(&templates, config.debug);
+    let texts = Texts::read(&templates, config.debug || cfg!(debug_assertions));
     let texts = texts.map_err(|reason| Problems(vec![format!("the words of the bouncer's pages: {reason}")]))?;
 
     let logs =

@@ -65,12 +65,12 @@ impl Sentinel for Cleared {
 /// How the bouncer sees things, for a page that shows it to the owner. Never refuses anybody.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Whether this is the debug profile. Elsewhere the rest is none of a visitor's business.
+    /// Whether this is the debug profile. Elsewhere the rest is none of a visitor's business, and is left out.
     pub debug: bool,
     /// Where the application listens.
     pub port: u16,
-    pub me: Me,
-    pub crowdsec: Crowdsec,
+    pub me: Option<Me>,
+    pub crowdsec: Option<Crowdsec>,
 }
 
 /// Who the visitor is to us.
@@ -147,26 +147,23 @@ impl<'r> FromRequest<'r> for Report {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else {
             return Outcome::Error((HttpStatus::InternalServerError, ()));
         };
-        let judgement = bouncer.judgement(request);
-        let lapi = bouncer.config.lapi.as_ref();
-        Outcome::Success(Self {
-            debug: bouncer.config.debug,
-            port: request.rocket().config().port,
-            me: Me {
-                address: judgement.address,
-                remediation: judgement.standing.as_ref().map_or("none", |standing| standing.remediation.as_str()),
-                decision: judgement.standing.as_ref().map(DecisionView::from),
-            },
-            crowdsec: Crowdsec {
-                configured: lapi.is_some(),
-                connected: lapi.is_some() && bouncer.health() == Health::Ok,
-                api_url: lapi.map(|lapi| lapi.at.to_string()).unwrap_or_default(),
-                decisions: bouncer.decisions.len(),
-                own_decisions: bouncer.config.decisions.len(),
-                examples: bouncer.config.examples,
-                last_answer_seconds_ago: bouncer.status.since_last_answer().map(|age| age.as_secs()),
-            },
-        })
+        let (debug, port) = (bouncer.config.debug, request.rocket().config().port);
+        let (judgement, lapi) = (bouncer.judgement(request), bouncer.config.lapi.as_ref());
+        let me = || Me {
+            address: judgement.address,
+            remediation: judgement.standing.as_ref().map_or("none", |standing| standing.remediation.as_str()),
+            decision: judgement.standing.as_ref().map(DecisionView::from),
+        };
+        let crowdsec = || Crowdsec {
+            configured: lapi.is_some(),
+            connected: lapi.is_some() && bouncer.health() == Health::Ok,
+            api_url: lapi.map(|lapi| lapi.at.to_string()).unwrap_or_default(),
+            decisions: bouncer.decisions.len(),
+            own_decisions: bouncer.config.decisions.len(),
+            examples: bouncer.config.examples,
+            last_answer_seconds_ago: bouncer.status.since_last_answer().map(|age| age.as_secs()),
+        };
+        Outcome::Success(Self { debug, port, me: debug.then(me), crowdsec: debug.then(crowdsec) })
     }
 }
 

@@ -94,7 +94,7 @@ impl Refusal {
         let back = if safe { return_to(&uri) } else { back_by_referer(request) };
         Some(match judgement.verdict {
             Verdict::Admit => return None,
-            Verdict::Ban => Self::new(Status::Forbidden, Kind::Ban, back),
+            Verdict::Ban | Verdict::Hidden => Self::new(Status::Forbidden, Kind::Ban, back),
             Verdict::NotYet => Self {
                 retry_after: Some(Duration::from_secs(5)),
                 ..Self::new(Status::ServiceUnavailable, Kind::Starting, back)

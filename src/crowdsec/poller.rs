@@ -1,12 +1,13 @@
 //! How do we keep in step with CrowdSec? Poll once, ask for everything when in doubt, go on until shutdown.
 
 use std::hash::{BuildHasher, RandomState};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rocket::{Shutdown, info, warn, warn_};
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
 use super::config::{Config, LapiConfig};
@@ -38,6 +39,7 @@ pub struct Poller {
     /// What the snapshot on the disk lacks, and since when it is as it is.
     unsaved: bool,
     saved_at: Option<Instant>,
+    saving: Option<JoinHandle<io::Result<()>>>,
 }
 
 /// When everything was asked for, how long that took, and how many changes deltas have named since.
@@ -68,6 +70,7 @@ impl Poller {
             snapshot: config.snapshot.clone().map(|path| Snapshot::new(path, lapi)),
             unsaved: false,
             saved_at: None,
+            saving: None,
         })
     }
 
@@ -158,8 +161,12 @@ impl Poller {
     pub async fn run(mut self, mut shutdown: Shutdown) {
         let mut pause = if self.in_step.is_none() && self.away_since.is_none() { Duration::ZERO } else { self.pause() };
         loop {
-            if self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY) {
-                self.save().await;
+            // A disk that hangs must not keep new decisions away: while one write lasts, no other is begun.
+            if self.saving.as_ref().is_none_or(JoinHandle::is_finished) {
+                self.saved().await;
+                if self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY) {
+                    self.save();
+                }
             }
             tokio::select! {
                 () = &mut shutdown => break,
@@ -175,17 +182,25 @@ impl Poller {
             }
             pause = self.pause();
         }
-        self.save().await;
+        self.saved().await;
+        self.save();
+        self.saved().await;
     }
 
-    /// Writes the snapshot if there is anything new, on a thread for blocking work.
-    async fn save(&mut self) {
+    /// Begins to write the snapshot if there is anything new.
+    fn save(&mut self) {
         let Some(snapshot) = self.snapshot.clone().filter(|_| self.unsaved) else { return };
-        let (set, path) = (self.set.clone(), snapshot.path().display().to_string());
         (self.unsaved, self.saved_at) = (false, Some(Instant::now()));
-        let written = spawn_blocking(move || snapshot.write(&set, Instant::now())).await;
-        if let Err(error) = written.unwrap_or_else(|panic| Err(std::io::Error::other(panic))) {
+        let set = self.set.clone();
+        self.saving = Some(spawn_blocking(move || snapshot.store(&snapshot.bytes(&set, Instant::now()))));
+    }
+
+    /// Hears how the last write ended.
+    async fn saved(&mut self) {
+        let (Some(saving), Some(snapshot)) = (self.saving.take(), &self.snapshot) else { return };
+        if let Err(error) = saving.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
             self.unsaved = true;
+            let path = snapshot.path().display();
             warn!(
                 "The snapshot {path} cannot be written: {error}. Check `crowdsec.snapshot`; a restart would start empty."
             );
@@ -218,7 +233,7 @@ impl Poller {
     async fn changes(&self) -> Result<Taken, Error> {
         let answer = self.lapi.changes().await?;
         let takeover = answer.read(self.set.changes(self.types, Instant::now())).await?;
-        Ok(takeover.complete_and_believed())
+        aside(|| takeover.complete_and_believed()).await
     }
 
     /// An answer that ends most of what stands is asked for once more, and the second is believed: a short list can be

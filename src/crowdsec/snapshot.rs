@@ -4,9 +4,10 @@
 //! sum over all that stands before, and nothing in it is believed before the sum is right. Lifetimes are what was left at
 //! the time of writing: what passed since is taken off by the wall clock, and a clock that went back takes off nothing.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -43,8 +44,28 @@ impl Snapshot {
         &self.path
     }
 
-    /// Writes all that LAPI decided and that stands. Blocks on the disk.
-    pub fn write(&self, set: &DecisionSet, now: Instant) -> io::Result<()> {
+    /// All that LAPI decided and that stands, as it lies in the file.
+    pub fn bytes(&self, set: &DecisionSet, now: Instant) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend(self.owner.to_le_bytes());
+        bytes.extend(unix_now().to_le_bytes());
+        let mut numbers = HashMap::<Arc<Source>, u32>::new();
+        set.for_each(now, |value, id, left, source| {
+            let (next, known) = (numbers.len() as u32, numbers.get(source).copied());
+            if known.is_none() {
+                numbers.insert(source.clone(), next);
+            }
+            let new = known.is_none().then_some(&**source);
+            let row = Row { number: known.unwrap_or(next), new, value, id, left };
+            postcard::to_io(&row, &mut bytes).expect("memory takes all");
+        });
+        let sum = sum(&bytes);
+        bytes.extend(sum.to_le_bytes());
+        bytes
+    }
+
+    /// Puts them into the file. Blocks on the disk.
+    pub fn store(&self, bytes: &[u8]) -> io::Result<()> {
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
         let mut options = OpenOptions::new();
@@ -52,26 +73,8 @@ impl Snapshot {
         // Only its owner reads who is banned.
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = Summed { file: BufWriter::new(options.open(&beside)?), sum: DefaultHasher::new() };
-        file.write_all(MAGIC)?;
-        file.write_all(&self.owner.to_le_bytes())?;
-        file.write_all(&unix_now().to_le_bytes())?;
-        let mut sources: Vec<Arc<Source>> = Vec::new();
-        let mut result = Ok(());
-        set.for_each(now, |value, id, left, source| {
-            // Sources are few, and neighbours mostly share theirs: look from the end.
-            let known = sources.iter().rposition(|known| Arc::ptr_eq(known, source));
-            let (number, new) = (known.unwrap_or(sources.len()) as u32, known.is_none().then(|| source.clone()));
-            sources.extend(new.clone());
-            if result.is_ok() {
-                let row = Row { number, new: new.as_deref().cloned(), value, id, left };
-                result = postcard::to_io(&row, &mut file).map(drop);
-            }
-        });
-        result.map_err(io::Error::other)?;
-        let sum = file.sum.finish();
-        file.write_all(&sum.to_le_bytes())?;
-        let file = file.file.into_inner()?;
+        let mut file = options.open(&beside)?;
+        file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&beside, &self.path)?;
         // The rename itself lasts once the directory is on the disk.
@@ -100,11 +103,9 @@ impl Snapshot {
         now: Instant,
     ) -> Result<Duration, &'static str> {
         let torn = "it was cut or changed";
-        let (body, sum) = bytes.split_last_chunk::<8>().ok_or(torn)?;
+        let (body, end) = bytes.split_last_chunk::<8>().ok_or(torn)?;
         let mut rest = body.strip_prefix(MAGIC).ok_or("it is no snapshot of this version")?;
-        let mut hasher = DefaultHasher::new();
-        hasher.write(body);
-        if hasher.finish() != u64::from_le_bytes(*sum) {
+        if sum(body) != u64::from_le_bytes(*end) {
             return Err(torn);
         }
         if rest.split_off(..8) != Some(&self.owner.to_le_bytes()) {
@@ -121,7 +122,7 @@ impl Snapshot {
             let (row, behind) = postcard::take_from_bytes(rest).map_err(|_| torn)?;
             let Row { number, new, value, id, left } = row;
             rest = behind;
-            sources.extend(new.map(Arc::new));
+            sources.extend(new.map(Arc::<Source>::new));
             takeover.recalled(value, id, left.saturating_sub(age), sources.get(number as usize).ok_or(torn)?);
         }
         Ok(age)
@@ -130,30 +131,18 @@ impl Snapshot {
 
 /// One decision. The first of a source brings that along, all others know it by its number.
 #[derive(Serialize, Deserialize)]
-struct Row {
+struct Row<S> {
     number: u32,
-    new: Option<Source>,
+    new: Option<S>,
     value: IpNet,
     id: u64,
     left: Duration,
 }
 
-/// A file that sums up what is written to it.
-struct Summed {
-    file: BufWriter<File>,
-    sum: DefaultHasher,
-}
-
-impl Write for Summed {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.file.write(bytes)?;
-        self.sum.write(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
-    }
+fn sum(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 fn unix_now() -> u64 {
@@ -198,6 +187,10 @@ mod tests {
         body
     }
 
+    fn write(snapshot: &Snapshot, set: &DecisionSet) {
+        snapshot.store(&snapshot.bytes(set, Instant::now())).unwrap();
+    }
+
     fn scratch() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()
     }
@@ -209,7 +202,7 @@ mod tests {
         let set =
             set_of(&[("192.0.2.1", "ban", 100), ("2001:db8::/32", "captcha", 200), ("192.0.2.0/24", "throttle", 300)]);
         set.pin(network("198.51.100.1").unwrap(), Remediation::Ban, "of the configuration, not of LAPI");
-        snapshot.write(&set, Instant::now()).unwrap();
+        write(&snapshot, &set);
         let again = Arc::new(DecisionSet::new(Instant::now()));
         assert!(snapshot.read(&again, TYPES, Instant::now()).unwrap().unwrap() < Duration::from_secs(60));
         assert_eq!(again.len(), 3);
@@ -232,7 +225,7 @@ mod tests {
             (result, set.len())
         };
         assert_eq!(read(&snapshot), (Ok(None), 0));
-        snapshot.write(&set_of(&[("192.0.2.1", "ban", 100), ("192.0.2.2", "ban", 100)]), Instant::now()).unwrap();
+        write(&snapshot, &set_of(&[("192.0.2.1", "ban", 100), ("192.0.2.2", "ban", 100)]));
         let whole = fs::read(snapshot.path()).unwrap();
         for length in 0..whole.len() {
             fs::write(snapshot.path(), &whole[..length]).unwrap();
@@ -261,7 +254,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = scratch();
         let snapshot = Snapshot::new(dir.path().join("s"), &lapi("/s"));
-        snapshot.write(&set_of(&[("192.0.2.1", "ban", 100)]), Instant::now()).unwrap();
+        write(&snapshot, &set_of(&[("192.0.2.1", "ban", 100)]));
         assert_eq!(fs::metadata(snapshot.path()).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
@@ -294,7 +287,7 @@ mod tests {
             let snapshot = Snapshot::new(dir.path().join("s"), &lapi("/s"));
             let set =
                 set_of(&[("192.0.2.1", "ban", 100), ("2001:db8::/32", "captcha", 200), ("192.0.2.0/24", "x", 300)]);
-            snapshot.write(&set, Instant::now()).unwrap();
+            write(&snapshot, &set);
             let bytes = fs::read(snapshot.path()).unwrap();
             bytes[MAGIC.len() + 16..bytes.len() - 8].to_vec()
         }

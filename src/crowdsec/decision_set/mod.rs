@@ -161,11 +161,10 @@ impl DecisionSet {
 
     /// Shows look-ups the networks as they are by now, if any has changed.
     fn settle(&self) {
-        let mut networks = write(&self.networks);
-        if !std::mem::take(&mut networks.changed) {
+        if !std::mem::take(&mut write(&self.networks).changed) {
             return;
         }
-        let ranges = Arc::new(Ranges::new(&networks.table, &read(&self.sources)));
+        let ranges = Arc::new(Ranges::new(&read(&self.networks).table, &read(&self.sources)));
         let mut last = None;
         for shard in &self.shards {
             // The last one is let go of after its shard's lock: it frees the old networks.
@@ -211,7 +210,11 @@ impl DecisionSet {
             Some(IpAddr::V6(key)) => {
                 write(self.shard(hasher.hash_one(key))).v6.put(hasher, Entry { key, fields }, same)
             }
-            None => write(&self.networks).change().put(hasher, Entry { key: value, fields }, same),
+            None => {
+                let mut networks = write(&self.networks);
+                networks.changed = true;
+                networks.table.put(hasher, Entry { key: value, fields }, same)
+            }
         };
         // The new entry holds a count of its own, so the old one's goes, whether or not they are the same source.
         if let Some(old) = replaced {
@@ -225,7 +228,12 @@ impl DecisionSet {
         let removed = match single(value) {
             Some(IpAddr::V4(key)) => write(self.shard(hasher.hash_one(key))).v4.remove(hasher, key, same),
             Some(IpAddr::V6(key)) => write(self.shard(hasher.hash_one(key))).v6.remove(hasher, key, same),
-            None => write(&self.networks).change().remove(hasher, value, same),
+            None => {
+                let mut networks = write(&self.networks);
+                let removed = networks.table.remove(hasher, value, same);
+                networks.changed |= removed.is_some();
+                removed
+            }
         };
         if let Some(old) = removed {
             write(&self.sources).release(old.source);
@@ -236,12 +244,20 @@ impl DecisionSet {
     /// Keeps what `keep` says, shard by shard, each under its own lock. Gives how many went.
     fn retain(&self, keep: impl Fn(Fields) -> bool) -> usize {
         let mut gone = Vec::new();
-        let mut keep = |fields: Fields| keep(fields) || (gone.push(fields.source), false).1;
+        let mut keep = |fields: Fields| {
+            let keep = keep(fields);
+            gone.extend((!keep).then_some(fields.source));
+            keep
+        };
         for shard in &self.shards {
             write(shard).v4.retain(&self.hasher, &mut keep);
             write(shard).v6.retain(&self.hasher, &mut keep);
         }
-        write(&self.networks).change().retain(&self.hasher, &mut keep);
+        let mut networks = write(&self.networks);
+        let before = networks.table.len();
+        networks.table.retain(&self.hasher, &mut keep);
+        networks.changed |= networks.table.len() < before;
+        drop(networks);
         let mut sources = write(&self.sources);
         gone.iter().for_each(|source| sources.release(*source));
         gone.len()
@@ -276,13 +292,6 @@ struct Networks {
     table: Table<IpNet>,
     /// Whether look-ups have yet to be shown a change.
     changed: bool,
-}
-
-impl Networks {
-    fn change(&mut self) -> &mut Table<IpNet> {
-        self.changed = true;
-        &mut self.table
-    }
 }
 
 /// The one address of a /32 or /128.
