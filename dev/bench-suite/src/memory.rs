@@ -41,14 +41,11 @@ pub fn run(directory: &Path) {
         fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").expect("a peak to reset");
         let fulls = lapi.full_answers();
         lapi.down(true);
-        eventually("LAPI is lost", || {
-            server.log().matches("is lost").count() > server.log().matches("is back").count()
-        });
+        let logged = |text: &str| server.log().matches(text).count();
+        eventually("LAPI is lost", || logged(" is lost: ") > logged(" is back after "));
         lapi.down(false);
         eventually("everything comes once more", || lapi.full_answers() > fulls);
-        eventually("LAPI is back", || {
-            server.log().matches("is lost").count() == server.log().matches("is back").count()
-        });
+        eventually("everything is taken over", || logged(" is lost: ") == logged(" is back after "));
         row(again, &server);
     }
     drop(server);
