@@ -67,6 +67,7 @@ pub fn run(directory: &Path) {
             .sample_size(40),
         directory,
         visitors,
+        measured: 0,
         rows: Vec::new(),
     };
     // A probe finds no network, so it is not asked whether it is right.
@@ -130,6 +131,7 @@ struct Bench<'a> {
     criterion: Criterion,
     directory: &'a Path,
     visitors: Visitors,
+    measured: usize,
     rows: Vec<(&'static str, [f64; 4])>,
 }
 
@@ -143,7 +145,9 @@ impl Bench<'_> {
     fn measure(&mut self, name: &'static str, find: impl Fn(IpAddr) -> bool) {
         let Visitors { hits, misses } = &self.visitors;
         let row = [&hits[..HOT], &hits[..], &misses[..HOT], &misses[..]].map(|visitors| {
-            self.criterion.bench_function("lookup", |bencher| {
+            self.measured += 1;
+            let id = format!("lookup-{}", self.measured);
+            self.criterion.bench_function(&id, |bencher| {
                 bencher.iter_custom(|times| {
                     let (mut at, start) = (0, Instant::now());
                     for _ in 0..times {
@@ -154,7 +158,8 @@ impl Bench<'_> {
                     start.elapsed()
                 });
             });
-            let estimates = fs::read(self.directory.join("lookup/new/estimates.json")).expect("criterion's estimates");
+            let estimates =
+                fs::read(self.directory.join(id).join("new/estimates.json")).expect("criterion's estimates");
             let estimates: serde_json::Value = serde_json::from_slice(&estimates).expect("criterion's JSON");
             estimates["median"]["point_estimate"].as_f64().expect("criterion's median")
         });

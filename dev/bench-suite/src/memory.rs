@@ -9,7 +9,7 @@ use crate::report::Report;
 use crate::server::{Server, Setup, Snapshot, eventually};
 
 const MILLION: u64 = 1_000_000;
-const MEGABYTE: f64 = (1 << 20) as f64;
+const MEGABYTE: f64 = 1e6;
 
 pub fn run(directory: &Path) {
     let lapi = FakeLapi::start(directory, answer(decisions::many(0)));

@@ -1,8 +1,8 @@
 //! What came out? Tables for a README, and the few statistics they need.
 
 use std::fmt::Write;
+use std::fs;
 use std::process::Command;
-use std::{fs, thread};
 
 use crate::server::root;
 
@@ -38,13 +38,10 @@ impl Report {
 
     /// Prints it and leaves it in target/bench, with what it was made on.
     pub fn finish(mut self) {
-        let cores = thread::available_parallelism().map_or(0, usize::from);
-        let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let model = cpu
-            .lines()
-            .find(|line| line.starts_with("model name"))
-            .and_then(|line| line.split_once(": "))
-            .map_or("an unknown processor", |(_, name)| name);
+        let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let models: Vec<&str> =
+            cpus.lines().filter_map(|line| line.strip_prefix("model name")?.split(": ").nth(1)).collect();
+        let (cores, model) = (models.len(), models.first().unwrap_or(&"an unknown processor"));
         let commit = Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(root()).output();
         let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default();
         self.note(&format!("`dev/bench {}` on {cores} cores of {model}, commit {commit}.", self.part));
