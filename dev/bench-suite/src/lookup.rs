@@ -4,7 +4,7 @@ use std::fs;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
@@ -72,6 +72,9 @@ pub fn run(directory: &Path) {
     };
     // A probe finds no network, so it is not asked whether it is right.
     bench.measure(BARE, |address| bare.contains_key(&address));
+    // What no map can do without that is written while it is read.
+    let locked = RwLock::new(&bare);
+    bench.measure("the same behind a lock", |address| locked.read().expect("no panic").contains_key(&address));
     bench.check_and_measure("**the decision set**", |address| set.strongest(address, now).is_some());
     bench.check_and_measure("a table for each prefix length", |address| lengths.find(address));
     bench.check_and_measure("a sorted array, binary search", |address| segments.find(address));

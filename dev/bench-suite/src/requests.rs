@@ -4,6 +4,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::decisions::BANNED;
 use crate::fake_lapi::FakeLapi;
@@ -11,10 +13,11 @@ use crate::report::{Report, median, thousands};
 use crate::server::{PROXY, Server, Setup, Snapshot, root};
 use crate::visitor::{V4, V6, Visitor, request};
 
-/// So many connections ask in turn.
-const CONNECTIONS: usize = 8;
-/// So often each of them asks in one count.
-const ROUNDS: usize = 75;
+/// So often a visitor asks in one count.
+const ROUNDS: usize = 300;
+/// Between two requests, so that the worker is found asleep each time: now and then it would be just in time for the next
+/// request, and the counts would wobble by that.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// A kind of request.
 struct Case {
@@ -77,7 +80,7 @@ pub fn run(directory: &Path) {
         report.row(&[name, &thousands(cost), &ratio(tera_page), &ratio(text_page), target]);
     }
     report.note(
-        "Medians of three counts of 600 requests. \"Without the bouncer\" is the same application without the fairing; what is refused \
+        "Medians of three counts of 300 requests. \"Without the bouncer\" is the same application without the fairing; what is refused \
          is compared with the pages of that one.",
     );
     report.finish();
@@ -110,12 +113,11 @@ impl Counted {
 
     /// Instructions of one request of this kind.
     fn cost(&mut self, case: &Case) -> f64 {
-        let connect = || Visitor::connect(case.from, self.server.port).expect("a connection");
-        let mut visitors: Vec<Visitor> = (0..CONNECTIONS).map(|_| connect()).collect();
-        // One after another: what comes at the same time is taken in bunches, now larger, now smaller.
+        let mut visitor = Visitor::connect(case.from, self.server.port).expect("a connection");
         let mut all_ask = || {
             for _ in 0..ROUNDS {
-                visitors.iter_mut().for_each(|visitor| assert_eq!(visitor.ask(&case.request), case.status));
+                assert_eq!(visitor.ask(&case.request), case.status);
+                sleep(PAUSE);
             }
         };
         // What happens once, and what the application does in the background after its start, is not counted.
@@ -131,7 +133,7 @@ impl Counted {
                 self.dumps += 1;
                 let dump = fs::read_to_string(self.dump()).expect("callgrind's dump");
                 let total = dump.lines().find_map(|line| line.strip_prefix("totals: ")).expect("a total in it");
-                total.trim().parse::<f64>().expect("a number") / (ROUNDS * CONNECTIONS) as f64
+                total.trim().parse::<f64>().expect("a number") / ROUNDS as f64
             })
             .collect();
         self.control(&["instrumentation", "off"]);
