@@ -70,7 +70,8 @@ fn alone(access_log: &str, event_log: &str) -> App {
     ])
 }
 
-/// A CrowdSec with an agent, and the application whose log it reads.
+/// A CrowdSec with an agent, and the application whose logs it reads as the shipped acquisition file says. Neither log is
+/// there when the agent starts.
 struct Site {
     app: App,
     lapi: Lapi,
@@ -79,10 +80,13 @@ struct Site {
 
 impl Site {
     fn start() -> Self {
+        Self::with_events_in("events.log")
+    }
+
+    fn with_events_in(name: &str) -> Self {
         let logs = Logs::new();
-        File::create(logs.path("access.log")).expect("a log");
-        let lapi = Lapi::start_with_agent(&logs.path("*.log"));
-        let app = facing_everybody(lapi.url(), &logs.path("access.log"), &logs.path("access.log"));
+        let lapi = Lapi::start_with_agent(&logs.0);
+        let app = facing_everybody(lapi.url(), &logs.path("access.log"), &logs.path(name));
         Self { app, lapi, logs }
     }
 
@@ -291,7 +295,7 @@ fn raw(app: &App, bytes: &[u8]) -> u16 {
 
 #[test]
 fn no_visitor_can_forge_a_line_or_a_field() {
-    let site = Site::start();
+    let site = Site::with_events_in("access.log");
     let forged_line = format!("\n{FORGED}\n");
     let long = "a\"\\\u{1}".repeat(25_000);
     let texts = [
