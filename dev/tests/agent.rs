@@ -506,7 +506,9 @@ fn a_full_disk_is_told_once_and_holds_up_neither_visitors_nor_the_end() {
         thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(app.logged("/dev/full cannot be written"), 1, "{}", app.log());
-    assert!(app.stop().status.success());
+    let ended = app.stop();
+    assert!(ended.status.success());
+    assert!(ended.log.contains("at least 30 lines did not get there"), "{}", ended.log);
 }
 
 #[test]

@@ -3,9 +3,9 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,12 +25,9 @@ pub struct Logs {
 impl Logs {
     pub fn open(access_log: Option<&PathBuf>, event_log: Option<&PathBuf>) -> Result<Self, String> {
         let open = |key, path: &PathBuf| {
-            Journal::open(path.clone()).map(Arc::new).map_err(|error| {
-                let path = path.display();
-                format!(
-                    "`crowdsec.{key}`: cannot write to {path}: {error}. Make its folder, and let this user write there"
-                )
-            })
+            let help = "Make its folder, and let this user write there";
+            let told = |error| format!("`crowdsec.{key}`: cannot write to {}: {error}. {help}", path.display());
+            Journal::open(path).map(Arc::new).map_err(told)
         };
         let access = access_log.map(|path| open("access_log", path)).transpose()?;
         let same = event_log == access_log;
@@ -44,58 +41,73 @@ impl Logs {
 /// `tracing-appender` was measured beside it: four times the instructions, an allocation and a wake for each line, and a
 /// file that is rotated is not opened anew.
 pub struct Journal {
-    path: PathBuf,
-    waiting: Arc<Mutex<Waiting>>,
-    /// Dropped to end the thread.
-    open: Option<Sender<()>>,
+    shared: Arc<Shared>,
     thread: JoinHandle<()>,
 }
 
 /// Between two writes: short beside a poll, long enough that each write has many lines. A thread that looks by itself
 /// spares requests the system call of waking it.
 const PAUSE: Duration = Duration::from_millis(100);
-/// What may wait for a slow disk. Further lines are dropped and counted: the application is worth more than its log.
+/// What may wait for a slow disk, beside as much that is being written. Further lines are dropped and counted: the
+/// application is worth more than its log.
 const MOST: usize = 4 << 20;
+/// What stays allocated when a burst is over. Doubled again and again it is `MOST`, and never more.
+const KEPT: usize = 256 << 10;
+/// No line is longer: Docker cuts those.
+const LONGEST: usize = 16 << 10;
 /// Between two warnings about dropped lines.
 const QUIET: Duration = Duration::from_secs(10);
 /// How long a stuck disk may hold up the end.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Journal {
-    fn open(path: PathBuf) -> io::Result<Self> {
-        let file = if path == Path::new(STDOUT) { None } else { Some(open(&path)?) };
-        let waiting = Arc::<Mutex<Waiting>>::default();
-        let (sender, closed) = channel();
-        let (lines, written, failing) = (Vec::new(), 0, false);
-        let writer = Writer { path: path.clone(), file, waiting: waiting.clone(), lines, written, failing };
-        let thread = thread::Builder::new().name("log".into()).spawn(|| writer.run(closed))?;
-        Ok(Self { path, waiting, open: Some(sender), thread })
+    fn open(path: &Path) -> io::Result<Self> {
+        let waiting = Waiting { lines: Vec::with_capacity(KEPT), ..Waiting::default() };
+        let shared = Arc::new(Shared { path: path.into(), waiting: Mutex::new(waiting) });
+        let (file, lines, written) = (open(path)?, Vec::with_capacity(KEPT), 0);
+        let writer = Writer { shared: shared.clone(), file, lines, written };
+        let thread = thread::Builder::new().name("log".into()).spawn(|| writer.run())?;
+        Ok(Self { shared, thread })
     }
 
     /// Lets `write` add one line, which ends with a line feed.
     pub fn append(&self, write: impl FnOnce(&mut Vec<u8>, &Clock)) {
-        let mut waiting = lock(&self.waiting);
-        if waiting.lines.len() < MOST {
+        let mut waiting = self.shared.lock();
+        if waiting.lines.len() + LONGEST <= MOST {
             let Waiting { lines, clock, .. } = &mut *waiting;
             clock.set(SystemTime::now());
             return write(lines, clock);
         }
         waiting.dropped += 1;
         // The thread may be stuck, so it is said from here; but not on a standard output that is stuck itself.
-        let dropped = if self.path == Path::new(STDOUT) { 0 } else { waiting.untold() };
-        drop(waiting);
-        tell(&self.path, dropped);
+        if !is_stdout(&self.shared.path) {
+            self.shared.tell(waiting);
+        }
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        drop(self.open.take());
+        self.shared.lock().closed = true;
+        self.thread.thread().unpark();
         let end = Instant::now() + PATIENCE;
         while !self.thread.is_finished() && Instant::now() < end {
             thread::sleep(Duration::from_millis(5));
         }
+        let stuck = !self.thread.is_finished();
+        let mut waiting = self.shared.lock();
+        waiting.dropped += waiting.lines.iter().filter(|byte| is_line_feed(byte)).count() + usize::from(stuck);
+        waiting.told = None;
+        if !(stuck && is_stdout(&self.shared.path)) {
+            self.shared.tell(waiting);
+        }
     }
+}
+
+/// What requests and the thread have in common.
+struct Shared {
+    path: PathBuf,
+    waiting: Mutex<Waiting>,
 }
 
 /// What the thread has not taken yet.
@@ -103,18 +115,24 @@ impl Drop for Journal {
 struct Waiting {
     lines: Vec<u8>,
     clock: Clock,
-    dropped: u64,
+    dropped: usize,
     told: Option<Instant>,
+    closed: bool,
 }
 
-impl Waiting {
-    /// How many lines were dropped since that was last told; 0 as well while it was told only now.
-    fn untold(&mut self) -> u64 {
-        if self.dropped == 0 || self.told.is_some_and(|told| told.elapsed() < QUIET) {
-            return 0;
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells how many lines were dropped, unless that was told only now.
+    fn tell(&self, mut waiting: MutexGuard<'_, Waiting>) {
+        if waiting.dropped > 0 && waiting.told.is_none_or(|told| told.elapsed() >= QUIET) {
+            waiting.told = Some(Instant::now());
+            let (path, dropped) = (self.path.display(), mem::take(&mut waiting.dropped));
+            drop(waiting);
+            warn!("{path} does not take all that is written: at least {dropped} lines did not get there.");
         }
-        self.told = Some(Instant::now());
-        mem::take(&mut self.dropped)
     }
 }
 
@@ -144,85 +162,194 @@ impl Clock {
 
 /// The thread's half.
 struct Writer {
-    path: PathBuf,
-    /// None for standard output.
-    file: Option<File>,
-    waiting: Arc<Mutex<Waiting>>,
+    shared: Arc<Shared>,
+    file: File,
     lines: Vec<u8>,
     /// How much of `lines` is written: after an error the rest is tried again, so that no line is torn or doubled.
     written: usize,
-    failing: bool,
 }
 
 impl Writer {
-    fn run(mut self, closed: Receiver<()>) {
-        loop {
-            let last = closed.recv_timeout(PAUSE) == Err(RecvTimeoutError::Disconnected);
+    fn run(mut self) {
+        let (mut failing, mut last) = (false, false);
+        while !last {
+            thread::park_timeout(PAUSE);
+            last = self.shared.lock().closed;
             let result = self.round();
-            if let (Err(error), false) = (&result, self.failing) {
-                warn!("{} cannot be written: {error}. It is tried again.", self.path.display());
+            if let (Err(error), false) = (&result, failing) {
+                warn!("{} cannot be written: {error}. It is tried again.", self.shared.path.display());
             }
-            self.failing = result.is_err();
-            let dropped = lock(&self.waiting).untold();
-            tell(&self.path, dropped);
-            if last {
-                return;
-            }
+            failing = result.is_err();
+            self.shared.tell(self.shared.lock());
         }
+        self.shared.lock().lines.extend_from_slice(&self.lines[self.written..]);
     }
 
     /// Writes what an error left, then what has come since. No lock is held meanwhile.
     fn round(&mut self) -> io::Result<()> {
         self.write()?;
         self.lines.clear();
+        self.lines.shrink_to(KEPT);
         self.written = 0;
-        mem::swap(&mut self.lines, &mut lock(&self.waiting).lines);
+        mem::swap(&mut self.lines, &mut self.shared.lock().lines);
         self.write()
     }
 
+    /// Writes whole lines, piece by piece: on standard output Rocket's lines and ours must not meet in the middle, and
+    /// Rocket's must not wait until a slow reader has taken all of ours.
     fn write(&mut self) -> io::Result<()> {
-        // Locked for all of it, so that Rocket's lines and ours do not meet in the middle.
-        let mut stdout = self.file.is_none().then(|| io::stdout().lock());
         while self.written < self.lines.len() {
-            let rest = &self.lines[self.written..];
-            let more = match (&mut self.file, &mut stdout) {
-                (None, Some(stdout)) => stdout.write(rest).and_then(|more| stdout.flush().and(Ok(more)))?,
-                (Some(file), _) => {
-                    // Whoever rotates logs has moved the file away, and needs no signal to us.
-                    if !is_at(file, &self.path) {
-                        *file = open(&self.path)?;
-                    }
-                    file.write(rest)?
+            self.follow()?;
+            let locked = is_stdout(&self.shared.path).then(|| io::stdout().lock());
+            let piece = &self.lines[self.written..self.lines.len().min(self.written + LONGEST)];
+            let end = self.written + piece.iter().rposition(is_line_feed).map_or(piece.len(), |at| at + 1);
+            while self.written < end {
+                match self.file.write(&self.lines[self.written..end])? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    more => self.written += more,
                 }
-                (None, None) => 0,
-            };
-            if more == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
             }
-            self.written += more;
+            if locked.is_some() {
+                drop(locked);
+                // Who waits for the lock needs a moment to take it.
+                thread::sleep(Duration::from_millis(1));
+            }
         }
+        Ok(())
+    }
+
+    /// Whoever rotates logs has moved the file away, and needs no signal to us. The end of a line belongs to its
+    /// beginning; where there is no room for it, as on the full disk that the file was moved away from, it is lost.
+    fn follow(&mut self) -> io::Result<()> {
+        if is_at(&self.file, &self.shared.path) {
+            return Ok(());
+        }
+        if let Some(last) = self.written.checked_sub(1) {
+            let line = self.lines[last..].split_inclusive(is_line_feed).next().unwrap_or_default();
+            let _ = self.file.write_all(&line[1..]);
+            self.written = last + line.len();
+        }
+        self.file = open(&self.shared.path)?;
         Ok(())
     }
 }
 
-fn tell(path: &Path, dropped: u64) {
-    if dropped > 0 {
-        warn!("{} is too slow: {dropped} lines did not get there.", path.display());
-    }
+fn is_line_feed(byte: &u8) -> bool {
+    *byte == b'\n'
 }
 
-fn lock(waiting: &Mutex<Waiting>) -> MutexGuard<'_, Waiting> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner)
+fn is_stdout(path: &Path) -> bool {
+    path == Path::new(STDOUT)
 }
 
 /// Appending, so that a file that is cut down to nothing (`copytruncate`) starts anew. It is opened for reading too,
 /// since opening a named pipe for writing alone waits for a reader. Addresses are for the owner and a group to read.
+///
+/// Standard output is a file like any other, past the buffer of Rust's own: that does not say how much of it is written.
 fn open(path: &Path) -> io::Result<File> {
+    if is_stdout(path) {
+        return io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    }
     File::options().read(true).append(true).create(true).mode(0o640).open(path)
 }
 
 /// Whether the path still leads to this file.
 fn is_at(file: &File, path: &Path) -> bool {
     let id = |meta: io::Result<fs::Metadata>| meta.ok().map(|meta| (meta.dev(), meta.ino()));
-    id(fs::metadata(path)).is_some_and(|there| id(file.metadata()) == Some(there))
+    is_stdout(path) || id(fs::metadata(path)).is_some_and(|there| id(file.metadata()) == Some(there))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// More than a socket holds.
+    fn many_lines() -> String {
+        (0..50_000).map(|n| format!("a line like many others, number {n}\n")).collect()
+    }
+
+    fn shared(path: &Path, lines: &str) -> Arc<Shared> {
+        let waiting = Waiting { lines: lines.into(), ..Waiting::default() };
+        Arc::new(Shared { path: path.into(), waiting: Mutex::new(waiting) })
+    }
+
+    /// Part of the lines went into a socket, the last of them halfway, and it takes no more for now; and its other end.
+    fn half_written() -> (Writer, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("an option");
+        theirs.set_nonblocking(true).expect("an option");
+        let path = format!("/proc/self/fd/{}", ours.as_raw_fd());
+        let shared = shared(Path::new(&path), &many_lines());
+        let mut writer = Writer { shared, file: OwnedFd::from(ours).into(), lines: Vec::new(), written: 0 };
+        assert!(writer.round().is_err());
+        // Where in a line a socket is full is for the kernel to say.
+        if writer.lines[writer.written - 1] == b'\n' {
+            writer.written += writer.file.write(&writer.lines[writer.written..][..1]).unwrap_or(0);
+        }
+        (writer, theirs)
+    }
+
+    fn read(mut from: impl Read) -> String {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn after_an_error_each_line_is_written_once_and_whole() {
+        let (mut writer, reader) = half_written();
+        let mut text = read(&reader);
+        while writer.round().is_err() {
+            text += &read(&reader);
+        }
+        text += &read(&reader);
+        assert!(text == many_lines());
+    }
+
+    #[test]
+    fn the_end_of_a_line_never_lands_in_another_file_than_its_beginning() {
+        for there_is_room in [true, false] {
+            let (mut writer, reader) = half_written();
+            let mut old = if there_is_room { read(&reader) } else { String::new() };
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("new.log");
+            writer.shared = shared(&path, "");
+            writer.round().expect("the new file takes everything");
+            old += &read(&reader);
+            let new = fs::read_to_string(&path).expect("the new file");
+            assert!(new.starts_with("a line") && many_lines().ends_with(&new), "{there_is_room}");
+            assert!(many_lines().starts_with(&old), "{there_is_room}");
+            let lost = many_lines().lines().count() - old.lines().count() - new.lines().count();
+            assert_eq!(lost, 0, "at most the end of one line");
+            assert!(old.ends_with('\n') || !there_is_room);
+        }
+    }
+
+    #[test]
+    fn a_burst_takes_no_more_than_it_may_and_gives_it_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.log");
+        let mut journal = Journal::open(&path).expect("a log");
+        // A thread that is stuck takes nothing.
+        let stuck = thread::spawn(|| ());
+        let thread = mem::replace(&mut journal.thread, stuck);
+        journal.shared.lock().closed = true;
+        thread.thread().unpark();
+        thread.join().expect("its end");
+        for _ in 0..100_000 {
+            journal.append(|line, _| line.extend_from_slice("a hundred letters\n".repeat(5).as_bytes()));
+        }
+        let most = journal.shared.lock().lines.capacity();
+        assert_eq!(most, MOST);
+        assert!(journal.shared.lock().dropped > 0);
+        let file = open(&path).expect("the log");
+        let mut writer = Writer { shared: journal.shared.clone(), file, lines: Vec::new(), written: 0 };
+        writer.round().expect("a disk with room");
+        writer.round().expect("a disk with room");
+        assert!(writer.lines.capacity() + journal.shared.lock().lines.capacity() <= 2 * KEPT);
+    }
 }
