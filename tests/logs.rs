@@ -197,6 +197,32 @@ fn an_event_is_a_line_of_its_own_in_the_same_log_or_in_another() {
 }
 
 #[test]
+fn nothing_is_said_of_a_proxy_for_an_attack_behind_it_would_have_it_banned() {
+    let site = Site::with(|figment, log| {
+        let figment = figment.merge(("crowdsec.trusted_proxies", ["192.0.2.9", "2001:db8:9::/48"]));
+        figment.merge(("crowdsec.access_log", log)).merge(("crowdsec.event_log", log))
+    });
+    for proxy in ["192.0.2.9", "2001:db8:9::1"] {
+        for visitor in [None, Some("unreadable"), Some("192.0.2.9"), Some("192.0.2.2, unreadable")] {
+            let mut request = site.client.post("/logs/events").visitor(proxy).body("root");
+            if let Some(visitor) = visitor {
+                request.add_header(header("X-Forwarded-For", visitor));
+            }
+            assert_eq!(request.dispatch().status(), Status::Ok);
+        }
+    }
+    // A visitor whom it names is told of, and so is one who names himself.
+    let behind = site.client.post("/logs/events").visitor("192.0.2.9").body("root");
+    behind.header(header("X-Forwarded-For", "192.0.2.2")).dispatch();
+    let alone = site.client.get("/logs/elsewhere").visitor("192.0.2.3");
+    alone.header(header("X-Forwarded-For", "192.0.2.9")).dispatch();
+    let lines = site.lines();
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    assert!(lines[..3].iter().all(|line| line.contains("192.0.2.2")), "{lines:#?}");
+    assert!(lines[3].starts_with("192.0.2.3 "), "{lines:#?}");
+}
+
+#[test]
 fn a_log_that_cannot_be_opened_stops_the_launch() {
     for key in ["access_log", "event_log"] {
         let figment = figment().merge((format!("crowdsec.{key}"), "/no-such-folder/a.log"));

@@ -450,6 +450,20 @@ fn the_log_has_the_status_and_size_that_the_visitor_got() {
 }
 
 #[test]
+fn at_first_look_your_own_visits_are_logged_and_those_of_a_proxy_you_named_are_not() {
+    for (proxies, count) in [(None, 1), (Some("127.0.0.1"), 0)] {
+        let logs = Logs::new();
+        let log = logs.path("access.log");
+        let mut settings = vec![("CROWDSEC_ACCESS_LOG", log.to_str().expect("a plain path"))];
+        settings.extend(proxies.map(|proxies| ("CROWDSEC_TRUSTED_PROXIES", proxies)));
+        let app = App::start(&settings);
+        assert_eq!(app.get("/").send().status, 200);
+        assert!(app.stop().status.success());
+        assert_eq!(logs.lines("access.log").len(), count, "{proxies:?}");
+    }
+}
+
+#[test]
 fn lines_on_standard_output_are_whole() {
     let app = alone("stdout", "stdout");
     let requests: Vec<Request> = (0..200).map(|n| app.get(&format!("/page{n}/{}", "a".repeat(3000)))).collect();

@@ -82,6 +82,12 @@ impl ClientIp {
         hidden
     }
 
+    /// Whether this is a proxy that the operator named: one of its own requests, or a visitor who could not be told. The
+    /// example of the debug profile is no proxy but the developer at work.
+    pub fn is_proxy(&self, address: IpAddr) -> bool {
+        self.meant && self.trusts(address)
+    }
+
     /// Whether the visitor came by HTTPS: directly, or as a trusted proxy says that ended it.
     pub fn is_https(&self, request: &Request<'_>) -> bool {
         if !self.trusts(peer(request)) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rocket::fairing::{Fairing, Info, Kind};
-use rocket::http::{Method, Status};
+use rocket::http::Status;
 use rocket::outcome::IntoOutcome;
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::{Body, Response};
@@ -49,11 +49,12 @@ impl<'r> FromRequest<'r> for Events<'r> {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        request
-            .rocket()
-            .state::<Bouncer>()
-            .or_error((Status::InternalServerError, ()))
-            .map(|bouncer| Self { log: bouncer.logs.events.as_deref(), address: bouncer.judgement(request).address })
+        request.rocket().state::<Bouncer>().or_error((Status::InternalServerError, ())).map(|bouncer| {
+            let address = bouncer.judgement(request).address;
+            // As with the access log, nothing is said of a proxy.
+            let log = bouncer.logs.events.as_deref().filter(|_| !bouncer.client_ip.is_proxy(address));
+            Self { log, address }
+        })
     }
 }
 
@@ -67,15 +68,15 @@ impl Sentinel for Events<'_> {
 #[derive(Clone)]
 struct Arrival {
     address: IpAddr,
-    method: Method,
     /// What was asked and by whom, in nginx's combined format, and where status and size belong between the two.
     text: Vec<u8>,
     middle: usize,
 }
 
-/// Remembers a request that is let in, if there is a log for it.
+/// Remembers a request that is let in, if there is a log for it. A proxy's own address is told to nobody: an attacker
+/// who hides behind it would have CrowdSec ban the proxy, and with it everybody.
 pub fn arrived(request: &Request<'_>, bouncer: &Bouncer, address: IpAddr) {
-    if bouncer.logs.access.is_some() {
+    if bouncer.logs.access.is_some() && !bouncer.client_ip.is_proxy(address) {
         request.local_cache(|| Some(Arrival::of(request, address)));
     }
 }
@@ -83,7 +84,7 @@ pub fn arrived(request: &Request<'_>, bouncer: &Bouncer, address: IpAddr) {
 impl Arrival {
     /// Each field is cut, so that a line fits into the 16 KiB that Docker takes for one.
     fn of(request: &Request<'_>, address: IpAddr) -> Self {
-        let (method, uri, mut text) = (request.method(), request.uri(), Vec::with_capacity(256));
+        let (uri, mut text) = (request.uri(), Vec::with_capacity(256));
         let (mut referer, mut agent) = (Cow::Borrowed("-"), Cow::Borrowed("-"));
         // One walk over all is cheaper than two look-ups, which hash letter by letter.
         for header in request.headers().iter() {
@@ -94,7 +95,7 @@ impl Arrival {
             }
         }
         text.push(b'"');
-        text.extend_from_slice(method.as_str().as_bytes());
+        text.extend_from_slice(request.method().as_str().as_bytes());
         text.push(b' ');
         escape(&mut text, uri.path().as_str(), 6 << 10);
         if let Some(query) = uri.query() {
@@ -109,7 +110,7 @@ impl Arrival {
         text.extend_from_slice(b"\" \"");
         escape(&mut text, &agent, 2 << 10);
         text.extend_from_slice(b"\"\n");
-        Self { address, method, text, middle }
+        Self { address, text, middle }
     }
 
     fn write(&self, log: &Journal, status: Status, size: usize) {
@@ -161,7 +162,7 @@ impl Fairing for AccessLog {
         if is_ours || is_refused_by_guard(request, status) {
             return;
         }
-        let has_no_body = arrival.method == Method::Head || matches!(status.code, 204 | 304);
+        let has_no_body = arrival.text.starts_with(b"\"HEAD ") || matches!(status.code, 204 | 304);
         if let Some(size) = if has_no_body { Some(0) } else { response.body_mut().size().await } {
             return arrival.write(&self.0, status, size);
         }
@@ -215,22 +216,16 @@ fn is_plain(byte: &u8) -> bool {
 
 /// Escapes as nginx does, so that nothing in a field can end the field or the line.
 fn escape(line: &mut Vec<u8>, text: &str, most: usize) {
-    let end = line.len() + most;
-    let mut rest = text.as_bytes();
+    let (end, text) = (line.len() + most, text.as_bytes());
     // Nearly always; without a way out, the compiler looks at many bytes at once.
-    if rest.len() <= most && rest.iter().fold(true, |plain, byte| plain & is_plain(byte)) {
-        return line.extend_from_slice(rest);
+    if text.len() <= most && text.iter().fold(true, |plain, byte| plain & is_plain(byte)) {
+        return line.extend_from_slice(text);
     }
-    while !rest.is_empty() && line.len() < end {
-        let plain = rest.iter().position(|byte| !is_plain(byte)).unwrap_or(rest.len());
-        let (clean, tail) = rest.split_at(plain.min(end - line.len()));
-        line.extend_from_slice(clean);
-        rest = tail;
-        if let Some((byte, tail)) = rest.split_first()
-            && line.len() < end
-        {
-            let _ = write!(line, "\\x{byte:02X}");
-            rest = tail;
+    for byte in text {
+        match line.len() < end {
+            true if is_plain(byte) => line.push(*byte),
+            true => drop(write!(line, "\\x{byte:02X}")),
+            false => return,
         }
     }
 }
