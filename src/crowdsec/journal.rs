@@ -64,8 +64,8 @@ impl Journal {
     fn open(path: &Path) -> io::Result<Self> {
         let waiting = Waiting { lines: Vec::with_capacity(KEPT), ..Waiting::default() };
         let shared = Arc::new(Shared { path: path.into(), waiting: Mutex::new(waiting) });
-        let (file, lines, written) = (open(path)?, Vec::with_capacity(KEPT), 0);
-        let writer = Writer { shared: shared.clone(), file, lines, written };
+        let lines = Vec::with_capacity(KEPT);
+        let writer = Writer { shared: shared.clone(), file: open(path)?, lines, written: 0 };
         let thread = thread::Builder::new().name("log".into()).spawn(|| writer.run())?;
         Ok(Self { shared, thread })
     }
@@ -79,10 +79,7 @@ impl Journal {
             return write(lines, clock);
         }
         waiting.dropped += 1;
-        // The thread may be stuck, so it is said from here; but not on a standard output that is stuck itself.
-        if !is_stdout(&self.shared.path) {
-            self.shared.tell(waiting);
-        }
+        self.shared.tell(waiting, true);
     }
 }
 
@@ -96,11 +93,9 @@ impl Drop for Journal {
         }
         let stuck = !self.thread.is_finished();
         let mut waiting = self.shared.lock();
-        waiting.dropped += waiting.lines.iter().filter(|byte| is_line_feed(byte)).count() + usize::from(stuck);
+        waiting.dropped += waiting.lines.iter().filter(|byte| **byte == b'\n').count() + usize::from(stuck);
         waiting.told = None;
-        if !(stuck && is_stdout(&self.shared.path)) {
-            self.shared.tell(waiting);
-        }
+        self.shared.tell(waiting, stuck);
     }
 }
 
@@ -125,9 +120,11 @@ impl Shared {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells how many lines were dropped, unless that was told only now.
-    fn tell(&self, mut waiting: MutexGuard<'_, Waiting>) {
-        if waiting.dropped > 0 && waiting.told.is_none_or(|told| told.elapsed() >= QUIET) {
+    /// Tells how many lines were dropped, unless that was told only now, or would be on a standard output that may be
+    /// stuck itself.
+    fn tell(&self, mut waiting: MutexGuard<'_, Waiting>, stuck: bool) {
+        let loud = waiting.told.is_none_or(|told| told.elapsed() >= QUIET) && !(stuck && is_stdout(&self.path));
+        if loud && waiting.dropped > 0 {
             waiting.told = Some(Instant::now());
             let (path, dropped) = (self.path.display(), mem::take(&mut waiting.dropped));
             drop(waiting);
@@ -180,7 +177,7 @@ impl Writer {
                 warn!("{} cannot be written: {error}. It is tried again.", self.shared.path.display());
             }
             failing = result.is_err();
-            self.shared.tell(self.shared.lock());
+            self.shared.tell(self.shared.lock(), false);
         }
         self.shared.lock().lines.extend_from_slice(&self.lines[self.written..]);
     }
@@ -199,10 +196,12 @@ impl Writer {
     /// Rocket's must not wait until a slow reader has taken all of ours.
     fn write(&mut self) -> io::Result<()> {
         while self.written < self.lines.len() {
-            self.follow()?;
+            if !is_at(&self.file, &self.shared.path) {
+                self.follow()?;
+            }
             let locked = is_stdout(&self.shared.path).then(|| io::stdout().lock());
             let piece = &self.lines[self.written..self.lines.len().min(self.written + LONGEST)];
-            let end = self.written + piece.iter().rposition(is_line_feed).map_or(piece.len(), |at| at + 1);
+            let end = self.written + piece.iter().rposition(|byte| *byte == b'\n').map_or(piece.len(), |at| at + 1);
             while self.written < end {
                 match self.file.write(&self.lines[self.written..end])? {
                     0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -221,21 +220,14 @@ impl Writer {
     /// Whoever rotates logs has moved the file away, and needs no signal to us. The end of a line belongs to its
     /// beginning; where there is no room for it, as on the full disk that the file was moved away from, it is lost.
     fn follow(&mut self) -> io::Result<()> {
-        if is_at(&self.file, &self.shared.path) {
-            return Ok(());
-        }
         if let Some(last) = self.written.checked_sub(1) {
-            let line = self.lines[last..].split_inclusive(is_line_feed).next().unwrap_or_default();
+            let line = self.lines[last..].split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default();
             let _ = self.file.write_all(&line[1..]);
             self.written = last + line.len();
         }
         self.file = open(&self.shared.path)?;
         Ok(())
     }
-}
-
-fn is_line_feed(byte: &u8) -> bool {
-    *byte == b'\n'
 }
 
 fn is_stdout(path: &Path) -> bool {

@@ -130,11 +130,7 @@ impl Arrival {
 
 /// Numbers with something between them; `write!` would cost more than all the rest of a line.
 fn join(line: &mut Vec<u8>, between: u8, numbers: impl IntoIterator<Item: Into<usize>>) {
-    let start = line.len();
     for number in numbers {
-        if line.len() > start {
-            line.push(between);
-        }
         let (mut number, mut digits, mut first) = (number.into(), [0; 20], 20);
         while number > 0 || first == 20 {
             first -= 1;
@@ -142,7 +138,9 @@ fn join(line: &mut Vec<u8>, between: u8, numbers: impl IntoIterator<Item: Into<u
             number /= 10;
         }
         line.extend_from_slice(&digits[first..]);
+        line.push(between);
     }
+    line.pop();
 }
 
 /// Writes the access log. It has to be attached after all others, to see the answer as it leaves.
