@@ -71,6 +71,18 @@ pub fn run(directory: &Path) {
     with_many.cost(&case(V4, "/text", &[], 200));
     with_many.keep_profile("text");
 
+    let log = directory.join("access.log");
+    let logging = protected.with("CROWDSEC_ACCESS_LOG", log.to_str().expect("a plain path"));
+    let mut logging = Counted::start(&logging, None, directory);
+    report.columns(&["admitted, no decisions", "access log off", "access log on", "more", "target"]);
+    for (page, path) in [("text", "/text"), ("Tera page", "/page")] {
+        let case = case(V4, path, &[("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0")], 200);
+        let (off, on) = (none.cost(&case), logging.cost(&case));
+        let more = format!("{:+.2} %", (on / off - 1.0) * 100.0);
+        report.row(&[page, &thousands(off), &thousands(on), &more, "≤ +2 %"]);
+    }
+    assert!(fs::metadata(&log).is_ok_and(|log| log.len() > 0), "nothing is in the access log");
+
     report.columns(&["refused, 1,000,000 decisions", "instructions", "of the Tera page", "of the text page", "target"]);
     for (name, headers) in [("page", [].as_slice()), ("JSON", &[("Accept", "application/json")])] {
         let cost = with_many.cost(&case(BANNED, "/text", headers, 403));
