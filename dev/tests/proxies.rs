@@ -320,7 +320,7 @@ fn behind_an_nginx_that_adds_to_what_visitors_say_a_stray_byte_hides_nobody() {
     let lapi = lapi();
     let (app, address) = app(&lapi, "X-Forwarded-For", Family::V4, "127.0.0.1");
     let lines = ["X-Forwarded-Proto $scheme", "X-Forwarded-Host $host", "X-Real-IP $remote_addr"];
-    for [one, other] in [[0, 1], [1, 2], [2, 0]] {
+    for [one, other] in [[0, 1], [0, 2]] {
         let beside = format!("proxy_set_header {};\nproxy_set_header {};", lines[one], lines[other]);
         let server = adding_nginx(address, &beside);
         all_refused(&visits(server.v4(), Some(BANNED), SOMEBODY_INNOCENT, "X-Forwarded-For"));

@@ -41,10 +41,9 @@ pub struct ClientIp {
     told_of_hidden: AtomicBool,
 }
 
-/// What a proxy adds to requests that it hands on. Its own health checks bear none of it, and one alone proves little: a
-/// script on the same machine may send it.
-const HANDED_ON: [&str; 6] =
-    ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"];
+/// What a proxy adds to requests that it hands on, beside `X-Forwarded-Proto`. Its own health checks bear none of it, and
+/// one header alone proves little: a script on the same machine may send it.
+const HANDED_ON: [&str; 5] = ["X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"];
 
 impl ClientIp {
     pub fn new(config: &Config) -> Self {
@@ -70,7 +69,8 @@ impl ClientIp {
     /// Whether a trusted proxy handed a visitor's request on and the header that names them did not arrive. Rocket drops
     /// one that is not UTF-8, so that a stray byte of the visitor's takes along what a proxy added to it.
     pub fn is_hidden(&self, request: &Request<'_>) -> bool {
-        let handed_on = || HANDED_ON.iter().filter(|name| request.headers().contains(name)).count() >= 2;
+        let bears = |name: &&str| request.headers().contains(*name);
+        let handed_on = || bears(&"X-Forwarded-Proto") && HANDED_ON.iter().any(bears);
         // What costs least and says most comes first: most requests are asked this.
         let hidden =
             self.meant && self.trusts(peer(request)) && !request.headers().contains(&self.header) && handed_on();
