@@ -1,8 +1,8 @@
 //! The bouncer: keeps CrowdSec's decisions in memory and enforces them on every request.
 //!
 //! An application needs five names of it: [`figment`] to read its configuration, [`fairing`] to be protected, and the
-//! guards [`Cleared`], [`Report`] and [`Events`]. The folder names nothing of the application's, so that it can be replaced whole
-//! by a newer one.
+//! guards [`Cleared`], [`Report`] and [`Events`]. The folder names nothing of the application's, so that it can be
+//! replaced whole by a newer one.
 //!
 //! In reading order, each module imports only what stands before it: LAPI → poller → decisions → judgement → fairing and
 //! guards → pages.

@@ -25,8 +25,8 @@ pub use takeover::{Implausible, Taken, Takeover};
 
 /// The decisions, shared between one writer (the poller) and every request.
 ///
-/// Single addresses lie in shards, each behind its own lock. A writer holds one for one entry, or one slice of a
-/// clean-up, so that no look-up waits for a whole answer to be taken over. The few networks lie in a table of the
+/// Single addresses lie in shards, each behind its own lock. A writer holds one for one entry, or for the clean-up of
+/// one shard, so that no look-up waits for a whole answer to be taken over. The few networks lie in a table of the
 /// writer's; look-ups have them as `Ranges` beside the addresses of their shard, so that one lock serves for both.
 /// The locks are std's: none is held across an await, and a look-up holds one for less than a microsecond.
 pub struct DecisionSet {
