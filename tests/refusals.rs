@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use app::crowdsec::Cleared;
 use common::{Visitor, app_with, client, figment, header, with_decisions};
+use rocket::fairing::AdHoc;
 use rocket::http::{ContentType, Header, Method, Status};
 use rocket::local::blocking::Client;
 use rocket::{Build, Rocket, State, get, head, post, routes};
@@ -237,6 +238,23 @@ fn programs_are_told_in_json_and_learn_nothing_of_why() {
     assert_eq!(captcha["captcha_url"], "/crowdsec/captcha?return_to=%2Fa%3Fb%3Dc");
     let there = client.get("/crowdsec/captcha?return_to=%2Fa%3Fb%3Dc").visitor("192.0.2.2").dispatch();
     assert!(there.into_string().unwrap().contains("value=\"&#x2F;a?b=c\""));
+}
+
+#[test]
+fn a_refusal_is_written_in_one_piece() {
+    let tell = AdHoc::on_response("Tells how long a piece may be", |_, response| {
+        Box::pin(async move {
+            let longest = response.body().max_chunk_size();
+            response.set_raw_header("Longest-Piece", longest.to_string());
+        })
+    });
+    let client = client(app::app(with_decisions(&[("192.0.2.1", "ban"), ("192.0.2.2", "captcha")])).attach(tell));
+    for visitor in ["192.0.2.1", "192.0.2.2"] {
+        let response = client.get("/").visitor(visitor).dispatch();
+        let longest: usize = response.headers().get_one("Longest-Piece").unwrap().parse().unwrap();
+        let page = response.into_string().unwrap();
+        assert!(page.len() <= longest, "a page of {} bytes in pieces of {longest}", page.len());
+    }
 }
 
 #[test]

@@ -89,8 +89,8 @@ impl Bouncer {
     /// Judges a request anew. The order is the policy: who hides, what is allowed by the operator, then a ban, which no
     /// solved captcha outweighs, then the captcha.
     pub fn judge(&self, request: &Request<'_>) -> Judgement {
-        let address = self.client_ip.of(request);
-        if self.client_ip.is_hidden(request) {
+        let (address, hidden) = self.client_ip.of(request);
+        if hidden {
             // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
             return Judgement { address, verdict: Verdict::Hidden, standing: None };
         }

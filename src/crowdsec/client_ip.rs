@@ -55,27 +55,25 @@ impl ClientIp {
         }
     }
 
-    /// The visitor's address, in canonical form.
-    pub fn of(&self, request: &Request<'_>) -> IpAddr {
+    /// The visitor's address, in canonical form, and whether a trusted proxy hides whose request it is.
+    pub fn of(&self, request: &Request<'_>) -> (IpAddr, bool) {
         let peer = peer(request);
         if !self.trusts(peer) {
             self.hint.note(peer, || request.headers().contains(&self.header));
-            return peer;
+            return (peer, false);
         }
+        // Rocket hashes a header's name letter by letter, so it is looked up once.
         let values: Vec<&str> = request.headers().get(&self.header).collect();
-        self.behind(peer, &values)
+        (self.behind(peer, &values), values.is_empty() && self.is_hidden(request, peer))
     }
 
     /// Whether a trusted proxy handed a visitor's request on and the header that names them did not arrive. Rocket drops
     /// one that is not UTF-8, so that a stray byte of the visitor's takes along what a proxy added to it.
-    pub fn is_hidden(&self, request: &Request<'_>) -> bool {
+    fn is_hidden(&self, request: &Request<'_>, proxy: IpAddr) -> bool {
         let bears = |name: &&str| request.headers().contains(*name);
-        let handed_on = || bears(&"X-Forwarded-Proto") && HANDED_ON.iter().any(bears);
-        // What costs least and says most comes first: most requests are asked this.
-        let hidden =
-            self.meant && self.trusts(peer(request)) && !request.headers().contains(&self.header) && handed_on();
+        let hidden = self.meant && bears(&"X-Forwarded-Proto") && HANDED_ON.iter().any(bears);
         if hidden && !self.told_of_hidden.swap(true, Ordering::Relaxed) {
-            warn!("Your proxy at {} handed on a request without {}, which is refused.", peer(request), self.header);
+            warn!("Your proxy at {proxy} handed on a request without {}, which is refused.", self.header);
             warn_!("If all are: name the header that it does set in `crowdsec.client_ip_header`.");
             warn_!("If few are: strangers try to hide. Let the proxy set the header rather than add to it.");
         }

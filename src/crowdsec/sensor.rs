@@ -117,7 +117,7 @@ impl Arrival {
         let (asked, by) = self.text.split_at(self.middle);
         log.append(|line, clock| {
             match self.address {
-                IpAddr::V4(address) => join(line, b'.', address.octets()),
+                IpAddr::V4(address) => join(line, b'.', address.octets().map(usize::from)),
                 IpAddr::V6(address) => drop(write!(line, "{address}")),
             }
             line.extend_from_slice(clock.common.as_bytes());
@@ -128,19 +128,22 @@ impl Arrival {
     }
 }
 
-/// Numbers with something between them; `write!` would cost more than all the rest of a line.
-fn join(line: &mut Vec<u8>, between: u8, numbers: impl IntoIterator<Item: Into<usize>>) {
-    for number in numbers {
-        let (mut number, mut digits, mut first) = (number.into(), [0; 20], 20);
-        while number > 0 || first == 20 {
+/// A few numbers with something between them; `write!` would cost more than all the rest of a line.
+fn join<const N: usize>(line: &mut Vec<u8>, between: u8, numbers: [usize; N]) {
+    let (mut text, mut first) = ([0; 4 * 21], 4 * 21);
+    for mut number in numbers.into_iter().rev() {
+        loop {
             first -= 1;
-            digits[first] = b'0' + (number % 10) as u8;
+            text[first] = b'0' + (number % 10) as u8;
             number /= 10;
+            if number == 0 {
+                break;
+            }
         }
-        line.extend_from_slice(&digits[first..]);
-        line.push(between);
+        first -= 1;
+        text[first] = between;
     }
-    line.pop();
+    line.extend_from_slice(&text[first + 1..]);
 }
 
 /// Writes the access log. It has to be attached after all others, to see the answer as it leaves.
@@ -216,7 +219,9 @@ fn is_plain(byte: &u8) -> bool {
 fn escape(line: &mut Vec<u8>, text: &str, most: usize) {
     let (end, text) = (line.len() + most, text.as_bytes());
     // Nearly always; without a way out, the compiler looks at many bytes at once.
-    if text.len() <= most && text.iter().fold(true, |plain, byte| plain & is_plain(byte)) {
+    let special =
+        |byte: u8| u8::from(byte.wrapping_sub(b' ') > b'~' - b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    if text.len() <= most && text.iter().fold(0, |any, byte| any | special(*byte)) == 0 {
         return line.extend_from_slice(text);
     }
     for byte in text {

@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use crate::decisions::BANNED;
 use crate::fake_lapi::FakeLapi;
-use crate::report::{Report, median, thousands};
+use crate::report::{Report, thousands};
 use crate::server::{PROXY, Server, Setup, Snapshot, root};
 use crate::visitor::{V4, V6, Visitor, request};
 
-/// So often a visitor asks in one count.
-const ROUNDS: usize = 300;
+/// So many processes of each kind are counted: where their memory happens to lie makes one of them cost a percent or two
+/// more than the next.
+const PROCESSES: usize = 4;
+/// So many visitors come to each of them, one after another, and ask so often.
+const VISITORS: usize = 2;
+const ROUNDS: usize = 60;
 /// Between two requests, so that the worker is found asleep each time: now and then it would be just in time for the next
 /// request, and the counts would wobble by that.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -36,14 +40,14 @@ pub fn run(directory: &Path) {
     let many = Snapshot::of(1_000_000, &lapi, directory);
 
     let protected = Setup::protected(&lapi).with("CROWDSEC_TRUSTED_PROXIES", &PROXY.to_string());
-    let mut plain = Counted::start(&Setup::plain(), None, directory);
-    let mut none = Counted::start(&protected, None, directory);
-    let mut with_few = Counted::start(&protected, Some(&few), directory);
-    let mut with_many = Counted::start(&protected, Some(&many), directory);
+    let mut plain = Herd::start(&Setup::plain(), None, directory);
+    let mut none = Herd::start(&protected, None, directory);
+    let mut with_few = Herd::start(&protected, Some(&few), directory);
+    let mut with_many = Herd::start(&protected, Some(&many), directory);
 
     let mut report = Report::new("requests", "Cost of a request, in instructions");
     report.columns(&["admitted", "decisions", "without the bouncer", "with it", "more", "target"]);
-    let (mut text_page, mut tera_page) = (0.0, 0.0);
+    let (mut text_page, mut tera_page) = (Cost::default(), Cost::default());
     for (page, path) in [("text", "/text"), ("Tera page", "/page")] {
         for (visitor, from, headers) in [
             ("IPv4", V4, vec![]),
@@ -62,8 +66,8 @@ pub fn run(directory: &Path) {
                     continue;
                 }
                 let with = server.cost(&case);
-                let more = format!("{:+.2} %", (with / without - 1.0) * 100.0);
-                let cells = [format!("{page}, {visitor}"), decisions.into(), thousands(without), thousands(with), more];
+                let (before, after) = (thousands(without.mean), thousands(with.mean));
+                let cells = [format!("{page}, {visitor}"), decisions.into(), before, after, with.more_than(without)];
                 report.row(&[cells.as_slice(), &["≤ +3 %".into()]].concat());
             }
         }
@@ -73,13 +77,12 @@ pub fn run(directory: &Path) {
 
     let log = directory.join("access.log");
     let logging = protected.with("CROWDSEC_ACCESS_LOG", log.to_str().expect("a plain path"));
-    let mut logging = Counted::start(&logging, None, directory);
+    let mut logging = Herd::start(&logging, None, directory);
     report.columns(&["admitted, no decisions", "access log off", "access log on", "more", "target"]);
     for (page, path) in [("text", "/text"), ("Tera page", "/page")] {
         let case = case(V4, path, &[("User-Agent", "Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0")], 200);
         let (off, on) = (none.cost(&case), logging.cost(&case));
-        let more = format!("{:+.2} %", (on / off - 1.0) * 100.0);
-        report.row(&[page, &thousands(off), &thousands(on), &more, "≤ +2 %"]);
+        report.row(&[page, &thousands(off.mean), &thousands(on.mean), &on.more_than(off), "≤ +2 %"]);
     }
     assert!(fs::metadata(&log).is_ok_and(|log| log.len() > 0), "nothing is in the access log");
 
@@ -87,15 +90,55 @@ pub fn run(directory: &Path) {
     for (name, headers) in [("page", [].as_slice()), ("JSON", &[("Accept", "application/json")])] {
         let cost = with_many.cost(&case(BANNED, "/text", headers, 403));
         with_many.keep_profile(&format!("refused-{name}"));
-        let ratio = |page: f64| format!("{:.2}", cost / page);
+        let ratio = |page: Cost| format!("{:.2}", cost.mean / page.mean);
         let target = "≤ 1 of the Tera page, better of the text page";
-        report.row(&[name, &thousands(cost), &ratio(tera_page), &ratio(text_page), target]);
+        report.row(&[name, &thousands(cost.mean), &ratio(tera_page), &ratio(text_page), target]);
     }
-    report.note(
-        "Medians of three counts of 300 requests. \"Without the bouncer\" is the same application without the fairing; what is refused \
-         is compared with the pages of that one.",
-    );
+    report.note(&format!(
+        "Means over {PROCESSES} processes of each kind, {VISITORS} connections to each and {ROUNDS} requests over each, with the standard \
+         error of the difference. \"Without the bouncer\" is the same application without the fairing; what is refused is compared \
+         with the pages of that one."
+    ));
     report.finish();
+}
+
+/// Instructions of one request, counted in several processes.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    mean: f64,
+    /// The mean's standard error.
+    error: f64,
+}
+
+impl Cost {
+    fn of(counts: &[f64]) -> Self {
+        let (number, sum) = (counts.len() as f64, counts.iter().sum::<f64>());
+        let mean = sum / number;
+        let squares: f64 = counts.iter().map(|count| (count - mean).powi(2)).sum();
+        Self { mean, error: (squares / (number - 1.0) / number).sqrt() }
+    }
+
+    fn more_than(self, other: Self) -> String {
+        let error = self.error.hypot(other.error) / other.mean;
+        format!("{:+.2} % ± {:.2}", (self.mean / other.mean - 1.0) * 100.0, error * 100.0)
+    }
+}
+
+/// Several processes of one kind.
+struct Herd(Vec<Counted>);
+
+impl Herd {
+    fn start(setup: &Setup, decisions: Option<&Snapshot>, scratch: &Path) -> Self {
+        Self((0..PROCESSES).map(|_| Counted::start(setup, decisions, scratch)).collect())
+    }
+
+    fn cost(&mut self, case: &Case) -> Cost {
+        Cost::of(&self.0.iter_mut().map(|counted| counted.cost(case)).collect::<Vec<_>>())
+    }
+
+    fn keep_profile(&self, name: &str) {
+        self.0[0].keep_profile(name);
+    }
 }
 
 /// An application under callgrind.
@@ -125,32 +168,34 @@ impl Counted {
 
     /// Instructions of one request of this kind.
     fn cost(&mut self, case: &Case) -> f64 {
-        let mut visitor = Visitor::connect(case.from, self.server.port).expect("a connection");
-        let mut all_ask = || {
+        let port = self.server.port;
+        let connect = || Visitor::connect(case.from, port).expect("a connection");
+        let all_ask = |visitor: &mut Visitor| {
             for _ in 0..ROUNDS {
                 assert_eq!(visitor.ask(&case.request), case.status);
                 sleep(PAUSE);
             }
         };
         // What happens once, and what the application does in the background after its start, is not counted.
-        all_ask();
+        all_ask(&mut connect());
         self.server.settle();
         self.control(&["instrumentation", "on"]);
-        all_ask();
-        let counts: Vec<f64> = (0..3)
-            .map(|_| {
-                self.control(&["zero"]);
-                all_ask();
-                self.control(&["dump"]);
-                self.dumps += 1;
-                let dump = fs::read_to_string(self.dump()).expect("callgrind's dump");
-                let total = dump.lines().find_map(|line| line.strip_prefix("totals: ")).expect("a total in it");
-                total.trim().parse::<f64>().expect("a number") / ROUNDS as f64
-            })
-            .collect();
+        let mut total = 0.0;
+        for _ in 0..VISITORS {
+            let mut visitor = connect();
+            all_ask(&mut visitor);
+            self.control(&["zero"]);
+            all_ask(&mut visitor);
+            self.control(&["dump"]);
+            self.dumps += 1;
+            let dump = fs::read_to_string(self.dump()).expect("callgrind's dump");
+            let count = dump.lines().find_map(|line| line.strip_prefix("totals: ")).expect("a total in it");
+            total += count.trim().parse::<f64>().expect("a number");
+        }
         self.control(&["instrumentation", "off"]);
-        assert!(counts[0] > 1000.0, "callgrind counted next to nothing");
-        median(&counts)
+        let cost = total / (VISITORS * ROUNDS) as f64;
+        assert!(cost > 1000.0, "callgrind counted next to nothing");
+        cost
     }
 
     /// Leaves the functions of the last count in target/bench, the costliest first, with all that they call and alone.

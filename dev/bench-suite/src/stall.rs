@@ -1,8 +1,11 @@
 //! Does a request wait while decisions come and go? Latencies in idle stretches and in busy ones, in one run.
 
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Mutex;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -14,7 +17,7 @@ use crate::report::{Report, quantile};
 use crate::server::{Server, Setup, eventually};
 use crate::visitor::V4;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 4;
 const MILLION: u64 = 1_000_000;
 
 pub fn run(directory: &Path) {
@@ -23,30 +26,28 @@ pub fn run(directory: &Path) {
     let server = often.with("CROWDSEC_STARTUP_TIMEOUT", "5m").start(directory);
     assert_eq!(server.ask(BANNED, "/text"), 403);
 
-    let stop = AtomicBool::new(false);
-    let pace = Pace { from: V4, path: "/text", status: 200, per_second: 1000.0, connections: 8 };
-    let stretches = Mutex::new(Vec::new());
-    let samples = thread::scope(|scope| {
-        let asking = scope.spawn(|| ask(pace, server.port, &stop));
-        for round in 0..ROUNDS as u64 {
-            go_through(round, &lapi, &server, |kind, start| {
-                stretches.lock().unwrap().push((kind, start, Instant::now()))
-            });
-        }
-        stop.store(true, Ordering::Relaxed);
-        asking.join().expect("the visitors")
-    });
+    // The same requests for an application without a bouncer show what of it is only that others need the cores, too.
+    let next_door = Setup::plain().start(directory);
 
-    let stretches = stretches.into_inner().unwrap();
-    let of = |wanted: &str| -> Vec<Sample> {
-        let within = |sample: &&Sample| {
-            stretches.iter().any(|(kind, start, end)| *kind == wanted && (start..end).contains(&&sample.due))
-        };
-        samples.iter().filter(within).copied().collect()
-    };
+    let mut met = HashMap::<_, Vec<f64>>::new();
+    for round in 0..2 * ROUNDS as u64 {
+        let asked = if round % 2 == 0 { Asked::Itself } else { Asked::NextDoor };
+        let port = if round % 2 == 0 { server.port } else { next_door.port };
+        let mut stretches = Vec::new();
+        let samples = while_asking(port, || {
+            go_through(round, &lapi, &server, |kind, start| stretches.push((kind, start, Instant::now())));
+        });
+        for (kind, start, end) in stretches {
+            let within: Vec<Sample> =
+                samples.iter().filter(|sample| (start..end).contains(&sample.due)).copied().collect();
+            met.entry((asked, kind)).or_default().extend(millis(&within));
+        }
+    }
+
     let mut report = Report::new("stall", "Latency of admitted requests while decisions come and go");
-    report.columns(&[
-        "meanwhile",
+    let columns = [
+        "asked",
+        "meanwhile the bouncer",
         "requests",
         "p50",
         "p99",
@@ -54,35 +55,94 @@ pub fn run(directory: &Path) {
         "of the idle p99.9",
         "longest",
         "over the idle longest",
-    ]);
-    let (mut idle_tail, mut idle_longest) = (f64::NAN, f64::NAN);
-    for kind in KINDS {
-        let latencies = millis(&of(kind));
-        assert!(latencies.len() >= 1000, "only {} requests while: {kind}", latencies.len());
-        let at = |share| quantile(&latencies, share);
-        if kind == IDLE {
-            (idle_tail, idle_longest) = (at(0.999), at(1.0));
+    ];
+    report.columns(&columns);
+    for (asked, who) in
+        [(Asked::Itself, "the protected application"), (Asked::NextDoor, "one beside it, without a bouncer")]
+    {
+        for kind in KINDS {
+            row(&mut report, &[who, kind], &met[&(asked, kind)], &met[&(asked, IDLE)]);
         }
-        let milliseconds = |share| format!("{:.2} ms", at(share));
-        let (tail, more) = (at(0.999) / idle_tail, at(1.0) - idle_longest);
-        let columns =
-            [milliseconds(0.5), milliseconds(0.99), milliseconds(0.999), format!("{tail:.2}"), milliseconds(1.0)];
-        report.row(
-            &[[kind.to_owned(), latencies.len().to_string()].as_slice(), &columns, &[format!("{more:+.2} ms")]]
-                .concat(),
-        );
     }
+    drop((server, next_door));
+
+    report.columns(&[
+        "asked",
+        "its log",
+        "requests",
+        "p50",
+        "p99",
+        "p99.9",
+        "of that without",
+        "longest",
+        "over that without",
+    ]);
+    let (without, with) = with_a_stuck_log(&lapi, directory);
+    row(&mut report, &["the protected application", "none"], &without, &without);
+    row(&mut report, &["another", "an access log on a disk that takes nothing"], &with, &without);
     report.note(&format!(
         "Targets: ≤ 1.5 of the idle p99.9, and < +50 ms over the idle longest. {ROUNDS} rounds; 1,000 requests for the text page a \
-         second over 8 connections. Server, visitors and LAPI share all cores."
+         second over 8 connections. Servers, visitors and LAPI share all cores."
     ));
     report.finish();
 }
 
-const IDLE: &str = "nothing";
-const TAKEOVER: &str = "a full answer of 1,000,000 is taken over";
-const DELTA: &str = "a delta of 10,000 is applied";
-const SWEEP: &str = "10,000 of 1,010,000 expire and are swept";
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Asked {
+    Itself,
+    NextDoor,
+}
+
+fn while_asking(port: u16, work: impl FnOnce()) -> Vec<Sample> {
+    let stop = AtomicBool::new(false);
+    let pace = Pace { from: V4, path: "/text", status: 200, per_second: 1000.0, connections: 8 };
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| ask(pace, port, &stop));
+        work();
+        stop.store(true, Ordering::Relaxed);
+        asking.join().expect("the visitors")
+    })
+}
+
+fn row(report: &mut Report, names: &[&str; 2], latencies: &[f64], idle: &[f64]) {
+    assert!(latencies.len() >= 1000, "only {} requests: {names:?}", latencies.len());
+    let at = |share| quantile(latencies, share);
+    let milliseconds = |share| format!("{:.2} ms", at(share));
+    let (tail, more) = (at(0.999) / quantile(idle, 0.999), at(1.0) - quantile(idle, 1.0));
+    let [p50, p99, p999, longest] = [0.5, 0.99, 0.999, 1.0].map(milliseconds);
+    let [who, what] = names.map(str::to_owned);
+    let number = latencies.len().to_string();
+    report.row(&[who, what, number, p50, p99, p999, format!("{tail:.2}"), longest, format!("{more:+.2} ms")]);
+}
+
+/// Latencies without an access log, and with one whose disk has taken 64 kB and takes no more: a pipe that nobody reads.
+fn with_a_stuck_log(lapi: &FakeLapi, directory: &Path) -> (Vec<f64>, Vec<f64>) {
+    let path = directory.join("stuck.log");
+    let made = Command::new("mkfifo").arg(&path).status().expect("mkfifo");
+    assert!(made.success(), "mkfifo made no pipe");
+    // Open for both, it does not wait for a writer, and no writer waits for it.
+    let pipe = File::options().read(true).write(true).open(&path).expect("the pipe");
+    let setup = Setup::protected(lapi);
+    let without = setup.start(directory);
+    let with = setup.with("CROWDSEC_ACCESS_LOG", path.to_str().expect("a plain path")).start(directory);
+    // More than the pipe takes.
+    while_asking(with.port, || sleep(Duration::from_secs(3)));
+    let mut latencies = [Vec::new(), Vec::new()];
+    for turn in 0..2 * ROUNDS {
+        let port = [without.port, with.port][turn % 2];
+        latencies[turn % 2].extend(millis(&while_asking(port, || sleep(Duration::from_secs(4)))));
+    }
+    let [without, with] = latencies;
+    let mut taken = vec![0; 1 << 20];
+    let taken = (&pipe).read(&mut taken).expect("what it took");
+    assert!((60_000..70_000).contains(&taken), "the disk took {taken} bytes, so it was not stuck");
+    (without, with)
+}
+
+const IDLE: &str = "does nothing";
+const TAKEOVER: &str = "takes over a full answer of 1,000,000";
+const DELTA: &str = "applies a delta of 10,000";
+const SWEEP: &str = "sweeps 10,000 of 1,010,000";
 const KINDS: [&str; 4] = [IDLE, TAKEOVER, DELTA, SWEEP];
 
 /// Each kind of stretch once.

@@ -54,7 +54,7 @@ impl Ranges {
 
 impl Family {
     fn new(mut entries: Vec<&Entry<IpNet>>, sources: &Sources) -> Self {
-        entries.sort_unstable_by_key(|entry| (bits(entry.key.network()), entry.key.prefix_len()));
+        entries.sort_by_cached_key(|entry| (bits(entry.key.network()), entry.key.prefix_len()));
         let mut family = Self::default();
         // The networks that hold the address we have come to, the narrowest last.
         let mut open = Vec::new();
@@ -68,8 +68,12 @@ impl Family {
         }
         family.leave(&mut open, |_| true);
         if let Some(upper_bits) = family.turns.len().checked_ilog2() {
-            let before = |upper| family.turns.partition_point(|(at, _)| at >> (127 - upper_bits) < upper) as u32;
-            family.upper = (0..=2 << upper_bits).map(before).collect();
+            let mut before = 0;
+            let is_before = |turn: &(u128, _), upper| turn.0 >> (127 - upper_bits) < upper;
+            family.upper.extend((0..=2 << upper_bits).map(|upper| {
+                before += family.turns[before..].iter().take_while(|turn| is_before(turn, upper)).count();
+                before as u32
+            }));
         }
         family
     }
