@@ -4,9 +4,10 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use figment::value::Value;
 use figment::value::magic::RelativePathBuf;
 use ipnet::IpNet;
-use serde::de::{self, Error, Visitor};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use crate::crowdsec::decision::{self, Remediation};
@@ -113,35 +114,13 @@ impl fmt::Debug for Secret {
 }
 
 impl<'de> Deserialize<'de> for Secret {
+    /// Serde's own message would show the value. A number is refused rather than turned into text, because `007` would
+    /// arrive as `7`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(SecretVisitor)
+        let text = <Value as Deserialize>::deserialize(deserializer)?.into_string();
+        let wrong = "a number or truth value where text belongs: write it in quotes, key = \"…\"";
+        text.map(Secret).ok_or_else(|| D::Error::custom(wrong))
     }
-}
-
-struct SecretVisitor;
-
-/// Serde's own message would show the value, so each kind of number has its answer here. A number is refused rather
-/// than turned into text, because `007` would arrive as `7`.
-macro_rules! refuse {
-    ($($method:ident: $type:ty),*) => {
-        $(fn $method<E: de::Error>(self, _: $type) -> Result<Secret, E> {
-            Err(E::custom("a number or truth value where text belongs: write it in quotes, key = \"…\""))
-        })*
-    };
-}
-
-impl Visitor<'_> for SecretVisitor {
-    type Value = Secret;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text in quotes")
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
-        Ok(Secret(text.into()))
-    }
-
-    refuse!(visit_bool: bool, visit_i64: i64, visit_i128: i128, visit_u64: u64, visit_u128: u128, visit_f64: f64);
 }
 
 /// A length of time: `"10s"`, `"15m"`, `"1h30m"`, or whole seconds.
