@@ -78,6 +78,10 @@ fn best<'a>(languages: &'a [Language], wishes: &str) -> &'a Language {
         {
             best = (language, weight);
         }
+        // Nothing weighs more, and of equals the first one wins.
+        if best.1 >= 1.0 {
+            break;
+        }
     }
     best.0
 }
