@@ -67,8 +67,9 @@ impl ClientIp {
         (self.behind(peer, &values), values.is_empty() && self.is_hidden(request, peer))
     }
 
-    /// Whether a trusted proxy handed a visitor's request on and the header that names them did not arrive. Rocket drops
-    /// one that is not UTF-8, so that a stray byte of the visitor's takes along what a proxy added to it.
+    /// Asked where the header that names the visitor did not arrive: whether the proxy handed on a visitor's request all
+    /// the same. Rocket drops a header that is not UTF-8, so that a stray byte of the visitor's takes along what a proxy
+    /// added to it.
     fn is_hidden(&self, request: &Request<'_>, proxy: IpAddr) -> bool {
         let bears = |name: &&str| request.headers().contains(*name);
         let hidden = self.meant && bears(&"X-Forwarded-Proto") && HANDED_ON.iter().any(bears);

@@ -99,7 +99,7 @@ impl Fairing for Crowdsec {
             request.local_cache(|| judgement);
         }
         if refused {
-            request.local_cache(|| Some(Asked::of(request)));
+            request.local_cache(|| Asked::now(request, true));
             request.set_uri(pages::refused_uri());
             if request.method() != Method::Head {
                 request.set_method(Method::Get);

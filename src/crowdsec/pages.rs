@@ -39,13 +39,19 @@ pub struct Asked {
     method: Method,
     /// Path and query.
     uri: String,
+    is_sent_here: bool,
 }
 
 impl Asked {
-    pub fn of(request: &Request<'_>) -> Self {
+    /// The request as it came in, wherever it is by now.
+    fn of<'r>(request: &'r Request<'_>) -> &'r Self {
+        request.local_cache(|| Self::now(request, false))
+    }
+
+    pub fn now(request: &Request<'_>, is_sent_here: bool) -> Self {
         let (path, query) = (request.uri().path().as_str(), request.uri().query());
         let uri = query.map_or_else(|| path.to_owned(), |query| [path, "?", query.as_str()].concat());
-        Self { method: request.method(), uri }
+        Self { method: request.method(), uri, is_sent_here }
     }
 }
 
@@ -105,19 +111,19 @@ impl Refusal {
             },
             Verdict::Captcha => {
                 let lately = bouncer.solved.is_spent(judgement.subject(), Instant::now());
-                let (problem, not_sent) = (lately.then_some("no_cookie"), !is_safe(asked(request).method));
+                let (problem, not_sent) = (lately.then_some("no_cookie"), !is_safe(Asked::of(request).method));
                 Self { problem, not_sent, ..Self::new(Status::Forbidden, Kind::Captcha) }
             }
         })
     }
 
-    fn captcha(status: Status, problem: Option<&'static str>, return_to: String) -> Self {
-        Self { problem, return_to: Some(return_to), ..Self::new(status, Kind::Captcha) }
+    fn captcha(status: Status, problem: &'static str, return_to: String) -> Self {
+        Self { problem: Some(problem), return_to: Some(return_to), ..Self::new(status, Kind::Captcha) }
     }
 
     fn return_to(&self, request: &Request<'_>) -> String {
-        let wanted = || match asked(request) {
-            Asked { method, uri } if is_safe(*method) => return_to(uri),
+        let wanted = || match Asked::of(request) {
+            Asked { method, uri, .. } if is_safe(*method) => return_to(uri),
             _ => back_by_referer(request),
         };
         self.return_to.clone().unwrap_or_else(wanted)
@@ -194,6 +200,7 @@ impl<'r> Responder<'r, 'static> for Refusal {
             let body = match self.page(request, bouncer) {
                 Some((page, policy)) => {
                     response.header(Header::new("Content-Security-Policy", policy));
+                    // A captcha's provider must not learn which page it was. A ban page asks nobody, and is made often.
                     if self.kind == Kind::Captcha {
                         response.header(Header::new("Referrer-Policy", "same-origin"));
                     }
@@ -213,17 +220,18 @@ impl<'r> Responder<'r, 'static> for Refusal {
         if let Some(wait) = self.retry_after {
             response.header(Header::new("Retry-After", wait.as_secs().max(1).to_string()));
         }
-        // In one piece: each further one is a system call, which a flood feels. A new body forgets the size it was given.
+        // In one piece: each further one is a system call, which a flood feels, and without the byte to spare Rocket makes
+        // room for another one to see that there is none. A new body forgets the size of its pieces.
         let size = body.len();
-        response.sized_body(size, Cursor::new(body)).max_chunk_size(size.max(1)).ok()
+        response.sized_body(size, Cursor::new(body)).max_chunk_size(size + 1).ok()
     }
 }
 
 /// Exactly what a page needs: its own style and script by nonce, the captcha provider's places, and no frame around it.
 fn content_security_policy(nonce: &str, sources: &str) -> String {
-    let (frames, nonce) =
-        (if sources.is_empty() { "'none'" } else { sources }, [" 'nonce-", nonce, "' ", sources].concat());
-    let own = nonce.trim_end();
+    let own = [" 'nonce-", nonce, "' ", sources].concat();
+    let own = own.trim_end();
+    let frames = if sources.is_empty() { "'none'" } else { sources };
     let always =
         "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; img-src 'self' data:";
     // `format!` takes four times as long.
@@ -248,12 +256,13 @@ impl<'r> FromRequest<'r> for Refusal {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let sent_here = request.local_cache(|| None::<Asked>).is_some();
         match request.rocket().state::<Bouncer>() {
-            Some(bouncer) if sent_here => match Self::of(request, bouncer, bouncer.judgement(request)) {
-                Some(refusal) => Outcome::Success(refusal),
-                None => Outcome::Forward(Status::NotFound),
-            },
+            Some(bouncer) if Asked::of(request).is_sent_here => {
+                match Self::of(request, bouncer, bouncer.judgement(request)) {
+                    Some(refusal) => Outcome::Success(refusal),
+                    None => Outcome::Forward(Status::NotFound),
+                }
+            }
             _ => Outcome::Forward(Status::NotFound),
         }
     }
@@ -264,7 +273,7 @@ impl<'r> FromRequest<'r> for Refusal {
 fn show_captcha(return_to: Option<&str>, caller: Caller<'_>) -> Result<Leading, Refusal> {
     let back = super::path::return_to(return_to.unwrap_or("/"));
     match caller.judgement.verdict {
-        Verdict::Captcha => Err(Refusal::captcha(Status::Forbidden, None, back)),
+        Verdict::Captcha => Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) }),
         _ => Ok(Leading::new(Redirect::to(back))),
     }
 }
@@ -312,11 +321,11 @@ async fn check_captcha(
     };
     let subject = judgement.subject();
     if let Err(wait) = bouncer.attempts.count(subject, Instant::now()) {
-        let refusal = Refusal::captcha(Status::TooManyRequests, Some("too_many"), back);
+        let refusal = Refusal::captcha(Status::TooManyRequests, "too_many", back);
         return Err(Refusal { retry_after: Some(wait), ..refusal });
     }
     let Some(answer) = answer.as_ref().and_then(|answer| answer.to(captcha)) else {
-        return Err(Refusal::captcha(Status::Forbidden, Some("missing"), back));
+        return Err(Refusal::captcha(Status::Forbidden, "missing", back));
     };
     match captcha.verify(answer, judgement.address).await {
         captcha::Verdict::Human => {
@@ -324,11 +333,11 @@ async fn check_captcha(
             session::grant(cookies, subject, bouncer.config.captcha_expiration(), caller.https);
             Ok(Leading::new(Redirect::to(back)))
         }
-        captcha::Verdict::Wrong => Err(Refusal::captcha(Status::Forbidden, Some("wrong"), back)),
-        captcha::Verdict::Expired => Err(Refusal::captcha(Status::Forbidden, Some("expired"), back)),
+        captcha::Verdict::Wrong => Err(Refusal::captcha(Status::Forbidden, "wrong", back)),
+        captcha::Verdict::Expired => Err(Refusal::captcha(Status::Forbidden, "expired", back)),
         // Fails closed: nobody could tell, so nobody is let in; but it is not the visitor's fault, and it is said.
         captcha::Verdict::Away => {
-            let refusal = Refusal::captcha(Status::ServiceUnavailable, Some("away"), back);
+            let refusal = Refusal::captcha(Status::ServiceUnavailable, "away", back);
             Err(Refusal { retry_after: Some(Duration::from_secs(30)), ..refusal })
         }
     }
@@ -369,7 +378,7 @@ fn preview_ban() -> Refusal {
 
 #[get("/preview/captcha")]
 fn preview_captcha() -> Refusal {
-    Refusal { preview: true, ..Refusal::captcha(Status::Ok, None, "/".into()) }
+    Refusal { preview: true, ..Refusal::new(Status::Ok, Kind::Captcha) }
 }
 
 /// Who calls one of our own routes, and whether by HTTPS.
@@ -388,12 +397,6 @@ impl<'r> FromRequest<'r> for Caller<'r> {
         };
         Outcome::Success(Self { judgement: bouncer.judgement(request), https: bouncer.client_ip.is_https(request) })
     }
-}
-
-/// The request as it came in, wherever it is by now.
-fn asked<'r>(request: &'r Request<'_>) -> &'r Asked {
-    let sent_here = request.local_cache(|| None::<Asked>).as_ref();
-    sent_here.unwrap_or_else(|| request.local_cache(|| Asked::of(request)))
 }
 
 fn is_safe(method: Method) -> bool {

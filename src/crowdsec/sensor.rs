@@ -130,6 +130,7 @@ impl Arrival {
 
 /// A few numbers with something between them; `write!` would cost more than all the rest of a line.
 fn join<const N: usize>(line: &mut Vec<u8>, between: u8, numbers: [usize; N]) {
+    const { assert!(N > 0 && N <= 4) };
     let (mut text, mut first) = ([0; 4 * 21], 4 * 21);
     for mut number in numbers.into_iter().rev() {
         loop {
@@ -219,9 +220,7 @@ fn is_plain(byte: &u8) -> bool {
 fn escape(line: &mut Vec<u8>, text: &str, most: usize) {
     let (end, text) = (line.len() + most, text.as_bytes());
     // Nearly always; without a way out, the compiler looks at many bytes at once.
-    let special =
-        |byte: u8| u8::from(byte.wrapping_sub(b' ') > b'~' - b' ') | u8::from(byte == b'"') | u8::from(byte == b'\\');
-    if text.len() <= most && text.iter().fold(0, |any, byte| any | special(*byte)) == 0 {
+    if text.len() <= most && text.iter().fold(0, |special, byte| special | u8::from(!is_plain(byte))) == 0 {
         return line.extend_from_slice(text);
     }
     for byte in text {

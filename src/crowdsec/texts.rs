@@ -78,7 +78,7 @@ fn best<'a>(languages: &'a [Language], wishes: &str) -> &'a Language {
         {
             best = (language, weight);
         }
-        // Nothing weighs more, and of equals the first one wins.
+        // No valid weight is greater, and of equals the first one wins.
         if best.1 >= 1.0 {
             break;
         }

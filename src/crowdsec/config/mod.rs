@@ -412,8 +412,12 @@ fn log(path: RelativePathBuf) -> PathBuf {
 /// Figment's message for a value of the wrong kind, but for the value: it may be a secret in the wrong place.
 fn without_value(mut error: figment::Error) -> String {
     use figment::error::{Actual, Kind};
-    if let Kind::InvalidType(actual, _) | Kind::InvalidValue(actual, _) = &mut error.kind {
-        *actual = Actual::Other("something else".into());
+    match &mut error.kind {
+        Kind::InvalidType(actual, _) | Kind::InvalidValue(actual, _) => {
+            *actual = Actual::Other("something else".into())
+        }
+        Kind::UnknownVariant(variant, _) => *variant = "something else".into(),
+        _ => {}
     }
     error.to_string()
 }

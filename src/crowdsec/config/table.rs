@@ -118,7 +118,7 @@ impl<'de> Deserialize<'de> for Secret {
     /// arrive as `7`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <Value as Deserialize>::deserialize(deserializer)?.into_string();
-        let wrong = "a number or truth value where text belongs: write it in quotes, key = \"…\"";
+        let wrong = "no text: write it in quotes, key = \"…\"";
         text.map(Secret).ok_or_else(|| D::Error::custom(wrong))
     }
 }

@@ -61,8 +61,10 @@ fn an_unquoted_secret_is_refused_without_showing_it() {
     }
     let said = problems(toml("").merge(("crowdsec", "{api_key=s3cret")));
     assert!(said.contains("ROCKET_CROWDSEC") && !said.contains("s3cret"), "{said}");
-    let said = problems(toml("").merge(("crowdsec.captcha", "s3cret")));
-    assert!(said.contains("captcha") && !said.contains("s3cret"), "{said}");
+    for key in ["crowdsec.captcha", "crowdsec.captcha.provider"] {
+        let said = problems(toml("").merge((key, "s3cret")));
+        assert!(said.contains("captcha") && !said.contains("s3cret"), "{said}");
+    }
 }
 
 #[test]
