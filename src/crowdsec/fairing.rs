@@ -152,8 +152,9 @@ async fn first_answer(mut poller: Poller, bouncer: &Bouncer) -> std::result::Res
     }
     let result = timeout(config.startup_timeout, poller.poll()).await.unwrap_or(Err(Error::TooSlow));
     let Err(error) = result else {
-        let known = bouncer.decisions.len() - bouncer.config.decisions.len();
-        info!("Connected to CrowdSec's LAPI at {}. Decisions that stand: {known}.", poller.address());
+        let own = bouncer.config.decisions.len();
+        let known = bouncer.decisions.len() - own;
+        info!("Connected to CrowdSec's LAPI at {}, which has {known} decisions. {own} are your own.", poller.address());
         return Ok(poller);
     };
     let lapi = poller.address();

@@ -1,6 +1,6 @@
 //! How does a handler say whom it serves? Guards, to be written into its signature.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use rocket::http::Status as HttpStatus;
@@ -95,6 +95,8 @@ pub struct Crowdsec {
     pub own_decisions: usize,
     /// Whether those are the debug profile's examples.
     pub examples: bool,
+    /// Whether a header from this machine is believed, so that one can play a visitor.
+    pub loopback_is_trusted: bool,
     pub last_answer_seconds_ago: Option<u64>,
 }
 
@@ -161,6 +163,7 @@ impl<'r> FromRequest<'r> for Report {
             decisions: bouncer.decisions.len(),
             own_decisions: bouncer.config.decisions.len(),
             examples: bouncer.config.examples,
+            loopback_is_trusted: bouncer.client_ip.trusts(Ipv4Addr::LOCALHOST.into()),
             last_answer_seconds_ago: bouncer.status.since_last_answer().map(|age| age.as_secs()),
         };
         Outcome::Success(Self { debug, port, me: debug.then(me), crowdsec: debug.then(crowdsec) })

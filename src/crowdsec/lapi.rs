@@ -76,19 +76,10 @@ impl Lapi {
         Ok(Self { client: builder.build().map_err(setup)?, url })
     }
 
-    /// Everything that stands.
-    pub async fn all(&self) -> Result<Answer, Error> {
-        self.ask("true").await
-    }
-
-    /// What came and went since the last request with this key.
-    pub async fn changes(&self) -> Result<Answer, Error> {
-        self.ask("false").await
-    }
-
-    async fn ask(&self, startup: &str) -> Result<Answer, Error> {
+    /// Asks for everything that stands, or for what came and went since the last request with this key.
+    pub async fn ask(&self, everything: bool) -> Result<Answer, Error> {
         let mut url = self.url.clone();
-        url.query_pairs_mut().append_pair("startup", startup);
+        url.query_pairs_mut().append_pair("startup", if everything { "true" } else { "false" });
         let response = self.client.get(url).send().await.map_err(transfer)?;
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         match response.status() {
@@ -204,12 +195,13 @@ impl fmt::Display for Error {
             Self::Transfer { reason, .. } => write!(f, "{reason}"),
             Self::TooSlow => f.write_str("LAPI took longer than startup_timeout"),
             Self::Forbidden => f.write_str(
-                "403: LAPI refuses the key (or its database fails: see LAPI's log). Compare api_key with `cscli bouncers list`; \
-                 with a certificate, its OU with bouncers_allowed_ou",
+                "403: LAPI refuses the key (or its database fails: see LAPI's log). `cscli bouncers list` shows whether the bouncer is \
+                 there and valid, `cscli bouncers add` makes a new key; with a certificate, compare its OU with bouncers_allowed_ou",
             ),
             Self::Redirect(to) => {
                 write!(f, "a redirect to `{to:.200}`, which is not followed so that the key stays here: put that address into api_url")
             }
+            Self::Status(404) => f.write_str("status 404: api_url is the address of LAPI's root, without /v1"),
             Self::Status(status) => write!(f, "status {status}: see LAPI's own log"),
             Self::NotJson(kind) => write!(f, "an answer of type `{kind:.100}`, not JSON: is api_url another server's?"),
             Self::Unreadable(reason) => write!(f, "an answer that cannot be read: {reason}"),

@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
 use super::config::{Config, LapiConfig};
-use super::decision_set::{DecisionSet, Implausible, Taken, Types};
+use super::decision_set::{DecisionSet, Implausible, Taken, Takeover, Types};
 use super::lapi::{Error, Lapi};
 use super::snapshot::Snapshot;
 
@@ -231,27 +231,31 @@ impl Poller {
     }
 
     async fn changes(&self) -> Result<Taken, Error> {
-        let answer = self.lapi.changes().await?;
-        let takeover = answer.read(self.set.changes(self.types, Instant::now())).await?;
+        let takeover = self.answer(false).await?;
         aside(|| takeover.complete_and_believed()).await
     }
 
     /// An answer that ends most of what stands is asked for once more, and the second is believed: a short list can be
     /// a database that failed in mid-way, but LAPI may as well have been emptied on purpose.
     async fn everything(&self) -> Result<Taken, Error> {
-        let answer = self.lapi.all().await?;
-        let takeover = answer.read(self.set.all(self.types, Instant::now())).await?;
+        let takeover = self.answer(true).await?;
         match aside(|| takeover.complete()).await? {
             Ok(taken) => Ok(taken),
             Err(Implausible { would_end, of }) => {
                 warn!(
                     "LAPI's full answer would end {would_end} of {of} decisions: asking again before it is believed."
                 );
-                let answer = self.lapi.all().await?;
-                let takeover = answer.read(self.set.all(self.types, Instant::now())).await?;
+                let takeover = self.answer(true).await?;
                 aside(|| takeover.complete_and_believed()).await
             }
         }
+    }
+
+    /// Asks LAPI and reads what it says. LAPI's durations count from its answer's beginning.
+    async fn answer(&self, everything: bool) -> Result<Takeover, Error> {
+        let answer = self.lapi.ask(everything).await?;
+        let begin = if everything { DecisionSet::all } else { DecisionSet::changes };
+        answer.read(begin(&self.set, self.types, Instant::now())).await
     }
 
     /// Until the next poll, give or take a twentieth, so that many instances do not ask in step. Failures that cost

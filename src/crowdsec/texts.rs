@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
-use rocket::Request;
+use rocket::{Request, error};
 
 use super::kept::{Kept, is_same_for_all};
 
@@ -46,8 +46,12 @@ impl Texts {
         let wishes = request.headers().get_one("Accept-Language").unwrap_or_default();
         match self.live.then(|| languages(&self.path)) {
             Some(Ok(languages)) => page(best(&languages, wishes)),
-            // A file that is broken while it is edited leaves the words as they were.
-            Some(Err(_)) | None => page(best(&self.languages, wishes)),
+            read => {
+                if let Some(Err(reason)) = read {
+                    error!("{} cannot be read, so the words are those of the launch: {reason}", self.path.display());
+                }
+                page(best(&self.languages, wishes))
+            }
         }
     }
 }

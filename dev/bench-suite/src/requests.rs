@@ -90,13 +90,15 @@ pub fn run(directory: &Path) {
     for (name, headers) in [("page", [].as_slice()), ("JSON", &[("Accept", "application/json")])] {
         let cost = with_many.cost(&case(BANNED, "/text", headers, 403));
         with_many.keep_profile(&format!("refused-{name}"));
-        let ratio = |page: Cost| format!("{:.2}", cost.mean / page.mean);
+        let ratio =
+            |page: Cost| format!("{:.2} ± {:.2}", cost.mean / page.mean, cost.error.hypot(page.error) / page.mean);
         let target = "≤ 1 of the Tera page, better of the text page";
         report.row(&[name, &thousands(cost.mean), &ratio(tera_page), &ratio(text_page), target]);
     }
     report.note(&format!(
-        "Means over {PROCESSES} processes of each kind, {VISITORS} connections to each and {ROUNDS} requests over each, with the standard \
-         error of the difference. \"Without the bouncer\" is the same application without the fairing; what is refused is compared \
+        "Means over {PROCESSES} processes of each kind, {VISITORS} connections to each and {ROUNDS} requests over each; after ± \
+         stands one standard error, and twice to three times that is what chance may make of it. The access log's thread \
+         looks ten times a second, which is spread over few requests here. \"Without the bouncer\" is the same application without the fairing; what is refused is compared \
          with the pages of that one."
     ));
     report.finish();

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
+use figment::value::Dict;
 use figment::value::magic::RelativePathBuf;
 use ipnet::IpNet;
 use reqwest::Url;
@@ -143,7 +144,8 @@ impl Config {
             },
             Err(_) => Table::default(),
         };
-        Check { figment, debug: figment.profile() == rocket::Config::DEBUG_PROFILE, problems: Vec::new() }.all(table)
+        let problems = misspelt(figment);
+        Check { figment, debug: figment.profile() == rocket::Config::DEBUG_PROFILE, problems }.all(table)
     }
 }
 
@@ -252,18 +254,12 @@ impl Check<'_> {
                 pem.extend(self.file("key_path", key)?);
                 Credentials::Certificate(pem)
             }
-            (Some(_), _, _) => {
-                self.wrong(
-                    "cert_path",
-                    "a client certificate and `api_key` are two ways to the same end: take one away",
-                );
-                return None;
-            }
-            _ => {
-                self.wrong(
-                    "cert_path",
-                    "a client certificate needs both `cert_path` and `key_path`: set both, or neither",
-                );
+            // Its file could not be read, or the like: that is told already.
+            (None, None, None) => return None,
+            (key, _, _) => {
+                let both = "a client certificate and `api_key` are two ways to the same end: take one away";
+                let half = "a client certificate needs both `cert_path` and `key_path`: set both, or neither";
+                self.wrong("cert_path", if key.is_some() { both } else { half });
                 return None;
             }
         };
@@ -295,24 +291,17 @@ impl Check<'_> {
             return Some(Location::Socket(api_url.into()));
         }
         let slash = if api_url.ends_with('/') { "" } else { "/" };
-        match Url::parse(&format!("{api_url}{slash}")) {
-            Ok(url)
-                if matches!(url.scheme(), "http" | "https")
-                    && url.has_host()
-                    && url.query().or(url.fragment()).is_none()
-                    && url.username().is_empty()
-                    && url.password().is_none() =>
-            {
-                Some(Location::Url(url))
-            }
-            _ => {
-                self.wrong(
-                    "api_url",
-                    "write \"http://127.0.0.1:8080/\", an https:// address, or the path of a unix socket",
-                );
-                None
-            }
+        let url = Url::parse(&format!("{api_url}{slash}")).ok().filter(|url| {
+            let bare = url.query().or(url.fragment()).or(url.password()).is_none() && url.username().is_empty();
+            matches!(url.scheme(), "http" | "https") && url.has_host() && bare
+        });
+        if url.is_none() {
+            self.wrong(
+                "api_url",
+                "write \"http://127.0.0.1:8080/\", an https:// address, or the path of a unix socket",
+            );
         }
+        url.map(Location::Url)
     }
 
     fn captcha(&mut self, table: CaptchaTable) -> Option<CaptchaConfig> {
@@ -404,6 +393,18 @@ impl Check<'_> {
     }
 }
 
+/// Tables that were meant to be ours. Nobody would read them, and with them the whole of what the operator wants would be
+/// lost in silence.
+fn misspelt(figment: &Figment) -> Vec<String> {
+    let alike = |name: &str| name.to_lowercase().starts_with("crowd");
+    let profiles = figment.profiles().filter(|profile| alike(profile.as_str().as_str()));
+    let profiles = profiles.map(|profile| format!("[{profile}] is read by nobody: write [default.crowdsec]"));
+    let keys = figment.extract::<Dict>().unwrap_or_default().into_keys();
+    let keys = keys.filter(|key| alike(key) && !["crowdsec", UNKNOWN].contains(&key.as_str()));
+    let keys = keys.map(|key| format!("`{key}`{} is read by nobody: write `crowdsec`", source(figment, &key)));
+    profiles.chain(keys).collect()
+}
+
 /// The one word is no path; `./stdout` is.
 fn log(path: RelativePathBuf) -> PathBuf {
     if path.original() == Path::new(STDOUT) { STDOUT.into() } else { path.relative() }
@@ -413,8 +414,11 @@ fn log(path: RelativePathBuf) -> PathBuf {
 fn without_value(mut error: figment::Error) -> String {
     use figment::error::{Actual, Kind};
     match &mut error.kind {
-        Kind::InvalidType(actual, _) | Kind::InvalidValue(actual, _) => {
-            *actual = Actual::Other("something else".into())
+        Kind::InvalidType(actual, expected) | Kind::InvalidValue(actual, expected) => {
+            *actual = Actual::Other("something else".into());
+            if expected == "a sequence" {
+                expected.push_str(", [\"…\"], or for `decisions` [{ value = \"…\", type = \"…\" }]");
+            }
         }
         Kind::UnknownVariant(variant, _) => *variant = "something else".into(),
         _ => {}

@@ -4,8 +4,8 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use figment::value::Value;
 use figment::value::magic::RelativePathBuf;
+use figment::value::{Num, Value};
 use ipnet::IpNet;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -140,19 +140,12 @@ impl Span {
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wrong = "no length of time from 1ms to ten years: write \"10s\", \"15m\", \"1h30m\", or whole seconds";
-        let span = match Loose::deserialize(deserializer)? {
-            Loose::Number(seconds) => Some(Duration::from_secs(seconds)),
-            Loose::Text(text) => text.parse().ok().map(Duration::from_secs).or_else(|| decision::go_duration(&text)),
-        };
+        let value = <Value as Deserialize>::deserialize(deserializer)?;
+        let seconds = value.to_num().and_then(Num::to_u128_lossy);
+        let text = seconds.map(|seconds| seconds.to_string()).or(value.into_string()).unwrap_or_default();
+        let span = text.parse().ok().map(Duration::from_secs).or_else(|| decision::go_duration(&text));
         span.filter(|span| Self::SENSIBLE.contains(span)).map(Span).ok_or_else(|| D::Error::custom(wrong))
     }
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Loose {
-    Number(u64),
-    Text(String),
 }
 
 /// An address or a network.

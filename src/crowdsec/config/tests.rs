@@ -54,6 +54,39 @@ fn an_unknown_variable_is_named_and_stops_nothing() {
 }
 
 #[test]
+fn a_table_that_nobody_would_read_stops_the_launch() {
+    for (text, wrong, right) in [
+        ("[crowdsec]\napi_key = 'x'", "[crowdsec]", "[default.crowdsec]"),
+        ("[crowdsec.captcha]\nprovider = 'altcha'", "[crowdsec]", "[default.crowdsec]"),
+        ("[default.crowdsek]\napi_key = 'x'", "`crowdsek`", "`crowdsec`"),
+        ("[default.CrowdSec]\napi_key = 'x'", "`CrowdSec`", "`crowdsec`"),
+    ] {
+        let said = problems(toml(text));
+        assert!(said.contains(wrong) && said.contains(right), "{said}");
+    }
+    assert!(Config::read(&toml("[default]\ncrow = 1\n[shop]\nx = 1")).is_ok());
+}
+
+#[test]
+fn a_key_that_cannot_be_had_is_told_once() {
+    let both = "[default.crowdsec]\napi_key = 'x'\napi_key_file = '/nowhere'";
+    for text in ["[default.crowdsec]\napi_key_file = '/nowhere'", both] {
+        let said = problems(toml(text));
+        assert!(said.contains("api_key_file") && !said.contains("certificate"), "{said}");
+    }
+}
+
+#[test]
+fn what_is_no_list_and_no_length_of_time_is_told_how_to_write_one() {
+    for line in ["origins = 'cscli'", "decisions = '192.0.2.1'"] {
+        assert!(problems(toml(&format!("[default.crowdsec]\n{line}"))).contains("[\"…\"]"), "{line}");
+    }
+    for line in ["resync_frequency = 1.5", "update_frequency = -5", "update_frequency = true"] {
+        assert!(problems(toml(&format!("[default.crowdsec]\n{line}"))).contains("\"10s\""), "{line}");
+    }
+}
+
+#[test]
 fn an_unquoted_secret_is_refused_without_showing_it() {
     for line in ["api_key = 31337", "api_key = 313.37", "api_key = true", "captcha.secret_key = 31337"] {
         let said = problems(toml(&format!("[default.crowdsec]\n{line}")));
