@@ -396,7 +396,8 @@ impl Check<'_> {
 /// Tables that were meant to be ours. Nobody would read them, and with them the whole of what the operator wants would be
 /// lost in silence.
 fn misspelt(figment: &Figment) -> Vec<String> {
-    let alike = |name: &str| name.to_lowercase().starts_with("crowd");
+    // Not `crowdsourcing`: that may be the owner's own.
+    let alike = |name: &str| name.to_lowercase().replace(['-', '_'], "").starts_with("crowdse");
     let profiles = figment.profiles().filter(|profile| alike(profile.as_str().as_str()));
     let profiles = profiles.map(|profile| format!("[{profile}] is read by nobody: write [default.crowdsec]"));
     let keys = figment.extract::<Dict>().unwrap_or_default().into_keys();

@@ -60,11 +60,12 @@ fn a_table_that_nobody_would_read_stops_the_launch() {
         ("[crowdsec.captcha]\nprovider = 'altcha'", "[crowdsec]", "[default.crowdsec]"),
         ("[default.crowdsek]\napi_key = 'x'", "`crowdsek`", "`crowdsec`"),
         ("[default.CrowdSec]\napi_key = 'x'", "`CrowdSec`", "`crowdsec`"),
+        ("[default.crowd-sec]\napi_key = 'x'", "`crowd-sec`", "`crowdsec`"),
     ] {
         let said = problems(toml(text));
         assert!(said.contains(wrong) && said.contains(right), "{said}");
     }
-    assert!(Config::read(&toml("[default]\ncrow = 1\n[shop]\nx = 1")).is_ok());
+    assert!(Config::read(&toml("[default]\ncrowdsourcing = 1\n[crowdfunding]\nx = 1")).is_ok());
 }
 
 #[test]
