@@ -171,9 +171,10 @@ fn two_instances_that_share_a_key_are_told_and_one_that_does_not_is_not() {
     };
     let (one, other, alone) = (app(&[]), app(&[]), app(&[("CROWDSEC_API_KEY", "the-key-of-one-instance-alone")]));
     // Decisions keep coming, so that each delta that goes to one of the two is missing from the other's.
-    let mut batches = (0..250).map(|batch| (1..=12).map(|n| format!("4h,ban,198.18.{batch}.{n}")).collect::<Vec<_>>());
+    let mut batches =
+        (0..=u16::MAX).map(u16::to_be_bytes).map(|[x, y]| (1..=12).map(move |n| format!("4h,ban,10.{x}.{y}.{n}")));
     let mut storm = || {
-        let batch = batches.next().expect("more decisions");
+        let batch: Vec<String> = batches.next().expect("one of 65,536").collect();
         let lines: Vec<&str> = ["duration,type,value"].into_iter().chain(batch.iter().map(String::as_str)).collect();
         lapi.import(&lines);
     };
