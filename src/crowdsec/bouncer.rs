@@ -42,6 +42,23 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// What stands against the visitor, even if it is solved or allowed.
     pub standing: Option<Standing>,
+    /// The request as it came in, where the fairing sent it to `/crowdsec/refused`.
+    pub asked: Option<Asked>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub method: Method,
+    /// Path and query.
+    pub uri: String,
+}
+
+impl Asked {
+    pub fn now(request: &Request<'_>) -> Self {
+        let (path, query) = (request.uri().path().as_str(), request.uri().query());
+        let uri = query.map_or_else(|| path.to_owned(), |query| [path, "?", query.as_str()].concat());
+        Self { method: request.method(), uri }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -92,7 +109,7 @@ impl Bouncer {
         let (address, hidden) = self.client_ip.of(request);
         if hidden {
             // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
-            return Judgement { address, verdict: Verdict::Hidden, standing: None };
+            return Judgement { address, verdict: Verdict::Hidden, standing: None, asked: None };
         }
         let standing = self.decisions.strongest(address, Instant::now());
         let verdict = match standing.as_ref().map(|standing| standing.remediation) {
@@ -103,7 +120,7 @@ impl Bouncer {
             Some(Remediation::Captcha) if !session::holds(request.cookies(), address.into()) => Verdict::Captcha,
             Some(Remediation::Captcha) | None => Verdict::Admit,
         };
-        Judgement { address, verdict, standing }
+        Judgement { address, verdict, standing, asked: None }
     }
 
     /// The judgement on this request, made once: what the fairing decided, every guard and page finds here.

@@ -12,13 +12,13 @@ use rocket::{Build, Data, Orbit, Request, Rocket, error, error_, info, info_, wa
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::bouncer::{Bouncer, Verdict};
+use super::bouncer::{Asked, Bouncer, Verdict};
 use super::captcha::Captcha;
 use super::config::{Config, OnStartupFailure, Problems};
 use super::guard::is_refused_by_guard;
 use super::journal::Logs;
 use super::lapi::Error;
-use super::pages::{self, Asked, Refusal};
+use super::pages::{self, Refusal};
 use super::poller::Poller;
 use super::sensor::{self, AccessLog};
 use super::texts::Texts;
@@ -87,23 +87,21 @@ impl Fairing for Crowdsec {
     /// its method, by which Rocket knows to send no body.
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
-        let judgement = bouncer.judge(request);
+        let mut judgement = bouncer.judge(request);
         let refused = judgement.verdict != Verdict::Admit && !bouncer.spares(request, judgement.verdict);
         if refused {
             bouncer.log(&judgement);
+            judgement.asked = Some(Asked::now(request));
+            request.set_uri(pages::refused_uri());
+            if request.method() != Method::Head {
+                request.set_method(Method::Get);
+            }
         } else {
             sensor::arrived(request, bouncer, judgement.address);
         }
         // Nothing stands against most visitors: for them there is nothing to remember.
         if judgement.standing.is_some() || refused {
             request.local_cache(|| judgement);
-        }
-        if refused {
-            request.local_cache(|| Asked::now(request, true));
-            request.set_uri(pages::refused_uri());
-            if request.method() != Method::Head {
-                request.set_method(Method::Get);
-            }
         }
     }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::bouncer::{Bouncer, Verdict};
 use super::decision_set::Standing;
+use super::pages::is_ours;
 use super::poller::Health;
 
 /// Proof that the bouncer has let this visitor in.
@@ -34,7 +35,7 @@ struct RefusedByGuard;
 
 /// Whether an answer is a guard's refusal, and not the application's own 403.
 pub fn is_refused_by_guard(request: &Request<'_>, status: HttpStatus) -> bool {
-    status == HttpStatus::Forbidden && request.local_cache(|| None::<RefusedByGuard>).is_some()
+    status == HttpStatus::Forbidden && !is_ours(request) && request.local_cache(|| None::<RefusedByGuard>).is_some()
 }
 
 #[rocket::async_trait]

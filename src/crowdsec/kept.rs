@@ -6,6 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::sensor;
+
 /// A page that differs from visitor to visitor in their address and the nonce alone, cut where those belong.
 #[derive(Default)]
 pub struct Kept(Mutex<Option<(Instant, Arc<[String]>)>>);
@@ -34,7 +36,9 @@ impl Kept {
                 pieces
             }
         };
-        let address = address.to_string();
+        let mut text = Vec::with_capacity(40);
+        sensor::push(&mut text, address);
+        let address = String::from_utf8_lossy(&text);
         let mut page = String::with_capacity(pieces.iter().map(|piece| piece.len() + 64).sum());
         for (number, piece) in pieces.iter().enumerate() {
             // Every second piece stood between two marks.

@@ -3,16 +3,18 @@
 use std::io::Cursor;
 use std::time::{Duration, Instant};
 
+use rand::Rng;
 use rocket::form::{Form, FromForm};
 use rocket::http::uri::Origin;
 use rocket::http::{Accept, ContentType, CookieJar, Header, MediaType, Method, RawStr, Status};
+use rocket::outcome::IntoOutcome;
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::{self, Redirect, Responder, Response};
 use rocket::serde::json::{Json, Value, json};
 use rocket::{Request, Route, State, error, get, head, post, routes, uri};
 use rocket_dyn_templates::{Template, context};
 
-use super::bouncer::{Bouncer, Judgement, Verdict};
+use super::bouncer::{Asked, Bouncer, Judgement, Verdict};
 use super::captcha::{self, Captcha};
 use super::guard::DecisionView;
 use super::path::return_to;
@@ -34,25 +36,14 @@ pub fn routes(debug: bool) -> Vec<Route> {
     routes
 }
 
-/// A request as it came in, kept before the fairing sends it to `/crowdsec/refused`.
-pub struct Asked {
-    method: Method,
-    /// Path and query.
-    uri: String,
-    is_sent_here: bool,
+/// Whether a request has come to one of our own routes.
+pub fn is_ours(request: &Request<'_>) -> bool {
+    request.route().is_some_and(|route| route.rank == isize::MIN && route.uri.base() == "/crowdsec")
 }
 
-impl Asked {
-    /// The request as it came in, wherever it is by now.
-    fn of<'r>(request: &'r Request<'_>) -> &'r Self {
-        request.local_cache(|| Self::now(request, false))
-    }
-
-    pub fn now(request: &Request<'_>, is_sent_here: bool) -> Self {
-        let (path, query) = (request.uri().path().as_str(), request.uri().query());
-        let uri = query.map_or_else(|| path.to_owned(), |query| [path, "?", query.as_str()].concat());
-        Self { method: request.method(), uri, is_sent_here }
-    }
+/// The request as it came in, wherever it is by now.
+fn asked<'r>(request: &'r Request<'_>, judgement: &'r Judgement) -> &'r Asked {
+    judgement.asked.as_ref().unwrap_or_else(|| request.local_cache(|| Asked::now(request)))
 }
 
 /// One answer of the bouncer's own, as a page or as `application/problem+json`.
@@ -111,7 +102,7 @@ impl Refusal {
             },
             Verdict::Captcha => {
                 let lately = bouncer.solved.is_spent(judgement.subject(), Instant::now());
-                let (problem, not_sent) = (lately.then_some("no_cookie"), !is_safe(Asked::of(request).method));
+                let (problem, not_sent) = (lately.then_some("no_cookie"), !is_safe(asked(request, judgement).method));
                 Self { problem, not_sent, ..Self::new(Status::Forbidden, Kind::Captcha) }
             }
         })
@@ -121,8 +112,8 @@ impl Refusal {
         Self { problem: Some(problem), return_to: Some(return_to), ..Self::new(status, Kind::Captcha) }
     }
 
-    fn return_to(&self, request: &Request<'_>) -> String {
-        let wanted = || match Asked::of(request) {
+    fn return_to(&self, request: &Request<'_>, judgement: &Judgement) -> String {
+        let wanted = || match asked(request, judgement) {
             Asked { method, uri, .. } if is_safe(*method) => return_to(uri),
             _ => back_by_referer(request),
         };
@@ -130,23 +121,26 @@ impl Refusal {
     }
 
     /// Nothing of why: whoever is refused must not learn how to be refused less.
-    fn json(&self, request: &Request<'_>) -> Value {
+    fn json(&self, request: &Request<'_>, judgement: &Judgement) -> Value {
         let mut json = json!({
             "type": format!("urn:crowdsec:{}", self.kind.name()),
             "title": self.kind.title(),
             "status": self.status.code,
         });
         if self.kind == Kind::Captcha {
-            let back = RawStr::new(&self.return_to(request)).percent_encode().into_owned();
+            let back = RawStr::new(&self.return_to(request, judgement)).percent_encode().into_owned();
             json["captcha_url"] = format!("/crowdsec/captcha?return_to={back}").into();
         }
         json
     }
 
     /// The page, and the content security policy that fits it.
-    fn page(&self, request: &Request<'_>, bouncer: &Bouncer) -> Option<(String, String)> {
-        let judgement = bouncer.judgement(request);
-        let nonce = format!("{:032x}", rand::random::<u128>());
+    fn page(&self, request: &Request<'_>, bouncer: &Bouncer, judgement: &Judgement) -> Option<(String, String)> {
+        let mut nonce = [0; 32];
+        rand::rng().fill_bytes(&mut nonce);
+        // 128 bits of chance.
+        let nonce = nonce.map(|byte| b'a' + byte % 16);
+        let nonce = str::from_utf8(&nonce).ok()?;
         let (widget, sources) = match (self.kind, &bouncer.captcha) {
             (Kind::Captcha, Some(captcha)) => {
                 let widget = captcha.widget(judgement.subject());
@@ -155,7 +149,7 @@ impl Refusal {
             }
             _ => (None, String::new()),
         };
-        let policy = content_security_policy(&nonce, &sources);
+        let policy = content_security_policy(nonce, &sources);
         let page = request.rocket().state::<Texts>()?.with(request, |language| {
             let make = |address: &str, nonce: &str| {
                 let decision = match (&judgement.standing, self.preview) {
@@ -169,7 +163,7 @@ impl Refusal {
                     lang: &language.tag,
                     text: &language.words,
                     address,
-                    return_to: self.return_to(request),
+                    return_to: self.return_to(request, judgement),
                     status: self.status.code,
                     decision,
                     captcha: widget,
@@ -182,8 +176,8 @@ impl Refusal {
                 Template::show(request.rocket(), self.kind.name(), variables)
             };
             match &language.ban_page {
-                Some(kept) if self.kind == Kind::Ban => kept.page(judgement.address, &nonce, make),
-                _ => make(&judgement.address.to_string(), &nonce),
+                Some(kept) if self.kind == Kind::Ban => kept.page(judgement.address, nonce, make),
+                _ => make(&judgement.address.to_string(), nonce),
             }
         });
         Some((page?, policy))
@@ -193,11 +187,12 @@ impl Refusal {
 impl<'r> Responder<'r, 'static> for Refusal {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let bouncer = request.rocket().state::<Bouncer>().ok_or(Status::InternalServerError)?;
+        let judgement = bouncer.judgement(request);
         let mut response = Response::build();
         let (kind, vary, body) = if wants_json(request) {
-            ("application/problem+json", "Accept", self.json(request).to_string())
+            ("application/problem+json", "Accept", self.json(request, judgement).to_string())
         } else {
-            let body = match self.page(request, bouncer) {
+            let body = match self.page(request, bouncer, judgement) {
                 Some((page, policy)) => {
                     response.header(Header::new("Content-Security-Policy", policy));
                     // A captcha's provider must not learn which page it was. A ban page asks nobody, and is made often.
@@ -256,15 +251,11 @@ impl<'r> FromRequest<'r> for Refusal {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        match request.rocket().state::<Bouncer>() {
-            Some(bouncer) if Asked::of(request).is_sent_here => {
-                match Self::of(request, bouncer, bouncer.judgement(request)) {
-                    Some(refusal) => Outcome::Success(refusal),
-                    None => Outcome::Forward(Status::NotFound),
-                }
-            }
-            _ => Outcome::Forward(Status::NotFound),
-        }
+        let refusal = request.rocket().state::<Bouncer>().and_then(|bouncer| {
+            let judgement = bouncer.judgement(request);
+            judgement.asked.as_ref().and_then(|_| Self::of(request, bouncer, judgement))
+        });
+        refusal.or_forward(Status::NotFound)
     }
 }
 
@@ -416,9 +407,13 @@ fn back_by_referer(request: &Request<'_>) -> String {
 
 /// JSON when `Accept` ranks a JSON type above `text/html`, or names no HTML type while the request itself is JSON.
 fn wants_json(request: &Request<'_>) -> bool {
-    let says_json = |header| request.headers().get(header).any(|types| types.to_ascii_lowercase().contains("json"));
-    // Few speak of JSON at all, and reading the list takes longer than the rest of the answer.
-    (says_json("Accept") || says_json("Content-Type")) && ranks_json(request.accept(), request.content_type())
+    // Few speak of JSON at all, and reading the list takes longer than the rest of the answer. Rocket hashes a header's
+    // name letter by letter, so that one walk over all is cheaper than two look-ups.
+    let says_json = request.headers().iter().any(|header| {
+        ["Accept", "Content-Type"].iter().any(|name| header.name() == *name)
+            && header.value().to_ascii_lowercase().contains("json")
+    });
+    says_json && ranks_json(request.accept(), request.content_type())
 }
 
 fn ranks_json(accept: Option<&Accept>, content_type: Option<&ContentType>) -> bool {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rocket::fairing::{Fairing, Info, Kind};
+use rocket::futures::future::BoxFuture;
 use rocket::http::Status;
 use rocket::outcome::IntoOutcome;
 use rocket::request::{FromRequest, Outcome};
@@ -18,6 +19,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::bouncer::Bouncer;
 use super::guard::{has_no_bouncer, is_refused_by_guard};
 use super::journal::Journal;
+use super::pages::is_ours;
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
 /// nothing where that is not set. The folder `crowdsec/` has what reads it.
@@ -116,10 +118,7 @@ impl Arrival {
     fn write(&self, log: &Journal, status: Status, size: usize) {
         let (asked, by) = self.text.split_at(self.middle);
         log.append(|line, clock| {
-            match self.address {
-                IpAddr::V4(address) => join(line, b'.', address.octets().map(usize::from)),
-                IpAddr::V6(address) => drop(write!(line, "{address}")),
-            }
+            push(line, self.address);
             line.extend_from_slice(clock.common.as_bytes());
             line.extend_from_slice(asked);
             join(line, b' ', [status.code as usize, size]);
@@ -128,21 +127,29 @@ impl Arrival {
     }
 }
 
+/// The address as text.
+pub fn push(line: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => join(line, b'.', address.octets().map(usize::from)),
+        IpAddr::V6(address) => drop(write!(line, "{address}")),
+    }
+}
+
 /// A few numbers with something between them; `write!` would cost more than all the rest of a line.
 fn join<const N: usize>(line: &mut Vec<u8>, between: u8, numbers: [usize; N]) {
-    const { assert!(N > 0 && N <= 4) };
-    let (mut text, mut first) = ([0; 4 * 21], 4 * 21);
+    const PLACES: usize = 128;
+    const { assert!(N > 0 && N * 21 <= PLACES) };
+    let (mut text, mut first) = ([between; PLACES], PLACES);
+    // The remainder tells the compiler that each place is one of them.
+    let mut put = |first: usize, digit: usize| text[first % PLACES] = b'0' + digit as u8;
     for mut number in numbers.into_iter().rev() {
-        loop {
+        while number >= 10 {
             first -= 1;
-            text[first] = b'0' + (number % 10) as u8;
+            put(first, number % 10);
             number /= 10;
-            if number == 0 {
-                break;
-            }
         }
-        first -= 1;
-        text[first] = between;
+        first -= 2;
+        put(first + 1, number);
     }
     line.extend_from_slice(&text[first + 1..]);
 }
@@ -157,20 +164,52 @@ impl Fairing for AccessLog {
     }
 
     /// A refusal of ours is not written: CrowdSec would count it, and lengthen the ban that caused it.
-    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let Some(arrival) = request.local_cache(|| None::<Arrival>) else { return };
-        let (status, route) = (response.status(), request.route());
-        let is_ours = route.is_some_and(|route| route.rank == isize::MIN && route.uri.base() == "/crowdsec");
-        if is_ours || is_refused_by_guard(request, status) {
-            return;
+    ///
+    /// This is what `async fn` stands for in this trait, written out: an answer whose size is known, as nearly all are,
+    /// waits for nothing, and a future that holds nothing costs no memory.
+    fn on_response<'r, 'life0, 'life1, 'life2, 'f>(
+        &'life0 self,
+        request: &'r Request<'life1>,
+        response: &'life2 mut Response<'r>,
+    ) -> BoxFuture<'f, ()>
+    where
+        Self: 'f,
+        'r: 'f,
+        'life0: 'f,
+        'life1: 'f,
+        'life2: 'f,
+    {
+        struct Done;
+        impl Future for Done {
+            type Output = ();
+            fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+                Poll::Ready(())
+            }
+        }
+        let Some(arrival) = request.local_cache(|| None::<Arrival>) else { return Box::pin(Done) };
+        let status = response.status();
+        if is_ours(request) || is_refused_by_guard(request, status) {
+            return Box::pin(Done);
         }
         let has_no_body = arrival.text.starts_with(b"\"HEAD ") || matches!(status.code, 204 | 304);
-        if let Some(size) = if has_no_body { Some(0) } else { response.body_mut().size().await } {
-            return arrival.write(&self.0, status, size);
+        if let Some(size) = if has_no_body { Some(0) } else { response.body().preset_size() } {
+            arrival.write(&self.0, status, size);
+            return Box::pin(Done);
         }
-        let (chunk, body) = (response.body().max_chunk_size(), response.body_mut().take());
-        response.set_streamed_body(Counted { body, count: 0, log: self.0.clone(), arrival: arrival.clone(), status });
-        response.set_max_chunk_size(chunk);
+        Box::pin(async move {
+            if let Some(size) = response.body_mut().size().await {
+                return arrival.write(&self.0, status, size);
+            }
+            let (chunk, body) = (response.body().max_chunk_size(), response.body_mut().take());
+            response.set_streamed_body(Counted {
+                body,
+                count: 0,
+                log: self.0.clone(),
+                arrival: arrival.clone(),
+                status,
+            });
+            response.set_max_chunk_size(chunk);
+        })
     }
 }
 
@@ -216,11 +255,20 @@ fn is_plain(byte: &u8) -> bool {
     matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
+/// Nearly all texts are. Looked at in pieces that have a length, without a way out, many bytes are one instruction; the
+/// last piece may overlap the one before.
+fn are_plain(text: &[u8]) -> bool {
+    let special = |piece: &[u8]| piece.iter().fold(0, |special, byte| special | u8::from(!is_plain(byte)));
+    match text.last_chunk::<16>() {
+        Some(last) => text.as_chunks::<16>().0.iter().fold(special(last), |all, piece| all | special(piece)) == 0,
+        None => special(text) == 0,
+    }
+}
+
 /// Escapes as nginx does, so that nothing in a field can end the field or the line.
 fn escape(line: &mut Vec<u8>, text: &str, most: usize) {
     let (end, text) = (line.len() + most, text.as_bytes());
-    // Nearly always; without a way out, the compiler looks at many bytes at once.
-    if text.len() <= most && text.iter().fold(0, |special, byte| special | u8::from(!is_plain(byte))) == 0 {
+    if text.len() <= most && are_plain(text) {
         return line.extend_from_slice(text);
     }
     for byte in text {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
+use rocket::http::Header;
 use rocket::{Request, error};
 
 use super::kept::{Kept, is_same_for_all};
@@ -43,7 +44,8 @@ impl Texts {
 
     /// Calls `page` with the first language that the visitor's browser asks for and the file has.
     pub fn with<T>(&self, request: &Request<'_>, page: impl FnOnce(&Language) -> T) -> T {
-        let wishes = request.headers().get_one("Accept-Language").unwrap_or_default();
+        let wishes = request.headers().iter().find(|header| header.name() == "Accept-Language");
+        let wishes = wishes.as_ref().map_or("", Header::value);
         match self.live.then(|| languages(&self.path)) {
             Some(Ok(languages)) => page(best(&languages, wishes)),
             read => {

@@ -87,14 +87,18 @@ pub fn run(directory: &Path) {
     assert!(fs::metadata(&log).is_ok_and(|log| log.len() > 0), "nothing is in the access log");
 
     report.columns(&["refused, 1,000,000 decisions", "instructions", "of the Tera page", "of the text page", "target"]);
+    let mut row = |name: &str, cost: Cost, target| {
+        let ratio =
+            |page: Cost| format!("{:.2} ± {:.2}", cost.mean / page.mean, cost.error.hypot(page.error) / page.mean);
+        report.row(&[name, &thousands(cost.mean), &ratio(tera_page), &ratio(text_page), target]);
+    };
     for (name, headers) in [("page", [].as_slice()), ("JSON", &[("Accept", "application/json")])] {
         let cost = with_many.cost(&case(BANNED, "/text", headers, 403));
         with_many.keep_profile(&format!("refused-{name}"));
-        let ratio =
-            |page: Cost| format!("{:.2} ± {:.2}", cost.mean / page.mean, cost.error.hypot(page.error) / page.mean);
-        let target = "≤ 1 of the Tera page, better of the text page";
-        report.row(&[name, &thousands(cost.mean), &ratio(tera_page), &ratio(text_page), target]);
+        row(name, cost, "≤ 1 of the Tera page, better of the text page");
     }
+    let fixed = plain.cost(&case(V4, "/fixed", &[], 403));
+    row("the floor: fixed words of that size and those headers, without the bouncer", fixed, "");
     report.note(&format!(
         "Means over {PROCESSES} processes of each kind, {VISITORS} connections to each and {ROUNDS} requests over each; after ± \
          stands one standard error, and twice to three times that is what chance may make of it. The access log's thread \

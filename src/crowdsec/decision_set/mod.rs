@@ -9,6 +9,8 @@ mod tests;
 
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
@@ -36,6 +38,8 @@ pub struct DecisionSet {
     networks: RwLock<Networks>,
     sources: RwLock<Sources>,
     epoch: RwLock<u16>,
+    /// How often `sweep` was called.
+    swept: AtomicUsize,
 }
 
 /// The decision that counts against an address.
@@ -79,6 +83,7 @@ impl DecisionSet {
             networks: RwLock::default(),
             sources: RwLock::default(),
             epoch: RwLock::new(0),
+            swept: AtomicUsize::new(0),
         }
     }
 
@@ -151,11 +156,12 @@ impl DecisionSet {
         });
     }
 
-    /// Drops what has ended. Look-ups never see it anyway: this gives the memory back, while LAPI, which names ended
-    /// decisions in its answers, is away.
+    /// Drops what has ended in one part of the set, at each call in the next of its `PARTS`. Look-ups never see it anyway:
+    /// this gives the memory back, while LAPI, which names ended decisions in its answers, is away. That is in no hurry,
+    /// and looking through a million of them at once takes ten milliseconds of a core.
     pub fn sweep(&self, now: Instant) {
-        let now = self.tenths_at(now);
-        self.retain(|fields| fields.expires > now);
+        let (now, part) = (self.tenths_at(now), self.swept.fetch_add(1, Ordering::Relaxed) % PARTS);
+        self.retain(part..part + 1, |fields| fields.expires > now);
         self.settle();
     }
 
@@ -241,23 +247,25 @@ impl DecisionSet {
         removed
     }
 
-    /// Keeps what `keep` says, shard by shard, each under its own lock. Gives how many went.
-    fn retain(&self, keep: impl Fn(Fields) -> bool) -> usize {
+    /// Keeps what `keep` says in some parts of the set, each under its own lock. Gives how many went.
+    fn retain(&self, parts: Range<usize>, keep: impl Fn(Fields) -> bool) -> usize {
         let mut gone = Vec::new();
         let mut keep = |fields: Fields| {
             let keep = keep(fields);
             gone.extend((!keep).then_some(fields.source));
             keep
         };
-        for shard in &self.shards {
-            write(shard).v4.retain(&self.hasher, &mut keep);
-            write(shard).v6.retain(&self.hasher, &mut keep);
+        for part in parts {
+            if let Some(shard) = self.shards.get(part) {
+                write(shard).v4.retain(&self.hasher, &mut keep);
+                write(shard).v6.retain(&self.hasher, &mut keep);
+            } else {
+                let mut networks = write(&self.networks);
+                let before = networks.table.len();
+                networks.table.retain(&self.hasher, &mut keep);
+                networks.changed |= networks.table.len() < before;
+            }
         }
-        let mut networks = write(&self.networks);
-        let before = networks.table.len();
-        networks.table.retain(&self.hasher, &mut keep);
-        networks.changed |= networks.table.len() < before;
-        drop(networks);
         let mut sources = write(&self.sources);
         gone.iter().for_each(|source| sources.release(*source));
         gone.len()
@@ -275,6 +283,8 @@ impl DecisionSet {
 
 /// 64 shards keep the pause of a growing table, and what a writer can make a look-up wait for, far below a millisecond.
 const SHARDS: usize = 64;
+/// The shards, and after them the networks.
+const PARTS: usize = SHARDS + 1;
 const NEVER: u32 = u32::MAX;
 /// The epoch of the operator's own decisions, which no answer ends.
 const PINNED: u16 = u16::MAX;

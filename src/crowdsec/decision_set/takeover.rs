@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use super::table::Fields;
-use super::{DecisionSet, PINNED, Source, Types, read, write};
+use super::{DecisionSet, PARTS, PINNED, Source, Types, read, write};
 use crate::crowdsec::decision::{Decision, Receive, Remediation};
 
 /// An answer of LAPI's on its way into the set. Dropped before it is complete, it leaves what it added, which is real,
@@ -82,7 +82,7 @@ impl Takeover {
         if self.full {
             self.taken.ended = self.unnamed();
             let epoch = self.epoch;
-            self.set.retain(|fields| fields.epoch == epoch || fields.epoch == PINNED);
+            self.set.retain(0..PARTS, |fields| fields.epoch == epoch || fields.epoch == PINNED);
         }
         std::mem::take(&mut self.taken)
     }

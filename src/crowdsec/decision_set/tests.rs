@@ -163,7 +163,7 @@ proptest! {
             match event {
                 Event::Wait { tenths } => now += tenths,
                 Event::Sweep => {
-                    set.sweep(instant);
+                    (0..PARTS).for_each(|_| set.sweep(instant));
                     model.0.retain(|(_, _, end)| *end > now);
                 }
                 Event::Answer { full, cut, entries } => {

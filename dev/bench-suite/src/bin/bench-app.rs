@@ -1,10 +1,13 @@
 //! What is measured? One application with the bouncer or without, and nothing else that differs.
 
 use std::env;
+use std::io::Cursor;
 use std::process::ExitCode;
 
 use rocket::fs::FileServer;
-use rocket::{get, routes};
+use rocket::http::{Header, Status};
+use rocket::response::{self, Responder, Response};
+use rocket::{Request, get, routes};
 use rocket_dyn_templates::{Template, context};
 
 #[get("/text")]
@@ -18,6 +21,27 @@ fn page() -> Template {
     Template::render("index", context! { app: "bench", debug: false })
 }
 
+/// An answer like a refusal, with nothing decided and nothing made: less than this Rocket takes for none.
+#[get("/fixed")]
+fn fixed() -> Fixed {
+    Fixed
+}
+
+struct Fixed;
+
+impl<'r> Responder<'r, 'static> for Fixed {
+    fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
+        const PAGE: [u8; 4096] = [b'#'; 4096];
+        let mut response = Response::build();
+        response.status(Status::Forbidden).header(Header::new("Content-Type", "text/html; charset=utf-8"));
+        response
+            .header(Header::new("Content-Security-Policy", "default-src 'none'"))
+            .header(Header::new("Vary", "Accept"));
+        response.header(Header::new("Cache-Control", "no-store"));
+        response.sized_body(PAGE.len(), Cursor::new(&PAGE)).max_chunk_size(PAGE.len() + 1).ok()
+    }
+}
+
 #[rocket::main]
 async fn main() -> ExitCode {
     let rocket = rocket::custom(app::crowdsec::figment());
@@ -26,8 +50,10 @@ async fn main() -> ExitCode {
         Ok("plain") => rocket,
         other => panic!("BENCH_BOUNCER is {other:?}, neither plain nor protected"),
     };
-    let rocket =
-        rocket.attach(Template::fairing()).mount("/", routes![text, page]).mount("/static", FileServer::from("static"));
+    let rocket = rocket
+        .attach(Template::fairing())
+        .mount("/", routes![text, page, fixed])
+        .mount("/static", FileServer::from("static"));
     match rocket.launch().await {
         Ok(_) => ExitCode::SUCCESS,
         Err(error) => {
