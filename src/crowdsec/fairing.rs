@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use std::{io, thread};
 
 use figment::value::magic::RelativePathBuf;
 use rocket::fairing::{Fairing, Info, Kind, Result};
 use rocket::http::Method;
 use rocket::response::{Responder, Response};
 use rocket::{Build, Data, Orbit, Request, Rocket, error, error_, info, info_, warn, warn_};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -31,9 +34,26 @@ pub fn fairing() -> impl Fairing {
 
 struct Crowdsec {
     /// Between ignite and liftoff.
-    poller: Mutex<Option<Poller>>,
+    poller: Mutex<Option<(Poller, Aside)>>,
     /// Between liftoff and shutdown.
-    polling: Mutex<Option<JoinHandle<()>>>,
+    polling: Mutex<Option<(JoinHandle<()>, Aside)>>,
+}
+
+/// A runtime of the poller's own, of one thread. On Rocket's, each worker would have to arm a timer whenever it waits for
+/// a request, and the memory of LAPI's answers would lie between that of requests, which makes both dearer to come by.
+struct Aside {
+    runtime: Handle,
+    /// The thread ends with it.
+    _end: oneshot::Sender<()>,
+}
+
+impl Aside {
+    fn start() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let (handle, (end, ended)) = (runtime.handle().clone(), oneshot::channel());
+        thread::Builder::new().name("crowdsec".into()).spawn(move || runtime.block_on(ended))?;
+        Ok(Self { runtime: handle, _end: end })
+    }
 }
 
 #[rocket::async_trait]
@@ -68,16 +88,16 @@ impl Fairing for Crowdsec {
     }
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
-        if let Some(poller) = self.poller.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let polling = rocket::tokio::spawn(poller.run(rocket.shutdown()));
-            *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = Some(polling);
+        if let Some((poller, aside)) = self.poller.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let polling = aside.runtime.spawn(poller.run(rocket.shutdown()));
+            *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = Some((polling, aside));
         }
     }
 
     /// Waits for the poller's last snapshot, as long as a disk may reasonably take.
     async fn on_shutdown(&self, _: &Rocket<Orbit>) {
         let polling = self.polling.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(polling) = polling {
+        if let Some((polling, _aside)) = polling {
             let _ = timeout(Duration::from_secs(5), polling).await;
         }
     }
@@ -118,28 +138,33 @@ impl Fairing for Crowdsec {
     }
 }
 
-async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<(Bouncer, Texts, Option<Poller>), Problems> {
+type SetUp = (Bouncer, Texts, Option<(Poller, Aside)>);
+
+async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> {
+    let problem = |reason: &dyn ToString| Problems(vec![reason.to_string()]);
     let config = Config::read(rocket.figment())?;
     if !config.unknown_variables.is_empty() {
         warn!("Nothing here is called {}: check the spelling.", config.unknown_variables.join(", "));
     }
     let captcha = config.captcha.as_ref().map(|captcha| Captcha::new(captcha, &config)).transpose();
-    let captcha = captcha.map_err(|reason| Problems(vec![reason]))?;
+    let captcha = captcha.map_err(|reason| problem(&reason))?;
     let templates = rocket.figment().extract_inner::<RelativePathBuf>("template_dir");
     let templates = templates.map_or(PathBuf::from("templates"), |dir| dir.relative());
     let texts = Texts::read(&templates, config.debug || cfg!(debug_assertions));
-    let texts = texts.map_err(|reason| Problems(vec![format!("the words of the bouncer's pages: {reason}")]))?;
+    let texts = texts.map_err(|reason| problem(&format!("the words of the bouncer's pages: {reason}")))?;
 
-    let logs =
-        Logs::open(config.access_log.as_ref(), config.event_log.as_ref()).map_err(|reason| Problems(vec![reason]))?;
+    let logs = Logs::open(config.access_log.as_ref(), config.event_log.as_ref()).map_err(|reason| problem(&reason))?;
     let bouncer = Bouncer::new(config, captcha, logs);
     let Some(lapi) = &bouncer.config.lapi else {
         without_crowdsec(&bouncer.config);
         return Ok((bouncer, texts, None));
     };
     let poller = Poller::new(lapi, &bouncer.config, bouncer.decisions.clone(), bouncer.status.clone());
-    let poller = first_answer(poller.map_err(|error| Problems(vec![error.to_string()]))?, &bouncer).await?;
-    Ok((bouncer, texts, Some(poller)))
+    let poller = poller.map_err(|error| problem(&error))?;
+    let aside = Aside::start().map_err(|error| problem(&error))?;
+    let answer = aside.runtime.spawn(async { (first_answer(poller, &bouncer).await, bouncer) });
+    let (poller, bouncer) = answer.await.map_err(|panic| problem(&panic))?;
+    Ok((bouncer, texts, Some((poller?, aside))))
 }
 
 /// Waits for LAPI's first answer, as long as the operator said.
