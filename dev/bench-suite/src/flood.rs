@@ -24,7 +24,7 @@ pub fn run(directory: &Path) {
     let server = one_core.start_with(&many, directory);
     server.settle();
     // Half of the Tera pages that it can serve, so that it is busy and not drowned.
-    let rate = (Measured::of(&server, "/page").per_second / 2.0).round();
+    let rate = (Measured::of(&server, "/page", "4s").per_second / 2.0).round();
     let here = std::process::id().to_string();
     let pinned = Command::new("taskset").args(["-cp", "1", &here]).output().expect("taskset");
     assert!(pinned.status.success(), "taskset cannot pin the visitors to the other core");

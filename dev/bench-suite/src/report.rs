@@ -52,6 +52,14 @@ impl Report {
     }
 }
 
+/// The mean, and its standard error.
+pub fn mean_and_error(values: &[f64]) -> (f64, f64) {
+    let number = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / number;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (mean, (squares / (number - 1.0) / number).sqrt())
+}
+
 /// The value below which this share of all lies; 0.5 is the median.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();

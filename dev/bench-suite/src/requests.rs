@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::decisions::BANNED;
 use crate::fake_lapi::FakeLapi;
-use crate::report::{Report, thousands};
+use crate::report::{Report, mean_and_error, thousands};
 use crate::server::{PROXY, Server, Setup, Snapshot, root};
 use crate::visitor::{V4, V6, Visitor, request};
 
@@ -118,10 +118,8 @@ struct Cost {
 
 impl Cost {
     fn of(counts: &[f64]) -> Self {
-        let (number, sum) = (counts.len() as f64, counts.iter().sum::<f64>());
-        let mean = sum / number;
-        let squares: f64 = counts.iter().map(|count| (count - mean).powi(2)).sum();
-        Self { mean, error: (squares / (number - 1.0) / number).sqrt() }
+        let (mean, error) = mean_and_error(counts);
+        Self { mean, error }
     }
 
     fn more_than(self, other: Self) -> String {

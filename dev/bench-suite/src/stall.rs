@@ -141,7 +141,7 @@ fn with_a_stuck_log(lapi: &FakeLapi, directory: &Path) -> (Vec<f64>, Vec<f64>) {
     let without = setup.start(directory);
     let with = setup.with("CROWDSEC_ACCESS_LOG", path.to_str().expect("a plain path")).start(directory);
     eventually("the log's memory is full", || {
-        Measured::of(&with, "/text");
+        Measured::of(&with, "/text", "4s");
         with.log().contains("does not take all")
     });
     let mut latencies = [Vec::new(), Vec::new()];
