@@ -111,7 +111,7 @@ impl Bouncer {
             // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
             return Judgement { address, verdict: Verdict::Hidden, standing: None, asked: None };
         }
-        let standing = self.decisions.strongest(address, Instant::now());
+        let standing = self.decisions.strongest(address, Instant::now);
         let verdict = match standing.as_ref().map(|standing| standing.remediation) {
             Some(Remediation::Allow) => Verdict::Admit,
             Some(Remediation::Ban) => Verdict::Ban,

@@ -208,7 +208,7 @@ mod tests {
         assert_eq!(again.len(), 3);
         for (visitor, id, scenario, most) in [("192.0.2.1", 2, "ünïcode 0", 300), ("2001:db8::1", 1, "ünïcode 1", 200)]
         {
-            let standing = again.strongest(visitor.parse().unwrap(), Instant::now()).unwrap();
+            let standing = again.strongest(visitor.parse().unwrap(), Instant::now).unwrap();
             assert_eq!((standing.id, standing.source.scenario.as_str()), (Some(id), scenario));
             let left = standing.expires_in.unwrap().as_secs();
             assert!((most - 60..=most).contains(&left), "{left}");
@@ -271,7 +271,7 @@ mod tests {
             let set = Arc::new(DecisionSet::new(Instant::now()));
             let believed = Snapshot::new("s".into(), &lapi("/s")).believe(bytes, &set, TYPES, Instant::now()).is_ok();
             set.sweep(Instant::now());
-            set.strongest("192.0.2.1".parse().unwrap(), Instant::now());
+            set.strongest("192.0.2.1".parse().unwrap(), Instant::now);
             (believed, set.len())
         }
 

@@ -75,7 +75,7 @@ pub fn run(directory: &Path) {
     // What no map can do without that is written while it is read.
     let locked = RwLock::new(&bare);
     bench.measure("the same behind a lock", |address| locked.read().expect("no panic").contains_key(&address));
-    bench.check_and_measure("**the decision set**", |address| set.strongest(address, now).is_some());
+    bench.check_and_measure("**the decision set**", |address| set.strongest(address, || now).is_some());
     bench.check_and_measure("a table for each prefix length", |address| lengths.find(address));
     bench.check_and_measure("a sorted array, binary search", |address| segments.find(address));
     bench.check_and_measure("a prefix trie (prefix-trie)", in_trie);

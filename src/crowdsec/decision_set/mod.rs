@@ -7,6 +7,7 @@ mod takeover;
 #[cfg(test)]
 mod tests;
 
+use std::cell::LazyCell;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
@@ -87,12 +88,13 @@ impl DecisionSet {
         }
     }
 
-    /// The greatest remediation that stands against an address, and of several such the one that stands longest.
-    pub fn strongest(&self, address: IpAddr, now: Instant) -> Option<Standing> {
-        let now = self.tenths_at(now);
+    /// The greatest remediation that stands against an address, and of several such the one that stands longest. Where
+    /// nothing was ever said of it, as of most, the time is not asked for.
+    pub fn strongest(&self, address: IpAddr, now: impl FnOnce() -> Instant) -> Option<Standing> {
+        let now = LazyCell::new(|| self.tenths_at(now()));
         // The decisions are canonical, so the address has to be too: ::ffff:192.0.2.1 is 192.0.2.1.
         let address = address.to_canonical();
-        let stands = |fields: &Fields| fields.expires > now;
+        let stands = |fields: &Fields| fields.expires > *now;
         let rank = |fields: &Fields| (fields.remediation, fields.expires);
         let hash = self.hash(address);
         let shard = read(self.shard(hash));
@@ -112,7 +114,7 @@ impl DecisionSet {
             }
         };
         let id = (fields.id != 0).then_some(fields.id);
-        let expires_in = self.left(fields.expires, now);
+        let expires_in = self.left(fields.expires, *now);
         Some(Standing { remediation: fields.remediation, id, value, source, expires_in })
     }
 
