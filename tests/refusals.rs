@@ -328,6 +328,25 @@ fn a_slip_in_a_template_leaves_a_refusal_a_refusal() {
 }
 
 #[test]
+fn a_fairing_that_asks_for_the_judgement_first_changes_no_refusal() {
+    let early = AdHoc::on_request("asks who it is", |request, _| {
+        Box::pin(async move {
+            let _ = request.guard::<Cleared>().await;
+        })
+    });
+    let bare = rocket::custom(with_decisions(&[("192.0.2.1", "ban")]));
+    let app = bare.attach(early).attach(app::crowdsec::fairing()).attach(rocket_dyn_templates::Template::fairing());
+    let client = with_probes(app);
+    for path in ["/probe/x", "/nowhere", "/guarded"] {
+        let refused = client.get(path).visitor("192.0.2.1").dispatch();
+        let cached = refused.headers().get_one("Cache-Control");
+        assert_eq!((refused.status(), cached), (Status::Forbidden, Some("no-store")), "{path}");
+    }
+    assert_eq!(runs(&client), 0);
+    assert_eq!(client.get("/guarded").visitor("192.0.2.2").dispatch().status(), Status::Ok);
+}
+
+#[test]
 fn a_nonce_is_for_one_answer_only() {
     let client = app_with(&[("192.0.2.1", "ban")]);
     let policy = || {

@@ -1,8 +1,8 @@
 //! What is to be done with one request? The judgement, and all that it rests on.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rocket::http::Method;
@@ -42,8 +42,9 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// What stands against the visitor, even if it is solved or allowed.
     pub standing: Option<Standing>,
-    /// The request as it came in, where the fairing sent it to `/crowdsec/refused`.
-    pub asked: Option<Asked>,
+    /// The request as it came in, where the fairing sent it to `/crowdsec/refused`. Set where the judgement lies in the
+    /// request's cache: a fairing before ours may have asked for it already.
+    pub asked: OnceLock<Asked>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +60,14 @@ impl Asked {
         let uri = query.map_or_else(|| path.to_owned(), |query| [path, "?", query.as_str()].concat());
         Self { method: request.method(), uri }
     }
+}
+
+/// Before any route of the application's, however it is ranked.
+pub const OUR_RANK: isize = isize::MIN;
+
+/// Whether a request has come to one of our own routes.
+pub fn is_ours(request: &Request<'_>) -> bool {
+    request.route().is_some_and(|route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec")
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -109,7 +118,7 @@ impl Bouncer {
         let (address, hidden) = self.client_ip.of(request);
         if hidden {
             // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
-            return Judgement { address, verdict: Verdict::Hidden, standing: None, asked: None };
+            return Judgement { address, verdict: Verdict::Hidden, standing: None, asked: OnceLock::new() };
         }
         let standing = self.decisions.strongest(address, Instant::now);
         let verdict = match standing.as_ref().map(|standing| standing.remediation) {
@@ -120,7 +129,7 @@ impl Bouncer {
             Some(Remediation::Captcha) if !session::holds(request.cookies(), address.into()) => Verdict::Captcha,
             Some(Remediation::Captcha) | None => Verdict::Admit,
         };
-        Judgement { address, verdict, standing, asked: None }
+        Judgement { address, verdict, standing, asked: OnceLock::new() }
     }
 
     /// The judgement on this request, made once: what the fairing decided, every guard and page finds here.

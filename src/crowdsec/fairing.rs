@@ -34,20 +34,20 @@ pub fn fairing() -> impl Fairing {
 
 struct Crowdsec {
     /// Between ignite and liftoff.
-    poller: Mutex<Option<(Poller, Aside)>>,
+    poller: Mutex<Option<(Poller, PollerThread)>>,
     /// Between liftoff and shutdown.
-    polling: Mutex<Option<(JoinHandle<()>, Aside)>>,
+    polling: Mutex<Option<(JoinHandle<()>, PollerThread)>>,
 }
 
 /// A runtime of the poller's own, of one thread. On Rocket's, each worker would have to arm a timer whenever it waits for
 /// a request, and the memory of LAPI's answers would lie between that of requests, which makes both dearer to come by.
-struct Aside {
+struct PollerThread {
     runtime: Handle,
     /// The thread ends with it.
     _end: oneshot::Sender<()>,
 }
 
-impl Aside {
+impl PollerThread {
     fn start() -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (handle, (end, ended)) = (runtime.handle().clone(), oneshot::channel());
@@ -88,16 +88,16 @@ impl Fairing for Crowdsec {
     }
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
-        if let Some((poller, aside)) = self.poller.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let polling = aside.runtime.spawn(poller.run(rocket.shutdown()));
-            *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = Some((polling, aside));
+        if let Some((poller, thread)) = self.poller.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let polling = thread.runtime.spawn(poller.run(rocket.shutdown()));
+            *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = Some((polling, thread));
         }
     }
 
     /// Waits for the poller's last snapshot, as long as a disk may reasonably take.
     async fn on_shutdown(&self, _: &Rocket<Orbit>) {
         let polling = self.polling.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((polling, _aside)) = polling {
+        if let Some((polling, _thread)) = polling {
             let _ = timeout(Duration::from_secs(5), polling).await;
         }
     }
@@ -107,20 +107,20 @@ impl Fairing for Crowdsec {
     /// its method, by which Rocket knows to send no body.
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
-        let mut judgement = bouncer.judge(request);
+        let judgement = bouncer.judge(request);
         let refused = judgement.verdict != Verdict::Admit && !bouncer.spares(request, judgement.verdict);
         if refused {
             bouncer.log(&judgement);
-            judgement.asked = Some(Asked::now(request));
+            let _ = request.local_cache(|| judgement).asked.set(Asked::now(request));
             request.set_uri(pages::refused_uri());
             if request.method() != Method::Head {
                 request.set_method(Method::Get);
             }
-        } else {
-            sensor::arrived(request, bouncer, judgement.address);
+            return;
         }
+        sensor::arrived(request, bouncer, judgement.address);
         // Nothing stands against most visitors: for them there is nothing to remember.
-        if judgement.standing.is_some() || refused {
+        if judgement.standing.is_some() {
             request.local_cache(|| judgement);
         }
     }
@@ -138,7 +138,7 @@ impl Fairing for Crowdsec {
     }
 }
 
-type SetUp = (Bouncer, Texts, Option<(Poller, Aside)>);
+type SetUp = (Bouncer, Texts, Option<(Poller, PollerThread)>);
 
 async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> {
     let problem = |reason: &dyn ToString| Problems(vec![reason.to_string()]);
@@ -161,10 +161,11 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     };
     let poller = Poller::new(lapi, &bouncer.config, bouncer.decisions.clone(), bouncer.status.clone());
     let poller = poller.map_err(|error| problem(&error))?;
-    let aside = Aside::start().map_err(|error| problem(&error))?;
-    let answer = aside.runtime.spawn(async { (first_answer(poller, &bouncer).await, bouncer) });
+    let thread = PollerThread::start();
+    let thread = thread.map_err(|error| problem(&format!("the poller's thread cannot be started: {error}")))?;
+    let answer = thread.runtime.spawn(async { (first_answer(poller, &bouncer).await, bouncer) });
     let (poller, bouncer) = answer.await.map_err(|panic| problem(&panic))?;
-    Ok((bouncer, texts, Some((poller?, aside))))
+    Ok((bouncer, texts, Some((poller?, thread))))
 }
 
 /// Waits for LAPI's first answer, as long as the operator said.

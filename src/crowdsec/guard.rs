@@ -8,9 +8,8 @@ use rocket::request::{FromRequest, Outcome};
 use rocket::{Ignite, Request, Rocket, Sentinel, error};
 use serde::Serialize;
 
-use super::bouncer::{Bouncer, Verdict};
+use super::bouncer::{Bouncer, Verdict, is_ours};
 use super::decision_set::Standing;
-use super::pages::is_ours;
 use super::poller::Health;
 
 /// Proof that the bouncer has let this visitor in.
@@ -33,7 +32,7 @@ pub struct Cleared {
 /// Left in the request's cache by a guard that refuses, for the fairing to put the right page in the catcher's place.
 struct RefusedByGuard;
 
-/// Whether an answer is a guard's refusal, and not the application's own 403.
+/// Whether an answer is a guard's refusal, and not the application's own 403 or the fairing's.
 pub fn is_refused_by_guard(request: &Request<'_>, status: HttpStatus) -> bool {
     status == HttpStatus::Forbidden && !is_ours(request) && request.local_cache(|| None::<RefusedByGuard>).is_some()
 }

@@ -106,8 +106,8 @@ pub struct Answer(Response);
 impl Answer {
     /// Hands the answer's entries over as they arrive. `Ok` means that the body ended where LAPI meant it to end.
     ///
-    /// They are read on a thread for blocking work, so that no request waits behind a hundred megabytes of JSON, and
-    /// with a few pieces in flight at most, so that LAPI is not asked to send faster than we read.
+    /// They are read on a thread for blocking work while the transfer goes on, with a few pieces in flight at most, so
+    /// that LAPI is not asked to send faster than we read.
     pub async fn read<R: Receive + Send + 'static>(mut self, mut receiver: R) -> Result<R, Error> {
         let (pieces, body) = mpsc::channel(4);
         let reading = spawn_blocking(move || {

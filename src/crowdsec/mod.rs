@@ -16,6 +16,7 @@ mod lapi;
 mod snapshot;
 mod poller;
 mod client_ip;
+mod digits;
 mod limit;
 mod captcha;
 mod session;

@@ -14,7 +14,7 @@ use rocket::serde::json::{Json, Value, json};
 use rocket::{Request, Route, State, error, get, head, post, routes, uri};
 use rocket_dyn_templates::{Template, context};
 
-use super::bouncer::{Asked, Bouncer, Judgement, Verdict};
+use super::bouncer::{Asked, Bouncer, Judgement, OUR_RANK, Verdict};
 use super::captcha::{self, Captcha};
 use super::guard::DecisionView;
 use super::path::return_to;
@@ -31,19 +31,13 @@ pub fn routes(debug: bool) -> Vec<Route> {
     let always = routes![refused, refused_head, show_captcha, check_captcha, health];
     let for_owners = routes![preview_ban, preview_captcha];
     let mut routes = if debug { [always, for_owners].concat() } else { always };
-    // Before any route of the application's, however it is ranked.
-    routes.iter_mut().for_each(|route| route.rank = isize::MIN);
+    routes.iter_mut().for_each(|route| route.rank = OUR_RANK);
     routes
-}
-
-/// Whether a request has come to one of our own routes.
-pub fn is_ours(request: &Request<'_>) -> bool {
-    request.route().is_some_and(|route| route.rank == isize::MIN && route.uri.base() == "/crowdsec")
 }
 
 /// The request as it came in, wherever it is by now.
 fn asked<'r>(request: &'r Request<'_>, judgement: &'r Judgement) -> &'r Asked {
-    judgement.asked.as_ref().unwrap_or_else(|| request.local_cache(|| Asked::now(request)))
+    judgement.asked.get().unwrap_or_else(|| request.local_cache(|| Asked::now(request)))
 }
 
 /// One answer of the bouncer's own, as a page or as `application/problem+json`.
@@ -253,7 +247,7 @@ impl<'r> FromRequest<'r> for Refusal {
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         let refusal = request.rocket().state::<Bouncer>().and_then(|bouncer| {
             let judgement = bouncer.judgement(request);
-            judgement.asked.as_ref().and_then(|_| Self::of(request, bouncer, judgement))
+            judgement.asked.get().and_then(|_| Self::of(request, bouncer, judgement))
         });
         refusal.or_forward(Status::NotFound)
     }

@@ -1,6 +1,7 @@
 //! What does CrowdSec learn from this application? Each request that was let in, and what a handler notes.
 
 use std::borrow::Cow;
+use std::future::poll_fn;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -16,10 +17,10 @@ use rocket::response::{Body, Response};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::bouncer::Bouncer;
+use super::bouncer::{Bouncer, is_ours};
+use super::digits::{join, write_address};
 use super::guard::{has_no_bouncer, is_refused_by_guard};
 use super::journal::Journal;
-use super::pages::is_ours;
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
 /// nothing where that is not set. The folder `crowdsec/` has what reads it.
@@ -118,40 +119,13 @@ impl Arrival {
     fn write(&self, log: &Journal, status: Status, size: usize) {
         let (asked, by) = self.text.split_at(self.middle);
         log.append(|line, clock| {
-            push(line, self.address);
+            write_address(line, self.address);
             line.extend_from_slice(clock.common.as_bytes());
             line.extend_from_slice(asked);
             join(line, b' ', [status.code as usize, size]);
             line.extend_from_slice(by);
         });
     }
-}
-
-/// The address as text.
-pub fn push(line: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(address) => join(line, b'.', address.octets().map(usize::from)),
-        IpAddr::V6(address) => drop(write!(line, "{address}")),
-    }
-}
-
-/// A few numbers with something between them; `write!` would cost more than all the rest of a line.
-fn join<const N: usize>(line: &mut Vec<u8>, between: u8, numbers: [usize; N]) {
-    const PLACES: usize = 128;
-    const { assert!(N > 0 && N * 21 <= PLACES) };
-    let (mut text, mut first) = ([between; PLACES], PLACES);
-    // The remainder tells the compiler that each place is one of them.
-    let mut put = |first: usize, digit: usize| text[first % PLACES] = b'0' + digit as u8;
-    for mut number in numbers.into_iter().rev() {
-        while number >= 10 {
-            first -= 1;
-            put(first, number % 10);
-            number /= 10;
-        }
-        first -= 2;
-        put(first + 1, number);
-    }
-    line.extend_from_slice(&text[first + 1..]);
 }
 
 /// Writes the access log. It has to be attached after all others, to see the answer as it leaves.
@@ -179,22 +153,16 @@ impl Fairing for AccessLog {
         'life1: 'f,
         'life2: 'f,
     {
-        struct Done;
-        impl Future for Done {
-            type Output = ();
-            fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
-                Poll::Ready(())
-            }
-        }
-        let Some(arrival) = request.local_cache(|| None::<Arrival>) else { return Box::pin(Done) };
+        let done = || Box::pin(poll_fn(|_| Poll::Ready(())));
+        let Some(arrival) = request.local_cache(|| None::<Arrival>) else { return done() };
         let status = response.status();
         if is_ours(request) || is_refused_by_guard(request, status) {
-            return Box::pin(Done);
+            return done();
         }
         let has_no_body = arrival.text.starts_with(b"\"HEAD ") || matches!(status.code, 204 | 304);
         if let Some(size) = if has_no_body { Some(0) } else { response.body().preset_size() } {
             arrival.write(&self.0, status, size);
-            return Box::pin(Done);
+            return done();
         }
         Box::pin(async move {
             if let Some(size) = response.body_mut().size().await {

@@ -14,8 +14,8 @@ use crate::report::{Report, median, quantile};
 use crate::server::{Setup, Snapshot};
 use crate::visitor::V4;
 
-const ROUNDS: usize = 6;
-const SECONDS: u64 = 6;
+const ROUNDS: usize = 12;
+const SECONDS: u64 = 5;
 
 pub fn run(directory: &Path) {
     let lapi = FakeLapi::start(directory, Vec::new());

@@ -98,7 +98,7 @@ pub fn run(directory: &Path) {
         row(name, cost, "≤ 1 of the Tera page, better of the text page");
     }
     let fixed = plain.cost(&case(V4, "/fixed", &[], 403));
-    row("the floor: fixed words of that size and those headers, without the bouncer", fixed, "");
+    row("the floor: 4 kB of fixed words with four headers, without the bouncer", fixed, "");
     report.note(&format!(
         "Means over {PROCESSES} processes of each kind, {VISITORS} connections to each and {ROUNDS} requests over each; after ± \
          stands one standard error, and twice to three times that is what chance may make of it. The access log's thread \

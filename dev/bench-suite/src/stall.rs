@@ -159,7 +159,7 @@ fn with_a_stuck_log(lapi: &FakeLapi, directory: &Path) -> (Vec<f64>, Vec<f64>) {
 const IDLE: &str = "does nothing";
 const TAKEOVER: &str = "takes over a full answer of 1,000,000";
 const DELTA: &str = "applies a delta of 10,000";
-const SWEEP: &str = "sweeps 10,000 of 1,010,000";
+const SWEEP: &str = "sweeps, while LAPI is away and 10,000 of 1,010,000 have ended";
 const KINDS: [&str; 4] = [IDLE, TAKEOVER, DELTA, SWEEP];
 
 /// So that those who ask whether it is over are not felt themselves.
@@ -205,7 +205,7 @@ fn go_through(round: u64, lapi: &FakeLapi, server: &Server, mut stretch: impl Fn
     eventually("the delta is applied", || rarely(|| server.ask(last, "/text") == 403));
     stretch(DELTA, start);
 
-    // Without LAPI, whatever ended is swept after each poll that fails.
+    // Without LAPI, one part of what ended is swept after each poll that fails.
     lapi.down(true);
     eventually("the delta expires", || server.ask(last, "/text") == 200);
     let start = Instant::now();

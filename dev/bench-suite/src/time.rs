@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::crowdsec::decision::{Decision, Receive, read_answer};
-use crate::crowdsec::decision_set::DecisionSet;
+use crate::crowdsec::decision_set::{DecisionSet, PARTS};
 use crate::decisions::{self, BANNED, answer, answer_that_ends};
 use crate::fake_lapi::FakeLapi;
 use crate::lookup::TYPES;
@@ -70,7 +70,12 @@ pub fn run(directory: &Path) {
     for count in [100, 10_000] {
         let sweeps: Vec<Vec<f64>> = (0..9).map(|_| set.sweeps(count)).collect();
         let of = |figure: fn(&[f64]) -> f64| sweeps.iter().map(|turns| figure(turns)).collect::<Vec<_>>();
-        row("sweeping in 65 turns, while LAPI is away", count, &of(|turns| turns.iter().sum()), "each as before");
+        row(
+            &format!("sweeping in {PARTS} turns, while LAPI is away"),
+            count,
+            &of(|turns| turns.iter().sum()),
+            "each as before",
+        );
         row("the longest of these turns", 0, &of(|turns| quantile(turns, 1.0)), "");
     }
     report.note("The real LAPI is 1.4.6 with SQLite, which is asked by curl and by a starting application in turn, each with an empty memory.");
@@ -146,7 +151,7 @@ impl Set {
         self.takes_changes(&answer(brief));
         assert_eq!(self.set.len() as u64, MILLION + count);
         self.now += Duration::from_secs(3);
-        let times = (0..65).map(|_| timed(|| self.set.sweep(self.now))).collect();
+        let times = (0..PARTS).map(|_| timed(|| self.set.sweep(self.now))).collect();
         assert_eq!(self.set.len() as u64, MILLION);
         times
     }

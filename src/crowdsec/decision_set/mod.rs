@@ -249,8 +249,8 @@ impl DecisionSet {
         removed
     }
 
-    /// Keeps what `keep` says in some parts of the set, each under its own lock. Gives how many went.
-    fn retain(&self, parts: Range<usize>, keep: impl Fn(Fields) -> bool) -> usize {
+    /// Keeps what `keep` says in some parts of the set, each under its own lock.
+    fn retain(&self, parts: Range<usize>, keep: impl Fn(Fields) -> bool) {
         let mut gone = Vec::new();
         let mut keep = |fields: Fields| {
             let keep = keep(fields);
@@ -270,7 +270,6 @@ impl DecisionSet {
         }
         let mut sources = write(&self.sources);
         gone.iter().for_each(|source| sources.release(*source));
-        gone.len()
     }
 
     /// Shows every entry.
@@ -283,10 +282,11 @@ impl DecisionSet {
     }
 }
 
-/// 64 shards keep the pause of a growing table, and what a writer can make a look-up wait for, far below a millisecond.
-const SHARDS: usize = 64;
+/// So many shards keep the pause of a growing table, and what a writer can make a look-up wait for, far below a
+/// millisecond; and few look-ups want the very one whose writer has lost its core in mid-write.
+const SHARDS: usize = 256;
 /// The shards, and after them the networks.
-const PARTS: usize = SHARDS + 1;
+pub const PARTS: usize = SHARDS + 1;
 const NEVER: u32 = u32::MAX;
 /// The epoch of the operator's own decisions, which no answer ends.
 const PINNED: u16 = u16::MAX;

@@ -21,7 +21,7 @@ fn page() -> Template {
     Template::render("index", context! { app: "bench", debug: false })
 }
 
-/// An answer like a refusal, with nothing decided and nothing made: less than this Rocket takes for none.
+/// About as much as a refusal, with nothing decided and nothing made: for less Rocket does not send that.
 #[get("/fixed")]
 fn fixed() -> Fixed {
     Fixed
@@ -35,8 +35,11 @@ impl<'r> Responder<'r, 'static> for Fixed {
         let mut response = Response::build();
         response.status(Status::Forbidden).header(Header::new("Content-Type", "text/html; charset=utf-8"));
         response
-            .header(Header::new("Content-Security-Policy", "default-src 'none'"))
-            .header(Header::new("Vary", "Accept"));
+            .header(Header::new(
+                "Content-Security-Policy",
+                "default-src 'none'; style-src 'nonce-0'; script-src 'nonce-0'",
+            ))
+            .header(Header::new("Vary", "Accept, Accept-Language"));
         response.header(Header::new("Cache-Control", "no-store"));
         response.sized_body(PAGE.len(), Cursor::new(&PAGE)).max_chunk_size(PAGE.len() + 1).ok()
     }
