@@ -213,10 +213,14 @@ impl DecisionSet {
         let hasher = &self.hasher;
         let replaced = match single(value) {
             Some(IpAddr::V4(key)) => {
-                write(self.shard(hasher.hash_one(key))).v4.put(hasher, Entry { key, fields }, same)
+                let hash = hasher.hash_one(key);
+                read(self.shard(hash)).v4.fetch(hash, key);
+                write(self.shard(hash)).v4.put(hasher, Entry { key, fields }, same)
             }
             Some(IpAddr::V6(key)) => {
-                write(self.shard(hasher.hash_one(key))).v6.put(hasher, Entry { key, fields }, same)
+                let hash = hasher.hash_one(key);
+                read(self.shard(hash)).v6.fetch(hash, key);
+                write(self.shard(hash)).v6.put(hasher, Entry { key, fields }, same)
             }
             None => {
                 let mut networks = write(&self.networks);

@@ -44,6 +44,12 @@ impl<K: Copy + Eq + Hash> Table<K> {
         self.entries.iter_hash(hash).filter(move |entry| entry.key == key).map(|entry| entry.fields)
     }
 
+    /// Has the processor fetch the memory where such an entry lies or would: a writer lets it do so beside look-ups, and
+    /// keeps them waiting for what is then at hand only.
+    pub fn fetch(&self, hash: u64, key: K) {
+        std::hint::black_box(self.at(hash, key).count());
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Entry<K>> {
         self.entries.iter()
     }
