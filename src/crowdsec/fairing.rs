@@ -1,12 +1,15 @@
 //! Where does it all come together? The fairing: wired at ignite, polling from liftoff, enforcing on every request.
 
+use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use std::{io, thread};
 
 use figment::value::magic::RelativePathBuf;
 use rocket::fairing::{Fairing, Info, Kind, Result};
+use rocket::futures::future::BoxFuture;
 use rocket::http::Method;
 use rocket::response::{Responder, Response};
 use rocket::{Build, Data, Orbit, Request, Rocket, error, error_, info, info_, warn, warn_};
@@ -105,8 +108,21 @@ impl Fairing for Crowdsec {
     /// A fairing cannot answer, so a refused request is sent to a route of ours, with the one method that it has. The
     /// address in the visitor's browser stays what it was, and no handler of the owner's sees the request. HEAD keeps
     /// its method, by which Rocket knows to send no body.
-    async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+    ///
+    /// It is `async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>)`, written out to wait for nothing.
+    fn on_request<'a, 'b, 'c, 'd, 'e, 'f>(
+        &'a self,
+        request: &'b mut Request<'c>,
+        _: &'d mut Data<'e>,
+    ) -> BoxFuture<'f, ()>
+    where
+        'a: 'f,
+        'b: 'f,
+        'c: 'f,
+        'd: 'f,
+        'e: 'f,
+    {
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return done() };
         let judgement = bouncer.judge(request);
         let refused = judgement.verdict != Verdict::Admit && !bouncer.spares(request, judgement.verdict);
         if refused {
@@ -116,26 +132,44 @@ impl Fairing for Crowdsec {
             if request.method() != Method::Head {
                 request.set_method(Method::Get);
             }
-            return;
+            return done();
         }
         sensor::arrived(request, bouncer, judgement.address);
         // Nothing stands against most visitors: for them there is nothing to remember.
         if judgement.standing.is_some() {
             request.local_cache(|| judgement);
         }
+        done()
     }
 
     /// Puts the refusal's page where a guard refused: on its own, that would be the catcher's.
-    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+    fn on_response<'r, 'a, 'b, 'c, 'f>(
+        &'a self,
+        request: &'r Request<'b>,
+        response: &'c mut Response<'r>,
+    ) -> BoxFuture<'f, ()>
+    where
+        'r: 'f,
+        'a: 'f,
+        'b: 'f,
+        'c: 'f,
+    {
         if is_refused_by_guard(request, response.status()) {
-            let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+            let Some(bouncer) = request.rocket().state::<Bouncer>() else { return done() };
             let refusal = Refusal::of(request, bouncer, bouncer.judgement(request));
             if let Some(Ok(page)) = refusal.map(|refusal| refusal.respond_to(request)) {
                 // Merged, so that the headers of other fairings and routes stay.
                 response.merge(page);
             }
         }
+        done()
     }
+}
+
+/// What a fairing gives back that waits for nothing. It holds nothing either, so it costs no memory; what an `async fn`
+/// of a fairing gives back costs some for every request.
+pub fn done() -> BoxFuture<'static, ()> {
+    Box::pin(poll_fn(|_| Poll::Ready(())))
 }
 
 type SetUp = (Bouncer, Texts, Option<(Poller, PollerThread)>);

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem;
+use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -157,6 +158,25 @@ impl Clock {
     }
 }
 
+/// An address in its usual form. std's formatting would cost more than all the rest of a line.
+pub fn write_address(line: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, rest @ ..] = address.octets();
+            write_number(line, first);
+            for octet in rest {
+                line.push(b'.');
+                write_number(line, octet);
+            }
+        }
+        IpAddr::V6(address) => drop(write!(line, "{address}")),
+    }
+}
+
+pub fn write_number(line: &mut Vec<u8>, number: impl itoa::Integer) {
+    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
 /// The thread's half.
 struct Writer {
     shared: Arc<Shared>,
@@ -257,7 +277,18 @@ mod tests {
     use std::os::fd::{AsRawFd, OwnedFd};
     use std::os::unix::net::UnixStream;
 
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn an_address_is_written_as_std_writes_it(address: IpAddr) {
+            let mut line = b"before ".to_vec();
+            write_address(&mut line, address);
+            prop_assert_eq!(String::from_utf8(line).expect("text"), format!("before {address}"));
+        }
+    }
 
     /// More than a socket holds.
     fn many_lines() -> String {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::digits::write_address;
+use super::journal::write_address;
 
 /// A page that differs from visitor to visitor in their address and the nonce alone, cut where those belong.
 #[derive(Default)]

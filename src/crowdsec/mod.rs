@@ -16,7 +16,6 @@ mod lapi;
 mod snapshot;
 mod poller;
 mod client_ip;
-mod digits;
 mod limit;
 mod captcha;
 mod session;

@@ -1,7 +1,6 @@
 //! What does CrowdSec learn from this application? Each request that was let in, and what a handler notes.
 
 use std::borrow::Cow;
-use std::future::poll_fn;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -10,17 +9,17 @@ use std::task::{Context, Poll, ready};
 
 use rocket::fairing::{Fairing, Info, Kind};
 use rocket::futures::future::BoxFuture;
-use rocket::http::Status;
+use rocket::http::{Method, Status};
 use rocket::outcome::IntoOutcome;
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::{Body, Response};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::bouncer::{Bouncer, is_ours};
-use super::digits::{join, write_address};
+use super::bouncer::{Asked, Bouncer, is_ours};
+use super::fairing::done;
 use super::guard::{has_no_bouncer, is_refused_by_guard};
-use super::journal::Journal;
+use super::journal::{Journal, write_address, write_number};
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
 /// nothing where that is not set. The folder `crowdsec/` has what reads it.
@@ -71,59 +70,52 @@ impl Sentinel for Events<'_> {
 #[derive(Clone)]
 struct Arrival {
     address: IpAddr,
-    /// What was asked and by whom, in nginx's combined format, and where status and size belong between the two.
-    text: Vec<u8>,
-    middle: usize,
+    asked: Asked,
 }
 
 /// Remembers a request that is let in, if there is a log for it. A proxy's own address is told to nobody: an attacker
 /// who hides behind it would have CrowdSec ban the proxy, and with it everybody.
 pub fn arrived(request: &Request<'_>, bouncer: &Bouncer, address: IpAddr) {
     if bouncer.logs.access.is_some() && !bouncer.client_ip.is_proxy(address) {
-        request.local_cache(|| Some(Arrival::of(request, address)));
+        request.local_cache(|| Some(Arrival { address, asked: Asked::now(request) }));
     }
 }
 
-impl Arrival {
-    /// Each field is cut, so that a line fits into the 16 KiB that Docker takes for one.
-    fn of(request: &Request<'_>, address: IpAddr) -> Self {
-        let (uri, mut text) = (request.uri(), Vec::with_capacity(256));
-        let (mut referer, mut agent) = (Cow::Borrowed("-"), Cow::Borrowed("-"));
-        // One walk over all is cheaper than two look-ups, which hash letter by letter.
-        for header in request.headers().iter() {
-            match header.name().len() {
-                7 if header.name() == "referer" => referer = header.value,
-                10 if header.name() == "user-agent" => agent = header.value,
-                _ => {}
-            }
+/// Whence a visitor says that they come, and with what. One walk over all headers is cheaper than two look-ups, which
+/// hash letter by letter.
+fn referer_and_agent<'r>(request: &'r Request<'_>) -> [Cow<'r, str>; 2] {
+    let mut found = [Cow::Borrowed("-"), Cow::Borrowed("-")];
+    for header in request.headers().iter() {
+        match header.name().len() {
+            7 if header.name() == "referer" => found[0] = header.value,
+            10 if header.name() == "user-agent" => found[1] = header.value,
+            _ => {}
         }
-        text.push(b'"');
-        text.extend_from_slice(request.method().as_str().as_bytes());
-        text.push(b' ');
-        escape(&mut text, uri.path().as_str(), 6 << 10);
-        if let Some(query) = uri.query() {
-            text.push(b'?');
-            escape(&mut text, query.as_str(), 4 << 10);
-        }
-        // Rocket does not tell the version.
-        text.extend_from_slice(b" HTTP/1.1\" ");
-        let middle = text.len();
-        text.extend_from_slice(b" \"");
-        escape(&mut text, &referer, 1 << 10);
-        text.extend_from_slice(b"\" \"");
-        escape(&mut text, &agent, 2 << 10);
-        text.extend_from_slice(b"\"\n");
-        Self { address, text, middle }
     }
+    found
+}
 
-    fn write(&self, log: &Journal, status: Status, size: usize) {
-        let (asked, by) = self.text.split_at(self.middle);
+impl Arrival {
+    /// Writes a line of nginx's combined format. Each field is cut, so that it fits into the 16 KiB that Docker takes
+    /// for one.
+    fn write(&self, log: &Journal, [referer, agent]: &[Cow<'_, str>; 2], status: Status, size: usize) {
         log.append(|line, clock| {
             write_address(line, self.address);
             line.extend_from_slice(clock.common.as_bytes());
-            line.extend_from_slice(asked);
-            join(line, b' ', [status.code as usize, size]);
-            line.extend_from_slice(by);
+            line.push(b'"');
+            line.extend_from_slice(self.asked.method.as_str().as_bytes());
+            line.push(b' ');
+            escape(line, &self.asked.uri, 10 << 10);
+            // Rocket does not tell the version.
+            line.extend_from_slice(b" HTTP/1.1\" ");
+            write_number(line, status.code);
+            line.push(b' ');
+            write_number(line, size);
+            line.extend_from_slice(b" \"");
+            escape(line, referer, 1 << 10);
+            line.extend_from_slice(b"\" \"");
+            escape(line, agent, 2 << 10);
+            line.extend_from_slice(b"\"\n");
         });
     }
 }
@@ -139,34 +131,31 @@ impl Fairing for AccessLog {
 
     /// A refusal of ours is not written: CrowdSec would count it, and lengthen the ban that caused it.
     ///
-    /// This is what `async fn` stands for in this trait, written out: an answer whose size is known, as nearly all are,
-    /// waits for nothing, and a future that holds nothing costs no memory.
-    fn on_response<'r, 'life0, 'life1, 'life2, 'f>(
-        &'life0 self,
-        request: &'r Request<'life1>,
-        response: &'life2 mut Response<'r>,
+    /// An `async fn`, written out: an answer whose size is known, as nearly all are, waits for nothing.
+    fn on_response<'r, 'a, 'b, 'c, 'f>(
+        &'a self,
+        request: &'r Request<'b>,
+        response: &'c mut Response<'r>,
     ) -> BoxFuture<'f, ()>
     where
-        Self: 'f,
         'r: 'f,
-        'life0: 'f,
-        'life1: 'f,
-        'life2: 'f,
+        'a: 'f,
+        'b: 'f,
+        'c: 'f,
     {
-        let done = || Box::pin(poll_fn(|_| Poll::Ready(())));
         let Some(arrival) = request.local_cache(|| None::<Arrival>) else { return done() };
         let status = response.status();
         if is_ours(request) || is_refused_by_guard(request, status) {
             return done();
         }
-        let has_no_body = arrival.text.starts_with(b"\"HEAD ") || matches!(status.code, 204 | 304);
+        let has_no_body = arrival.asked.method == Method::Head || matches!(status.code, 204 | 304);
         if let Some(size) = if has_no_body { Some(0) } else { response.body().preset_size() } {
-            arrival.write(&self.0, status, size);
+            arrival.write(&self.0, &referer_and_agent(request), status, size);
             return done();
         }
         Box::pin(async move {
             if let Some(size) = response.body_mut().size().await {
-                return arrival.write(&self.0, status, size);
+                return arrival.write(&self.0, &referer_and_agent(request), status, size);
             }
             let (chunk, body) = (response.body().max_chunk_size(), response.body_mut().take());
             response.set_streamed_body(Counted {
@@ -174,6 +163,7 @@ impl Fairing for AccessLog {
                 count: 0,
                 log: self.0.clone(),
                 arrival: arrival.clone(),
+                by: referer_and_agent(request).map(|by| Cow::Owned(by.into_owned())),
                 status,
             });
             response.set_max_chunk_size(chunk);
@@ -188,6 +178,7 @@ struct Counted<'r> {
     count: usize,
     log: Arc<Journal>,
     arrival: Arrival,
+    by: [Cow<'static, str>; 2],
     status: Status,
 }
 
@@ -202,7 +193,7 @@ impl AsyncRead for Counted<'_> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.arrival.write(&self.log, self.status, self.count);
+        self.arrival.write(&self.log, &self.by, self.status, self.count);
     }
 }
 
@@ -223,14 +214,15 @@ fn is_plain(byte: &u8) -> bool {
     matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
-/// Nearly all texts are. Looked at in pieces that have a length, without a way out, many bytes are one instruction; the
-/// last piece may overlap the one before.
+/// Nearly all texts are. Looked at without a way out, sixteen bytes are one instruction; the last sixteen may overlap
+/// those before.
 fn are_plain(text: &[u8]) -> bool {
-    let special = |piece: &[u8]| piece.iter().fold(0, |special, byte| special | u8::from(!is_plain(byte)));
-    match text.last_chunk::<16>() {
-        Some(last) => text.as_chunks::<16>().0.iter().fold(special(last), |all, piece| all | special(piece)) == 0,
-        None => special(text) == 0,
-    }
+    let special = |bytes: &[u8]| bytes.iter().fold(0, |special, byte| special | u8::from(!is_plain(byte)));
+    let special = match text.last_chunk::<16>() {
+        Some(last) => special(text.as_chunks::<16>().0.as_flattened()) | special(last),
+        None => special(text),
+    };
+    special == 0
 }
 
 /// Escapes as nginx does, so that nothing in a field can end the field or the line.
