@@ -17,8 +17,8 @@ use reqwest::{Certificate, Client, Identity, Response, StatusCode, Url, redirect
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use super::answer::{Receive, read_answer};
 use super::config::{Credentials, LapiConfig, Location};
-use super::decision::{self, Receive};
 
 /// The folder's own version, told to LAPI. LAPI splits the User-Agent at its one slash.
 pub const VERSION: &str = "0.1.0";
@@ -112,7 +112,7 @@ impl Answer {
         let (pieces, body) = mpsc::channel(4);
         let reading = spawn_blocking(move || {
             let body = Body { pieces: body, current: Default::default(), left: LONGEST };
-            decision::read_answer(body, &mut receiver).map(|()| receiver)
+            read_answer(body, &mut receiver).map(|()| receiver)
         });
         let transferred = loop {
             match self.0.chunk().await {

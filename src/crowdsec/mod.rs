@@ -8,6 +8,7 @@
 //! guards → pages.
 
 mod decision;
+mod answer;
 mod decision_set;
 mod path;
 mod journal;

@@ -152,8 +152,9 @@ fn unix_now() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crowdsec::answer::Receive;
     use crate::crowdsec::config::{Credentials, Location, Secret};
-    use crate::crowdsec::decision::{Decision, Receive, Remediation, network};
+    use crate::crowdsec::decision::{Decision, Remediation, network};
 
     const TYPES: Types = Types { captcha: true, fallback: Remediation::Ban };
 

@@ -35,10 +35,11 @@ pub fn run(directory: &Path) {
         ("text pages", flood(V4, "/text", 200)),
         ("Tera pages", flood(V4, "/page", 200)),
         ("refused requests", flood(BANNED, "/text", 403)),
+        ("4 kB of fixed words, the floor of a refusal", flood(V4, "/fixed", 403)),
     ];
-    let mut p50 = [const { Vec::new() }; 3];
-    let mut p99 = [const { Vec::new() }; 3];
-    let mut reached = [const { Vec::new() }; 3];
+    let mut p50 = [const { Vec::new() }; 4];
+    let mut p99 = [const { Vec::new() }; 4];
+    let mut reached = [const { Vec::new() }; 4];
     for round in 0..ROUNDS {
         for turn in 0..floods.len() {
             let which = (round + turn) % floods.len();

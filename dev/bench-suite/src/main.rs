@@ -19,6 +19,7 @@ mod visitor;
 #[path = "../../../src/crowdsec"]
 #[allow(dead_code, unused_imports)]
 mod crowdsec {
+    pub mod answer;
     pub mod decision;
     pub mod decision_set;
 }

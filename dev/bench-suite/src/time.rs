@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::crowdsec::decision::{Decision, Receive, read_answer};
+use crate::crowdsec::answer::{Receive, read_answer};
+use crate::crowdsec::decision::Decision;
 use crate::crowdsec::decision_set::{DecisionSet, PARTS};
 use crate::decisions::{self, BANNED, answer, answer_that_ends};
 use crate::fake_lapi::FakeLapi;

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 
 use super::table::Fields;
 use super::{DecisionSet, PARTS, PINNED, Source, Types, read, write};
-use crate::crowdsec::decision::{Decision, Receive, Remediation};
+use crate::crowdsec::answer::Receive;
+use crate::crowdsec::decision::{Decision, Remediation};
 
 /// An answer of LAPI's on its way into the set. Dropped before it is complete, it leaves what it added, which is real,
 /// and removes nothing that it did not name.

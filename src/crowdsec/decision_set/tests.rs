@@ -8,7 +8,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::crowdsec::decision::{Decision, Receive, network};
+use crate::crowdsec::answer::Receive;
+use crate::crowdsec::decision::{Decision, network};
 
 const TYPES: Types = Types { captcha: true, fallback: Remediation::Ban };
 

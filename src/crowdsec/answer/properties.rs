@@ -1,0 +1,188 @@
+//! Whatever LAPI, or somebody in its place, sends, in pieces of a few bytes. `PROPTEST_CASES` says how many cases are tried.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::string::string_regex;
+
+use super::*;
+
+#[derive(Default)]
+struct Heard {
+    added: Vec<Decision>,
+    deleted: Vec<Decision>,
+    unreadable: usize,
+}
+
+impl Receive for Heard {
+    fn added(&mut self, decision: Decision) {
+        self.added.push(decision);
+    }
+    fn deleted(&mut self, decision: Decision) {
+        self.deleted.push(decision);
+    }
+    fn unreadable(&mut self, _: String) {
+        self.unreadable += 1;
+    }
+}
+
+fn heard(answer: &[u8]) -> (Heard, bool) {
+    let mut heard = Heard::default();
+    let read = read_answer(answer, &mut heard).is_ok();
+    (heard, read)
+}
+
+/// Texts of this pattern. One that stands by itself would be read anew for each text, which takes most of the time.
+fn like(pattern: &str) -> impl Strategy<Value = String> {
+    string_regex(pattern).unwrap()
+}
+
+fn any_word() -> impl Strategy<Value = String> {
+    like("\\PC{0,12}")
+}
+
+/// JSON of any shape, in which the names that mean something come up often.
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    // What stands in the closure below is made anew for each value.
+    let name = prop_oneof![
+        proptest::sample::select(vec![
+            "new", "deleted", "id", "origin", "scenario", "scope", "type", "value", "duration"
+        ])
+        .prop_map(str::to_owned),
+        any_word()
+    ]
+    .boxed();
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<f64>().prop_map(|number| serde_json::json!(number)),
+        any_word().prop_map(Into::into),
+        proptest::sample::select(vec!["ip", "Range", "4h", "-1s", "ban", "192.0.2.1", "2001:db8::/32"])
+            .prop_map(Into::into),
+    ];
+    leaf.prop_recursive(6, 60, 8, move |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..8).prop_map(Into::into),
+            vec((name.clone(), inner), 0..9).prop_map(|pairs| serde_json::Value::Object(pairs.into_iter().collect())),
+        ]
+    })
+}
+
+/// An entry that can be read, and what it says.
+fn any_entry() -> impl Strategy<Value = (serde_json::Value, IpNet, u64, bool)> {
+    (any::<u128>(), any::<bool>(), 0..=128u8, 1..u64::MAX, any::<bool>(), any_word()).prop_map(
+        |(bits, v4, prefix, id, named_ip, scenario)| {
+            let address = if v4 { IpAddr::V4((bits as u32).into()) } else { IpAddr::V6(bits.into()) }.to_canonical();
+            let net = IpNet::new(address, if address.is_ipv4() { prefix % 33 } else { prefix }).unwrap();
+            let scope = if named_ip { "Ip" } else { "range" };
+            let entry = serde_json::json!({ "id": id, "origin": "o", "scenario": scenario, "scope": scope,
+                "type": "ban", "value": net.to_string(), "duration": "4h" });
+            (entry, net.trunc(), id, named_ip)
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_without_a_panic(answer in vec(any::<u8>(), 0..300)) {
+        heard(&answer);
+    }
+
+    #[test]
+    fn any_json_is_read_without_a_panic(answer in any_json()) {
+        heard(answer.to_string().as_bytes());
+    }
+
+    #[test]
+    fn any_lists_are_read_entry_by_entry(new in vec(any_json(), 0..8), deleted in vec(any_json(), 0..8)) {
+        let answer = serde_json::json!({ "new": new, "deleted": deleted });
+        let (heard, read) = heard(answer.to_string().as_bytes());
+        prop_assert!(read);
+        prop_assert!(heard.added.len() + heard.deleted.len() + heard.unreadable <= new.len() + deleted.len());
+    }
+
+    #[test]
+    fn what_can_be_read_is_heard_whatever_stands_beside_it(
+        good in vec(any_entry(), 0..8), junk in vec(any_json(), 0..8), new_first in any::<bool>(),
+    ) {
+        // An entry that happens to be readable among the junk would count too, so only objects without a value.
+        let junk: Vec<_> = junk.into_iter().filter(|entry| entry.get("value").is_none()).collect();
+        let mut new: Vec<String> = good.iter().map(|(entry, ..)| entry.to_string()).collect();
+        for (n, entry) in junk.iter().enumerate() {
+            new.insert((n * 7) % (new.len() + 1), entry.to_string());
+        }
+        let new = new.join(",");
+        let answer = if new_first {
+            format!("{{\"new\": [{new}], \"deleted\": null}}")
+        } else {
+            format!("{{\"deleted\":null,\"new\":[{new}]}}")
+        };
+        let (heard, read) = heard(answer.as_bytes());
+        prop_assert!(read);
+        let found: Vec<_> = heard.added.iter().map(|decision| (decision.value, decision.id)).collect();
+        let meant: Vec<_> = good.iter().map(|(_, net, id, _)| (*net, Some(*id))).collect();
+        prop_assert_eq!(found, meant);
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_anywhere_is_never_taken_for_whole(good in vec(any_entry(), 0..4), cut in 0.0..1.0f64) {
+        let entries: Vec<_> = good.iter().map(|(entry, ..)| entry).collect();
+        let answer = serde_json::json!({ "deleted": null, "new": entries }).to_string();
+        let end = (answer.len() as f64 * cut) as usize;
+        prop_assert!(!heard(&answer.as_bytes()[..end]).1);
+    }
+
+    #[test]
+    fn it_is_well_formed_where_serde_json_finds_it_so(
+        base in proptest::sample::select(vec![TOKENS.to_vec(), vec!["{", "}"], vec!["{", "\"new\"", ":", "[", "]", "}"]]),
+        edits in vec((any::<prop::sample::Index>(), vec(any_token(), 0..3)), 0..4),
+    ) {
+        let mut tokens = base;
+        for (at, instead) in edits {
+            let at = at.index(tokens.len() + 1);
+            tokens.splice(at..(at + 1).min(tokens.len()), instead);
+        }
+        let answer = tokens.concat();
+        prop_assert_eq!(heard(answer.as_bytes()).1, is_an_answer(&answer), "{}", answer);
+    }
+}
+
+const TOKENS: [&str; 17] =
+    ["{", "\"new\"", ":", "[", "{}", ",", "-1.5e3", ",", "\"x\"", "]", ",", "\"deleted\"", " ", ":", "null", "}", "\n"];
+
+fn any_token() -> impl Strategy<Value = &'static str> {
+    proptest::sample::select(TOKENS.as_slice())
+}
+
+/// By another way: all of it at once. Lists of the same name may come more than once.
+fn is_an_answer(answer: &str) -> bool {
+    struct Lists(Vec<(String, Box<RawValue>)>);
+
+    impl<'de> Deserialize<'de> for Lists {
+        fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_map(Visitor)
+        }
+    }
+
+    struct Visitor;
+
+    impl<'de> serde::de::Visitor<'de> for Visitor {
+        type Value = Lists;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Lists, A::Error> {
+            std::iter::from_fn(|| map.next_entry().transpose()).collect::<Result<_, _>>().map(Lists)
+        }
+    }
+
+    let Ok(Lists(mut lists)) = serde_json::from_str(answer) else { return false };
+    lists.retain(|(name, _)| ["new", "deleted"].contains(&name.as_str()));
+    let is_list = |list: &RawValue| serde_json::from_str::<Option<Vec<&RawValue>>>(list.get()).is_ok();
+    !lists.is_empty() && lists.iter().all(|(_, list)| is_list(list))
+}
