@@ -13,8 +13,8 @@ use ip_network_table::IpNetworkTable;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 
-use crate::crowdsec::decision::Remediation;
 use crate::crowdsec::answer::read_answer;
+use crate::crowdsec::decision::Remediation;
 use crate::crowdsec::decision_set::{DecisionSet, Types};
 use crate::decisions::{self, Chance, answer};
 use crate::report::Report;
