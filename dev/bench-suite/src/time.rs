@@ -17,7 +17,7 @@ use crate::report::{Report, median, quantile, thousands};
 use crate::server::{Setup, root};
 
 const MILLION: u64 = 1_000_000;
-const TURNS: usize = 3;
+const TURNS: usize = 7;
 
 pub fn run(directory: &Path) {
     let mut report = Report::new("time", "Time to take over");
