@@ -9,6 +9,7 @@ use rocket::{Ignite, Request, Rocket, Sentinel, error};
 use serde::Serialize;
 
 use super::bouncer::{Bouncer, Verdict, is_ours};
+use super::decision::Remediation;
 use super::decision_set::Standing;
 use super::poller::Health;
 
@@ -79,6 +80,8 @@ pub struct Me {
     pub address: IpAddr,
     /// `none`, `captcha`, `ban` or `allow`.
     pub remediation: &'static str,
+    /// Whether it is a captcha that they have solved.
+    pub solved: bool,
     pub decision: Option<DecisionView>,
 }
 
@@ -154,6 +157,8 @@ impl<'r> FromRequest<'r> for Report {
         let me = || Me {
             address: judgement.address,
             remediation: judgement.standing.as_ref().map_or("none", |standing| standing.remediation.as_str()),
+            solved: judgement.verdict == Verdict::Admit
+                && judgement.standing.as_ref().is_some_and(|standing| standing.remediation == Remediation::Captcha),
             decision: judgement.standing.as_ref().map(DecisionView::from),
         };
         let crowdsec = || Crowdsec {

@@ -197,8 +197,9 @@ impl<'r> Responder<'r, 'static> for Refusal {
                 }
                 // A slip in a template must not make a refusal anything but a refusal: bare words stand in.
                 None => {
-                    error!("The template `{}` cannot be rendered; see the lines above.", self.kind.name());
-                    self.kind.title().into()
+                    let slip = format!("The template `{}` cannot be rendered", self.kind.name());
+                    error!("{slip}; see the lines above.");
+                    if self.preview { format!("{slip}: the log says why.") } else { self.kind.title().into() }
                 }
             };
             ("text/html; charset=utf-8", "Accept, Accept-Language", body)

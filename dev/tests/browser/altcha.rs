@@ -49,6 +49,7 @@ fn whole_story(browser: &Browser) {
         browser.open(&at(&app, target));
         assert!(!browser.text().contains(&word("captcha_title")), "once is enough: {}", browser.text());
     }
+    browser.shows("you have solved it");
     quiet(browser);
 
     lapi.ban(VISITOR);
