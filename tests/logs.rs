@@ -125,9 +125,11 @@ fn a_request_is_one_line_as_nginx_writes_it() {
 #[test]
 fn it_has_what_was_asked_and_what_was_answered() {
     let site = Site::start();
-    for uri in ["/logs/asked", "/logs/elsewhere?teapot", "/logs/stream", "/logs/nothing", "/logs/forbidden"] {
+    for uri in ["/logs/asked", "/logs/elsewhere?teapot", "/logs/nothing", "/logs/forbidden"] {
         site.get(uri);
     }
+    let request = site.client.get("/logs/stream").visitor("192.0.2.2").header(header("User-Agent", "an agent"));
+    request.header(header("Referer", "https://a.example/")).dispatch().into_string();
     for uri in ["/logs/stream", "/logs/elsewhere"] {
         site.client.head(uri).visitor("192.0.2.2").dispatch();
     }
@@ -135,9 +137,9 @@ fn it_has_what_was_asked_and_what_was_answered() {
     let starts = [
         r#"192.0.2.2 - - [] "GET /logs/asked HTTP/1.1" 200 9 "#,
         r#"192.0.2.2 - - [] "GET /logs/elsewhere?teapot HTTP/1.1" 418 9 "#,
-        r#"192.0.2.2 - - [] "GET /logs/stream HTTP/1.1" 200 20 "#,
         r#"192.0.2.2 - - [] "GET /logs/nothing HTTP/1.1" 204 0 "#,
         r#"192.0.2.2 - - [] "GET /logs/forbidden HTTP/1.1" 403 "#,
+        r#"192.0.2.2 - - [] "GET /logs/stream HTTP/1.1" 200 20 "https://a.example/" "an agent""#,
         r#"192.0.2.2 - - [] "HEAD /logs/stream HTTP/1.1" 200 0 "#,
         r#"192.0.2.2 - - [] "HEAD /logs/elsewhere HTTP/1.1" 200 0 "#,
     ];

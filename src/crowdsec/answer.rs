@@ -1,12 +1,13 @@
-//! How is an answer of LAPI's read while it still arrives? Entry by entry, with no more than a piece of it in memory.
+//! How is an answer of LAPI's read while it still arrives? Entry by entry, with little more than one of them in memory.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::io::{self, Read};
 use std::mem;
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Deserializer;
-use serde_json::value::RawValue;
 
 use super::decision::{Decision, go_duration, network};
 
@@ -22,7 +23,7 @@ pub trait Receive {
 ///
 /// LAPI sends the two lists in either order, and `null` for an empty one.
 pub fn read_answer<R: Receive>(answer: impl Read, receiver: &mut R) -> io::Result<()> {
-    let mut json = Json { source: answer, piece: Vec::new(), at: 0, ended: false };
+    let mut json = Json { source: answer, before: 0, piece: Vec::new(), at: 0, ended: false };
     let mut lists = 0;
     json.items(b'{', b'}', |json| {
         let key: String = serde_json::from_str(json.value()?)?;
@@ -58,16 +59,20 @@ pub fn read_answer<R: Receive>(answer: impl Read, receiver: &mut R) -> io::Resul
 
 /// The most that one entry may take. LAPI's are of some hundred bytes; one that never ends would be held as a whole.
 const LARGEST_ENTRY: usize = 1 << 20;
-/// So much is read at a time. Tests have many pieces.
-const PIECE: usize = if cfg!(test) { 7 } else { 64 << 10 };
+const TOO_LARGE: &str = "one entry is over 1 MiB";
+/// So much is read at a time, at most.
+const PIECE: usize = 16 << 10;
 
 /// JSON of which a piece is at hand. serde_json could read it all from a reader, but byte by byte, which takes twice as
 /// long as from memory; so it reads each value, and only what stands around them is read here.
 struct Json<S> {
     source: S,
+    /// How many bytes came before the piece.
+    before: usize,
     piece: Vec<u8>,
-    /// What lies before is read.
+    /// What lies before in the piece is read.
     at: usize,
+    /// Whether the source has.
     ended: bool,
 }
 
@@ -92,17 +97,21 @@ impl<S: Read> Json<S> {
         self.peek()?;
         let end = loop {
             let rest = &self.piece[self.at..];
-            let mut values = Deserializer::from_slice(rest).into_iter::<&RawValue>();
-            // A number may go on in the next piece, and the half of one can be no number at all.
+            let mut values = Deserializer::from_slice(rest).into_iter::<IgnoredAny>();
+            // A number may go on in the next piece, and the half of one can be no number at all. Where something else is
+            // wrong, that is told a piece later.
             let in_number =
                 rest.last().is_some_and(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
             match values.next() {
                 Some(Ok(_)) if values.byte_offset() < rest.len() || self.ended => break self.at + values.byte_offset(),
-                Some(Err(error)) if !(error.is_eof() || in_number) || self.ended => return Err(error.into()),
+                Some(Err(error)) if !(error.is_eof() || in_number) || self.ended => return Err(self.wrong(error)),
                 None if self.ended => return Err(io::ErrorKind::UnexpectedEof.into()),
                 _ => self.more()?,
             }
         };
+        if end - self.at > LARGEST_ENTRY {
+            return Err(self.wrong(TOO_LARGE));
+        }
         let start = mem::replace(&mut self.at, end);
         str::from_utf8(&self.piece[start..end]).map_err(io::Error::other)
     }
@@ -112,7 +121,7 @@ impl<S: Read> Json<S> {
             Some(found) if found == byte => self.at += 1,
             Some(found) => {
                 let (byte, found) = (char::from(byte), char::from(found).escape_default());
-                return Err(io::Error::other(format!("`{byte}` should stand where `{found}` does")));
+                return Err(self.wrong(format!("`{byte}` should stand where `{found}` does")));
             }
             None => return Err(io::ErrorKind::UnexpectedEof.into()),
         }
@@ -131,17 +140,28 @@ impl<S: Read> Json<S> {
         }
     }
 
-    /// Reads on: as much again as an entry has that has not ended yet, since that is looked at anew.
+    /// Reads on: at least as much again as an entry has that has not ended yet, since that is looked at anew.
     fn more(&mut self) -> io::Result<()> {
+        self.before += self.at;
         self.piece.drain(..self.at);
         self.at = 0;
         let rest = self.piece.len();
         if rest > LARGEST_ENTRY {
-            return Err(io::Error::other("one entry is over 1 MiB"));
+            return Err(self.wrong(TOO_LARGE));
         }
-        let most = rest.max(PIECE);
-        self.ended = self.source.by_ref().take(most as u64).read_to_end(&mut self.piece)? < most;
+        let (mut filled, enough) = (rest, 2 * rest.max(1));
+        self.piece.resize(enough.max(PIECE), 0);
+        while filled < enough && !self.ended {
+            let read = self.source.read(&mut self.piece[filled..])?;
+            self.ended = read == 0;
+            filled += read;
+        }
+        self.piece.truncate(filled);
         Ok(())
+    }
+
+    fn wrong(&self, what: impl fmt::Display) -> io::Error {
+        io::Error::other(format!("{what}, after {} bytes of it", self.before + self.at))
     }
 }
 

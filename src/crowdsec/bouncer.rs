@@ -1,10 +1,13 @@
 //! What is to be done with one request? The judgement, and all that it rests on.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use rocket::futures::future::BoxFuture;
 use rocket::http::Method;
 use rocket::{Request, warn};
 
@@ -47,6 +50,7 @@ pub struct Judgement {
     pub asked: OnceLock<Asked>,
 }
 
+/// A request as it came in.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub method: Method,
@@ -68,6 +72,12 @@ pub const OUR_RANK: isize = isize::MIN;
 /// Whether a request has come to one of our own routes.
 pub fn is_ours(request: &Request<'_>) -> bool {
     request.route().is_some_and(|route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec")
+}
+
+/// What a fairing gives back that waits for nothing. It holds nothing either, so it costs no memory; what an `async fn`
+/// of a fairing gives back costs some for every request.
+pub fn done() -> BoxFuture<'static, ()> {
+    Box::pin(poll_fn(|_| Poll::Ready(())))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,9 +1,7 @@
 //! Where does it all come together? The fairing: wired at ignite, polling from liftoff, enforcing on every request.
 
-use std::future::poll_fn;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::task::Poll;
 use std::time::Duration;
 use std::{io, thread};
 
@@ -18,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::bouncer::{Asked, Bouncer, Verdict};
+use super::bouncer::{Asked, Bouncer, Verdict, done};
 use super::captcha::Captcha;
 use super::config::{Config, OnStartupFailure, Problems};
 use super::guard::is_refused_by_guard;
@@ -164,12 +162,6 @@ impl Fairing for Crowdsec {
         }
         done()
     }
-}
-
-/// What a fairing gives back that waits for nothing. It holds nothing either, so it costs no memory; what an `async fn`
-/// of a fairing gives back costs some for every request.
-pub fn done() -> BoxFuture<'static, ()> {
-    Box::pin(poll_fn(|_| Poll::Ready(())))
 }
 
 type SetUp = (Bouncer, Texts, Option<(Poller, PollerThread)>);

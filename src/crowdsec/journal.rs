@@ -158,7 +158,7 @@ impl Clock {
     }
 }
 
-/// An address in its usual form. std's formatting would cost more than all the rest of a line.
+/// An address in its usual form. For IPv4 std's formatting would cost more than all the rest of a line.
 pub fn write_address(line: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(address) => {

@@ -1,4 +1,4 @@
-//! Whatever LAPI, or somebody in its place, sends, in pieces of a few bytes. `PROPTEST_CASES` says how many cases are tried.
+//! Whatever LAPI, or somebody in its place, sends, and in whatever pieces. `PROPTEST_CASES` says how many cases are tried.
 
 use std::net::IpAddr;
 
@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::string::string_regex;
+use serde_json::value::RawValue;
 
 use super::*;
 
@@ -28,10 +29,62 @@ impl Receive for Heard {
     }
 }
 
-fn heard(answer: &[u8]) -> (Heard, bool) {
+/// What arrives so many bytes at a time, and how much of it that was.
+struct Pieces<'a>(&'a [u8], usize);
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = self.1.min(buffer.len());
+        self.0.read(&mut buffer[..most])
+    }
+}
+
+fn any_size() -> impl Strategy<Value = usize> {
+    prop_oneof![1..40_usize, Just(usize::MAX)]
+}
+
+fn heard(answer: &[u8], size: usize) -> (Heard, bool) {
     let mut heard = Heard::default();
-    let read = read_answer(answer, &mut heard).is_ok();
+    let read = read_answer(Pieces(answer, size), &mut heard).is_ok();
     (heard, read)
+}
+
+#[test]
+fn an_entry_of_over_a_mebibyte_is_refused_wherever_it_begins_and_ends() {
+    for (before, length) in [(0, LARGEST_ENTRY + 1), (PIECE - 20, LARGEST_ENTRY + 1), (7, 3 << 20)] {
+        let answer = format!("{}{{\"new\":[\"{}\"]}}", " ".repeat(before), "x".repeat(length - 2));
+        // In quadratic time the smaller pieces would take hours.
+        for size in [3, usize::MAX] {
+            let error = read_answer(Pieces(answer.as_bytes(), size), &mut Heard::default()).expect_err("too large");
+            assert_eq!(error.to_string(), format!("one entry is over 1 MiB, after {} bytes of it", before + 8));
+        }
+        let smaller = answer.replacen("xx", "", (length - LARGEST_ENTRY).div_ceil(2));
+        assert_eq!(heard(smaller.as_bytes(), usize::MAX).0.unreadable, 1, "a text is no entry, but an answer's");
+    }
+    let endless = br#"{"new":[""#.chain(io::repeat(b'x')).take(64 << 20);
+    let error = read_answer(endless, &mut Heard::default()).expect_err("endless");
+    assert_eq!(error.to_string(), "one entry is over 1 MiB, after 8 bytes of it");
+}
+
+/// A connection that breaks.
+struct Broken;
+
+impl Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_off_leaves_what_came_before() {
+    let entry = r#"{"id":1,"origin":"o","scenario":"s","scope":"Ip","type":"ban","value":"192.0.2.1","duration":"4h"}"#;
+    let answer = format!("{{\"new\":[{}", [entry; 100].join(","));
+    for size in [40, 1000, usize::MAX] {
+        let mut heard = Heard::default();
+        let cut = Pieces(&answer.as_bytes()[..answer.len() - 1], size);
+        assert!(read_answer(cut.chain(Broken), &mut heard).is_err());
+        assert_eq!(heard.added.len(), 99);
+    }
 }
 
 /// Texts of this pattern. One that stands by itself would be read anew for each text, which takes most of the time.
@@ -87,26 +140,32 @@ fn any_entry() -> impl Strategy<Value = (serde_json::Value, IpNet, u64, bool)> {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_without_a_panic(answer in vec(any::<u8>(), 0..300)) {
-        heard(&answer);
+    fn any_bytes_are_read_without_a_panic(answer in vec(any::<u8>(), 0..300), size in any_size()) {
+        heard(&answer, size);
     }
 
     #[test]
-    fn any_json_is_read_without_a_panic(answer in any_json()) {
-        heard(answer.to_string().as_bytes());
+    fn any_json_is_read_without_a_panic(answer in any_json(), size in any_size()) {
+        heard(answer.to_string().as_bytes(), size);
     }
 
     #[test]
-    fn any_lists_are_read_entry_by_entry(new in vec(any_json(), 0..8), deleted in vec(any_json(), 0..8)) {
+    fn any_lists_are_read_entry_by_entry(
+        new in vec(any_json(), 0..8), deleted in vec(any_json(), 0..8), size in any_size()
+    ) {
         let answer = serde_json::json!({ "new": new, "deleted": deleted });
-        let (heard, read) = heard(answer.to_string().as_bytes());
+        let (heard, read) = heard(answer.to_string().as_bytes(), size);
         prop_assert!(read);
-        prop_assert!(heard.added.len() + heard.deleted.len() + heard.unreadable <= new.len() + deleted.len());
+        prop_assert!(heard.added.len() <= new.len() && heard.deleted.len() <= deleted.len());
+        let entries = new.iter().chain(&deleted);
+        prop_assert!(heard.unreadable >= entries.clone().filter(|entry| !entry.is_object() && !entry.is_array()).count());
+        prop_assert!(heard.added.len() + heard.deleted.len() + heard.unreadable <= entries.count());
     }
 
     #[test]
     fn what_can_be_read_is_heard_whatever_stands_beside_it(
         good in vec(any_entry(), 0..8), junk in vec(any_json(), 0..8), new_first in any::<bool>(),
+        are_new in any::<bool>(), size in any_size(),
     ) {
         // An entry that happens to be readable among the junk would count too, so only objects without a value.
         let junk: Vec<_> = junk.into_iter().filter(|entry| entry.get("value").is_none()).collect();
@@ -115,30 +174,35 @@ proptest! {
             new.insert((n * 7) % (new.len() + 1), entry.to_string());
         }
         let new = new.join(",");
+        let (name, other) = if are_new { ("new", "deleted") } else { ("deleted", "new") };
         let answer = if new_first {
-            format!("{{\"new\": [{new}], \"deleted\": null}}")
+            format!("{{\"{name}\": [{new}], \"{other}\": null}}")
         } else {
-            format!("{{\"deleted\":null,\"new\":[{new}]}}")
+            format!("{{\"{other}\":null,\"{name}\":[{new}]}}")
         };
-        let (heard, read) = heard(answer.as_bytes());
+        let (heard, read) = heard(answer.as_bytes(), size);
         prop_assert!(read);
-        let found: Vec<_> = heard.added.iter().map(|decision| (decision.value, decision.id)).collect();
+        let (named, unnamed) = if are_new { (heard.added, heard.deleted) } else { (heard.deleted, heard.added) };
+        prop_assert!(unnamed.is_empty());
+        let found: Vec<_> = named.iter().map(|decision| (decision.value, decision.id)).collect();
         let meant: Vec<_> = good.iter().map(|(_, net, id, _)| (*net, Some(*id))).collect();
         prop_assert_eq!(found, meant);
     }
 
     #[test]
-    fn an_answer_that_was_cut_anywhere_is_never_taken_for_whole(good in vec(any_entry(), 0..4), cut in 0.0..1.0f64) {
+    fn an_answer_that_was_cut_anywhere_is_never_taken_for_whole(
+        good in vec(any_entry(), 0..4), cut in 0.0..1.0f64, size in any_size()
+    ) {
         let entries: Vec<_> = good.iter().map(|(entry, ..)| entry).collect();
         let answer = serde_json::json!({ "deleted": null, "new": entries }).to_string();
         let end = (answer.len() as f64 * cut) as usize;
-        prop_assert!(!heard(&answer.as_bytes()[..end]).1);
+        prop_assert!(!heard(&answer.as_bytes()[..end], size).1);
     }
 
     #[test]
     fn it_is_well_formed_where_serde_json_finds_it_so(
         base in proptest::sample::select(vec![TOKENS.to_vec(), vec!["{", "}"], vec!["{", "\"new\"", ":", "[", "]", "}"]]),
-        edits in vec((any::<prop::sample::Index>(), vec(any_token(), 0..3)), 0..4),
+        edits in vec((any::<prop::sample::Index>(), vec(any_token(), 0..3)), 0..4), size in any_size(),
     ) {
         let mut tokens = base;
         for (at, instead) in edits {
@@ -146,12 +210,30 @@ proptest! {
             tokens.splice(at..(at + 1).min(tokens.len()), instead);
         }
         let answer = tokens.concat();
-        prop_assert_eq!(heard(answer.as_bytes()).1, is_an_answer(&answer), "{}", answer);
+        prop_assert_eq!(heard(answer.as_bytes(), size).1, is_an_answer(&answer), "{}", answer);
     }
 }
 
-const TOKENS: [&str; 17] =
-    ["{", "\"new\"", ":", "[", "{}", ",", "-1.5e3", ",", "\"x\"", "]", ",", "\"deleted\"", " ", ":", "null", "}", "\n"];
+const TOKENS: [&str; 18] = [
+    "{",
+    "\"new\"",
+    ":",
+    "[",
+    "{}",
+    ",",
+    "-1.5e3",
+    ",",
+    "\"x\"",
+    "]",
+    ",",
+    "\"deleted\"",
+    " ",
+    "\t",
+    ":",
+    "null",
+    "}",
+    "\n",
+];
 
 fn any_token() -> impl Strategy<Value = &'static str> {
     proptest::sample::select(TOKENS.as_slice())
