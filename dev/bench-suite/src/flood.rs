@@ -35,7 +35,7 @@ pub fn run(directory: &Path) {
         ("text pages", flood(V4, "/text", 200)),
         ("Tera pages", flood(V4, "/page", 200)),
         ("refused requests", flood(BANNED, "/text", 403)),
-        ("4 kB of fixed words, the floor of a refusal", flood(V4, "/fixed", 403)),
+        ("answers of 403 with 4 kB of fixed words", flood(V4, "/fixed", 403)),
     ];
     let mut p50 = [const { Vec::new() }; 4];
     let mut p99 = [const { Vec::new() }; 4];
@@ -80,7 +80,8 @@ pub fn run(directory: &Path) {
     }
     report.note(&format!(
         "Medians of {ROUNDS} turns of {SECONDS} s. Half as many requests a second flood in as it can serve Tera pages, and 400 of the \
-         admitted, each at its time whatever the server does. One worker on one core, all visitors on the other; 1,000,000 decisions."
+         admitted, each at its time whatever the server does. The fixed words are a page of the application's, for visitors who are let \
+         in: what the bare sending of as much as a refusal does. One worker on one core, all visitors on the other; 1,000,000 decisions."
     ));
     report.finish();
 }

@@ -30,6 +30,7 @@ use std::{env, fs, process};
 fn main() {
     let part: fn(&Path) = match env::args().nth(1).as_deref() {
         Some("requests") => requests::run,
+        Some("log") => requests::log,
         Some("load") => load::run,
         Some("flood") => flood::run,
         Some("lookup") => lookup::run,

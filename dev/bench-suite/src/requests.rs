@@ -16,7 +16,6 @@ use crate::visitor::{V4, V6, Visitor, request};
 /// So many processes of each kind are counted: where their memory happens to lie makes one of them cost a percent or two
 /// more than the next.
 const PROCESSES: usize = 4;
-/// And so many where something is remembered of each request: there they differ by up to three percent.
 const MANY: usize = 12;
 /// So many visitors come to each of them, one after another, and ask so often.
 const VISITORS: usize = 2;
@@ -77,19 +76,6 @@ pub fn run(directory: &Path) {
     with_many.cost(&case(V4, "/text", &[], 200));
     with_many.keep_profile("text");
 
-    let log = directory.join("access.log");
-    let logging = protected.clone().with("CROWDSEC_ACCESS_LOG", log.to_str().expect("a plain path"));
-    let mut logging = Herd::start(MANY, &logging, None, directory);
-    let mut remembering = Herd::start(MANY, &protected.with("BENCH_REMEMBERS", "1"), None, directory);
-    report.columns(&["admitted, no decisions", "access log off", "access log on", "more", "target", "the floor"]);
-    for (page, path) in [("text", "/text"), ("Tera page", "/page")] {
-        let case = case(V4, path, &[], 200);
-        let (off, on, floor) = (none.cost(&case), logging.cost(&case), remembering.cost(&case));
-        let (before, after) = (thousands(off.mean), thousands(on.mean));
-        report.row(&[page, &before, &after, &on.more_than(off), "≤ +2 %", &floor.more_than(off)]);
-    }
-    assert!(fs::metadata(&log).is_ok_and(|log| log.len() > 0), "nothing is in the access log");
-
     report.columns(&["refused, 1,000,000 decisions", "instructions", "of the Tera page", "of the text page", "target"]);
     let mut row = |name: &str, cost: Cost, target| {
         let ratio =
@@ -104,11 +90,38 @@ pub fn run(directory: &Path) {
     let fixed = plain.cost(&case(V4, "/fixed", &[], 403));
     row("the floor: 4 kB of fixed words with four headers, without the bouncer", fixed, "");
     report.note(&format!(
-        "Means over {PROCESSES} processes of each kind, {MANY} for the access log and its floor, {VISITORS} connections to each and {ROUNDS} requests over each; after ± \
-         stands one standard error, and twice to three times that is what chance may make of it. The access log's thread \
-         looks ten times a second, which is spread over few requests here. Its floor is a fairing that has Rocket remember \
-         each request's path until it is answered, and writes nothing. \"Without the bouncer\" is the same application without the fairing; what is refused is compared \
-         with the pages of that one."
+        "Means over {PROCESSES} processes of each kind, {VISITORS} connections to each and {ROUNDS} requests over each; after ± \
+         stands one standard error, and twice to three times that is what chance may make of it. \"Without the bouncer\" is \
+         the same application without the fairing; what is refused is compared with the pages of that one."
+    ));
+    report.finish();
+}
+
+/// What the access log adds. Its processes are many, since they differ by up to three percent: how memory lies that is
+/// held from the request to its answer makes all other memory dearer or cheaper to come by.
+pub fn log(directory: &Path) {
+    let lapi = FakeLapi::start(directory, Vec::new());
+    let off = Setup::protected(&lapi);
+    let file = directory.join("access.log");
+    let on = off.clone().with("CROWDSEC_ACCESS_LOG", file.to_str().expect("a plain path"));
+    let remembering = off.clone().with("BENCH_REMEMBERS", "1");
+    let [mut off, mut on, mut remembering] =
+        [off, on, remembering].map(|setup| Herd::start(MANY, &setup, None, directory));
+
+    let mut report = Report::new("log", "Cost of the access log, in instructions");
+    report.columns(&["admitted, no decisions", "without a log", "with it", "more", "target", "to remember the path"]);
+    for (page, path) in [("text", "/text"), ("Tera page", "/page")] {
+        let case = case(V4, path, &[], 200);
+        let (off, on, remembering) = (off.cost(&case), on.cost(&case), remembering.cost(&case));
+        let (before, after) = (thousands(off.mean), thousands(on.mean));
+        report.row(&[page, &before, &after, &on.more_than(off), "≤ +2 %", &remembering.more_than(off)]);
+    }
+    assert!(fs::metadata(&file).is_ok_and(|log| log.len() > 0), "nothing is in the access log");
+    report.note(&format!(
+        "Means over {MANY} processes of each kind, counted as `dev/bench requests` does; after ± stands one standard error. The \
+         log's thread looks ten times a second, which is spread over few requests here. \"To remember the path\" is, in place \
+         of the log, a fairing that has Rocket hold each request's path until it is answered, and writes nothing: a log must \
+         do so to tell what was asked for, whatever a later fairing makes of it."
     ));
     report.finish();
 }

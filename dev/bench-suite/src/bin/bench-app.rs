@@ -49,7 +49,8 @@ impl<'r> Responder<'r, 'static> for Fixed {
     }
 }
 
-/// The least that an access log has to do on the request's path: remember what was asked, since Rocket does not.
+/// What an access log has to do on the request's path before it writes anything: remember what was asked for, since a later
+/// fairing may send the request elsewhere.
 struct Remembers;
 
 impl Fairing for Remembers {
@@ -69,7 +70,7 @@ impl Fairing for Remembers {
         'd: 'f,
         'e: 'f,
     {
-        request.local_cache(|| Some(request.uri().path().to_string()));
+        request.local_cache(|| Some(request.uri().path().as_str().to_owned()));
         Box::pin(poll_fn(|_| Poll::Ready(())))
     }
 
