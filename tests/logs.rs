@@ -150,6 +150,15 @@ fn it_has_what_was_asked_and_what_was_answered() {
 }
 
 #[test]
+fn however_long_the_path_is_the_query_is_seen() {
+    let site = Site::start();
+    let uri = format!("/{}?q=../../etc/passwd", "p".repeat(10_000));
+    site.client.get(uri).visitor("192.0.2.2").dispatch();
+    let lines = site.lines();
+    assert!(lines[0].contains(&format!("GET /{}?q=../../etc/passwd HTTP/1.1", "p".repeat((6 << 10) - 1))), "{lines:?}");
+}
+
+#[test]
 fn a_refusal_is_not_in_it_or_it_would_lengthen_the_ban_that_caused_it() {
     let site = Site::start();
     // The fairing refuses the first ones, a guard the last one.

@@ -162,6 +162,13 @@ fn whom_a_trusted_proxy_hands_on_without_a_name_is_refused() {
         let marks = [(mark, "192.0.2.1"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-For", "192.0.2.1")];
         assert_eq!(status("10.0.0.1", &marks[..2]), Status::Forbidden, "{mark}");
         assert_eq!(status("10.0.0.1", &marks), Status::Ok, "{mark}");
+        for unreadable in ["192.0.2.1, unknown", "unknown", "", " , ", "192.0.2.1, \"192.0.2.1\""] {
+            let marks = [marks[0], marks[1], ("X-Forwarded-For", unreadable)];
+            assert_eq!(status("10.0.0.1", &marks), Status::Forbidden, "{mark}, {unreadable}");
+            assert_eq!(status("10.0.0.1", &marks[2..]), Status::Ok, "{unreadable} alone");
+        }
+        let own = [marks[0], marks[1], ("X-Forwarded-For", "unknown, 10.0.0.1")];
+        assert_eq!(status("10.0.0.1", &own), Status::Ok, "{mark}: the proxy itself, as it says");
         assert_eq!(status("192.0.2.1", &marks[..2]), Status::Ok, "{mark}: no proxy of ours");
         assert_eq!(status("10.0.0.1", &marks[..1]), Status::Ok, "{mark} alone");
     }

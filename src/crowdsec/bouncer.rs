@@ -175,8 +175,11 @@ impl Bouncer {
             (Verdict::NotYet, _) => warn!("Refused {address}: LAPI has not answered yet.{more}"),
             (_, Some(Standing { remediation, id, source, .. })) => {
                 let id = id.map_or("decision of your own".to_owned(), |id| format!("decision {id}"));
-                let (origin, scenario) = (printable(&source.origin), printable(&source.scenario));
-                warn!("Refused {address}: {remediation} by {origin} ({scenario}), {id}.{more}");
+                let (origin, mut scenario) = (printable(&source.origin), printable(&source.scenario));
+                if !scenario.is_empty() {
+                    scenario = format!(" ({scenario})");
+                }
+                warn!("Refused {address}: {remediation} by {origin}{scenario}, {id}.{more}");
             }
             (_, None) => {}
         }

@@ -64,17 +64,27 @@ impl ClientIp {
         }
         // Rocket hashes a header's name letter by letter, so it is looked up once.
         let values: Vec<&str> = request.headers().get(&self.header).collect();
-        (self.behind(peer, &values), values.is_empty() && self.is_hidden(request, peer))
+        let address = self.behind(peer, &values);
+        (address, address == peer && !self.names_anybody(&values) && self.is_hidden(request, peer))
     }
 
-    /// Asked where the header that names the visitor did not arrive: whether the proxy handed on a visitor's request all
-    /// the same. Rocket drops a header that is not UTF-8, so that a stray byte of the visitor's takes along what a proxy
-    /// added to it.
+    /// Whether what the proxy itself wrote into the header is an address. Some write `unknown`.
+    fn names_anybody(&self, values: &[&str]) -> bool {
+        let last = values.iter().rev().flat_map(|value| from_the_right(value)).next();
+        last.is_some_and(|element| self.address(element).is_some())
+    }
+
+    /// Asked where the header that names the visitor names nobody, or did not arrive: whether the proxy handed on a
+    /// visitor's request all the same. Rocket drops a header that is not UTF-8, so that a stray byte of the visitor's takes
+    /// along what a proxy added to it.
     fn is_hidden(&self, request: &Request<'_>, proxy: IpAddr) -> bool {
         let bears = |name: &&str| request.headers().contains(*name);
         let hidden = self.meant && bears(&"X-Forwarded-Proto") && HANDED_ON.iter().any(bears);
         if hidden && !self.told_of_hidden.swap(true, Ordering::Relaxed) {
-            warn!("Your proxy at {proxy} handed on a request without {}, which is refused.", self.header);
+            warn!(
+                "Your proxy at {proxy} handed on a request without {} that names anybody: it is refused.",
+                self.header
+            );
             warn_!("If all are: name the header that it does set in `crowdsec.client_ip_header`.");
             warn_!("If few are: strangers try to hide. Let the proxy set the header rather than add to it.");
         }
