@@ -16,6 +16,7 @@ use crate::visitor::{V4, V6, Visitor, request};
 /// So many processes of each kind are counted: where their memory happens to lie makes one of them cost a percent or two
 /// more than the next.
 const PROCESSES: usize = 4;
+/// And so many where the access log is measured.
 const MANY: usize = 12;
 /// So many visitors come to each of them, one after another, and ask so often.
 const VISITORS: usize = 2;
