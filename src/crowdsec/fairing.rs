@@ -24,7 +24,7 @@ use super::journal::Logs;
 use super::lapi::Error;
 use super::pages::{self, Refusal};
 use super::poller::Poller;
-use super::sensor::{self, AccessLog};
+use super::sensor;
 use super::texts::Texts;
 
 /// Protects the application. Attach it first: a request fairing before it would see refused requests as they came, one
@@ -71,7 +71,7 @@ impl Fairing for Crowdsec {
             Ok((bouncer, texts, poller)) => {
                 *self.poller.lock().unwrap_or_else(PoisonError::into_inner) = poller;
                 let routes = pages::routes(bouncer.config.debug);
-                let access_log = bouncer.logs.access.clone().map(AccessLog);
+                let access_log = bouncer.logs.access.clone();
                 let rocket = rocket.manage(bouncer).manage(texts).mount("/crowdsec", routes);
                 Ok(match access_log {
                     Some(access_log) => rocket.attach(access_log),

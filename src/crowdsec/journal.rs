@@ -1,26 +1,36 @@
 //! How does a line reach a log? Through memory and a thread of its own, so that no request ever waits for a disk.
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem;
-use std::net::IpAddr;
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use rocket::time::OffsetDateTime;
 use rocket::warn;
 
+use super::arrivals::Arrivals;
+
 /// Written in place of a path, it means standard output.
 pub const STDOUT: &str = "stdout";
 
-/// What CrowdSec reads. Both may be one.
+/// What CrowdSec reads. Both may go to one journal.
 pub struct Logs {
-    pub access: Option<Arc<Journal>>,
+    pub access: Option<AccessLog>,
     pub events: Option<Arc<Journal>>,
+}
+
+/// Where requests wait for their answers, and where both are written then.
+#[derive(Clone)]
+pub struct AccessLog {
+    pub arrivals: Arc<Arrivals>,
+    pub journal: Arc<Journal>,
 }
 
 impl Logs {
@@ -33,6 +43,7 @@ impl Logs {
         let access = access_log.map(|path| open("access_log", path)).transpose()?;
         let same = event_log == access_log;
         let events = if same { access.clone() } else { event_log.map(|path| open("event_log", path)).transpose()? };
+        let access = access.map(|journal| AccessLog { arrivals: Arc::new(Arrivals::new()), journal });
         Ok(Self { access, events })
     }
 }
@@ -63,7 +74,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Journal {
     fn open(path: &Path) -> io::Result<Self> {
-        let waiting = Waiting { lines: Vec::with_capacity(KEPT), ..Waiting::default() };
+        let mut waiting = Waiting { lines: Vec::with_capacity(KEPT), ..Waiting::default() };
+        waiting.clock.set(SystemTime::now());
         let shared = Arc::new(Shared { path: path.into(), waiting: Mutex::new(waiting) });
         let lines = Vec::with_capacity(KEPT);
         let writer = Writer { shared: shared.clone(), file: open(path)?, lines, written: 0 };
@@ -137,7 +149,8 @@ impl Shared {
 /// The time in words, put together once a second rather than for each line.
 #[derive(Default)]
 pub struct Clock {
-    second: u64,
+    /// When they are true.
+    second: Option<Range<SystemTime>>,
     /// As nginx writes it, with what stands around.
     pub common: String,
     /// As RFC 3339 writes it.
@@ -146,35 +159,17 @@ pub struct Clock {
 
 impl Clock {
     fn set(&mut self, now: SystemTime) {
-        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        if mem::replace(&mut self.second, second) != second {
-            let now = OffsetDateTime::from(now);
-            let (date, (hour, minute, second)) = (now.date(), now.to_hms());
-            let time = format!("{hour:02}:{minute:02}:{second:02}");
-            self.common =
-                format!(" - - [{:02}/{:.3}/{}:{time} +0000] ", date.day(), date.month().to_string(), date.year());
-            self.rfc3339 = format!("{date}T{time}Z");
+        if self.second.as_ref().is_none_or(|second| !second.contains(&now)) {
+            let whole = OffsetDateTime::from(now).replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+            self.second = Some(whole.into()..(whole + Duration::from_secs(1)).into());
+            let (date, day, month, year) = (whole.date(), whole.day(), whole.month(), whole.year());
+            let (h, m, s) = whole.to_hms();
+            self.common.clear();
+            self.rfc3339.clear();
+            let _ = write!(self.common, " - - [{day:02}/{month:.3}/{year}:{h:02}:{m:02}:{s:02} +0000] ");
+            let _ = write!(self.rfc3339, "{date}T{h:02}:{m:02}:{s:02}Z");
         }
     }
-}
-
-/// An address in its usual form. For IPv4 std's formatting would cost more than all the rest of a line.
-pub fn write_address(line: &mut Vec<u8>, address: IpAddr) {
-    match address {
-        IpAddr::V4(address) => {
-            let [first, rest @ ..] = address.octets();
-            write_number(line, first);
-            for octet in rest {
-                line.push(b'.');
-                write_number(line, octet);
-            }
-        }
-        IpAddr::V6(address) => drop(write!(line, "{address}")),
-    }
-}
-
-pub fn write_number(line: &mut Vec<u8>, number: impl itoa::Integer) {
-    line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// The thread's half.
@@ -277,18 +272,7 @@ mod tests {
     use std::os::fd::{AsRawFd, OwnedFd};
     use std::os::unix::net::UnixStream;
 
-    use proptest::prelude::*;
-
     use super::*;
-
-    proptest! {
-        #[test]
-        fn an_address_is_written_as_std_writes_it(address: IpAddr) {
-            let mut line = b"before ".to_vec();
-            write_address(&mut line, address);
-            prop_assert_eq!(String::from_utf8(line).expect("text"), format!("before {address}"));
-        }
-    }
 
     /// More than a socket holds.
     fn many_lines() -> String {

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::journal::write_address;
+use super::field;
 
 /// A page that differs from visitor to visitor in their address and the nonce alone, cut where those belong.
 #[derive(Default)]
@@ -37,7 +37,7 @@ impl Kept {
             }
         };
         let mut text = Vec::with_capacity(40);
-        write_address(&mut text, address);
+        field::address(&mut text, address);
         let address = String::from_utf8_lossy(&text);
         let mut page = String::with_capacity(pieces.iter().map(|piece| piece.len() + 64).sum());
         for (number, piece) in pieces.iter().enumerate() {

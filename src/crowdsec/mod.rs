@@ -11,6 +11,8 @@ mod decision;
 mod answer;
 mod decision_set;
 mod path;
+mod arrivals;
+mod field;
 mod journal;
 mod config;
 mod lapi;

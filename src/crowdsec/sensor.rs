@@ -16,9 +16,11 @@ use rocket::response::{Body, Response};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::bouncer::{Asked, Bouncer, done, is_ours};
+use super::arrivals::Arrival;
+use super::bouncer::{Bouncer, done, is_ours};
+use super::field;
 use super::guard::{has_no_bouncer, is_refused_by_guard};
-use super::journal::{Journal, write_address, write_number};
+use super::journal::{AccessLog, Journal};
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
 /// nothing where that is not set. The folder `crowdsec/` has what reads it.
@@ -34,11 +36,11 @@ impl Events<'_> {
         log.append(|line, clock| {
             // CrowdSec knows a line of ours by its first key.
             line.extend_from_slice(b"{\"crowdsec_event\":");
-            json_text(line, event);
+            field::json(line, event);
             let _ = write!(line, ",\"time\":\"{}\",\"address\":\"{}\"", clock.rfc3339, self.address);
             if let Some(user) = user {
                 line.extend_from_slice(b",\"user\":");
-                json_text(line, user);
+                field::json(line, user);
             }
             line.extend_from_slice(b"}\n");
         });
@@ -65,18 +67,11 @@ impl Sentinel for Events<'_> {
     }
 }
 
-/// A request as it came in, before any fairing or route could change it.
-#[derive(Clone)]
-struct Arrival {
-    address: IpAddr,
-    asked: Asked,
-}
-
 /// Remembers a request that is let in, if there is a log for it. A proxy's own address is told to nobody: an attacker
 /// who hides behind it would have CrowdSec ban the proxy, and with it everybody.
 pub fn arrived(request: &Request<'_>, bouncer: &Bouncer, address: IpAddr) {
-    if bouncer.logs.access.is_some() && !bouncer.client_ip.is_proxy(address) {
-        request.local_cache(|| Some(Arrival { address, asked: Asked::now(request) }));
+    if let Some(access) = bouncer.logs.access.as_ref().filter(|_| !bouncer.client_ip.is_proxy(address)) {
+        access.arrivals.keep(request, address);
     }
 }
 
@@ -95,40 +90,37 @@ fn referer_and_agent<'r>(request: &'r Request<'_>) -> [Cow<'r, str>; 2] {
     found
 }
 
-impl Arrival {
+impl Journal {
     /// Writes a line of nginx's combined format. Each field is cut, so that it fits into the 16 KiB that Docker takes
     /// for one.
-    fn write(&self, log: &Journal, [referer, agent]: &[Cow<'_, str>; 2], status: Status, size: usize) {
-        log.append(|line, clock| {
-            write_address(line, self.address);
+    fn access(&self, arrival: &Arrival, [referer, agent]: &[Cow<'_, str>; 2], status: Status, size: usize) {
+        self.append(|line, clock| {
+            field::address(line, arrival.address);
             line.extend_from_slice(clock.common.as_bytes());
             line.push(b'"');
-            line.extend_from_slice(self.asked.method.as_str().as_bytes());
+            line.extend_from_slice(arrival.method.as_str().as_bytes());
             line.push(b' ');
             // However long the one is, the other is seen.
-            let (path, query) = self.asked.uri.split_once('?').unwrap_or((&self.asked.uri, ""));
-            escape(line, path, 6 << 10);
-            if path.len() < self.asked.uri.len() {
-                line.push(b'?');
-                escape(line, query, 4 << 10);
+            let (path, query) = arrival.uri();
+            field::escaped(line, path, 6 << 10);
+            if !query.is_empty() {
+                field::escaped(line, query, 4 << 10);
             }
             // Rocket does not tell the version.
             line.extend_from_slice(b" HTTP/1.1\" ");
-            write_number(line, status.code);
+            field::number(line, status.code);
             line.push(b' ');
-            write_number(line, size);
+            field::number(line, size);
             line.extend_from_slice(b" \"");
-            escape(line, referer, 1 << 10);
+            field::escaped(line, referer, 1 << 10);
             line.extend_from_slice(b"\" \"");
-            escape(line, agent, 2 << 10);
+            field::escaped(line, agent, 2 << 10);
             line.extend_from_slice(b"\"\n");
         });
     }
 }
 
-/// Writes the access log. It has to be attached after all others, to see the answer as it leaves.
-pub struct AccessLog(pub Arc<Journal>);
-
+/// It has to be attached after all others, to see the answer as it leaves.
 impl Fairing for AccessLog {
     fn info(&self) -> Info {
         Info { name: "CrowdSec's access log", kind: Kind::Response }
@@ -148,26 +140,27 @@ impl Fairing for AccessLog {
         'b: 'f,
         'c: 'f,
     {
-        let Some(arrival) = request.local_cache(|| None::<Arrival>) else { return done() };
+        let Some(arrival) = self.arrivals.take(request) else { return done() };
         let status = response.status();
         if is_ours(request) || is_refused_by_guard(request, status) {
             return done();
         }
-        let has_no_body = arrival.asked.method == Method::Head || matches!(status.code, 204 | 304);
+        let has_no_body = arrival.method == Method::Head || matches!(status.code, 204 | 304);
         if let Some(size) = if has_no_body { Some(0) } else { response.body().preset_size() } {
-            arrival.write(&self.0, &referer_and_agent(request), status, size);
+            self.journal.access(&arrival, &referer_and_agent(request), status, size);
             return done();
         }
+        let arrival = arrival.clone();
         Box::pin(async move {
             if let Some(size) = response.body_mut().size().await {
-                return arrival.write(&self.0, &referer_and_agent(request), status, size);
+                return self.journal.access(&arrival, &referer_and_agent(request), status, size);
             }
             let (chunk, body) = (response.body().max_chunk_size(), response.body_mut().take());
             response.set_streamed_body(Counted {
                 body,
                 count: 0,
-                log: self.0.clone(),
-                arrival: arrival.clone(),
+                journal: self.journal.clone(),
+                arrival,
                 by: referer_and_agent(request).map(|by| Cow::Owned(by.into_owned())),
                 status,
             });
@@ -181,7 +174,7 @@ impl Fairing for AccessLog {
 struct Counted<'r> {
     body: Body<'r>,
     count: usize,
-    log: Arc<Journal>,
+    journal: Arc<Journal>,
     arrival: Arrival,
     by: [Cow<'static, str>; 2],
     status: Status,
@@ -198,113 +191,6 @@ impl AsyncRead for Counted<'_> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.arrival.write(&self.log, &self.by, self.status, self.count);
-    }
-}
-
-/// Text as JSON has it, all in ASCII: what could move a terminal's cursor is escaped too. It is cut, since a name in a
-/// form may be as long as the form.
-fn json_text(line: &mut Vec<u8>, text: &str) {
-    line.push(b'"');
-    for unit in text.encode_utf16().take(200) {
-        let _ = match u8::try_from(unit) {
-            Ok(byte) if is_plain(&byte) => line.write_all(&[byte]),
-            _ => write!(line, "\\u{unit:04x}"),
-        };
-    }
-    line.push(b'"');
-}
-
-fn is_plain(byte: &u8) -> bool {
-    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
-}
-
-/// Nearly all texts are. Looked at without a way out, sixteen bytes are one instruction; the last sixteen may overlap
-/// those before.
-fn are_plain(text: &[u8]) -> bool {
-    let special = |bytes: &[u8]| bytes.iter().fold(0, |special, byte| special | u8::from(!is_plain(byte)));
-    let special = match text.last_chunk::<16>() {
-        Some(last) => special(text.as_chunks::<16>().0.as_flattened()) | special(last),
-        None => special(text),
-    };
-    special == 0
-}
-
-const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-
-/// Escapes as nginx does, so that nothing in a field can end the field or the line.
-fn escape(line: &mut Vec<u8>, text: &str, most: usize) {
-    let (end, text) = (line.len() + most, text.as_bytes());
-    if text.len() <= most && are_plain(text) {
-        return line.extend_from_slice(text);
-    }
-    for byte in text {
-        match line.len() < end {
-            true if is_plain(byte) => line.push(*byte),
-            // `write!` would take ten times as long, and others wait for this line to end.
-            true => {
-                line.extend_from_slice(&[b'\\', b'x', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
-            }
-            false => return,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-    use serde_json::Value;
-
-    use super::*;
-
-    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
-        let mut line = b"before ".to_vec();
-        write(&mut line);
-        String::from_utf8(line).expect("plain text").strip_prefix("before ").expect("what was there before").to_owned()
-    }
-
-    /// Undoes what nginx's escaping does.
-    fn unescaped(mut text: &str) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        while let Some((plain, escaped)) = text.split_once("\\x") {
-            bytes.extend(plain.bytes());
-            bytes.push(u8::from_str_radix(&escaped[..2], 16).expect("two digits"));
-            text = &escaped[2..];
-        }
-        bytes.extend(text.bytes());
-        bytes
-    }
-
-    /// Any text, and with better luck texts made of what forgeries are made of.
-    fn texts() -> impl Strategy<Value = String> {
-        let forged = "\n198.51.100.66 - - [22/Nov/2026:14:54:27 +0000] \"GET /x HTTP/1.1\" 404 153 \"-\" \"-\"\n";
-        prop_oneof![any::<String>(), "[\"\\\\x0-9\u{0}-\u{20}\u{7f}-\u{a0}\u{2028}]{0,40}", Just(forged.to_owned())]
-    }
-
-    proptest! {
-        #[test]
-        fn no_text_ends_a_field_or_a_line(text in texts()) {
-            let field = written(|line| escape(line, &text, usize::MAX / 2));
-            prop_assert!(field.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"'), "{}", field);
-            prop_assert_eq!(unescaped(&field), text.as_bytes());
-        }
-
-        #[test]
-        fn a_field_is_cut_and_begins_as_the_text_does(text in texts(), most in 0..100_usize) {
-            let (cut, whole) = (written(|line| escape(line, &text, most)), written(|line| escape(line, &text, 1 << 20)));
-            prop_assert!(cut.len() < most + 4 && whole.starts_with(&cut), "{}", cut);
-            prop_assert!(cut == whole || cut.len() >= most);
-        }
-
-        #[test]
-        fn an_event_is_one_line_of_json_whatever_it_says(text in texts()) {
-            let json = written(|line| json_text(line, &text));
-            prop_assert!(json.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{}", json);
-            let cut = String::from_utf16_lossy(&text.encode_utf16().take(200).collect::<Vec<_>>());
-            // Half of a pair at the cut has no other form.
-            if !cut.ends_with(char::REPLACEMENT_CHARACTER) {
-                prop_assert_eq!(serde_json::from_str::<Value>(&json).expect("JSON"), Value::from(cut));
-            }
-        }
+        self.journal.access(&self.arrival, &self.by, self.status, self.count);
     }
 }

@@ -1,17 +1,13 @@
 //! What is measured? One application with the bouncer or without, and nothing else that differs.
 
 use std::env;
-use std::future::poll_fn;
 use std::io::Cursor;
 use std::process::ExitCode;
-use std::task::Poll;
 
-use rocket::fairing::{Fairing, Info, Kind};
 use rocket::fs::FileServer;
-use rocket::futures::future::BoxFuture;
 use rocket::http::{Header, Status};
 use rocket::response::{self, Responder, Response};
-use rocket::{Data, Request, get, routes};
+use rocket::{Request, get, routes};
 use rocket_dyn_templates::{Template, context};
 
 #[get("/text")]
@@ -49,43 +45,6 @@ impl<'r> Responder<'r, 'static> for Fixed {
     }
 }
 
-/// What an access log has to do on the request's path before it writes anything: remember what was asked for, since a later
-/// fairing may send the request elsewhere.
-struct Remembers;
-
-impl Fairing for Remembers {
-    fn info(&self) -> Info {
-        Info { name: "remembers", kind: Kind::Request | Kind::Response }
-    }
-
-    fn on_request<'a, 'b, 'c, 'd, 'e, 'f>(
-        &'a self,
-        request: &'b mut Request<'c>,
-        _: &'d mut Data<'e>,
-    ) -> BoxFuture<'f, ()>
-    where
-        'a: 'f,
-        'b: 'f,
-        'c: 'f,
-        'd: 'f,
-        'e: 'f,
-    {
-        request.local_cache(|| Some(request.uri().path().as_str().to_owned()));
-        Box::pin(poll_fn(|_| Poll::Ready(())))
-    }
-
-    fn on_response<'r, 'a, 'b, 'c, 'f>(&'a self, request: &'r Request<'b>, _: &'c mut Response<'r>) -> BoxFuture<'f, ()>
-    where
-        'r: 'f,
-        'a: 'f,
-        'b: 'f,
-        'c: 'f,
-    {
-        std::hint::black_box(request.local_cache(|| None::<String>));
-        Box::pin(poll_fn(|_| Poll::Ready(())))
-    }
-}
-
 #[rocket::main]
 async fn main() -> ExitCode {
     let rocket = rocket::custom(app::crowdsec::figment());
@@ -94,7 +53,6 @@ async fn main() -> ExitCode {
         Ok("plain") => rocket,
         other => panic!("BENCH_BOUNCER is {other:?}, neither plain nor protected"),
     };
-    let rocket = if env::var_os("BENCH_REMEMBERS").is_some() { rocket.attach(Remembers) } else { rocket };
     let rocket = rocket
         .attach(Template::fairing())
         .mount("/", routes![text, page, fixed])
