@@ -129,7 +129,8 @@ mod tests {
     /// The path and query that come back of a request for these, re-routed meanwhile, in a task or without one; and
     /// whether a place of `arrivals` was used for it.
     async fn kept(arrivals: &Arrivals, uri: &str) -> (String, bool) {
-        let client = Client::untracked(rocket::build()).await.expect("a client");
+        let rocket = rocket::custom(rocket::Config::debug_default());
+        let client = Client::untracked(rocket).await.expect("a client");
         let mut request = client.get(uri.to_owned());
         arrivals.keep(request.inner(), Ipv4Addr::LOCALHOST.into());
         request.inner_mut().set_uri(Origin::path_only("/elsewhere"));
