@@ -166,7 +166,7 @@ impl Clock {
             let (h, m, s) = whole.to_hms();
             self.common.clear();
             self.rfc3339.clear();
-            let _ = write!(self.common, " - - [{day:02}/{month:.3}/{year}:{h:02}:{m:02}:{s:02} +0000] ");
+            let _ = write!(self.common, " - - [{day:02}/{month:.3}/{year}:{h:02}:{m:02}:{s:02} +0000] \"");
             let _ = write!(self.rfc3339, "{date}T{h:02}:{m:02}:{s:02}Z");
         }
     }
@@ -246,7 +246,7 @@ impl Writer {
 }
 
 fn is_stdout(path: &Path) -> bool {
-    path == Path::new(STDOUT)
+    path.as_os_str() == STDOUT
 }
 
 /// Appending, so that a file that is cut down to nothing (`copytruncate`) starts anew. It is opened for reading too,
