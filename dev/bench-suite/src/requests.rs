@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::decisions::BANNED;
+use crate::decisions::{BANNED, Chance};
 use crate::fake_lapi::FakeLapi;
 use crate::report::{Report, mean_and_error, thousands};
 use crate::server::{PROXY, Server, Setup, Snapshot, root};
@@ -19,8 +19,11 @@ const PROCESSES: usize = 4;
 /// And so many where the access log is measured.
 const MANY: usize = 12;
 /// So many visitors come to each of them, one after another, and ask so often.
-const VISITORS: usize = 2;
-const ROUNDS: usize = 60;
+const VISITORS: usize = 6;
+const ROUNDS: usize = 20;
+/// Before each of them others come and ask so often for this and that, which leaves the memory in another state: what
+/// visitors find there would otherwise be alike in all processes of a kind, and chance would pass for a cost of that kind.
+const OTHERS: usize = 30;
 /// Between two requests, so that the worker is found asleep each time: now and then it would be just in time for the next
 /// request, and the counts would wobble by that.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -98,8 +101,7 @@ pub fn run(directory: &Path) {
     report.finish();
 }
 
-/// What the access log adds. Its processes are many, since they differ by up to two percent: how their memory happens to
-/// lie makes it dearer or cheaper to come by.
+/// What the access log adds. Its processes are many, since it is little beside what they differ by.
 pub fn log(directory: &Path) {
     let lapi = FakeLapi::start(directory, Vec::new());
     let off = Setup::protected(&lapi).with("CROWDSEC_TRUSTED_PROXIES", &PROXY.to_string());
@@ -153,7 +155,7 @@ struct Herd(Vec<Counted>);
 
 impl Herd {
     fn start(processes: usize, setup: &Setup, decisions: Option<&Snapshot>, scratch: &Path) -> Self {
-        Self((0..processes).map(|_| Counted::start(setup, decisions, scratch)).collect())
+        Self((0..processes).map(|number| Counted::start(number, setup, decisions, scratch)).collect())
     }
 
     fn cost(&mut self, case: &Case) -> Cost {
@@ -171,10 +173,12 @@ struct Counted {
     /// Where callgrind writes its counts, and how it is spoken to.
     directory: PathBuf,
     dumps: usize,
+    /// What the others ask for, which is not the same in two processes of a kind.
+    chance: Chance,
 }
 
 impl Counted {
-    fn start(setup: &Setup, decisions: Option<&Snapshot>, scratch: &Path) -> Self {
+    fn start(number: usize, setup: &Setup, decisions: Option<&Snapshot>, scratch: &Path) -> Self {
         let directory = (0..).map(|n| scratch.join(format!("callgrind-{n}"))).find(|directory| !directory.exists());
         let directory = directory.expect("a free name");
         fs::create_dir(&directory).expect("a directory of our own");
@@ -187,7 +191,7 @@ impl Counted {
             Some(decisions) => setup.start_with(decisions, scratch),
             None => setup.start(scratch),
         };
-        Self { server, directory, dumps: 0 }
+        Self { server, directory, dumps: 0, chance: Chance(number as u64) }
     }
 
     /// Instructions of one request of this kind.
@@ -206,6 +210,7 @@ impl Counted {
         self.control(&["instrumentation", "on"]);
         let mut total = 0.0;
         for _ in 0..VISITORS {
+            self.others_ask();
             let mut visitor = connect();
             all_ask(&mut visitor);
             self.control(&["zero"]);
@@ -220,6 +225,15 @@ impl Counted {
         let cost = total / (VISITORS * ROUNDS) as f64;
         assert!(cost > 1000.0, "callgrind counted next to nothing");
         cost
+    }
+
+    fn others_ask(&mut self) {
+        let mut others = [(); 4].map(|()| Visitor::connect(V4, self.server.port).expect("a connection"));
+        for _ in 0..OTHERS {
+            let path = ["/text", "/page", "/static/style.css", "/missing"][self.chance.below(4) as usize];
+            let size = "x".repeat(self.chance.below(2000) as usize);
+            others[self.chance.below(4) as usize].ask(&request(path, &[("X-Size", &size)]));
+        }
     }
 
     /// Leaves the functions of the last count in target/bench, the costliest first, with all that they call and alone.
