@@ -1,16 +1,16 @@
 //! What was asked for, by those whose answers are on their way?
 
-use std::hash::BuildHasher;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hashbrown::DefaultHashBuilder;
 use rocket::Request;
 use rocket::http::Method;
 use tokio::task;
 
-/// A request as it came in, before any fairing or route could change it.
+/// A request as it came to the bouncer. Other fairings and routes may change it afterwards.
 #[derive(Clone)]
 pub struct Arrival {
     pub address: IpAddr,
@@ -46,15 +46,15 @@ impl Arrival {
 ///
 /// Rocket runs every request in a task of its own, whose number leads to a place that is ready. Rocket's cache for the
 /// request would do as well, and does where there is no such place; but with its three allocations it costs a small
-/// answer 2 % more.
-pub struct Arrivals {
-    hasher: DefaultHashBuilder,
-    places: Box<[Mutex<Place>]>,
-}
+/// answer 2 % more. Only Rocket's asynchronous local client can send two requests at once from one task: what one of them
+/// left would be taken for the other's.
+pub struct Arrivals(Box<[Place]>);
 
 struct Place {
-    task: Option<task::Id>,
-    arrival: Arrival,
+    /// The number of the task whose it is; 0 while it is free. A fairing that panics leaves it taken: Rocket drops the task
+    /// then, without an answer.
+    task: AtomicU64,
+    arrival: Mutex<Arrival>,
 }
 
 /// Tasks are numbered one after another, so that a request finds its place taken only by one that is slower than so many.
@@ -64,20 +64,20 @@ const LONGEST: usize = 512;
 
 impl Arrivals {
     pub fn new() -> Self {
-        let place = || Mutex::new(Place { task: None, arrival: Arrival::with_capacity(LONGEST) });
-        Self { hasher: DefaultHashBuilder::default(), places: (0..PLACES).map(|_| place()).collect() }
+        let place = || Place { task: AtomicU64::new(0), arrival: Mutex::new(Arrival::with_capacity(LONGEST)) };
+        Self((0..PLACES).map(|_| place()).collect())
     }
 
     pub fn keep(&self, request: &Request<'_>, address: IpAddr) {
         let (path, query) = (request.uri().path().as_str(), request.uri().query().map(|query| query.as_str()));
         let short = path.len() + query.map_or(0, |query| 1 + query.len()) <= LONGEST;
-        if let Some(task) = task::try_id().filter(|_| short)
-            && let Ok(mut place) = self.place(task).try_lock()
-            // What it left itself will have no answer: the number of a task that is gone may be given anew.
-            && place.task.is_none_or(|taken| taken == task)
-        {
-            place.task = Some(task);
-            return place.arrival.set(address, request.method(), path, query);
+        if let Some(task) = Number::of_task().filter(|_| short) {
+            let place = self.place(task);
+            let taken = place.task.compare_exchange(0, task, Relaxed, Relaxed);
+            // What the task left itself will have no answer: the number of one that is gone may be given anew.
+            if taken.is_ok() || taken == Err(task) {
+                return place.arrival().set(address, request.method(), path, query);
+            }
         }
         request.local_cache(|| {
             let mut arrival = Arrival::with_capacity(0);
@@ -86,25 +86,57 @@ impl Arrivals {
         });
     }
 
-    /// Gives back what was kept of a request, once. Its place is free when that is dropped.
+    /// Gives back what was kept of a request. Its place is free when that is dropped.
     pub fn take<'r>(&'r self, request: &'r Request<'_>) -> Option<impl Deref<Target = Arrival> + 'r> {
-        if let Some(task) = task::try_id() {
-            let mut place = self.place(task).lock().unwrap_or_else(PoisonError::into_inner);
-            if place.task == Some(task) {
-                place.task = None;
-                return Some(Taken::Place(place));
+        if let Some(task) = Number::of_task() {
+            let place = self.place(task);
+            if place.task.load(Relaxed) == task {
+                return Some(Taken::Place(place.arrival(), Free(&place.task)));
             }
         }
         request.local_cache(|| None).as_ref().map(Taken::Cached)
     }
 
-    fn place(&self, task: task::Id) -> &Mutex<Place> {
-        &self.places[self.hasher.hash_one(task) as usize % PLACES]
+    fn place(&self, task: u64) -> &Place {
+        &self.0[task as usize % PLACES]
+    }
+}
+
+impl Place {
+    /// Nobody waits here: it is locked only by the task whose it is.
+    fn arrival(&self) -> MutexGuard<'_, Arrival> {
+        self.arrival.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A task's number, which Tokio gives away only by hashing it.
+struct Number(u64);
+
+impl Number {
+    fn of_task() -> Option<u64> {
+        let mut number = Self(0);
+        task::try_id()?.hash(&mut number);
+        Some(number.0).filter(|number| *number > 0)
+    }
+}
+
+impl Hasher for Number {
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    /// Should Tokio hash anything else one day, there is no number, and Rocket's cache it is.
+    fn write(&mut self, _: &[u8]) {
+        self.0 = 0;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
 enum Taken<'r> {
-    Place(MutexGuard<'r, Place>),
+    Place(MutexGuard<'r, Arrival>, #[expect(dead_code, reason = "it is dropped last")] Free<'r>),
     Cached(&'r Arrival),
 }
 
@@ -113,9 +145,18 @@ impl Deref for Taken<'_> {
 
     fn deref(&self) -> &Arrival {
         match self {
-            Self::Place(place) => &place.arrival,
+            Self::Place(arrival, _) => arrival,
             Self::Cached(arrival) => arrival,
         }
+    }
+}
+
+/// Frees a place when it is dropped.
+struct Free<'r>(&'r AtomicU64);
+
+impl Drop for Free<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Relaxed);
     }
 }
 
@@ -134,39 +175,53 @@ mod tests {
         let mut request = client.get(uri.to_owned());
         arrivals.keep(request.inner(), Ipv4Addr::LOCALHOST.into());
         request.inner_mut().set_uri(Origin::path_only("/elsewhere"));
-        let in_place =
-            task::try_id().is_some_and(|task| arrivals.place(task).lock().expect("a place").task == Some(task));
+        let in_place = Number::of_task().is_some_and(|task| arrivals.place(task).task.load(Relaxed) == task);
         let arrival = arrivals.take(request.inner()).expect("the request");
         assert_eq!((arrival.address, arrival.method), (Ipv4Addr::LOCALHOST.into(), Method::Get));
         (format!("{} {}", arrival.uri().0, arrival.uri().1), in_place)
     }
 
+    fn all_places_are(arrivals: &Arrivals, task: u64) -> bool {
+        arrivals.0.iter().all(|place| place.task.load(Relaxed) == task)
+    }
+
     #[rocket::async_test]
     async fn a_request_comes_back_as_it_came_in_wherever_it_was_kept() {
         let long = format!("/{}", "a".repeat(LONGEST));
-        for (uri, told) in [("/a/b?c=d", "/a/b ?c=d"), ("/a", "/a "), (&*long, &*format!("{long} "))] {
-            let arrivals = Arrivals::new();
-            assert_eq!(kept(&arrivals, uri).await, (told.to_owned(), false));
-            let uri = uri.to_owned();
-            let in_task = tokio::spawn(async move { kept(&arrivals, &uri).await }).await.expect("an end");
-            assert_eq!(in_task, (told.to_owned(), told.len() < LONGEST));
+        let asked = [("/a/b?c=d".into(), "/a/b ?c=d".into()), ("/a".into(), "/a ".into()), (long.clone(), long + " ")];
+        let arrivals = Arrivals::new();
+        for (uri, told) in &asked {
+            assert_eq!(kept(&arrivals, uri).await, (String::clone(told), false));
         }
+        let in_task = tokio::spawn(async move {
+            // One after another in one place: nothing of the one is left to the next.
+            for (uri, told) in &asked {
+                assert_eq!(kept(&arrivals, uri).await, (String::clone(told), told.len() < LONGEST));
+                assert!(all_places_are(&arrivals, 0));
+            }
+        });
+        in_task.await.expect("an end");
     }
 
     #[rocket::async_test]
     async fn a_place_that_another_request_has_is_left_to_it() {
         let arrivals = Arrivals::new();
-        let other = tokio::spawn(async { task::id() }).await.expect("its number");
-        for place in &arrivals.places {
-            place.lock().expect("a place").task = Some(other);
+        arrivals.0.iter().for_each(|place| place.task.store(1, Relaxed));
+        let in_task = tokio::spawn(async move {
+            assert_eq!(kept(&arrivals, "/a?b").await, ("/a ?b".into(), false));
+            assert!(all_places_are(&arrivals, 1));
+        });
+        in_task.await.expect("an end");
+    }
+
+    #[rocket::async_test]
+    async fn tasks_are_numbered_one_after_another() {
+        let mut last = 0;
+        for _ in 0..100 {
+            let task = tokio::spawn(async { Number::of_task() }).await.expect("an end").expect("a number");
+            // Other tests start tasks meanwhile.
+            assert!(task > last, "{task} after {last}");
+            last = task;
         }
-        let (told, in_place, arrivals) = tokio::spawn(async move {
-            let (told, in_place) = kept(&arrivals, "/a?b").await;
-            (told, in_place, arrivals)
-        })
-        .await
-        .expect("an end");
-        assert_eq!((&*told, in_place), ("/a ?b", false));
-        assert!(arrivals.places.iter().all(|place| place.lock().expect("a place").task == Some(other)));
     }
 }

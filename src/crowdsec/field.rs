@@ -13,7 +13,7 @@ pub fn number(line: &mut Vec<u8>, number: impl itoa::Integer) {
     line.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// An address in the form that std gives it, which is RFC 5952's.
+/// An address in the form that std gives it, which is RFC 5952's. It is canonical: none is mapped into IPv6.
 pub fn address(line: &mut Vec<u8>, address: IpAddr) {
     match address {
         IpAddr::V4(v4) => {
@@ -27,7 +27,6 @@ pub fn address(line: &mut Vec<u8>, address: IpAddr) {
             }
             line.pop();
         }
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => drop(write!(line, "{v6}")),
         IpAddr::V6(v6) => {
             let segments = v6.segments();
             let zeros = zeros(&segments);
