@@ -450,6 +450,40 @@ fn the_log_has_the_status_and_size_that_the_visitor_got() {
 }
 
 #[test]
+fn visitors_side_by_side_have_lines_of_their_own() {
+    let logs = Logs::new();
+    let log = logs.path("access.log");
+    let app = alone(log.to_str().expect("a plain path"), "");
+    // Now and then one that is too long for where the others are kept.
+    let name =
+        |visitor: usize, n: usize| format!("{visitor}-{n}-{}", "x".repeat(if n.is_multiple_of(9) { 600 } else { n }));
+    let request = |visitor, n| {
+        let name = name(visitor, n);
+        app.get(&format!("/{name}?{name}")).header("User-Agent", &name).peer(&format!("127.0.7.{visitor}"))
+    };
+    thread::scope(|scope| {
+        for visitor in 1..=40 {
+            scope.spawn(move || pipeline(&(0..50).map(|n| request(visitor, n)).collect::<Vec<_>>()));
+        }
+    });
+    assert!(app.stop().status.success());
+    let without_time = |line: &String| {
+        let (before, after) =
+            line.split_once('[').and_then(|(before, rest)| Some((before, rest.split_once(']')?.1)))?;
+        Some([before, after.split_once(" HTTP/1.1")?.0, after.rsplit_once(' ')?.1].concat())
+    };
+    let lines: HashSet<_> = logs.lines("access.log").iter().map(|line| without_time(line).expect("a line")).collect();
+    let expected = (1..=40).flat_map(|visitor| {
+        let line = move |name| format!("127.0.7.{visitor} - -  \"GET /{name}?{name}\"{name}\"");
+        (0..50).map(move |n| line(name(visitor, n)))
+    });
+    let expected: HashSet<String> = expected.collect();
+    let wrong: Vec<&String> = lines.symmetric_difference(&expected).take(4).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(logs.lines("access.log").len(), 40 * 50);
+}
+
+#[test]
 fn at_first_look_your_own_visits_are_logged_and_those_of_a_proxy_you_named_are_not() {
     for (proxies, count) in [(None, 1), (Some("127.0.0.1"), 0)] {
         let logs = Logs::new();
