@@ -20,6 +20,7 @@ use super::journal::Logs;
 use super::limit::Limit;
 use super::path::Prefix;
 use super::poller::{Health, Status};
+use super::printable::printable;
 use super::session;
 
 /// Everything that a request is judged by, shared by all of them.
@@ -193,9 +194,4 @@ impl Bouncer {
     fn is_closed(&self) -> bool {
         self.config.on_startup_failure == OnStartupFailure::Closed && self.health() == Health::Starting
     }
-}
-
-/// Free text of whoever made the decision, unable to forge a line or to move a terminal's cursor.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

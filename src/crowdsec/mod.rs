@@ -7,6 +7,7 @@
 //! In reading order, each module imports only what stands before it: LAPI → poller → decisions → judgement → fairing and
 //! guards → pages.
 
+mod printable;
 mod decision;
 mod answer;
 mod decision_set;

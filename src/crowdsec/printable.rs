@@ -1,0 +1,35 @@
+//! How does text of somebody else's get into a log? On one line, without power over a terminal, and not for long.
+
+/// At most this many characters of a text are shown.
+const LONGEST: usize = 200;
+
+/// A text that a visitor, a proxy or LAPI chose, safe to print: control characters (C0, C1, line and paragraph separators,
+/// and those that turn the direction of writing) become U+FFFD, and what is longer than 200 characters is cut.
+pub fn printable(text: &str) -> String {
+    let mut shown: String = text.chars().take(LONGEST).map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_breaks_a_line_moves_a_cursor_or_runs_on() {
+        assert_eq!(printable("crowdsecurity/ssh-bf (ünïcode)"), "crowdsecurity/ssh-bf (ünïcode)");
+        assert_eq!(
+            printable("a\nb\rc\x1b[31m\x07\u{9b}\u{202e}\u{2028}"),
+            "a\u{fffd}b\u{fffd}c\u{fffd}[31m\u{fffd}\u{fffd}\u{fffd}\u{fffd}"
+        );
+        assert_eq!(printable(&"é".repeat(200)), "é".repeat(200));
+        assert_eq!(printable(&"é".repeat(1_000_000)).chars().count(), 201);
+    }
+}
