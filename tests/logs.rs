@@ -9,8 +9,8 @@ use app::crowdsec::{Cleared, Events};
 use common::{Visitor, bouncer_refuses, client, figment, header, with_decisions};
 use rocket::fairing::AdHoc;
 use rocket::figment::Figment;
-use rocket::http::Status;
 use rocket::http::uri::Origin;
+use rocket::http::{Header, Status};
 use rocket::local::blocking::Client;
 use rocket::response::stream::TextStream;
 use rocket::{get, head, post, routes};
@@ -150,12 +150,37 @@ fn it_has_what_was_asked_and_what_was_answered() {
 }
 
 #[test]
-fn however_long_the_path_is_the_query_is_seen() {
+fn what_the_log_cannot_hold_is_not_served_but_logged() {
     let site = Site::start();
-    let uri = format!("/{}?q=../../etc/passwd", "p".repeat(10_000));
-    site.client.get(uri).visitor("192.0.2.2").dispatch();
+    let get = |uri: String, name: &'static str, value: String| {
+        let request = site.client.get(uri).visitor("192.0.2.2").header(Header::new(name, value));
+        request.dispatch().status().code
+    };
+    let (path, attack) = ("/logs/elsewhere", "../../etc/passwd");
+    let padded = |length: usize| format!("{path}?{}{attack}", "p".repeat(length - path.len() - 1 - attack.len()));
+    let statuses = [
+        get(padded(8 << 10), "Accept", "*/*".into()),
+        get(padded((8 << 10) + 1), "Accept", "*/*".into()),
+        get(format!("/{}?{attack}", "p".repeat(8 << 10)), "Accept", "*/*".into()),
+        get(path.into(), "User-Agent", "a".repeat((2 << 10) - attack.len()) + attack),
+        get(path.into(), "User-Agent", "a".repeat(2 << 10) + attack),
+        // Escaped, each quote takes four bytes.
+        get(path.into(), "User-Agent", "\"".repeat((2 << 10) / 4 - attack.len()) + attack),
+        get(path.into(), "User-Agent", "\"".repeat((2 << 10) / 4) + attack),
+        get(path.into(), "Referer", "/".repeat((4 << 10) - attack.len()) + attack),
+        get(path.into(), "Referer", "/".repeat(4 << 10) + attack),
+    ];
+    assert_eq!(statuses, [200, 414, 414, 200, 431, 200, 431, 200, 431]);
+    let banned = site.client.get(padded(9 << 10)).visitor("192.0.2.1").dispatch();
+    assert_eq!(banned.status(), Status::Forbidden, "a ban is a ban");
+    drop(banned);
     let lines = site.lines();
-    assert!(lines[0].contains(&format!("GET /{}?q=../../etc/passwd HTTP/1.1", "p".repeat((6 << 10) - 1))), "{lines:?}");
+    assert_eq!(lines.len(), statuses.len(), "the ban is not in it");
+    for (line, status) in lines.iter().zip(statuses) {
+        assert!(line.contains(&format!(" HTTP/1.1\" {status} ")), "{status}: {line}");
+        assert!(status != 200 || line.contains(attack), "{line}");
+        assert!(line.len() < 16 << 10, "{}", line.len());
+    }
 }
 
 #[test]

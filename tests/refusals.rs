@@ -96,6 +96,18 @@ fn no_route_of_the_applications_comes_before_the_refusal() {
 }
 
 #[test]
+fn no_head_route_of_the_applications_comes_before_our_own_pages() {
+    let app = app::app(with_decisions(&[("192.0.2.1", "ban"), ("198.51.100.1", "captcha")]));
+    let mut route = routes![first_of_all_heads];
+    route.iter_mut().for_each(|route| route.rank = -100);
+    let client = client(app.manage(Runs(AtomicUsize::new(0))).mount("/", route));
+    for (path, visitor) in [("/crowdsec/health", "192.0.2.1"), ("/crowdsec/captcha", "198.51.100.1")] {
+        client.head(path).visitor(visitor).dispatch();
+    }
+    assert_eq!(runs(&client), 0);
+}
+
+#[test]
 fn a_form_that_names_another_method_is_refused_as_well() {
     let client = with_probes(app::app(with_decisions(&[("192.0.2.1", "ban")])));
     let request = client.post("/probe").header(ContentType::Form).body("_method=put&x=y").visitor("192.0.2.1");

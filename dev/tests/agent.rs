@@ -454,7 +454,7 @@ fn visitors_side_by_side_have_lines_of_their_own() {
     let logs = Logs::new();
     let log = logs.path("access.log");
     let app = alone(log.to_str().expect("a plain path"), "");
-    // Now and then one that is too long for where the others are kept.
+    // Now and then a long one.
     let name =
         |visitor: usize, n: usize| format!("{visitor}-{n}-{}", "x".repeat(if n.is_multiple_of(9) { 600 } else { n }));
     let request = |visitor, n| {

@@ -440,7 +440,7 @@ fn the_release_profile_refuses_as_well() {
     }
 }
 
-/// There the ban page is kept for a second, and only what is a visitor's own is put into it.
+/// Where templates are not read anew for each page.
 #[test]
 fn each_visitor_gets_a_page_of_their_own_in_the_release_profile() {
     let lapi = Lapi::start();

@@ -1,18 +1,14 @@
 //! What is to be done with one request? The judgement, and all that it rests on.
 
-use std::future::poll_fn;
-use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use rocket::futures::future::BoxFuture;
 use rocket::http::Method;
 use rocket::{Request, warn};
 
 use super::captcha::Captcha;
-use super::client_ip::{ClientIp, Subject};
+use super::client_ip::ClientIp;
 use super::config::{Config, OnStartupFailure};
 use super::decision::Remediation;
 use super::decision_set::{DecisionSet, Standing};
@@ -22,6 +18,7 @@ use super::path::Prefix;
 use super::poller::{Health, Status};
 use super::printable::printable;
 use super::session;
+use super::visit::{Judgement, Verdict, Visit};
 
 /// Everything that a request is judged by, shared by all of them.
 pub struct Bouncer {
@@ -35,71 +32,16 @@ pub struct Bouncer {
     pub attempts: Limit,
     /// Captchas solved lately, per visitor: who solved one and comes without a cookie has a browser that keeps none.
     pub solved: Limit,
+    /// Ban pages. In a flood of them only bare words are sent.
+    pub ban_pages: Limit,
     refusals: Limit,
     unlogged: AtomicU64,
 }
 
-/// The judgement on one request.
-#[derive(Clone, Debug)]
-pub struct Judgement {
-    pub address: IpAddr,
-    pub verdict: Verdict,
-    /// What stands against the visitor, even if it is solved or allowed.
-    pub standing: Option<Standing>,
-    /// The request as it came in, where the fairing sent it to `/crowdsec/refused`. Set where the judgement lies in the
-    /// request's cache: a fairing before ours may have asked for it already.
-    pub asked: OnceLock<Asked>,
-}
-
-/// A request as it came in.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    pub method: Method,
-    /// Path and query.
-    pub uri: String,
-}
-
-impl Asked {
-    pub fn now(request: &Request<'_>) -> Self {
-        let (path, query) = (request.uri().path().as_str(), request.uri().query());
-        let uri = query.map_or_else(|| path.to_owned(), |query| [path, "?", query.as_str()].concat());
-        Self { method: request.method(), uri }
-    }
-}
-
-/// Before any route of the application's, however it is ranked.
-pub const OUR_RANK: isize = isize::MIN;
-
-/// Whether a request has come to one of our own routes.
-pub fn is_ours(request: &Request<'_>) -> bool {
-    request.route().is_some_and(|route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec")
-}
-
-/// What a fairing gives back that waits for nothing. It holds nothing either, so it costs no memory; what an `async fn`
-/// of a fairing gives back costs some for every request.
-pub fn done() -> BoxFuture<'static, ()> {
-    Box::pin(poll_fn(|_| Poll::Ready(())))
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Verdict {
-    Admit,
-    Captcha,
-    Ban,
-    /// A trusted proxy does not say whose request it is.
-    Hidden,
-    /// LAPI has not answered yet, and the operator said `on_startup_failure = "closed"`.
-    NotYet,
-}
-
-impl Judgement {
-    pub fn subject(&self) -> Subject {
-        self.address.into()
-    }
-}
-
 /// A captcha page in a second is a form of its own of knocking: so many answers a minute, counted per visitor.
 const ATTEMPTS: u32 = 20;
+/// Ban pages in a second, of all visitors together: what a flood of the banned may cost has a ceiling.
+const BAN_PAGES: u32 = 500;
 /// Lines about refusals in ten seconds; a flood of requests must not become a flood of the log.
 const LINES: u32 = 20;
 
@@ -117,6 +59,7 @@ impl Bouncer {
             logs,
             attempts: Limit::new(ATTEMPTS, Duration::from_secs(60)),
             solved: Limit::new(1, Duration::from_secs(60)),
+            ban_pages: Limit::new(BAN_PAGES, Duration::from_secs(1)),
             refusals: Limit::new(LINES, Duration::from_secs(10)),
             unlogged: AtomicU64::new(0),
             config,
@@ -129,7 +72,7 @@ impl Bouncer {
         let (address, hidden) = self.client_ip.of(request);
         if hidden {
             // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
-            return Judgement { address, verdict: Verdict::Hidden, standing: None, asked: OnceLock::new() };
+            return Judgement { address, verdict: Verdict::Hidden, standing: None };
         }
         let standing = self.decisions.strongest(address, Instant::now);
         let verdict = match standing.as_ref().map(|standing| standing.remediation) {
@@ -140,12 +83,17 @@ impl Bouncer {
             Some(Remediation::Captcha) if !session::holds(request.cookies(), address.into()) => Verdict::Captcha,
             Some(Remediation::Captcha) | None => Verdict::Admit,
         };
-        Judgement { address, verdict, standing, asked: OnceLock::new() }
+        Judgement { address, verdict, standing }
     }
 
-    /// The judgement on this request, made once: what the fairing decided, every guard and page finds here.
+    /// What is known of this request, made once: what the fairing decided, every guard, page and log finds here.
+    pub fn visit<'r>(&self, request: &'r Request<'_>) -> &'r Visit {
+        request.local_cache(|| Visit::new(request, self.judge(request)))
+    }
+
+    /// The judgement on this request.
     pub fn judgement<'r>(&self, request: &'r Request<'_>) -> &'r Judgement {
-        request.local_cache(|| self.judge(request))
+        &self.visit(request).judgement
     }
 
     /// Whether the fairing lets a request pass whatever the judgement. These are all the exemptions there are.

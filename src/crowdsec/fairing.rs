@@ -7,7 +7,6 @@ use std::{io, thread};
 
 use figment::value::magic::RelativePathBuf;
 use rocket::fairing::{Fairing, Info, Kind, Result};
-use rocket::futures::future::BoxFuture;
 use rocket::http::Method;
 use rocket::response::{Responder, Response};
 use rocket::{Build, Data, Orbit, Request, Rocket, error, error_, info, info_, warn, warn_};
@@ -16,16 +15,16 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::bouncer::{Asked, Bouncer, Verdict, done};
+use super::bouncer::Bouncer;
 use super::captcha::Captcha;
 use super::config::{Config, OnStartupFailure, Problems};
-use super::guard::is_refused_by_guard;
+use super::head;
 use super::journal::Logs;
 use super::lapi::Error;
 use super::pages::{self, Refusal};
 use super::poller::Poller;
-use super::sensor;
 use super::texts::Texts;
+use super::visit::{Reason, Verdict};
 
 /// Protects the application. Attach it first: a request fairing before it would see refused requests as they came, one
 /// after it sees them on their way to the refusal.
@@ -106,61 +105,42 @@ impl Fairing for Crowdsec {
     /// A fairing cannot answer, so a refused request is sent to a route of ours, with the one method that it has. The
     /// address in the visitor's browser stays what it was, and no handler of the owner's sees the request. HEAD keeps
     /// its method, by which Rocket knows to send no body.
-    ///
-    /// It is `async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>)`, written out to wait for nothing.
-    fn on_request<'a, 'b, 'c, 'd, 'e, 'f>(
-        &'a self,
-        request: &'b mut Request<'c>,
-        _: &'d mut Data<'e>,
-    ) -> BoxFuture<'f, ()>
-    where
-        'a: 'f,
-        'b: 'f,
-        'c: 'f,
-        'd: 'f,
-        'e: 'f,
-    {
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return done() };
-        let judgement = bouncer.judge(request);
-        let refused = judgement.verdict != Verdict::Admit && !bouncer.spares(request, judgement.verdict);
-        if refused {
-            bouncer.log(&judgement);
-            let _ = request.local_cache(|| judgement).asked.set(Asked::now(request));
-            request.set_uri(pages::refused_uri());
-            if request.method() != Method::Head {
-                request.set_method(Method::Get);
-            }
-            return done();
+    async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+        head::bound_accept(request);
+        // A POST whose form says `_method=head` is a HEAD to Rocket, which would send no body where the visitor waits for
+        // one. As a GET it gets its body; from the answer to a true HEAD that bears a body, hyper takes it away.
+        if request.method() == Method::Head && !data.peek(1).await.is_empty() {
+            request.set_method(Method::Get);
         }
-        sensor::arrived(request, bouncer, judgement.address);
-        // Nothing stands against most visitors: for them there is nothing to remember.
-        if judgement.standing.is_some() {
-            request.local_cache(|| judgement);
+        let visit = bouncer.visit(request);
+        let verdict = visit.judgement.verdict;
+        let reason = if verdict != Verdict::Admit && !bouncer.spares(request, verdict) {
+            bouncer.log(&visit.judgement);
+            Reason::Judged
+        } else if let Some(status) = head::too_large(request) {
+            Reason::TooLarge(status)
+        } else {
+            return;
+        };
+        let _ = visit.refused.set(reason);
+        request.set_uri(pages::refused_uri());
+        if request.method() != Method::Head {
+            request.set_method(Method::Get);
         }
-        done()
     }
 
     /// Puts the refusal's page where a guard refused: on its own, that would be the catcher's.
-    fn on_response<'r, 'a, 'b, 'c, 'f>(
-        &'a self,
-        request: &'r Request<'b>,
-        response: &'c mut Response<'r>,
-    ) -> BoxFuture<'f, ()>
-    where
-        'r: 'f,
-        'a: 'f,
-        'b: 'f,
-        'c: 'f,
-    {
-        if is_refused_by_guard(request, response.status()) {
-            let Some(bouncer) = request.rocket().state::<Bouncer>() else { return done() };
-            let refusal = Refusal::of(request, bouncer, bouncer.judgement(request));
+    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+        let visit = bouncer.visit(request);
+        if visit.is_refused_by_guard(response.status()) {
+            let refusal = Refusal::of(bouncer, visit);
             if let Some(Ok(page)) = refusal.map(|refusal| refusal.respond_to(request)) {
                 // Merged, so that the headers of other fairings and routes stay.
                 response.merge(page);
             }
         }
-        done()
     }
 }
 

@@ -8,10 +8,11 @@ use rocket::request::{FromRequest, Outcome};
 use rocket::{Ignite, Request, Rocket, Sentinel, error};
 use serde::Serialize;
 
-use super::bouncer::{Bouncer, Verdict, is_ours};
+use super::bouncer::Bouncer;
 use super::decision::Remediation;
 use super::decision_set::Standing;
 use super::poller::Health;
+use super::visit::Verdict;
 
 /// Proof that the bouncer has let this visitor in.
 ///
@@ -30,14 +31,6 @@ pub struct Cleared {
     pub address: IpAddr,
 }
 
-/// Left in the request's cache by a guard that refuses, for the fairing to put the right page in the catcher's place.
-struct RefusedByGuard;
-
-/// Whether an answer is a guard's refusal, and not the application's own 403 or the fairing's.
-pub fn is_refused_by_guard(request: &Request<'_>, status: HttpStatus) -> bool {
-    status == HttpStatus::Forbidden && !is_ours(request) && request.local_cache(|| None::<RefusedByGuard>).is_some()
-}
-
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for Cleared {
     type Error = ();
@@ -47,12 +40,12 @@ impl<'r> FromRequest<'r> for Cleared {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else {
             return Outcome::Error((HttpStatus::InternalServerError, ()));
         };
-        let judgement = bouncer.judgement(request);
-        if judgement.verdict == Verdict::Admit {
-            return Outcome::Success(Self { address: judgement.address });
+        let visit = bouncer.visit(request);
+        if visit.judgement.verdict == Verdict::Admit {
+            return Outcome::Success(Self { address: visit.judgement.address });
         }
-        request.local_cache(|| Some(RefusedByGuard));
-        bouncer.log(judgement);
+        visit.refuse_by_guard();
+        bouncer.log(&visit.judgement);
         Outcome::Error((HttpStatus::Forbidden, ()))
     }
 }

@@ -15,8 +15,6 @@ use std::time::{Duration, Instant, SystemTime};
 use rocket::time::OffsetDateTime;
 use rocket::warn;
 
-use super::arrivals::Arrivals;
-
 /// Written in place of a path, it means standard output.
 pub const STDOUT: &str = "stdout";
 
@@ -26,12 +24,9 @@ pub struct Logs {
     pub events: Option<Arc<Journal>>,
 }
 
-/// Where requests wait for their answers, and where both are written then.
+/// The log of every request that was let in.
 #[derive(Clone)]
-pub struct AccessLog {
-    pub arrivals: Arc<Arrivals>,
-    pub journal: Arc<Journal>,
-}
+pub struct AccessLog(pub Arc<Journal>);
 
 impl Logs {
     pub fn open(access_log: Option<&PathBuf>, event_log: Option<&PathBuf>) -> Result<Self, String> {
@@ -43,8 +38,7 @@ impl Logs {
         let access = access_log.map(|path| open("access_log", path)).transpose()?;
         let same = event_log == access_log;
         let events = if same { access.clone() } else { event_log.map(|path| open("event_log", path)).transpose()? };
-        let access = access.map(|journal| AccessLog { arrivals: Arc::new(Arrivals::new()), journal });
-        Ok(Self { access, events })
+        Ok(Self { access: access.map(AccessLog), events })
     }
 }
 

@@ -4,40 +4,42 @@ use std::io::Cursor;
 use std::time::{Duration, Instant};
 
 use rand::Rng;
-use rocket::form::{Form, FromForm};
+use rocket::form::FromForm;
 use rocket::http::uri::Origin;
 use rocket::http::{Accept, ContentType, CookieJar, Header, MediaType, Method, RawStr, Status};
-use rocket::outcome::IntoOutcome;
 use rocket::request::{FromRequest, Outcome};
+use rocket::response::stream::ReaderStream;
 use rocket::response::{self, Redirect, Responder, Response};
 use rocket::serde::json::{Json, Value, json};
-use rocket::{Request, Route, State, error, get, head, post, routes, uri};
+use rocket::{Data, Request, Route, State, error, get, post, route, routes};
 use rocket_dyn_templates::{Template, context};
 
-use super::bouncer::{Asked, Bouncer, Judgement, OUR_RANK, Verdict};
+use super::body::{self, Posted};
+use super::bouncer::Bouncer;
 use super::captcha::{self, Captcha};
 use super::guard::DecisionView;
 use super::path::return_to;
 use super::poller::Health;
 use super::session;
 use super::texts::Texts;
+use super::visit::{Asked, Judgement, OUR_RANK, Reason, Verdict, Visit};
 
 /// Where the fairing sends a refused request. Nobody else finds anything there.
 pub fn refused_uri() -> Origin<'static> {
-    uri!("/crowdsec/refused")
+    Origin::path_only("/crowdsec/refused")
 }
 
 pub fn routes(debug: bool) -> Vec<Route> {
-    let always = routes![refused, refused_head, show_captcha, check_captcha, health];
-    let for_owners = routes![preview_ban, preview_captcha];
-    let mut routes = if debug { [always, for_owners].concat() } else { always };
+    let refused = vec![Route::new(Method::Get, "/refused", Refused)];
+    let always = routes![show_captcha, check_captcha, health];
+    let for_owners = if debug { routes![preview_ban, preview_captcha] } else { Vec::new() };
+    let mut routes = [refused, always, for_owners].concat();
+    // Rocket tries the application's routes for HEAD before ours for GET.
+    let mut for_head: Vec<Route> = routes.iter().filter(|route| route.method == Method::Get).cloned().collect();
+    for_head.iter_mut().for_each(|route| route.method = Method::Head);
+    routes.extend(for_head);
     routes.iter_mut().for_each(|route| route.rank = OUR_RANK);
     routes
-}
-
-/// The request as it came in, wherever it is by now.
-fn asked<'r>(request: &'r Request<'_>, judgement: &'r Judgement) -> &'r Asked {
-    judgement.asked.get().unwrap_or_else(|| request.local_cache(|| Asked::now(request)))
 }
 
 /// One answer of the bouncer's own, as a page or as `application/problem+json`.
@@ -86,8 +88,8 @@ impl Refusal {
     }
 
     /// The answer to a request that the judgement refuses; `None` for one that it admits.
-    pub fn of(request: &Request<'_>, bouncer: &Bouncer, judgement: &Judgement) -> Option<Self> {
-        Some(match judgement.verdict {
+    pub fn of(bouncer: &Bouncer, visit: &Visit) -> Option<Self> {
+        Some(match visit.judgement.verdict {
             Verdict::Admit => return None,
             Verdict::Ban | Verdict::Hidden => Self::new(Status::Forbidden, Kind::Ban),
             Verdict::NotYet => Self {
@@ -95,8 +97,8 @@ impl Refusal {
                 ..Self::new(Status::ServiceUnavailable, Kind::Starting)
             },
             Verdict::Captcha => {
-                let lately = bouncer.solved.is_spent(judgement.subject(), Instant::now());
-                let (problem, not_sent) = (lately.then_some("no_cookie"), !is_safe(asked(request, judgement).method));
+                let lately = bouncer.solved.is_spent(visit.judgement.subject(), Instant::now());
+                let (problem, not_sent) = (lately.then_some("no_cookie"), !is_safe(visit.asked.method));
                 Self { problem, not_sent, ..Self::new(Status::Forbidden, Kind::Captcha) }
             }
         })
@@ -106,30 +108,31 @@ impl Refusal {
         Self { problem: Some(problem), return_to: Some(return_to), ..Self::new(status, Kind::Captcha) }
     }
 
-    fn return_to(&self, request: &Request<'_>, judgement: &Judgement) -> String {
-        let wanted = || match asked(request, judgement) {
-            Asked { method, uri, .. } if is_safe(*method) => return_to(uri),
+    fn return_to(&self, request: &Request<'_>, visit: &Visit) -> String {
+        let wanted = || match &visit.asked {
+            Asked { method, uri } if is_safe(*method) => return_to(&uri.to_string()),
             _ => back_by_referer(request),
         };
         self.return_to.clone().unwrap_or_else(wanted)
     }
 
     /// Nothing of why: whoever is refused must not learn how to be refused less.
-    fn json(&self, request: &Request<'_>, judgement: &Judgement) -> Value {
+    fn json(&self, request: &Request<'_>, visit: &Visit) -> Value {
         let mut json = json!({
             "type": format!("urn:crowdsec:{}", self.kind.name()),
             "title": self.kind.title(),
             "status": self.status.code,
         });
         if self.kind == Kind::Captcha {
-            let back = RawStr::new(&self.return_to(request, judgement)).percent_encode().into_owned();
+            let back = RawStr::new(&self.return_to(request, visit)).percent_encode().into_owned();
             json["captcha_url"] = format!("/crowdsec/captcha?return_to={back}").into();
         }
         json
     }
 
     /// The page, and the content security policy that fits it.
-    fn page(&self, request: &Request<'_>, bouncer: &Bouncer, judgement: &Judgement) -> Option<(String, String)> {
+    fn page(&self, request: &Request<'_>, bouncer: &Bouncer, visit: &Visit) -> Option<(String, String)> {
+        let judgement = &visit.judgement;
         let mut nonce = [0; 32];
         rand::rng().fill_bytes(&mut nonce);
         // 128 bits of chance.
@@ -143,50 +146,46 @@ impl Refusal {
             }
             _ => (None, String::new()),
         };
-        let policy = content_security_policy(nonce, &sources);
+        let decision = match (&judgement.standing, self.preview) {
+            (Some(standing), _) => Some(DecisionView::from(standing)),
+            (None, true) => Some(DecisionView::example(self.kind.name())),
+            (None, false) => None,
+        };
         let page = request.rocket().state::<Texts>()?.with(request, |language| {
-            let make = |address: &str, nonce: &str| {
-                let decision = match (&judgement.standing, self.preview) {
-                    (Some(standing), _) => Some(DecisionView::from(standing)),
-                    (None, true) => Some(DecisionView::example(self.kind.name())),
-                    (None, false) => None,
-                };
-                // templates/refusal.html.tera has the list for those who edit the pages.
-                let variables = context! {
-                    app: env!("CARGO_PKG_NAME"),
-                    lang: &language.tag,
-                    text: &language.words,
-                    address,
-                    return_to: self.return_to(request, judgement),
-                    status: self.status.code,
-                    decision,
-                    captcha: widget,
-                    problem: self.problem,
-                    retry_after: self.retry_after.map(|wait| wait.as_secs().max(1)),
-                    not_sent: self.not_sent,
-                    preview: self.preview,
-                    nonce,
-                };
-                Template::show(request.rocket(), self.kind.name(), variables)
+            // templates/refusal.html.tera has the list for those who edit the pages.
+            let variables = context! {
+                app: env!("CARGO_PKG_NAME"),
+                lang: &language.tag,
+                text: &language.words,
+                address: judgement.address,
+                return_to: self.return_to(request, visit),
+                status: self.status.code,
+                decision,
+                captcha: widget,
+                problem: self.problem,
+                retry_after: self.retry_after.map(|wait| wait.as_secs().max(1)),
+                not_sent: self.not_sent,
+                preview: self.preview,
+                nonce,
             };
-            match &language.ban_page {
-                Some(kept) if self.kind == Kind::Ban => kept.page(judgement.address, nonce, make),
-                _ => make(&judgement.address.to_string(), nonce),
-            }
+            Template::show(request.rocket(), self.kind.name(), variables)
         });
-        Some((page?, policy))
+        Some((page?, content_security_policy(nonce, &sources)))
     }
 }
 
 impl<'r> Responder<'r, 'static> for Refusal {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let bouncer = request.rocket().state::<Bouncer>().ok_or(Status::InternalServerError)?;
-        let judgement = bouncer.judgement(request);
+        let visit = bouncer.visit(request);
         let mut response = Response::build();
+        let flood = || self.kind == Kind::Ban && bouncer.ban_pages.count((), Instant::now()).is_err();
         let (kind, vary, body) = if wants_json(request) {
-            ("application/problem+json", "Accept", self.json(request, judgement).to_string())
+            ("application/problem+json", "Accept", self.json(request, visit).to_string())
+        } else if flood() {
+            ("text/html; charset=utf-8", "Accept", self.kind.title().into())
         } else {
-            let body = match self.page(request, bouncer, judgement) {
+            let body = match self.page(request, bouncer, visit) {
                 Some((page, policy)) => {
                     response.header(Header::new("Content-Security-Policy", policy));
                     // A captcha's provider must not learn which page it was. A ban page asks nobody, and is made often.
@@ -228,29 +227,42 @@ fn content_security_policy(nonce: &str, sources: &str) -> String {
     [always, "; style-src", own, "; script-src", own, "; connect-src ", frames, "; frame-src ", frames].concat()
 }
 
-/// The refused request's page, at the address that was asked for. HEAD has a route of its own: Rocket would try the
-/// application's HEAD routes before a GET one.
-#[get("/refused")]
-fn refused(refusal: Refusal) -> Refusal {
-    refusal
-}
+/// Answers what the fairing refused, at the address that was asked for. For all others there is nothing here. It is
+/// written by hand, because only a handler gets the body of any method.
+#[derive(Clone)]
+struct Refused;
 
-#[head("/refused")]
-fn refused_head(refusal: Refusal) -> Refusal {
-    refusal
-}
-
-/// Only for requests that the fairing sent here: for all others this route does not exist.
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Refusal {
-    type Error = ();
+impl route::Handler for Refused {
+    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> route::Outcome<'r> {
+        match answer(request) {
+            None => route::Outcome::forward(data, Status::NotFound),
+            Some(Err(status)) => route::Outcome::error(status),
+            Some(Ok(mut response)) => {
+                // Who asks whether to send the body at all is answered before it comes, everybody else after it.
+                if body::is_waited_for(request) {
+                    let page = response.body_mut().take();
+                    response.set_streamed_body(ReaderStream! {
+                        yield page;
+                        body::drop_body(data).await;
+                    });
+                } else {
+                    body::drop_body(data).await;
+                }
+                route::Outcome::Success(response)
+            }
+        }
+    }
+}
 
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let refusal = request.rocket().state::<Bouncer>().and_then(|bouncer| {
-            let judgement = bouncer.judgement(request);
-            judgement.asked.get().and_then(|_| Self::of(request, bouncer, judgement))
-        });
-        refusal.or_forward(Status::NotFound)
+/// The answer to a request that the fairing refused; `None` to all others.
+fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
+    let bouncer = request.rocket().state::<Bouncer>()?;
+    let visit = bouncer.visit(request);
+    match visit.refused.get()? {
+        Reason::Judged => Refusal::of(bouncer, visit).map(|refusal| refusal.respond_to(request)),
+        // In bare words: what was sent may be too long to ask it for a language.
+        Reason::TooLarge(status) => Some((*status, Uncached::new(status.reason_lossy())).respond_to(request)),
     }
 }
 
@@ -294,12 +306,12 @@ impl<'r> Answer<'r> {
 /// Judges an answer. The order spares the provider: nothing to solve, then too many tries, then no answer at all.
 #[post("/captcha", data = "<answer>")]
 async fn check_captcha(
-    answer: Option<Form<Answer<'_>>>,
+    answer: Posted<Answer<'_>>,
     caller: Caller<'_>,
     bouncer: &State<Bouncer>,
     cookies: &CookieJar<'_>,
 ) -> Result<Leading, Refusal> {
-    let judgement = caller.judgement;
+    let (judgement, answer) = (caller.judgement, answer.0);
     let back = return_to(answer.as_ref().map_or("/", |answer| answer.return_to));
     // Solved in another tab, lifted meanwhile, or never asked: there is nothing to prove.
     let (Verdict::Captcha, Some(captcha)) = (judgement.verdict, &bouncer.captcha) else {

@@ -8,19 +8,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rocket::fairing::{Fairing, Info, Kind};
-use rocket::futures::future::BoxFuture;
-use rocket::http::{Header, Method, Status};
+use rocket::http::{Method, Status};
 use rocket::outcome::IntoOutcome;
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::{Body, Response};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::arrivals::Arrival;
-use super::bouncer::{Bouncer, done, is_ours};
-use super::field;
-use super::guard::{has_no_bouncer, is_refused_by_guard};
+use super::bouncer::Bouncer;
+use super::guard::has_no_bouncer;
 use super::journal::{AccessLog, Journal};
+use super::visit::{Asked, Reason, is_ours};
+use super::{field, head};
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
 /// nothing where that is not set. The folder `crowdsec/` has what reads it.
@@ -67,103 +66,86 @@ impl Sentinel for Events<'_> {
     }
 }
 
-/// Remembers a request that is let in, if there is a log for it. A proxy's own address is told to nobody: an attacker
-/// who hides behind it would have CrowdSec ban the proxy, and with it everybody.
-pub fn arrived(request: &Request<'_>, bouncer: &Bouncer, address: IpAddr) {
-    if let Some(access) = bouncer.logs.access.as_ref().filter(|_| !bouncer.client_ip.is_proxy(address)) {
-        access.arrivals.keep(request, address);
+/// What stands in a line of the access log.
+struct Line<'r> {
+    address: IpAddr,
+    asked: Cow<'r, Asked>,
+    /// Whence a visitor says that they come, and with what. As the headers are when the answer leaves: a fairing of the
+    /// owner's may have changed them on purpose.
+    referer: Cow<'r, str>,
+    agent: Cow<'r, str>,
+    status: Status,
+}
+
+impl<'r> Line<'r> {
+    fn of(request: &'r Request<'_>, address: IpAddr, asked: &'r Asked, status: Status) -> Self {
+        let header = |name| Cow::Borrowed(request.headers().get_one(name).unwrap_or("-"));
+        Self { address, asked: Cow::Borrowed(asked), referer: header("Referer"), agent: header("User-Agent"), status }
+    }
+
+    fn into_owned(self) -> Line<'static> {
+        Line {
+            address: self.address,
+            asked: Cow::Owned(self.asked.into_owned()),
+            referer: Cow::Owned(self.referer.into_owned()),
+            agent: Cow::Owned(self.agent.into_owned()),
+            status: self.status,
+        }
     }
 }
 
-/// Whence a visitor says that they come, and with what: by the headers as they are when the answer leaves, which a
-/// fairing of the owner's may have changed on purpose.
-fn referer_and_agent<'r>(request: &'r Request<'_>) -> [Cow<'r, str>; 2] {
-    let find = |name: &str| {
-        // Letter by letter: of the `==` of Rocket's names, the compiler makes no such short loop.
-        let is_it = |header: &Header<'_>| {
-            let mut letters = header.name().as_str().bytes().zip(name.bytes());
-            header.name().len() == name.len() && letters.all(|(a, b)| a.eq_ignore_ascii_case(&b))
-        };
-        request.headers().iter().find(is_it).map_or(Cow::Borrowed("-"), |header| header.value)
-    };
-    [find("referer"), find("user-agent")]
-}
-
 impl Journal {
-    /// Writes a line of nginx's combined format. Each field is cut, so that it fits into the 16 KiB that Docker takes
-    /// for one.
-    fn access(&self, arrival: &Arrival, [referer, agent]: &[Cow<'_, str>; 2], status: Status, size: usize) {
+    /// Writes a line of nginx's combined format. Each field is cut, so that the line fits into the 16 KiB that Docker
+    /// takes for one. Only of a request that was refused for its length is anything cut.
+    fn access(&self, entry: &Line<'_>, size: usize) {
+        let Asked { method, uri } = &*entry.asked;
         self.append(|line, clock| {
-            field::address(line, arrival.address);
-            line.extend_from_slice(clock.common.as_bytes());
-            line.extend_from_slice(arrival.method.as_str().as_bytes());
-            line.push(b' ');
-            // However long the one is, the other is seen.
-            let (path, query) = arrival.uri();
-            field::escaped(line, path, 6 << 10);
-            if !query.is_empty() {
-                field::escaped(line, query, 4 << 10);
+            let _ = write!(line, "{}{}{method} ", entry.address, clock.common);
+            let end = line.len() + head::TARGET;
+            field::escaped(line, uri.path().as_str(), head::TARGET);
+            if let Some(query) = uri.query() {
+                field::escaped(line, "?", end.saturating_sub(line.len()));
+                field::escaped(line, query.as_str(), end.saturating_sub(line.len()));
             }
             // Rocket does not tell the version.
-            line.extend_from_slice(b" HTTP/1.1\" ");
-            field::number(line, status.code);
-            line.push(b' ');
-            field::number(line, size);
-            line.extend_from_slice(b" \"");
-            field::escaped(line, referer, 1 << 10);
+            let _ = write!(line, " HTTP/1.1\" {} {size} \"", entry.status.code);
+            field::escaped(line, &entry.referer, head::REFERER);
             line.extend_from_slice(b"\" \"");
-            field::escaped(line, agent, 2 << 10);
+            field::escaped(line, &entry.agent, head::AGENT);
             line.extend_from_slice(b"\"\n");
         });
     }
 }
 
 /// It has to be attached after all others, to see the answer as it leaves.
+#[rocket::async_trait]
 impl Fairing for AccessLog {
     fn info(&self) -> Info {
         Info { name: "CrowdSec's access log", kind: Kind::Response }
     }
 
-    /// A refusal of ours is not written: CrowdSec would count it, and lengthen the ban that caused it.
-    ///
-    /// An `async fn`, written out: an answer whose size is known, as nearly all are, waits for nothing.
-    fn on_response<'r, 'a, 'b, 'c, 'f>(
-        &'a self,
-        request: &'r Request<'b>,
-        response: &'c mut Response<'r>,
-    ) -> BoxFuture<'f, ()>
-    where
-        'r: 'f,
-        'a: 'f,
-        'b: 'f,
-        'c: 'f,
-    {
-        let Some(arrival) = self.arrivals.take(request) else { return done() };
-        let status = response.status();
-        if is_ours(request) || is_refused_by_guard(request, status) {
-            return done();
+    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+        let (visit, status) = (bouncer.visit(request), response.status());
+        let is_told = match visit.refused.get() {
+            // CrowdSec would count a refusal of ours, and lengthen the ban that caused it.
+            Some(Reason::Judged) => false,
+            Some(Reason::TooLarge(_)) => true,
+            None => !is_ours(request) && !visit.is_refused_by_guard(status),
+        };
+        // A proxy's own address is told to nobody: an attacker who hides behind it would have CrowdSec ban the proxy, and
+        // with it everybody.
+        if !is_told || bouncer.client_ip.is_proxy(visit.judgement.address) {
+            return;
         }
-        let has_no_body = arrival.method == Method::Head || matches!(status.code, 204 | 304);
-        if let Some(size) = if has_no_body { Some(0) } else { response.body().preset_size() } {
-            self.journal.access(&arrival, &referer_and_agent(request), status, size);
-            return done();
+        let line = Line::of(request, visit.judgement.address, &visit.asked, status);
+        let has_no_body = visit.asked.method == Method::Head || matches!(status.code, 204 | 304);
+        if let Some(size) = if has_no_body { Some(0) } else { response.body_mut().size().await } {
+            return self.0.access(&line, size);
         }
-        let arrival = arrival.clone();
-        Box::pin(async move {
-            if let Some(size) = response.body_mut().size().await {
-                return self.journal.access(&arrival, &referer_and_agent(request), status, size);
-            }
-            let (chunk, body) = (response.body().max_chunk_size(), response.body_mut().take());
-            response.set_streamed_body(Counted {
-                body,
-                count: 0,
-                journal: self.journal.clone(),
-                arrival,
-                by: referer_and_agent(request).map(|by| Cow::Owned(by.into_owned())),
-                status,
-            });
-            response.set_max_chunk_size(chunk);
-        })
+        let (chunk, body) = (response.body().max_chunk_size(), response.body_mut().take());
+        response.set_streamed_body(Counted { body, count: 0, journal: self.0.clone(), line: line.into_owned() });
+        response.set_max_chunk_size(chunk);
     }
 }
 
@@ -173,9 +155,7 @@ struct Counted<'r> {
     body: Body<'r>,
     count: usize,
     journal: Arc<Journal>,
-    arrival: Arrival,
-    by: [Cow<'static, str>; 2],
-    status: Status,
+    line: Line<'static>,
 }
 
 impl AsyncRead for Counted<'_> {
@@ -189,6 +169,6 @@ impl AsyncRead for Counted<'_> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.journal.access(&self.arrival, &self.by, self.status, self.count);
+        self.journal.access(&self.line, self.count);
     }
 }

@@ -8,8 +8,6 @@ use figment::providers::{Format, Toml};
 use rocket::http::Header;
 use rocket::{Request, error};
 
-use super::kept::{Kept, is_same_for_all};
-
 /// The words of one language, by key.
 pub type Words = BTreeMap<String, String>;
 
@@ -17,8 +15,6 @@ pub type Words = BTreeMap<String, String>;
 pub struct Language {
     pub tag: String,
     pub words: Words,
-    /// The ban page in this language, where it is the same for all.
-    pub ban_page: Option<Kept>,
 }
 
 pub struct Texts {
@@ -32,13 +28,11 @@ pub struct Texts {
 const DEFAULT: &str = "en";
 
 impl Texts {
-    /// Reads the file; `live` where templates, too, are read anew when they change. Each table but `[default]` is a language, and falls back to `[default]` key by key.
+    /// Reads the file; `live` where templates, too, are read anew when they change. Each table but `[default]` is a
+    /// language, and falls back to `[default]` key by key.
     pub fn read(templates: &Path, live: bool) -> Result<Self, String> {
         let path = templates.join("texts.toml");
-        let mut languages = languages(&path)?;
-        if !live && is_same_for_all(templates, "ban") {
-            languages.iter_mut().for_each(|language| language.ban_page = Some(Kept::default()));
-        }
+        let languages = languages(&path)?;
         Ok(Self { path, live, languages })
     }
 
@@ -66,7 +60,7 @@ fn languages(path: &PathBuf) -> Result<Vec<Language>, String> {
         .chain(others.filter(|tag| !["default", "global", DEFAULT].contains(&tag.as_str())));
     let read = |tag: String| {
         let words = file.clone().select(tag.as_str()).extract().map_err(|error| error.to_string())?;
-        Ok(Language { tag, words, ban_page: None })
+        Ok(Language { tag, words })
     };
     tags.map(read).collect()
 }
@@ -97,7 +91,7 @@ mod tests {
     use super::*;
 
     fn languages() -> [Language; 4] {
-        ["en", "fr", "de", "pt-BR"].map(|tag| Language { tag: tag.into(), words: Words::new(), ban_page: None })
+        ["en", "fr", "de", "pt-BR"].map(|tag| Language { tag: tag.into(), words: Words::new() })
     }
 
     #[test]

@@ -1,0 +1,66 @@
+//! What becomes of a body that nobody wants? It is read and dropped, so that the answer arrives.
+//!
+//! A connection that is closed while the visitor still sends is reset. A proxy takes that for a dead instance, and may
+//! take the instance out for everybody.
+
+use std::time::Duration;
+
+use rocket::Request;
+use rocket::data::{ByteUnit, Data, FromData, Limits, Outcome, ToByteUnit};
+use rocket::form::{Form, FromForm, ValueField};
+use rocket::http::RawStr;
+use tokio::io::{self, AsyncReadExt};
+use tokio::time::timeout;
+
+/// How much of a body is read and dropped, in MiB, and for how long. Whoever sends more, or more slowly, meets a closed
+/// connection.
+const MOST: u64 = 8;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reads what the visitor still sends, and drops it.
+pub async fn drop_body(data: Data<'_>) {
+    if !data.peek_complete() {
+        let _ = timeout(PATIENCE, io::copy(&mut data.open(MOST.mebibytes()), &mut io::sink())).await;
+    }
+}
+
+/// Whether the visitor asks whether to send the body at all, and waits. (Rocket has answered `100 Continue` by now: it
+/// looks at the first bytes of every body.)
+pub fn is_waited_for(request: &Request<'_>) -> bool {
+    request.headers().get_one("Expect").is_some_and(|wish| wish.eq_ignore_ascii_case("100-continue"))
+}
+
+/// What one of our own pages posts, with nothing left unread behind it; `None` where that is no such form.
+pub struct Posted<T>(pub Option<T>);
+
+#[rocket::async_trait]
+impl<'r, T: FromForm<'r>> FromData<'r> for Posted<T> {
+    type Error = ();
+
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+        if !request.content_type().is_some_and(|kind| kind.is_form()) {
+            drop_body(data).await;
+            return Outcome::Success(Self(None));
+        }
+        let limit = request.limits().get("form").unwrap_or(Limits::FORM);
+        let body = timeout(PATIENCE, read(data, limit)).await.ok().flatten().unwrap_or_default();
+        let fields: &Vec<(String, String)> = request.local_cache(|| fields(&body));
+        let fields = fields.iter().map(|(name, value)| ValueField::from((name.as_str(), value.as_str())));
+        Outcome::Success(Self(Form::parse_iter(fields).ok()))
+    }
+}
+
+/// The whole body; `None` where it is longer than the limit.
+async fn read(data: Data<'_>, limit: ByteUnit) -> Option<Vec<u8>> {
+    let (mut stream, mut body) = (data.open(MOST.mebibytes()), Vec::new());
+    (&mut stream).take(limit.as_u64()).read_to_end(&mut body).await.ok()?;
+    let rest = io::copy(&mut stream, &mut io::sink()).await.ok()?;
+    (rest == 0).then_some(body)
+}
+
+fn fields(body: &[u8]) -> Vec<(String, String)> {
+    let body = String::from_utf8_lossy(body);
+    let decoded = |text: &RawStr| text.url_decode_lossy().into_owned();
+    let pairs = RawStr::new(&body).split('&').map(|field| field.split_at_byte(b'='));
+    pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
+}

@@ -1,0 +1,92 @@
+//! What is known of one request? One value, kept with the request from our fairing to the log's last line.
+
+use std::net::IpAddr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rocket::Request;
+use rocket::http::ext::IntoOwned;
+use rocket::http::uri::Origin;
+use rocket::http::{Method, Status};
+
+use super::client_ip::Subject;
+use super::decision_set::Standing;
+
+/// A request as it came in, the judgement on it, and who refused it.
+pub struct Visit {
+    pub judgement: Judgement,
+    pub asked: Asked,
+    /// Set where the fairing refused: the request then goes to our own route, and the application never sees it.
+    pub refused: OnceLock<Reason>,
+    refused_by_guard: AtomicBool,
+}
+
+/// A request as it came to the bouncer. Other fairings and routes may change the request afterwards.
+#[derive(Clone)]
+pub struct Asked {
+    pub method: Method,
+    /// Path and query.
+    pub uri: Origin<'static>,
+}
+
+/// Why the fairing refused.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Reason {
+    /// By the judgement: a ban, a captcha, or another page of the bouncer's.
+    Judged,
+    /// More was sent than anybody may send: 414 or 431.
+    TooLarge(Status),
+}
+
+/// The judgement on one request.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    pub address: IpAddr,
+    pub verdict: Verdict,
+    /// What stands against the visitor, even if it is solved or allowed.
+    pub standing: Option<Standing>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Verdict {
+    Admit,
+    Captcha,
+    Ban,
+    /// A trusted proxy does not say whose request it is.
+    Hidden,
+    /// LAPI has not answered yet, and the operator said `on_startup_failure = "closed"`.
+    NotYet,
+}
+
+impl Judgement {
+    pub fn subject(&self) -> Subject {
+        self.address.into()
+    }
+}
+
+impl Visit {
+    pub fn new(request: &Request<'_>, judgement: Judgement) -> Self {
+        let asked = Asked { method: request.method(), uri: request.uri().clone().into_owned() };
+        Self { judgement, asked, refused: OnceLock::new(), refused_by_guard: AtomicBool::new(false) }
+    }
+
+    /// Notes that a guard refused, so that our fairing puts the right page in the catcher's place.
+    pub fn refuse_by_guard(&self) {
+        self.refused_by_guard.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an answer with this status is a guard's refusal, and not the application's own 403 or the fairing's. A
+    /// handler that asks for `Option<Cleared>` may answer otherwise.
+    pub fn is_refused_by_guard(&self, status: Status) -> bool {
+        let by_guard = self.refused_by_guard.load(Ordering::Relaxed);
+        by_guard && self.refused.get().is_none() && status == Status::Forbidden
+    }
+}
+
+/// Before any route of the application's, however it is ranked.
+pub const OUR_RANK: isize = isize::MIN;
+
+/// Whether a request has come to one of our own routes.
+pub fn is_ours(request: &Request<'_>) -> bool {
+    request.route().is_some_and(|route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec")
+}
