@@ -102,12 +102,10 @@ impl Fairing for Crowdsec {
         }
     }
 
-    /// A fairing cannot answer, so a refused request is sent to a route of ours, with the one method that it has. The
-    /// address in the visitor's browser stays what it was, and no handler of the owner's sees the request. HEAD keeps
+    /// A fairing cannot answer, so a refused request is sent to a route of ours, with a method that it has. The address in the visitor's browser stays what it was, and no handler of the owner's sees the request. HEAD keeps
     /// its method, by which Rocket knows to send no body.
     async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
-        head::bound_accept(request);
         // A POST whose form says `_method=head` is a HEAD to Rocket, which would send no body where the visitor waits for
         // one. As a GET it gets its body; from the answer to a true HEAD that bears a body, hyper takes it away.
         if request.method() == Method::Head && !data.peek(1).await.is_empty() {
@@ -125,7 +123,10 @@ impl Fairing for Crowdsec {
         };
         let _ = visit.refused.set(reason);
         request.set_uri(pages::refused_uri());
-        if request.method() != Method::Head {
+        if head::is_accept_too_dear(request) {
+            // Rocket's log tells the format of a request, and reads it from the `Accept` unless it is a POST.
+            request.set_method(Method::Post);
+        } else if request.method() != Method::Head {
             request.set_method(Method::Get);
         }
     }

@@ -1,13 +1,13 @@
 //! How large may the head of a request be? What costs more than it should is bounded here, before anything reads it.
 
 use rocket::Request;
-use rocket::http::{Accept, Status};
+use rocket::http::Status;
 
 use super::field::escaped_length;
 
-/// The longest `Accept` that is read. Rocket's parser copies the whole header for each type in it, so that 48 kB took
-/// 341 MB. Browsers send some 150 bytes.
-const ACCEPT: usize = 1 << 10;
+/// How many bytes Rocket's parser may copy of an `Accept`: it copies the whole header for each type in it, so that 48 kB
+/// took 341 MB. Browsers' headers have some 150 bytes and 8 types.
+const ACCEPT: usize = 64 << 10;
 /// All header lines of a request together, as they stand on the wire. nginx takes 32 KiB, HAProxy 16 KiB.
 const HEADERS: usize = 64 << 10;
 /// The longest target, referer and user agent, as the access log writes them. A line of the log has room for all three:
@@ -16,11 +16,10 @@ pub const TARGET: usize = 8 << 10;
 pub const REFERER: usize = 4 << 10;
 pub const AGENT: usize = 2 << 10;
 
-/// Puts `*/*` in the place of an `Accept` that is too long to be read. Who sends such a one is served all the same.
-pub fn bound_accept(request: &mut Request<'_>) {
-    if request.headers().get("Accept").any(|accept| accept.len() > ACCEPT) {
-        request.replace_header(Accept::Any);
-    }
+/// Whether reading the `Accept` would cost more than it should. Then nothing may ask Rocket for it.
+pub fn is_accept_too_dear(request: &Request<'_>) -> bool {
+    let copied = |accept: &str| accept.len() * accept.split(',').count();
+    request.headers().get("Accept").any(|accept| copied(accept) > ACCEPT)
 }
 
 /// The status for a request whose target, or whose headers, are longer than anybody's may be.
@@ -43,5 +42,5 @@ pub fn too_large(request: &Request<'_>) -> Option<Status> {
         // Escaping makes nothing shorter, and nothing longer than four times.
         header.value().len() > most || most < HEADERS && escaped_length(header.value()) > most
     });
-    (longest || all > HEADERS).then_some(Status::RequestHeaderFieldsTooLarge)
+    (longest || all > HEADERS || is_accept_too_dear(request)).then_some(Status::RequestHeaderFieldsTooLarge)
 }

@@ -18,6 +18,7 @@ use super::body::{self, Posted};
 use super::bouncer::Bouncer;
 use super::captcha::{self, Captcha};
 use super::guard::DecisionView;
+use super::head;
 use super::path::return_to;
 use super::poller::Health;
 use super::session;
@@ -30,7 +31,7 @@ pub fn refused_uri() -> Origin<'static> {
 }
 
 pub fn routes(debug: bool) -> Vec<Route> {
-    let refused = vec![Route::new(Method::Get, "/refused", Refused)];
+    let refused = [Method::Get, Method::Post].map(|method| Route::new(method, "/refused", Refused)).to_vec();
     let always = routes![show_captcha, check_captcha, health];
     let for_owners = if debug { routes![preview_ban, preview_captcha] } else { Vec::new() };
     let mut routes = [refused, always, for_owners].concat();
@@ -420,7 +421,7 @@ fn wants_json(request: &Request<'_>) -> bool {
         ["Accept", "Content-Type"].iter().any(|name| header.name() == *name)
             && header.value().to_ascii_lowercase().contains("json")
     });
-    says_json && ranks_json(request.accept(), request.content_type())
+    says_json && !head::is_accept_too_dear(request) && ranks_json(request.accept(), request.content_type())
 }
 
 fn ranks_json(accept: Option<&Accept>, content_type: Option<&ContentType>) -> bool {
