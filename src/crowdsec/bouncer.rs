@@ -68,7 +68,7 @@ impl Bouncer {
 
     /// Judges a request anew. The order is the policy: who hides, what is allowed by the operator, then a ban, which no
     /// solved captcha outweighs, then the captcha.
-    pub fn judge(&self, request: &Request<'_>) -> Judgement {
+    fn judge(&self, request: &Request<'_>) -> Judgement {
         let (address, hidden) = self.client_ip.of(request);
         if hidden {
             // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
@@ -88,7 +88,11 @@ impl Bouncer {
 
     /// What is known of this request, made once: what the fairing decided, every guard, page and log finds here.
     pub fn visit<'r>(&self, request: &'r Request<'_>) -> &'r Visit {
-        request.local_cache(|| Visit::new(request, self.judge(request)))
+        request.local_cache(|| {
+            let judgement = self.judge(request);
+            let spared = self.spares(request, judgement.verdict);
+            Visit::new(request, judgement, spared)
+        })
     }
 
     /// The judgement on this request.
@@ -97,7 +101,7 @@ impl Bouncer {
     }
 
     /// Whether the fairing lets a request pass whatever the judgement. These are all the exemptions there are.
-    pub fn spares(&self, request: &Request<'_>, verdict: Verdict) -> bool {
+    fn spares(&self, request: &Request<'_>, verdict: Verdict) -> bool {
         let path = request.uri().path().as_str();
         // A load balancer's probe gets its answer wherever it comes from; it says nothing but up or down.
         (path == "/crowdsec/health" && matches!(request.method(), Method::Get | Method::Head))

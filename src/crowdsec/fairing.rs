@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::bouncer::Bouncer;
 use super::captcha::Captcha;
+use super::catcher;
 use super::config::{Config, OnStartupFailure, Problems};
 use super::head;
 use super::journal::Logs;
@@ -24,7 +25,7 @@ use super::lapi::Error;
 use super::pages::{self, Refusal};
 use super::poller::Poller;
 use super::texts::Texts;
-use super::visit::{Reason, Verdict};
+use super::visit::Reason;
 
 /// Protects the application. Attach it first: a request fairing before it would see refused requests as they came, one
 /// after it sees them on their way to the refusal.
@@ -71,7 +72,7 @@ impl Fairing for Crowdsec {
                 *self.poller.lock().unwrap_or_else(PoisonError::into_inner) = poller;
                 let routes = pages::routes(bouncer.config.debug);
                 let access_log = bouncer.logs.access.clone();
-                let rocket = rocket.manage(bouncer).manage(texts).mount("/crowdsec", routes);
+                let rocket = catcher::register(rocket.manage(bouncer).manage(texts).mount("/crowdsec", routes));
                 Ok(match access_log {
                     Some(access_log) => rocket.attach(access_log),
                     None => rocket,
@@ -112,8 +113,7 @@ impl Fairing for Crowdsec {
             request.set_method(Method::Get);
         }
         let visit = bouncer.visit(request);
-        let verdict = visit.judgement.verdict;
-        let reason = if verdict != Verdict::Admit && !bouncer.spares(request, verdict) {
+        let reason = if visit.is_refused() {
             bouncer.log(&visit.judgement);
             Reason::Judged
         } else if let Some(status) = head::too_large(request) {

@@ -30,6 +30,7 @@ mod guard;
 mod sensor;
 mod texts;
 mod pages;
+mod catcher;
 mod fairing;
 
 pub use config::{defaults, figment};

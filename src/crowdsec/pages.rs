@@ -262,9 +262,13 @@ fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
     let visit = bouncer.visit(request);
     match visit.refused.get()? {
         Reason::Judged => Refusal::of(bouncer, visit).map(|refusal| refusal.respond_to(request)),
-        // In bare words: what was sent may be too long to ask it for a language.
-        Reason::TooLarge(status) => Some((*status, Uncached::new(status.reason_lossy())).respond_to(request)),
+        Reason::TooLarge(status) => Some(too_large(*status, request)),
     }
+}
+
+/// In bare words: the headers may be too long to ask them for a language or a format.
+pub fn too_large(status: Status, request: &Request<'_>) -> response::Result<'static> {
+    (status, Uncached::new(status.reason_lossy())).respond_to(request)
 }
 
 /// The captcha at an address of its own, for programs that were told `captcha_url`.

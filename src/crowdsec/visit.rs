@@ -15,6 +15,8 @@ use super::decision_set::Standing;
 /// A request as it came in, the judgement on it, and who refused it.
 pub struct Visit {
     pub judgement: Judgement,
+    /// Whether the fairing lets it pass whatever the judgement.
+    spared: bool,
     pub asked: Asked,
     /// Set where the fairing refused: the request then goes to our own route, and the application never sees it.
     pub refused: OnceLock<Reason>,
@@ -65,9 +67,14 @@ impl Judgement {
 }
 
 impl Visit {
-    pub fn new(request: &Request<'_>, judgement: Judgement) -> Self {
+    pub fn new(request: &Request<'_>, judgement: Judgement, spared: bool) -> Self {
         let asked = Asked { method: request.method(), uri: request.uri().clone().into_owned() };
-        Self { judgement, asked, refused: OnceLock::new(), refused_by_guard: AtomicBool::new(false) }
+        Self { judgement, spared, asked, refused: OnceLock::new(), refused_by_guard: AtomicBool::new(false) }
+    }
+
+    /// Whether the judgement is for the fairing to enforce.
+    pub fn is_refused(&self) -> bool {
+        self.judgement.verdict != Verdict::Admit && !self.spared
     }
 
     /// Notes that a guard refused, so that our fairing puts the right page in the catcher's place.

@@ -1,0 +1,50 @@
+//! Who answers what Rocket refuses before it asks any fairing? Your catcher, but not to visitors whom the bouncer refuses.
+
+use rocket::catcher::{Handler, Result};
+use rocket::http::Status;
+use rocket::response::Responder;
+use rocket::{Build, Catcher, Request, Rocket};
+
+use super::bouncer::Bouncer;
+use super::head;
+use super::pages::{Refusal, too_large};
+
+/// Rocket answers a method that it does not know, and a target without a path, with the 400 of a catcher. Wherever that
+/// would be the application's default catcher, or Rocket's own, a catcher of ours comes before it.
+pub fn register(mut rocket: Rocket<Build>) -> Rocket<Build> {
+    let catchers: Vec<Catcher> = rocket.catchers().cloned().collect();
+    let is_free = |base: &str| !catchers.iter().any(|other| other.code == Some(400) && other.base == *base);
+    let mut defaults: Vec<_> = catchers.iter().filter(|catcher| catcher.code.is_none()).collect();
+    let rockets = Catcher::default();
+    if !defaults.iter().any(|catcher| catcher.base == *"/") {
+        defaults.push(&rockets);
+    }
+    for default in defaults {
+        let base = default.base.to_string();
+        if is_free(&base) {
+            rocket = rocket.register(base, vec![Catcher::new(400, BadRequest(default.handler.clone()))]);
+        }
+    }
+    rocket
+}
+
+/// Refuses where the bouncer does, and what is too large; everything else it hands on.
+#[derive(Clone)]
+struct BadRequest(Box<dyn Handler>);
+
+#[rocket::async_trait]
+impl Handler for BadRequest {
+    async fn handle<'r>(&self, status: Status, request: &'r Request<'_>) -> Result<'r> {
+        if let Some(bouncer) = request.rocket().state::<Bouncer>() {
+            let visit = bouncer.visit(request);
+            if let Some(refusal) = visit.is_refused().then(|| Refusal::of(bouncer, visit)).flatten() {
+                bouncer.log(&visit.judgement);
+                return refusal.respond_to(request);
+            }
+        }
+        if let Some(status) = head::too_large(request) {
+            return too_large(status, request);
+        }
+        self.0.handle(status, request).await
+    }
+}
