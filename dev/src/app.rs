@@ -113,9 +113,20 @@ impl App {
     /// The memory that it holds now, in megabytes.
     #[track_caller]
     pub fn memory(&self) -> u64 {
+        self.kilobytes("VmRSS:") / 1024
+    }
+
+    /// The most memory that it has held so far, in kilobytes.
+    #[track_caller]
+    pub fn peak_memory(&self) -> u64 {
+        self.kilobytes("VmHWM:")
+    }
+
+    #[track_caller]
+    fn kilobytes(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("a running process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-        line.split_whitespace().next().and_then(|kilobytes| kilobytes.parse::<u64>().ok()).expect("a number") / 1024
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("its memory");
+        line.split_whitespace().next().and_then(|kilobytes| kilobytes.parse().ok()).expect("a number")
     }
 
     pub fn get(&self, target: &str) -> Request {

@@ -21,6 +21,17 @@ impl Proxy {
     /// `proxy_pass`.
     #[track_caller]
     pub fn nginx(to: SocketAddr, global: &str, local: &str) -> Self {
+        Self::nginx_to(&to.to_string(), global, local)
+    }
+
+    /// The same in front of several servers, by turns; `options` stand behind each of them.
+    #[track_caller]
+    pub fn nginx_among(to: &[SocketAddr], options: &str, global: &str, local: &str) -> Self {
+        let servers: String = to.iter().map(|address| format!("server {address} {options};\n")).collect();
+        Self::nginx_to("all", &format!("upstream all {{\n{servers}}}\n{global}"), local)
+    }
+
+    fn nginx_to(to: &str, global: &str, local: &str) -> Self {
         let configuration = |directory: &Path, port: u16| {
             // Debian's own folders for these belong to root.
             let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]

@@ -77,12 +77,16 @@ fn every_method_meets_the_captcha_too() {
 }
 
 #[test]
-fn what_rocket_itself_does_not_understand_reaches_no_route() {
+fn what_rocket_answers_before_it_asks_any_fairing_is_refused_to_the_banned_too() {
     let app = protected(&[]);
-    // Rocket answers these by itself, before it asks any fairing: they reach no route.
-    for (method, target) in [("PROPFIND", "/"), ("FOO", "/"), ("get", "/"), ("CONNECT", "example.org:443")] {
-        let ask = |address| app.request(method, target).from(address).send();
-        assert_eq!((ask(BANNED).status, ask(FREE).status), (400, 400), "{method}");
+    for (method, target) in [("PROPFIND", "/"), ("FOO", "/a/b?c"), ("get", "/"), ("CONNECT", "example.org:443")] {
+        let ban = refused_to_the_banned_alone(app.request(method, target));
+        assert!(ban.text().contains("<h1>"), "the ban page: {}", ban.everything());
+        let captcha = app.request(method, target).from(CAPTCHA).send();
+        assert!(captcha.text().contains(r#"action="/crowdsec/captcha""#), "{method}: {}", captcha.everything());
+        let free = app.request(method, target).from(FREE).send();
+        assert_eq!(free.status, 400, "{method}");
+        assert!(free.text().contains("Bad Request"), "the application's own page: {}", free.text());
     }
 }
 
