@@ -9,7 +9,8 @@ use common::{Visitor, app_with, client, figment, header, with_decisions};
 use rocket::fairing::AdHoc;
 use rocket::http::{ContentType, Header, Method, Status};
 use rocket::local::blocking::Client;
-use rocket::{Build, Rocket, State, get, head, post, routes};
+use rocket::request::{FromRequest, Outcome};
+use rocket::{Build, Request, Rocket, State, get, head, post, put, routes};
 
 struct Runs(AtomicUsize);
 
@@ -123,6 +124,46 @@ fn everybody_else_meets_the_application() {
         assert_eq!(client.get("/nowhere-at-all").visitor(visitor).dispatch().status(), Status::NotFound, "{visitor}");
     }
     assert_eq!(runs(&client), 4);
+}
+
+struct Forwarding;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Forwarding {
+    type Error = ();
+
+    async fn from_request(_: &'r Request<'_>) -> Outcome<Self, ()> {
+        Outcome::Forward(Status::Unauthorized)
+    }
+}
+
+#[post("/upload/<_>/to/<_number>")]
+fn upload(_number: u32) -> &'static str {
+    "taken"
+}
+
+#[put("/forwarding/<_..>")]
+fn forwarding(_guard: Forwarding) {}
+
+#[test]
+fn an_upload_is_answered_as_it_would_be_without_us() {
+    let client = client(app::app(with_decisions(&[])).mount("/under", routes![upload, forwarding]));
+    let body = "x".repeat(10_000);
+    let status = |method, path| client.req(method, path).body(&body).dispatch().status().code;
+    for (method, path, expected) in [
+        (Method::Post, "/under/upload/a/to/7", 200),
+        (Method::Post, "/under//upload/a%20b/to/7/?x", 200),
+        (Method::Post, "/under/upload/a/to/seven", 422),
+        (Method::Post, "/under/upload/a/to/7/8", 404),
+        (Method::Post, "/under/upload/a/to", 404),
+        (Method::Put, "/under/upload/a/to/7", 404),
+        (Method::Put, "/under/forwarding", 401),
+        (Method::Put, "/under/forwarding/a/b", 401),
+        (Method::Patch, "/", 404),
+        (Method::Post, "/sign-in", 415),
+    ] {
+        assert_eq!(status(method, path), expected, "{method} {path}");
+    }
 }
 
 #[test]

@@ -137,6 +137,21 @@ fn the_captchas_own_form_may_be_as_large_as_anybody_likes() {
     }
 }
 
+#[test]
+fn an_upload_that_no_route_takes_is_read_before_it_is_404() {
+    let app = app();
+    let upload = "x".repeat(3 << 20);
+    for method in ["POST", "PUT", "PATCH", "DELETE"] {
+        for target in ["/no/route/leads/here", "/members/only", "/static/style.css"] {
+            let answer = keeps_the_connection(&app, app.request(method, target).from(FREE).body(UPLOAD, &upload));
+            assert_eq!(answer.status, 404, "{method} {target}");
+            assert!(answer.text().contains("Not Found"), "the application's own page: {}", answer.text());
+        }
+    }
+    // A route is there, which wants another kind of body: its own word counts.
+    assert_eq!(app.request("POST", "/sign-in").from(FREE).body(UPLOAD, &upload).send().status, 415);
+}
+
 // --- behind a proxy ---
 
 /// Uploads by the banned, several at a time, and what they are answered.

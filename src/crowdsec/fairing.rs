@@ -25,6 +25,7 @@ use super::lapi::Error;
 use super::pages::{self, Refusal};
 use super::poller::Poller;
 use super::texts::Texts;
+use super::unrouted;
 use super::visit::Reason;
 
 /// Protects the application. Attach it first: a request fairing before it would see refused requests as they came, one
@@ -72,7 +73,8 @@ impl Fairing for Crowdsec {
                 *self.poller.lock().unwrap_or_else(PoisonError::into_inner) = poller;
                 let routes = pages::routes(bouncer.config.debug);
                 let access_log = bouncer.logs.access.clone();
-                let rocket = catcher::register(rocket.manage(bouncer).manage(texts).mount("/crowdsec", routes));
+                let rocket = rocket.manage(bouncer).manage(texts);
+                let rocket = catcher::register(rocket.mount("/crowdsec", routes).mount("/", unrouted::routes()));
                 Ok(match access_log {
                     Some(access_log) => rocket.attach(access_log),
                     None => rocket,

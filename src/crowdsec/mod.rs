@@ -31,6 +31,7 @@ mod sensor;
 mod texts;
 mod pages;
 mod catcher;
+mod unrouted;
 mod fairing;
 
 pub use config::{defaults, figment};
