@@ -1,6 +1,6 @@
 //! What does it cost to serve somebody who means harm? No more memory than in proportion to what they send.
 
-use dev::{App, Request};
+use dev::{App, Proxy, Request};
 
 const BANNED: &str = "203.0.113.7";
 const CAPTCHA: &str = "198.51.100.9";
@@ -149,4 +149,32 @@ fn what_is_too_long_is_414_or_431_before_any_handler_and_the_banned_get_the_ban(
     assert_eq!(many_small.send().status, 431);
     assert_eq!(app.get(&format!("/?{}", &longer[..8_000])).from(FREE).send().status, 200);
     assert_eq!(app.get("/").from(FREE).header("A", many("x", 60_000)).send().status, 200);
+}
+
+/// The lines of README.md.liquid, "Behind a proxy".
+const NGINX: &str = "proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header Accept $http_accept;
+    if ($request_method !~ ^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$) { return 405; }";
+const HAPROXY: &str = "option forwardfor
+    http-request deny deny_status 400 if { req.fhdr_cnt(Accept) gt 1 }
+    http-request deny deny_status 405 unless { method GET HEAD POST PUT PATCH DELETE OPTIONS }";
+
+/// What Rocket reads before it asks any fairing: the first of two lines, and methods that it does not know.
+#[test]
+fn the_proxies_lines_keep_away_what_rocket_reads_before_it_asks_any_fairing() {
+    let app = app(&[]);
+    let nginx = Proxy::nginx_among(&[app.address()], "max_fails=0", "", NGINX);
+    let haproxy = Proxy::haproxy(&[app.address()], HAPROXY, "");
+    let dear = format!("a/json,{}a/b", many("a/b,", 7_500));
+    for proxy in [nginx.v4(), haproxy.v4()] {
+        let ask = |method| Request::new(proxy, method, "/").accept("text/html");
+        assert_eq!(ask("GET").send().status, 200);
+        let twice = ask("GET").accept(&dear).accept("a/b");
+        costs_little(&app, "a long Accept of three", dear.len(), twice.clone());
+        let twice = Request::new(proxy, "GET", "/").accept(&dear).accept("a/b");
+        costs_little(&app, "a long Accept of two", dear.len(), twice.clone());
+        assert_ne!(twice.send().status, 200);
+        let unknown = Request::new(proxy, "PROPFIND", "/").accept(&dear);
+        costs_little(&app, "an unknown method", dear.len(), unknown.clone());
+        assert_eq!(unknown.send().status, 405);
+    }
 }
