@@ -12,7 +12,7 @@ use rocket::http::Method;
 use rocket::{Request, warn};
 
 use super::captcha::Captcha;
-use super::client_ip::{ClientIp, Subject};
+use super::client_ip::{ClientIp, Subject, Unnamed};
 use super::config::{Config, OnStartupFailure};
 use super::decision::Remediation;
 use super::decision_set::{DecisionSet, Standing};
@@ -87,7 +87,7 @@ pub enum Verdict {
     Captcha,
     Ban,
     /// A trusted proxy does not say whose request it is.
-    Hidden,
+    Hidden(Unnamed),
     /// LAPI has not answered yet, and the operator said `on_startup_failure = "closed"`.
     NotYet,
 }
@@ -126,10 +126,10 @@ impl Bouncer {
     /// Judges a request anew. The order is the policy: who hides, what is allowed by the operator, then a ban, which no
     /// solved captcha outweighs, then the captcha.
     pub fn judge(&self, request: &Request<'_>) -> Judgement {
-        let (address, hidden) = self.client_ip.of(request);
-        if hidden {
+        let (address, unnamed) = self.client_ip.of(request);
+        if let Some(why) = unnamed {
             // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
-            return Judgement { address, verdict: Verdict::Hidden, standing: None, asked: OnceLock::new() };
+            return Judgement { address, verdict: Verdict::Hidden(why), standing: None, asked: OnceLock::new() };
         }
         let standing = self.decisions.strongest(address, Instant::now);
         let verdict = match standing.as_ref().map(|standing| standing.remediation) {
@@ -163,6 +163,9 @@ impl Bouncer {
     /// Tells the log about a refusal, as often as is good for the log.
     pub fn log(&self, judgement: &Judgement) {
         let address = judgement.address;
+        if let Verdict::Hidden(why) = judgement.verdict {
+            self.client_ip.tell_unnamed(address, why);
+        }
         if self.refusals.count((), Instant::now()).is_err() {
             self.unlogged.fetch_add(1, Ordering::Relaxed);
             return;
@@ -172,7 +175,7 @@ impl Bouncer {
             more => format!(" ({more} more refusals went unlogged before)"),
         };
         match (judgement.verdict, &judgement.standing) {
-            (Verdict::Hidden, _) => warn!("Refused a visitor whom the proxy {address} does not name.{more}"),
+            (Verdict::Hidden(_), _) => warn!("Refused a visitor whom the proxy {address} does not name.{more}"),
             (Verdict::NotYet, _) => warn!("Refused {address}: LAPI has not answered yet.{more}"),
             (_, Some(Standing { remediation, id, source, .. })) => {
                 let id = id.map_or("decision of your own".to_owned(), |id| format!("decision {id}"));

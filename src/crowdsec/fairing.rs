@@ -122,6 +122,7 @@ impl Fairing for Crowdsec {
     {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return done() };
         let judgement = bouncer.judge(request);
+        bouncer.client_ip.look_for_forgotten(request, judgement.address);
         let refused = judgement.verdict != Verdict::Admit && !bouncer.spares(request, judgement.verdict);
         if refused {
             bouncer.log(&judgement);
@@ -132,7 +133,7 @@ impl Fairing for Crowdsec {
             }
             return done();
         }
-        sensor::arrived(request, bouncer, judgement.address);
+        sensor::arrived(request, bouncer, &judgement);
         // Nothing stands against most visitors: for them there is nothing to remember.
         if judgement.standing.is_some() {
             request.local_cache(|| judgement);
@@ -169,8 +170,8 @@ type SetUp = (Bouncer, Texts, Option<(Poller, PollerThread)>);
 async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> {
     let problem = |reason: &dyn ToString| Problems(vec![reason.to_string()]);
     let config = Config::read(rocket.figment())?;
-    if !config.unknown_variables.is_empty() {
-        warn!("Nothing here is called {}: check the spelling.", config.unknown_variables.join(", "));
+    for warning in &config.warnings {
+        log::warn!("{warning}");
     }
     let captcha = config.captcha.as_ref().map(|captcha| Captcha::new(captcha, &config)).transpose();
     let captcha = captcha.map_err(|reason| problem(&reason))?;

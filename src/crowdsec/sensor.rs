@@ -17,7 +17,7 @@ use rocket::{Ignite, Request, Rocket, Sentinel};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::arrivals::Arrival;
-use super::bouncer::{Bouncer, done, is_ours};
+use super::bouncer::{Bouncer, Judgement, Verdict, done, is_ours};
 use super::field;
 use super::guard::{has_no_bouncer, is_refused_by_guard};
 use super::journal::{AccessLog, Journal};
@@ -53,10 +53,9 @@ impl<'r> FromRequest<'r> for Events<'r> {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         request.rocket().state::<Bouncer>().or_error((Status::InternalServerError, ())).map(|bouncer| {
-            let address = bouncer.judgement(request).address;
-            // As with the access log, nothing is said of a proxy.
-            let log = bouncer.logs.events.as_deref().filter(|_| !bouncer.client_ip.is_proxy(address));
-            Self { log, address }
+            let judgement = bouncer.judgement(request);
+            let log = bouncer.logs.events.as_deref().filter(|_| has_a_name(judgement));
+            Self { log, address: judgement.address }
         })
     }
 }
@@ -67,12 +66,17 @@ impl Sentinel for Events<'_> {
     }
 }
 
-/// Remembers a request that is let in, if there is a log for it. A proxy's own address is told to nobody: an attacker
-/// who hides behind it would have CrowdSec ban the proxy, and with it everybody.
-pub fn arrived(request: &Request<'_>, bouncer: &Bouncer, address: IpAddr) {
-    if let Some(access) = bouncer.logs.access.as_ref().filter(|_| !bouncer.client_ip.is_proxy(address)) {
-        access.arrivals.keep(request, address);
+/// Remembers a request that is let in, if there is a log for it.
+pub fn arrived(request: &Request<'_>, bouncer: &Bouncer, judgement: &Judgement) {
+    if let Some(access) = bouncer.logs.access.as_ref().filter(|_| has_a_name(judgement)) {
+        access.arrivals.keep(request, judgement.address);
     }
+}
+
+/// Whether it is known whose request it is. Without a name only `excluded_paths` are served, and CrowdSec is told nothing:
+/// an attacker who hides behind a proxy would have it ban the proxy's address, and its firewall bouncer shut everybody out.
+fn has_a_name(judgement: &Judgement) -> bool {
+    !matches!(judgement.verdict, Verdict::Hidden(_))
 }
 
 /// Whence a visitor says that they come, and with what: by the headers as they are when the answer leaves, which a

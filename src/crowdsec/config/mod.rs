@@ -11,10 +11,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
-use figment::value::Dict;
 use figment::value::magic::RelativePathBuf;
+use figment::value::{Dict, Value};
+use figment::{Figment, Provider as _};
 use ipnet::IpNet;
 use reqwest::Url;
 use rocket::config::SecretKey;
@@ -23,7 +23,8 @@ use super::decision::{Remediation, network};
 use super::decision_set::Types;
 use super::journal::STDOUT;
 use super::path::Prefix;
-use environment::{Environment, UNKNOWN};
+use super::printable::printable;
+use environment::{Environment, UNKNOWN, looks_ours};
 use table::{CaptchaTable, Fallback, Network, Root, Span, Table};
 
 pub use table::{OnStartupFailure, OwnDecision, Provider, Secret};
@@ -54,8 +55,8 @@ pub struct Config {
     pub shared_secret: Option<Secret>,
     /// Whether this is the debug profile, with its previews and reports.
     pub debug: bool,
-    /// Variables that look like ours and are none.
-    pub unknown_variables: Vec<String>,
+    /// What is allowed, and probably not meant: told at the launch.
+    pub warnings: Vec<String>,
 }
 
 /// Where LAPI is, how we show who we are, and what we ask it for.
@@ -67,6 +68,15 @@ pub struct LapiConfig {
     pub ca: Option<Vec<u8>>,
     /// The filters, as LAPI's query parameters.
     pub filters: Vec<(&'static str, String)>,
+}
+
+impl LapiConfig {
+    /// The filters that may leave a decision out which would be enforced, for messages.
+    pub fn filters_of_choice(&self) -> Option<String> {
+        let chosen = self.filters.iter().filter(|(name, _)| *name != "scopes");
+        let chosen: Vec<String> = chosen.map(|(name, list)| format!("{name} = {}", printable(list))).collect();
+        (!chosen.is_empty()).then(|| chosen.join(", "))
+    }
 }
 
 #[derive(Debug)]
@@ -119,17 +129,44 @@ pub fn defaults() -> Figment {
     Figment::from(rocket::Config::default()).merge(Serialized::default("ip_header", false))
 }
 
+/// Where the name of a configuration file that is not there waits for the launch to warn of it.
+const MISSING_FILE: &str = "crowdsec_missing_file";
+const FILE: &str = "Rocket.toml";
+
 /// Rocket's own sources (Rocket.toml, then `ROCKET_*`), and `CROWDSEC_*` over them.
 pub fn figment() -> Figment {
-    defaults()
-        .merge(Toml::file(Env::var_or("ROCKET_CONFIG", "Rocket.toml")).nested())
-        .merge(Env::prefixed("ROCKET_").ignore(&["PROFILE"]).global())
-        .merge(Environment::read())
-        .select(rocket::figment::Profile::from_env_or("ROCKET_PROFILE", rocket::Config::DEFAULT_PROFILE))
+    let environment = Environment::read();
+    let name = Env::var("ROCKET_CONFIG").filter(|name| !name.is_empty()).unwrap_or(FILE.into());
+    let file = Toml::file(&name).nested();
+    // Figment takes a file that is not there for an empty one.
+    let missing = file.metadata().source.is_none().then_some(name);
+    let figment = defaults().merge(file).merge(environment.of_rocket());
+    let figment = missing.into_iter().fold(figment, |figment, name| figment.merge((MISSING_FILE, name)));
+    let profile = environment.profile();
+    figment.merge(environment).select(profile)
 }
 
 impl Config {
     pub fn read(figment: &Figment) -> Result<Self, Problems> {
+        let unknown = unknown_variables(figment);
+        match Self::checked(figment) {
+            Ok(mut config) => {
+                config.warnings.extend(unknown);
+                Ok(config)
+            }
+            // What is missing may stand under one of these names.
+            Err(Problems(mut problems)) => {
+                problems.extend(unknown);
+                Err(Problems(problems))
+            }
+        }
+    }
+
+    fn checked(figment: &Figment) -> Result<Self, Problems> {
+        let problems = unexpanded(figment);
+        if !problems.is_empty() {
+            return Err(Problems(problems));
+        }
         let table: Table = match figment.find_value("crowdsec") {
             Ok(value) if value.as_dict().is_none() => {
                 // Figment's own message would show the text, and a key in it.
@@ -144,8 +181,8 @@ impl Config {
             },
             Err(_) => Table::default(),
         };
-        let problems = misspelt(figment);
-        Check { figment, debug: figment.profile() == rocket::Config::DEBUG_PROFILE, problems }.all(table)
+        let (debug, problems) = (figment.profile() == rocket::Config::DEBUG_PROFILE, misspelt(figment));
+        Check { figment, debug, problems, warnings: Vec::new() }.all(table)
     }
 }
 
@@ -161,6 +198,7 @@ struct Check<'a> {
     figment: &'a Figment,
     debug: bool,
     problems: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Check<'_> {
@@ -194,10 +232,15 @@ impl Check<'_> {
         let example_proxies = table.trusted_proxies.is_none();
         let trusted_proxies = match table.trusted_proxies.take() {
             Some(networks) => networks.into_iter().map(|Network(net)| net).collect(),
-            None if self.debug && self.listens_on_loopback() => examples::trusted_proxies(),
+            None if self.debug && self.address().is_some_and(|address| address.is_loopback()) => {
+                examples::trusted_proxies()
+            }
             None => Vec::new(),
         };
         let lapi = if missing { None } else { self.lapi(&table) };
+        self.warn_of_file_and_address();
+        self.warn_of_everybody(&trusted_proxies);
+        self.warn_of_origins(&table.origins);
         if !self.problems.is_empty() {
             return Err(Problems(self.problems));
         }
@@ -220,8 +263,59 @@ impl Check<'_> {
             captcha,
             shared_secret: self.figment.extract_inner("secret_key").ok().map(Secret),
             debug: self.debug,
-            unknown_variables: self.figment.extract_inner(UNKNOWN).unwrap_or_default(),
+            warnings: self.warnings,
         })
+    }
+
+    fn warn_of_file_and_address(&mut self) {
+        let missing = self.figment.extract_inner::<String>(MISSING_FILE).ok();
+        if let Some(name) = missing.filter(|name| !self.debug || name != FILE) {
+            let folder =
+                std::env::current_dir().map(|folder| format!(" from {}", folder.display())).unwrap_or_default();
+            self.warnings.push(format!(
+                "There is no {name} (looked for{folder} upwards): every setting that no variable sets has its default. \
+                 Start the application in the folder where that file lies, or write its path into ROCKET_CONFIG."
+            ));
+        }
+        if let Some(address) = self.address().filter(|address| self.debug && !address.is_loopback()) {
+            self.warnings.push(format!(
+                "This is the debug profile, and others can reach it at {address}: it shows them decisions, CrowdSec's \
+                 address and previews. Set ROCKET_PROFILE=release or start a release build; to try things out, leave \
+                 ROCKET_ADDRESS at 127.0.0.1."
+            ));
+        }
+    }
+
+    fn warn_of_everybody(&mut self, proxies: &[IpNet]) {
+        let everybody = |net: &&IpNet| match net {
+            IpNet::V4(v4) => v4.prefix_len() < 8,
+            // fc00::/7 and fe80::/10 are as private as 10.0.0.0/8.
+            IpNet::V6(v6) => v6.prefix_len() < 16 && !v6.addr().is_unique_local() && !v6.addr().is_unicast_link_local(),
+        };
+        if let Some(net) = proxies.iter().find(everybody) {
+            self.warnings.push(format!(
+                "`crowdsec.trusted_proxies` holds {net}, and with it most visitors. Whoever is in it counts as a proxy, and \
+                 a request that names only proxies is refused. List your proxies' own addresses, as in [\"10.0.0.1\"]."
+            ));
+        }
+    }
+
+    /// LAPI compares an origin letter by letter, and has no decision of one that is misspelt.
+    fn warn_of_origins(&mut self, origins: &[String]) {
+        let known = ["crowdsec", "cscli", "cscli-import", "CAPI", "lists", "console", "remediation_sync"];
+        for origin in origins {
+            let right = known.iter().find(|known| known.eq_ignore_ascii_case(origin.trim()) && *known != origin);
+            if let Some(right) = right {
+                self.warnings.push(format!(
+                    "`crowdsec.origins` has \"{origin}\", of which LAPI knows no decision: write \"{right}\"."
+                ));
+            } else if let Some(list) = origin.strip_prefix("lists:") {
+                self.warnings.push(format!(
+                    "`crowdsec.origins` has \"{origin}\", of which LAPI knows no decision: write \"lists\", and for this \
+                     list alone scenarios_containing = [\"{list}\"]."
+                ));
+            }
+        }
     }
 
     /// Whether there is nothing to show LAPI. Only the debug profile goes on without, and only it without a secret key.
@@ -290,11 +384,10 @@ impl Check<'_> {
         if api_url.starts_with('/') {
             return Some(Location::Socket(api_url.into()));
         }
-        let slash = if api_url.ends_with('/') { "" } else { "/" };
-        let url = Url::parse(&format!("{api_url}{slash}")).ok().filter(|url| {
-            let bare = url.query().or(url.fragment()).or(url.password()).is_none() && url.username().is_empty();
-            matches!(url.scheme(), "http" | "https") && url.has_host() && bare
-        });
+        // Exactly one slash at the end: two would ask for `//v1/decisions`, which LAPI does not have.
+        let url = url(&format!("{}/", api_url.trim().trim_end_matches('/')));
+        let bare = |url: &Url| url.query().or(url.fragment()).or(url.password()).is_none() && url.username().is_empty();
+        let url = url.filter(bare);
         if url.is_none() {
             self.wrong(
                 "api_url",
@@ -334,7 +427,7 @@ impl Check<'_> {
     }
 
     fn url(&mut self, key: &str, text: Option<String>) -> Option<Url> {
-        let url = Url::parse(&text?).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let url = url(&text?);
         if url.is_none() {
             self.wrong(key, "write a whole address, https://…");
         }
@@ -383,8 +476,9 @@ impl Check<'_> {
         prefixes
     }
 
-    fn listens_on_loopback(&self) -> bool {
-        self.figment.extract_inner::<IpAddr>("address").is_ok_and(|address| address.is_loopback())
+    /// Where Rocket listens.
+    fn address(&self) -> Option<IpAddr> {
+        self.figment.extract_inner("address").ok()
     }
 
     fn wrong(&mut self, key: &str, what: &str) {
@@ -393,17 +487,76 @@ impl Check<'_> {
     }
 }
 
-/// Tables that were meant to be ours. Nobody would read them, and with them the whole of what the operator wants would be
-/// lost in silence.
+/// Tables of the file that were meant to be ours. Nobody would read them, and with them the whole of what the operator
+/// wants would be lost in silence.
 fn misspelt(figment: &Figment) -> Vec<String> {
-    // Not `crowdsourcing`: that may be the owner's own.
-    let alike = |name: &str| name.to_lowercase().replace(['-', '_'], "").starts_with("crowdse");
-    let profiles = figment.profiles().filter(|profile| alike(profile.as_str().as_str()));
+    let profiles = figment.profiles().filter(|profile| looks_ours(profile.as_str().as_str()));
     let profiles = profiles.map(|profile| format!("[{profile}] is read by nobody: write [default.crowdsec]"));
     let keys = figment.extract::<Dict>().unwrap_or_default().into_keys();
-    let keys = keys.filter(|key| alike(key) && !["crowdsec", UNKNOWN].contains(&key.as_str()));
+    let keys = keys.filter(|key| looks_ours(key) && !["crowdsec", UNKNOWN, MISSING_FILE].contains(&key.as_str()));
     let keys = keys.map(|key| format!("`{key}`{} is read by nobody: write `crowdsec`", source(figment, &key)));
     profiles.chain(keys).collect()
+}
+
+/// Names those variables that look like ours and are none. They stop nothing: Kubernetes sets some for every Service, and a
+/// file of variables may be shared.
+fn unknown_variables(figment: &Figment) -> Option<String> {
+    let names = figment.extract_inner::<Vec<String>>(UNKNOWN).ok().filter(|names| !names.is_empty())?;
+    Some(format!(
+        "No setting is called {}: check the spelling, CROWDSEC_<KEY> as in CROWDSEC_API_KEY. Those that Kubernetes sets for \
+         a Service of that name do no harm.",
+        names.join(", ")
+    ))
+}
+
+/// Values that a shell, a template or Compose should have replaced, among our keys and Rocket's secret one.
+fn unexpanded(figment: &Figment) -> Vec<String> {
+    let mut problems = Vec::new();
+    for key in ["crowdsec", "secret_key"] {
+        if let Ok(value) = figment.find_value(key) {
+            find_unexpanded(figment, key, &value, &mut problems);
+        }
+    }
+    problems
+}
+
+fn find_unexpanded(figment: &Figment, key: &str, value: &Value, problems: &mut Vec<String>) {
+    match value {
+        Value::Dict(_, dict) => {
+            dict.iter().for_each(|(name, value)| find_unexpanded(figment, &format!("{key}.{name}"), value, problems));
+        }
+        Value::Array(_, items) => items.iter().for_each(|item| find_unexpanded(figment, key, item, problems)),
+        Value::String(_, text) => problems.extend(placeholder(text).map(|form| {
+            // Its form alone: the rest of the text may be a secret.
+            let at = source(figment, key);
+            format!("`{key}`{at} looks like a variable that nobody has replaced, {form}: write the value itself, or see to it that it is replaced")
+        })),
+        _ => {}
+    }
+}
+
+/// The form of a variable in a text, as shells, Kubernetes, templates and Windows write it.
+fn placeholder(text: &str) -> Option<&'static str> {
+    let encloses = |open: &str, close: &str| text.split(open).skip(1).any(|rest| rest.contains(close));
+    let is_name = |text: &str| text.len() > 2 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    // Capitals alone: in `/%C3%A4hre%20` nothing is a variable.
+    let is_loud = |text: &&str| is_name(text) && !text.bytes().any(|byte| byte.is_ascii_lowercase());
+    let between_percents: Vec<&str> = text.split('%').collect();
+    match () {
+        () if encloses("${", "}") => Some("${…}"),
+        () if encloses("$(", ")") => Some("$(…)"),
+        () if encloses("{{", "}}") => Some("{{…}}"),
+        () if between_percents.iter().skip(1).rev().skip(1).any(is_loud) => Some("%…%"),
+        () if text.split(['/', ':', ',', '@']).any(|part| part.strip_prefix('$').is_some_and(is_name)) => Some("$…"),
+        () => None,
+    }
+}
+
+/// A whole address. Tabs and line ends in the middle, which the standard for addresses leaves out, are refused.
+fn url(text: &str) -> Option<Url> {
+    let whole = !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    let url = Url::parse(text).ok().filter(|_| whole)?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
 /// The one word is no path; `./stdout` is.
