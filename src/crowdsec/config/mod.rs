@@ -2,6 +2,8 @@
 
 mod environment;
 mod table;
+mod unreplaced;
+mod warnings;
 #[cfg(test)]
 mod tests;
 
@@ -148,7 +150,8 @@ pub fn figment() -> Figment {
 
 impl Config {
     pub fn read(figment: &Figment) -> Result<Self, Problems> {
-        let unknown = unknown_variables(figment);
+        let unknown =
+            figment.extract_inner(UNKNOWN).ok().and_then(|names: Vec<String>| warnings::unknown_variables(&names));
         match Self::checked(figment) {
             Ok(mut config) => {
                 config.warnings.extend(unknown);
@@ -163,7 +166,7 @@ impl Config {
     }
 
     fn checked(figment: &Figment) -> Result<Self, Problems> {
-        let problems = unexpanded(figment);
+        let problems = unreplaced_variables(figment);
         if !problems.is_empty() {
             return Err(Problems(problems));
         }
@@ -181,8 +184,8 @@ impl Config {
             },
             Err(_) => Table::default(),
         };
-        let (debug, problems) = (figment.profile() == rocket::Config::DEBUG_PROFILE, misspelt(figment));
-        Check { figment, debug, problems, warnings: Vec::new() }.all(table)
+        let problems = misspelt(figment);
+        Check { figment, debug: figment.profile() == rocket::Config::DEBUG_PROFILE, problems }.all(table)
     }
 }
 
@@ -198,7 +201,6 @@ struct Check<'a> {
     figment: &'a Figment,
     debug: bool,
     problems: Vec<String>,
-    warnings: Vec<String>,
 }
 
 impl Check<'_> {
@@ -238,13 +240,19 @@ impl Check<'_> {
             None => Vec::new(),
         };
         let lapi = if missing { None } else { self.lapi(&table) };
-        self.warn_of_file_and_address();
-        self.warn_of_everybody(&trusted_proxies);
-        self.warn_of_origins(&table.origins);
         if !self.problems.is_empty() {
             return Err(Problems(self.problems));
         }
+        let file = self
+            .figment
+            .extract_inner(MISSING_FILE)
+            .ok()
+            .and_then(|name: String| warnings::missing_file(&name, self.debug));
+        let debug = self.address().filter(|_| self.debug).and_then(warnings::reachable_debug);
+        let everybody = warnings::everybody(&trusted_proxies);
+        let warnings = [file, debug, everybody].into_iter().flatten().chain(warnings::origins(&table.origins));
         Ok(Config {
+            warnings: warnings.collect(),
             lapi,
             update_frequency: Span::or(table.update_frequency, 10),
             resync_frequency: Span::or(table.resync_frequency, 15 * 60),
@@ -263,59 +271,7 @@ impl Check<'_> {
             captcha,
             shared_secret: self.figment.extract_inner("secret_key").ok().map(Secret),
             debug: self.debug,
-            warnings: self.warnings,
         })
-    }
-
-    fn warn_of_file_and_address(&mut self) {
-        let missing = self.figment.extract_inner::<String>(MISSING_FILE).ok();
-        if let Some(name) = missing.filter(|name| !self.debug || name != FILE) {
-            let folder =
-                std::env::current_dir().map(|folder| format!(" from {}", folder.display())).unwrap_or_default();
-            self.warnings.push(format!(
-                "There is no {name} (looked for{folder} upwards): every setting that no variable sets has its default. \
-                 Start the application in the folder where that file lies, or write its path into ROCKET_CONFIG."
-            ));
-        }
-        if let Some(address) = self.address().filter(|address| self.debug && !address.is_loopback()) {
-            self.warnings.push(format!(
-                "This is the debug profile, and others can reach it at {address}: it shows them decisions, CrowdSec's \
-                 address and previews. Set ROCKET_PROFILE=release or start a release build; to try things out, leave \
-                 ROCKET_ADDRESS at 127.0.0.1."
-            ));
-        }
-    }
-
-    fn warn_of_everybody(&mut self, proxies: &[IpNet]) {
-        let everybody = |net: &&IpNet| match net {
-            IpNet::V4(v4) => v4.prefix_len() < 8,
-            // fc00::/7 and fe80::/10 are as private as 10.0.0.0/8.
-            IpNet::V6(v6) => v6.prefix_len() < 16 && !v6.addr().is_unique_local() && !v6.addr().is_unicast_link_local(),
-        };
-        if let Some(net) = proxies.iter().find(everybody) {
-            self.warnings.push(format!(
-                "`crowdsec.trusted_proxies` holds {net}, and with it most visitors. Whoever is in it counts as a proxy, and \
-                 a request that names only proxies is refused. List your proxies' own addresses, as in [\"10.0.0.1\"]."
-            ));
-        }
-    }
-
-    /// LAPI compares an origin letter by letter, and has no decision of one that is misspelt.
-    fn warn_of_origins(&mut self, origins: &[String]) {
-        let known = ["crowdsec", "cscli", "cscli-import", "CAPI", "lists", "console", "remediation_sync"];
-        for origin in origins {
-            let right = known.iter().find(|known| known.eq_ignore_ascii_case(origin.trim()) && *known != origin);
-            if let Some(right) = right {
-                self.warnings.push(format!(
-                    "`crowdsec.origins` has \"{origin}\", of which LAPI knows no decision: write \"{right}\"."
-                ));
-            } else if let Some(list) = origin.strip_prefix("lists:") {
-                self.warnings.push(format!(
-                    "`crowdsec.origins` has \"{origin}\", of which LAPI knows no decision: write \"lists\", and for this \
-                     list alone scenarios_containing = [\"{list}\"]."
-                ));
-            }
-        }
     }
 
     /// Whether there is nothing to show LAPI. Only the debug profile goes on without, and only it without a secret key.
@@ -443,8 +399,12 @@ impl Check<'_> {
             }
             (Some(secret), None) => secret.clone(),
             (None, Some(path)) => {
-                let text = self.file(&format!("{key}_file"), path)?;
-                Secret(String::from_utf8_lossy(&text).trim().to_owned())
+                let text = String::from_utf8_lossy(&self.file(&format!("{key}_file"), path)?).trim().to_owned();
+                if let Some(what) = unreplaced::variable(&text) {
+                    self.wrong(&format!("{key}_file"), &what);
+                    return None;
+                }
+                Secret(text)
             }
             (None, None) => return None,
         };
@@ -498,58 +458,28 @@ fn misspelt(figment: &Figment) -> Vec<String> {
     profiles.chain(keys).collect()
 }
 
-/// Names those variables that look like ours and are none. They stop nothing: Kubernetes sets some for every Service, and a
-/// file of variables may be shared.
-fn unknown_variables(figment: &Figment) -> Option<String> {
-    let names = figment.extract_inner::<Vec<String>>(UNKNOWN).ok().filter(|names| !names.is_empty())?;
-    Some(format!(
-        "No setting is called {}: check the spelling, CROWDSEC_<KEY> as in CROWDSEC_API_KEY. Those that Kubernetes sets for \
-         a Service of that name do no harm.",
-        names.join(", ")
-    ))
-}
-
 /// Values that a shell, a template or Compose should have replaced, among our keys and Rocket's secret one.
-fn unexpanded(figment: &Figment) -> Vec<String> {
+fn unreplaced_variables(figment: &Figment) -> Vec<String> {
+    fn look(figment: &Figment, key: &str, value: &Value, problems: &mut Vec<String>) {
+        match value {
+            Value::Dict(_, dict) => {
+                dict.iter().for_each(|(name, value)| look(figment, &format!("{key}.{name}"), value, problems));
+            }
+            Value::Array(_, items) => items.iter().for_each(|item| look(figment, key, item, problems)),
+            Value::String(_, text) => {
+                let problem = unreplaced::variable(text);
+                problems.extend(problem.map(|what| format!("`{key}`{}: {what}", source(figment, key))));
+            }
+            _ => {}
+        }
+    }
     let mut problems = Vec::new();
     for key in ["crowdsec", "secret_key"] {
         if let Ok(value) = figment.find_value(key) {
-            find_unexpanded(figment, key, &value, &mut problems);
+            look(figment, key, &value, &mut problems);
         }
     }
     problems
-}
-
-fn find_unexpanded(figment: &Figment, key: &str, value: &Value, problems: &mut Vec<String>) {
-    match value {
-        Value::Dict(_, dict) => {
-            dict.iter().for_each(|(name, value)| find_unexpanded(figment, &format!("{key}.{name}"), value, problems));
-        }
-        Value::Array(_, items) => items.iter().for_each(|item| find_unexpanded(figment, key, item, problems)),
-        Value::String(_, text) => problems.extend(placeholder(text).map(|form| {
-            // Its form alone: the rest of the text may be a secret.
-            let at = source(figment, key);
-            format!("`{key}`{at} looks like a variable that nobody has replaced, {form}: write the value itself, or see to it that it is replaced")
-        })),
-        _ => {}
-    }
-}
-
-/// The form of a variable in a text, as shells, Kubernetes, templates and Windows write it.
-fn placeholder(text: &str) -> Option<&'static str> {
-    let encloses = |open: &str, close: &str| text.split(open).skip(1).any(|rest| rest.contains(close));
-    let is_name = |text: &str| text.len() > 2 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    // Capitals alone: in `/%C3%A4hre%20` nothing is a variable.
-    let is_loud = |text: &&str| is_name(text) && !text.bytes().any(|byte| byte.is_ascii_lowercase());
-    let between_percents: Vec<&str> = text.split('%').collect();
-    match () {
-        () if encloses("${", "}") => Some("${…}"),
-        () if encloses("$(", ")") => Some("$(…)"),
-        () if encloses("{{", "}}") => Some("{{…}}"),
-        () if between_percents.iter().skip(1).rev().skip(1).any(is_loud) => Some("%…%"),
-        () if text.split(['/', ':', ',', '@']).any(|part| part.strip_prefix('$').is_some_and(is_name)) => Some("$…"),
-        () => None,
-    }
 }
 
 /// A whole address. Tabs and line ends in the middle, which the standard for addresses leaves out, are refused.

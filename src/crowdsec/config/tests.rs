@@ -176,9 +176,14 @@ fn a_variable_that_nobody_replaced_stops_the_launch_and_is_not_printed() {
 }
 
 #[test]
-fn what_only_resembles_a_variable_is_a_value() {
-    for text in ["abc$def", "a%b%c", "100%", "{a}", "$", "$1", "a=b==", "(x)", "/%C3%A4hre%20", "%20%20"] {
-        assert_eq!(placeholder(text), None, "{text}");
+fn a_file_with_a_variable_that_nobody_replaced_is_no_secret() {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    std::io::Write::write_all(&mut file, b"${S3CRET}\n").expect("a full file");
+    for key in ["api_key", "captcha.secret_key"] {
+        let figment = toml("[default.crowdsec.captcha]\nprovider = 'altcha'");
+        let said = problems(figment.merge((format!("crowdsec.{key}_file").as_str(), file.path())));
+        assert!(said.contains(&format!("`crowdsec.{key}_file`")) && said.contains("${…}"), "{said}");
+        assert!(!said.contains("S3CRET"), "{said}");
     }
 }
 
@@ -300,6 +305,11 @@ fn every_key_has_its_variable() {
     for key in all {
         let config = toml("").merge(environment(&[(&format!("CROWDSEC_{}", key.to_uppercase()), "x")]));
         assert!(config.find_value(UNKNOWN).is_err() && config.find_value("crowdsec").is_ok(), "{key} has no variable");
+        let variable = format!("CROWDSEC_{}", key.to_uppercase());
+        let blank = toml("").merge(environment(&[(&variable, " \r\n")]));
+        assert!(blank.find_value("crowdsec").is_err(), "an empty {variable} is an unset one");
+        let said = problems(toml("").merge(environment(&[(&variable, "${X}")])));
+        assert!(said.contains(&key.replacen("captcha_", "captcha.", 1)) && said.contains("${…}"), "{variable}: {said}");
     }
 }
 
