@@ -302,6 +302,43 @@ mod tests {
         }
     }
 
+    /// The visitor is whom the walk has found.
+    #[test]
+    fn a_proxy_that_nobody_trusts_is_known_by_what_it_sets() {
+        let client = rocket::local::blocking::Client::untracked(rocket::custom(rocket::Config::debug_default()));
+        let client = client.expect("a client");
+        let sign = |peer: &str, headers: &[(&'static str, &'static str)]| {
+            let request = client.get("/").remote(SocketAddr::new(peer.parse().unwrap(), 4711));
+            let request = headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(rocket::http::Header::new(*name, *value)));
+            let client_ip = client_ip("CF-Connecting-IP");
+            let (visitor, _) = client_ip.of(request.inner());
+            client_ip.sign_of_a_proxy(request.inner(), visitor).map(str::to_owned)
+        };
+        for peer in ["192.0.2.1", "192.168.0.1", "127.0.0.1", "2001:db8::1"] {
+            for name in ["X-Forwarded-For", "x-forwarded-proto", "X-REAL-IP", "Forwarded", "CF-Connecting-IP"] {
+                let found = sign(peer, &[("Accept", "a/b"), (name, "192.0.2.9")]);
+                assert!(found.is_some_and(|found| found.eq_ignore_ascii_case(name)), "{name} from {peer}");
+            }
+            assert_eq!(sign(peer, &[("Accept", "a/b"), ("Via", "1.1 a"), ("Referer", "/")]), None, "{peer}");
+        }
+        // Behind a trusted proxy, a private address with somebody behind it is a second one.
+        for (value, is_proxy) in [
+            ("192.0.2.9, 192.168.0.1", true),
+            ("192.0.2.9, fd00::1, 10.0.0.2", true),
+            ("unknown, 100.64.0.1", true),
+            ("192.168.0.1", false),
+            ("192.168.0.1, 10.0.0.2", false),
+            ("192.0.2.9, 192.0.2.8", false),
+            ("192.0.2.9, 100.128.0.1", false),
+            ("192.0.2.9", false),
+        ] {
+            let found = sign("10.0.0.1", &[("CF-Connecting-IP", value), ("X-Forwarded-For", "192.0.2.9")]);
+            assert_eq!(found.is_some(), is_proxy, "{value}");
+        }
+    }
+
     #[test]
     fn what_lasts_is_told_after_a_few_times_again_once_an_hour_and_counted() {
         let (reminder, start) = (Reminder::default(), Instant::now());
