@@ -236,15 +236,19 @@ fn an_event_is_a_line_of_its_own_in_the_same_log_or_in_another() {
 fn nothing_is_said_of_a_proxy_for_an_attack_behind_it_would_have_it_banned() {
     let site = Site::with(|figment, log| {
         let figment = figment.merge(("crowdsec.trusted_proxies", ["192.0.2.9", "2001:db8:9::/48"]));
+        let figment = figment.merge(("crowdsec.excluded_paths", ["/logs/events"]));
         figment.merge(("crowdsec.access_log", log)).merge(("crowdsec.event_log", log))
     });
     for proxy in ["192.0.2.9", "2001:db8:9::1"] {
         for visitor in [None, Some("unreadable"), Some("192.0.2.9"), Some("192.0.2.2, unreadable")] {
-            let mut request = site.client.post("/logs/events").visitor(proxy).body("root");
-            if let Some(visitor) = visitor {
-                request.add_header(header("X-Forwarded-For", visitor));
+            // Served as an excluded path, and refused elsewhere: either way nobody knows whose it is.
+            for (path, status) in [("/logs/events", Status::Ok), ("/logs/elsewhere", Status::Forbidden)] {
+                let mut request = site.client.post(path).visitor(proxy).body("root");
+                if let Some(visitor) = visitor {
+                    request.add_header(header("X-Forwarded-For", visitor));
+                }
+                assert_eq!(request.dispatch().status(), status, "{path} by {visitor:?}");
             }
-            assert_eq!(request.dispatch().status(), Status::Ok);
         }
     }
     // A visitor whom it names is told of, and so is one who names himself.

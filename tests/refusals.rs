@@ -203,7 +203,7 @@ fn behind_a_trusted_proxy_the_visitor_is_whom_it_names() {
 
 /// Rocket drops a header that is not UTF-8, so that a visitor can make a proxy's word vanish that was added to theirs.
 #[test]
-fn whom_a_trusted_proxy_hands_on_without_a_name_is_refused() {
+fn whom_a_trusted_proxy_does_not_name_is_refused_whatever_other_headers_say() {
     let figment = with_decisions(&[("10.0.0.1", "allow")]).merge(("crowdsec.trusted_proxies", ["10.0.0.0/8"]));
     let client = with_probes(app::app(figment));
     let status = |peer: &str, headers: &[(&'static str, &'static str)]| {
@@ -211,21 +211,58 @@ fn whom_a_trusted_proxy_hands_on_without_a_name_is_refused() {
         let request = headers.iter().fold(request, |request, (name, value)| request.header(header(name, value)));
         request.dispatch().status()
     };
-    for mark in ["X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"] {
-        let marks = [(mark, "192.0.2.1"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-For", "192.0.2.1")];
-        assert_eq!(status("10.0.0.1", &marks[..2]), Status::Forbidden, "{mark}");
-        assert_eq!(status("10.0.0.1", &marks), Status::Ok, "{mark}");
-        for unreadable in ["192.0.2.1, unknown", "unknown", "", " , ", "192.0.2.1, \"192.0.2.1\""] {
-            let marks = [marks[0], marks[1], ("X-Forwarded-For", unreadable)];
-            assert_eq!(status("10.0.0.1", &marks), Status::Forbidden, "{mark}, {unreadable}");
-            assert_eq!(status("10.0.0.1", &marks[2..]), Status::Ok, "{unreadable} alone");
+    let others = [
+        &[][..],
+        &[("X-Real-IP", "192.0.2.1")],
+        &[("Via", "1.1 a"), ("X-Forwarded-Proto", "https")],
+        &[("Forwarded", "for=192.0.2.1"), ("X-Forwarded-Host", "a.example"), ("CF-Connecting-IP", "192.0.2.1")],
+    ];
+    for other in others {
+        assert_eq!(status("10.0.0.1", other), Status::Forbidden, "no header, {other:?}");
+        for value in [
+            "",
+            " , ",
+            "unknown",
+            "unix:",
+            "192.0.2.1, unknown",
+            "192.0.2.1, \"192.0.2.1\"",
+            "192.0.2.1, unknown, 10.0.0.2",
+            "10.0.0.1",
+            "10.9.9.9, ::ffff:10.0.0.2",
+        ] {
+            let all = [other, &[("X-Forwarded-For", value)]].concat();
+            assert_eq!(status("10.0.0.1", &all), Status::Forbidden, "{value:?}, {other:?}");
+            assert_eq!(status("192.0.2.1", &all), Status::Ok, "{value:?} from no proxy of ours");
         }
-        let own = [marks[0], marks[1], ("X-Forwarded-For", "unknown, 10.0.0.1")];
-        assert_eq!(status("10.0.0.1", &own), Status::Ok, "{mark}: the proxy itself, as it says");
-        assert_eq!(status("192.0.2.1", &marks[..2]), Status::Ok, "{mark}: no proxy of ours");
-        assert_eq!(status("10.0.0.1", &marks[..1]), Status::Ok, "{mark} alone");
+        let named = [other, &[("X-Forwarded-For", "192.0.2.1, 10.0.0.2")]].concat();
+        assert_eq!(status("10.0.0.1", &named), Status::Ok, "{other:?}");
     }
-    assert_eq!(status("10.0.0.1", &[]), Status::Ok, "the proxy itself, which checks our health");
+    assert_eq!(runs(&client), others.len() * 10, "nobody else met the application");
+}
+
+#[test]
+fn the_health_check_and_excluded_paths_are_answered_to_a_proxy_that_names_nobody() {
+    let figment = figment().merge(("crowdsec.trusted_proxies", ["10.0.0.1"]));
+    let client = with_probes(app::app(figment.merge(("crowdsec.excluded_paths", ["/probe", "/guarded"]))));
+    let status = |path: &'static str| client.get(path).visitor("10.0.0.1").dispatch().status();
+    assert_eq!(status("/crowdsec/health"), Status::Ok);
+    assert_eq!(client.head("/crowdsec/health").visitor("10.0.0.1").dispatch().status(), Status::Ok);
+    assert_eq!(status("/probe"), Status::Ok);
+    for path in ["/", "/static/style.css", "/crowdsec/captcha", "/crowdsec/preview/ban", "/guarded", "/nowhere"] {
+        assert_eq!(status(path), Status::Forbidden, "{path}");
+    }
+}
+
+/// With the examples of the debug profile alone, it is the developer who comes from loopback.
+#[test]
+fn the_example_of_the_debug_profile_lets_the_developer_in() {
+    let bare = rocket::figment::Figment::from(rocket::Config::debug_default()).merge(("log_level", "off"));
+    let client = with_probes(app::app(bare));
+    for peer in ["127.0.0.1", "::1"] {
+        assert_eq!(client.get("/probe").visitor(peer).dispatch().status(), Status::Ok, "{peer}");
+        let itself = client.get("/probe").visitor(peer).header(header("X-Forwarded-For", "127.0.0.1"));
+        assert_eq!(itself.dispatch().status(), Status::Ok, "{peer}");
+    }
 }
 
 #[test]

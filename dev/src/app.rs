@@ -38,7 +38,9 @@ pub enum Verdict {
 }
 
 impl App {
-    /// An application that asks this LAPI each second and knows addresses from `X-Forwarded-For`; `settings` beat that.
+    /// An application that asks this LAPI each second; `settings` beat that. In the debug profile it knows visitors from
+    /// `X-Forwarded-For` by itself, and who connects without is the developer. Another profile is told to trust loopback,
+    /// and refuses whoever comes from there without that header.
     #[track_caller]
     pub fn polling(lapi_url: &str, settings: &[(&str, &str)]) -> Self {
         Self::start(&Self::usual(lapi_url, settings))
@@ -51,12 +53,13 @@ impl App {
             ("CROWDSEC_API_KEY", KEY),
             ("CROWDSEC_UPDATE_FREQUENCY", "1s"),
             ("CROWDSEC_DECISIONS", "[]"),
-            ("CROWDSEC_TRUSTED_PROXIES", "127.0.0.0/8"),
             ("CROWDSEC_CAPTCHA_PROVIDER", "recaptcha"),
             ("CROWDSEC_CAPTCHA_SITE_KEY", "end-to-end-site-key"),
             ("CROWDSEC_CAPTCHA_SECRET_KEY", "end-to-end-captcha-secret"),
         ];
-        [usual.as_slice(), settings].concat()
+        let debug = settings.iter().all(|(name, _)| *name != "ROCKET_PROFILE");
+        let trusted: &[(&str, &str)] = if debug { &[] } else { &[("CROWDSEC_TRUSTED_PROXIES", "127.0.0.0/8")] };
+        [usual.as_slice(), trusted, settings].concat()
     }
 
     /// An application with these variables in its environment, and no others.

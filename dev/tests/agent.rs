@@ -484,14 +484,14 @@ fn visitors_side_by_side_have_lines_of_their_own() {
 }
 
 #[test]
-fn at_first_look_your_own_visits_are_logged_and_those_of_a_proxy_you_named_are_not() {
-    for (proxies, count) in [(None, 1), (Some("127.0.0.1"), 0)] {
+fn at_first_look_your_own_visits_are_logged_and_what_a_proxy_you_named_asks_for_itself_is_refused() {
+    for (proxies, status, count) in [(None, 200, 1), (Some("127.0.0.1"), 403, 0)] {
         let logs = Logs::new();
         let log = logs.path("access.log");
         let mut settings = vec![("CROWDSEC_ACCESS_LOG", log.to_str().expect("a plain path"))];
         settings.extend(proxies.map(|proxies| ("CROWDSEC_TRUSTED_PROXIES", proxies)));
         let app = App::start(&settings);
-        assert_eq!(app.get("/").send().status, 200);
+        assert_eq!(app.get("/").send().status, status);
         assert!(app.stop().status.success());
         assert_eq!(logs.lines("access.log").len(), count, "{proxies:?}");
     }

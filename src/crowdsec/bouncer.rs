@@ -69,10 +69,10 @@ impl Bouncer {
     /// Judges a request anew. The order is the policy: who hides, what is allowed by the operator, then a ban, which no
     /// solved captcha outweighs, then the captcha.
     fn judge(&self, request: &Request<'_>) -> Judgement {
-        let (address, hidden) = self.client_ip.of(request);
-        if hidden {
+        let (address, unnamed) = self.client_ip.of(request);
+        if let Some(why) = unnamed {
             // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
-            return Judgement { address, verdict: Verdict::Hidden, standing: None };
+            return Judgement { address, verdict: Verdict::Hidden(why), standing: None };
         }
         let standing = self.decisions.strongest(address, Instant::now);
         let verdict = match standing.as_ref().map(|standing| standing.remediation) {
@@ -115,6 +115,9 @@ impl Bouncer {
     /// Tells the log about a refusal, as often as is good for the log.
     pub fn log(&self, judgement: &Judgement) {
         let address = judgement.address;
+        if let Verdict::Hidden(why) = judgement.verdict {
+            self.client_ip.tell_unnamed(address, why);
+        }
         if self.refusals.count((), Instant::now()).is_err() {
             self.unlogged.fetch_add(1, Ordering::Relaxed);
             return;
@@ -124,7 +127,7 @@ impl Bouncer {
             more => format!(" ({more} more refusals went unlogged before)"),
         };
         match (judgement.verdict, &judgement.standing) {
-            (Verdict::Hidden, _) => warn!("Refused a visitor whom the proxy {address} does not name.{more}"),
+            (Verdict::Hidden(_), _) => warn!("Refused a visitor whom the proxy {address} does not name.{more}"),
             (Verdict::NotYet, _) => warn!("Refused {address}: LAPI has not answered yet.{more}"),
             (_, Some(Standing { remediation, id, source, .. })) => {
                 let id = id.map_or("decision of your own".to_owned(), |id| format!("decision {id}"));

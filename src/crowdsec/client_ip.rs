@@ -5,11 +5,11 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use rocket::{Request, warn, warn_};
+use rocket::Request;
 
 use super::config::Config;
 
@@ -37,13 +37,23 @@ pub struct ClientIp {
     /// Whether those are the operator's own words, and no example of the debug profile's.
     meant: bool,
     header: String,
-    hint: Hint,
-    told_of_hidden: AtomicBool,
+    /// Requests that a proxy handed on without a name, by the reason.
+    unnamed: [Reminder; 3],
+    /// Requests that came by a proxy which is not trusted.
+    forgotten: Reminder,
 }
 
-/// What a proxy adds to requests that it hands on, beside `X-Forwarded-Proto`. Its own health checks bear none of it, and
-/// one header alone proves little: a script on the same machine may send it.
-const HANDED_ON: [&str; 5] = ["X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"];
+/// Why nobody knows whose request it is that a trusted proxy handed on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Unnamed {
+    /// The header is not there. Rocket drops one that is not UTF-8, so that a visitor's stray byte takes along what a proxy
+    /// added to it.
+    Missing,
+    /// It ends in something else than an address: some proxies write `unknown`, and nginx on a unix socket `unix:`.
+    Unreadable,
+    /// Every address in it is a trusted proxy's.
+    OnlyProxies,
+}
 
 impl ClientIp {
     pub fn new(config: &Config) -> Self {
@@ -55,46 +65,87 @@ impl ClientIp {
         }
     }
 
-    /// The visitor's address, in canonical form, and whether a trusted proxy hides whose request it is.
-    pub fn of(&self, request: &Request<'_>) -> (IpAddr, bool) {
+    /// The visitor's address, in canonical form; or the address of the last proxy that is known, and why no visitor is.
+    ///
+    /// No other header is asked instead: a visitor may have written it.
+    pub fn of(&self, request: &Request<'_>) -> (IpAddr, Option<Unnamed>) {
         let peer = peer(request);
         if !self.trusts(peer) {
-            self.hint.note(peer, || request.headers().contains(&self.header));
-            return (peer, false);
+            return (peer, None);
         }
         // Rocket hashes a header's name letter by letter, so it is looked up once.
         let values: Vec<&str> = request.headers().get(&self.header).collect();
-        let address = self.behind(peer, &values);
-        (address, address == peer && !self.names_anybody(&values) && self.is_hidden(request, peer))
+        let (address, unnamed) = self.behind(peer, &values);
+        // The example of the debug profile is no proxy but the developer at work.
+        (address, unnamed.filter(|_| self.meant))
     }
 
-    /// Whether what the proxy itself wrote into the header is an address. Some write `unknown`.
-    fn names_anybody(&self, values: &[&str]) -> bool {
-        let last = values.iter().rev().flat_map(|value| from_the_right(value)).next();
-        last.is_some_and(|element| self.address(element).is_some())
+    /// Tells the operator of a request that was refused because nobody could be told: at the first one, and once an hour
+    /// while it lasts. It proposes no header of the request's own: a stranger may have sent that to be chosen.
+    pub fn tell_unnamed(&self, proxy: IpAddr, why: Unnamed) {
+        let Some(times) = self.unnamed[why as usize].count(1, Instant::now()) else { return };
+        let header = &self.header;
+        let element = if header.eq_ignore_ascii_case("Forwarded") { "for=" } else { "" };
+        let lines = format!(
+            "In nginx write `proxy_set_header {header} {element}$remote_addr;`, in HAProxy `http-request set-header {header} \
+             {element}%[src]`, or name the header that the proxy sets on every request in `crowdsec.client_ip_header`"
+        );
+        let (what, remedy) = match why {
+            Unnamed::Missing => (
+                "does not arrive",
+                format!(
+                    "If it is missing on every request, your proxy does not set it. {lines}. If it is missing on few, \
+                     strangers send bytes that are not UTF-8, to hide: let the proxy set the header, not add to it"
+                ),
+            ),
+            Unnamed::Unreadable => ("ends in no address (some proxies write `unknown` or `unix:`)", lines),
+            Unnamed::OnlyProxies => (
+                "names only trusted proxies",
+                "List the proxies alone in `crowdsec.trusted_proxies`, and no network that visitors come from. A proxy \
+                 behind another one has to hand on whom that one names: in nginx write `set_real_ip_from` with the other \
+                 proxy's address, and `real_ip_header`"
+                    .into(),
+            ),
+        };
+        log::warn!(
+            "Refused {times} requests so far that your proxy at {proxy} handed on, because {header} {what}: they may be \
+             anybody's. {remedy}. Send health checks to /crowdsec/health, which is answered to everybody."
+        );
     }
 
-    /// Asked where the header that names the visitor names nobody, or did not arrive: whether the proxy handed on a
-    /// visitor's request all the same. Rocket drops a header that is not UTF-8, so that a stray byte of the visitor's takes
-    /// along what a proxy added to it.
-    fn is_hidden(&self, request: &Request<'_>, proxy: IpAddr) -> bool {
-        let bears = |name: &&str| request.headers().contains(*name);
-        let hidden = self.meant && bears(&"X-Forwarded-Proto") && HANDED_ON.iter().any(bears);
-        if hidden && !self.told_of_hidden.swap(true, Ordering::Relaxed) {
-            warn!(
-                "Your proxy at {proxy} handed on a request without {} that names anybody: it is refused.",
-                self.header
-            );
-            warn_!("If all are: name the header that it does set in `crowdsec.client_ip_header`.");
-            warn_!("If few are: strangers try to hide. Let the proxy set the header rather than add to it.");
+    /// Looks whether `trusted_proxies` was forgotten, in whole or in part: then everybody seems to come from the proxy's
+    /// address, and one ban is a ban of everybody. Our own routes are left out: load balancers probe there.
+    pub fn look_for_forgotten(&self, request: &Request<'_>, visitor: IpAddr) {
+        if self.trusts(visitor) || request.uri().path().starts_with("/crowdsec/") {
+            return;
         }
-        hidden
+        let Some(header) = self.sign_of_a_proxy(request, visitor) else { return };
+        let Some(times) = self.forgotten.count(FEW, Instant::now()) else { return };
+        log::warn!(
+            "{times} requests so far bore {header}, as a proxy sets it, and came from an address that is no trusted \
+             proxy's: the last one from {visitor}. If that is your proxy, every visitor behind it has its address, and one \
+             ban is a ban of everybody: add the address to `crowdsec.trusted_proxies`, as in \
+             CROWDSEC_TRUSTED_PROXIES={visitor}. If no proxy stands in front of this application, strangers send that \
+             header; it is not believed, and there is nothing to do."
+        );
     }
 
-    /// Whether this is a proxy that the operator named: one of its own requests, or a visitor who could not be told. The
-    /// example of the debug profile is no proxy but the developer at work.
-    pub fn is_proxy(&self, address: IpAddr) -> bool {
-        self.meant && self.trusts(address)
+    /// The header by which an untrusted peer looks like a proxy. Where a trusted proxy names this visitor, it is the header
+    /// that names somebody behind them as well, if their address is private, as a second proxy's is.
+    fn sign_of_a_proxy(&self, request: &Request<'_>, visitor: IpAddr) -> Option<&str> {
+        if !self.trusts(peer(request)) {
+            let known = |name: &str| {
+                [self.header.as_str()].into_iter().chain(SET_BY_PROXIES).find(|known| known.eq_ignore_ascii_case(name))
+            };
+            return request.headers().iter().find_map(|header| known(header.name().as_str()));
+        }
+        if !is_private(visitor) {
+            return None;
+        }
+        let values: Vec<&str> = request.headers().get(&self.header).collect();
+        let mut elements = values.iter().rev().flat_map(|value| from_the_right(value));
+        let found = elements.any(|element| self.address(element) == Some(visitor));
+        (found && elements.next().is_some()).then_some(&self.header)
     }
 
     /// Whether the visitor came by HTTPS: directly, or as a trusted proxy says that ended it.
@@ -117,16 +168,16 @@ impl ClientIp {
     /// Walks the header from the right, where the nearest proxy wrote, and stops at the first address that is not a
     /// trusted proxy's: what stands left of it is only a stranger's word. At something unreadable it stops too, with
     /// the last proxy it knows: taking the next one to the left would let a visitor choose who to be.
-    fn behind(&self, peer: IpAddr, values: &[&str]) -> IpAddr {
-        let mut known = peer;
+    fn behind(&self, peer: IpAddr, values: &[&str]) -> (IpAddr, Option<Unnamed>) {
+        let (mut known, mut why) = (peer, Unnamed::Missing);
         for element in values.iter().rev().flat_map(|value| from_the_right(value)) {
-            let Some(address) = self.address(element) else { return known };
-            known = address;
+            let Some(address) = self.address(element) else { return (known, Some(Unnamed::Unreadable)) };
             if !self.trusts(address) {
-                break;
+                return (address, None);
             }
+            (known, why) = (address, Unnamed::OnlyProxies);
         }
-        known
+        (known, Some(why))
     }
 
     pub fn trusts(&self, address: IpAddr) -> bool {
@@ -144,35 +195,40 @@ impl ClientIp {
     }
 }
 
-/// Whether `trusted_proxies` was forgotten: then everybody seems to come from one private address, the proxy's, and one
-/// ban is a ban of all.
+/// What nearly every proxy adds, as its makers or the usual guides have it.
+const SET_BY_PROXIES: [&str; 4] = ["X-Forwarded-For", "X-Real-IP", "X-Forwarded-Proto", "Forwarded"];
+
+/// A single such request may be a stranger's.
+const FEW: u64 = 3;
+
+/// Something that is wrong for as long as it lasts: it is counted, told after a few times, and told again once an hour.
 #[derive(Default)]
-struct Hint {
-    first: OnceLock<IpAddr>,
-    alike: AtomicU32,
+struct Reminder(Mutex<(u64, Option<Instant>)>);
+
+impl Reminder {
+    const PAUSE: Duration = Duration::from_secs(60 * 60);
+
+    /// Counts once more. Gives the count where it is time to tell, for the first time after `few` times.
+    fn count(&self, few: u64, now: Instant) -> Option<u64> {
+        let mut reminder = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (times, told) = &mut *reminder;
+        *times += 1;
+        let due = told.map_or(*times >= few, |at| now.saturating_duration_since(at) >= Self::PAUSE);
+        due.then(|| {
+            *told = Some(now);
+            *times
+        })
+    }
 }
 
-/// So many requests, all of one private address and all with the header of a proxy, make the case.
-const ENOUGH: u32 = 100;
-const DISMISSED: u32 = u32::MAX;
-
-impl Hint {
-    fn note(&self, peer: IpAddr, bears_header: impl FnOnce() -> bool) {
-        if self.alike.load(Ordering::Relaxed) >= ENOUGH {
-            return;
+/// Whether only machines of one's own network have such an address.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared
         }
-        let private = match peer {
-            IpAddr::V4(v4) => v4.is_private() || v4.is_loopback(),
-            IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback(),
-        };
-        if !private || *self.first.get_or_init(|| peer) != peer || !bears_header() {
-            self.alike.store(DISMISSED, Ordering::Relaxed);
-        } else if self.alike.fetch_add(1, Ordering::Relaxed) + 1 == ENOUGH {
-            warn!("Every visitor seems to come from {peer}, as behind a proxy that is not trusted.");
-            warn_!(
-                "If that is your proxy, add it to `crowdsec.trusted_proxies`; until then one ban is a ban of everybody."
-            );
-        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback() || v6.is_unicast_link_local(),
     }
 }
 
@@ -216,10 +272,16 @@ mod properties;
 mod tests {
     use super::*;
 
-    fn behind(header: &str, values: &[&str]) -> String {
+    use Unnamed::*;
+
+    fn client_ip(header: &str) -> ClientIp {
         let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
-        let client_ip = ClientIp { trusted: trusted.into(), header: header.into(), ..Default::default() };
-        client_ip.behind("10.0.0.1".parse().unwrap(), values).to_string()
+        ClientIp { trusted: trusted.into(), meant: true, header: header.into(), ..Default::default() }
+    }
+
+    fn behind(header: &str, values: &[&str]) -> (String, Option<Unnamed>) {
+        let (address, unnamed) = client_ip(header).behind("10.0.0.1".parse().unwrap(), values);
+        (address.to_string(), unnamed)
     }
 
     #[test]
@@ -235,58 +297,93 @@ mod tests {
             (&["2001:db8::1, 2001:db8:ffff::2"], "2001:db8::1"),
             (&["::ffff:192.0.2.1"], "192.0.2.1"),
             (&["192.0.2.1, , "], "192.0.2.1"),
-            (&["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
         ] {
-            assert_eq!(behind("X-Forwarded-For", values), visitor, "{values:?}");
+            assert_eq!(behind("X-Forwarded-For", values), (visitor.into(), None), "{values:?}");
         }
     }
 
+    /// The visitor is whom the walk has found.
     #[test]
-    fn a_forgotten_proxy_is_noticed_when_all_requests_look_alike() {
-        let proxy: IpAddr = "10.0.0.1".parse().unwrap();
-        let noticed = |requests: &[(IpAddr, bool)]| {
-            let hint = Hint::default();
-            requests.iter().for_each(|(peer, header)| hint.note(*peer, || *header));
-            hint.alike.load(Ordering::Relaxed) == ENOUGH
+    fn a_proxy_that_nobody_trusts_is_known_by_what_it_sets() {
+        let client = rocket::local::blocking::Client::untracked(rocket::custom(rocket::Config::debug_default()));
+        let client = client.expect("a client");
+        let sign = |peer: &str, headers: &[(&'static str, &'static str)]| {
+            let request = client.get("/").remote(SocketAddr::new(peer.parse().unwrap(), 4711));
+            let request = headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(rocket::http::Header::new(*name, *value)));
+            let client_ip = client_ip("CF-Connecting-IP");
+            let (visitor, _) = client_ip.of(request.inner());
+            client_ip.sign_of_a_proxy(request.inner(), visitor).map(str::to_owned)
         };
-        let alike = vec![(proxy, true); ENOUGH as usize];
-        assert!(noticed(&alike));
-        assert!(!noticed(&alike[1..]));
-        for (other, header) in [("10.0.0.2", true), ("203.0.113.1", true), ("10.0.0.1", false)] {
-            let other = (other.parse().unwrap(), header);
-            assert!(!noticed(&[&alike[..50], &[other], &alike].concat()), "{other:?}");
+        for peer in ["192.0.2.1", "192.168.0.1", "127.0.0.1", "2001:db8::1"] {
+            for name in ["X-Forwarded-For", "x-forwarded-proto", "X-REAL-IP", "Forwarded", "CF-Connecting-IP"] {
+                let found = sign(peer, &[("Accept", "a/b"), (name, "192.0.2.9")]);
+                assert!(found.is_some_and(|found| found.eq_ignore_ascii_case(name)), "{name} from {peer}");
+            }
+            assert_eq!(sign(peer, &[("Accept", "a/b"), ("Via", "1.1 a"), ("Referer", "/")]), None, "{peer}");
+        }
+        // Behind a trusted proxy, a private address with somebody behind it is a second one.
+        for (value, is_proxy) in [
+            ("192.0.2.9, 192.168.0.1", true),
+            ("192.0.2.9, fd00::1, 10.0.0.2", true),
+            ("unknown, 100.64.0.1", true),
+            ("192.168.0.1", false),
+            ("192.168.0.1, 10.0.0.2", false),
+            ("192.0.2.9, 192.0.2.8", false),
+            ("192.0.2.9, 100.128.0.1", false),
+            ("192.0.2.9", false),
+        ] {
+            let found = sign("10.0.0.1", &[("CF-Connecting-IP", value), ("X-Forwarded-For", "192.0.2.9")]);
+            assert_eq!(found.is_some(), is_proxy, "{value}");
         }
     }
 
     #[test]
-    fn an_unreadable_element_ends_the_walk_at_the_last_proxy() {
-        for values in [
-            &["192.0.2.1, unknown"][..],
-            &["192.0.2.1, 10.0.0.2x"],
-            &[],
-            &[""],
-            &["192.0.2.1 10.0.0.2"],
-            &["192.0.2.01"],
+    fn what_lasts_is_told_after_a_few_times_again_once_an_hour_and_counted() {
+        let (reminder, start) = (Reminder::default(), Instant::now());
+        let at = |minutes: u64| reminder.count(3, start + Duration::from_secs(60 * minutes));
+        assert_eq!([at(0), at(0), at(0), at(1)], [None, None, Some(3), None]);
+        assert_eq!([at(59), at(60), at(61), at(119)], [None, Some(6), None, None]);
+        assert_eq!([at(500), at(501)], [Some(9), None], "it lasts, or has come back");
+    }
+
+    #[test]
+    fn who_is_not_named_is_nobody_and_the_reason_is_known() {
+        for (values, why) in [
+            (&[][..], Missing),
+            (&[""], Missing),
+            (&[" , "], Missing),
+            (&["192.0.2.1, unknown"], Unreadable),
+            (&["192.0.2.1, unix:"], Unreadable),
+            (&["192.0.2.1, 10.0.0.2x"], Unreadable),
+            (&["192.0.2.1 10.0.0.2"], Unreadable),
+            (&["192.0.2.01"], Unreadable),
+            (&["10.0.0.1"], OnlyProxies),
+            (&[" , ", "10.0.0.1"], OnlyProxies),
         ] {
-            assert_eq!(behind("X-Forwarded-For", values), "10.0.0.1", "{values:?}");
+            assert_eq!(behind("X-Forwarded-For", values), ("10.0.0.1".into(), Some(why)), "{values:?}");
         }
-        assert_eq!(behind("X-Forwarded-For", &["192.0.2.1, junk, 10.0.0.2"]), "10.0.0.2");
+        // The last proxy that is known, and never the next one to the left.
+        let last = behind("X-Forwarded-For", &["192.0.2.1, junk, 10.0.0.2"]);
+        assert_eq!(last, ("10.0.0.2".into(), Some(Unreadable)));
+        assert_eq!(behind("X-Forwarded-For", &["10.0.0.3, 10.0.0.2"]), ("10.0.0.3".into(), Some(OnlyProxies)));
     }
 
     #[test]
     fn forwarded_is_read_as_rfc_7239_says() {
-        for (value, visitor) in [
-            ("for=192.0.2.1", "192.0.2.1"),
-            ("For=\"[2001:db8::1]:4711\";proto=https", "2001:db8::1"),
-            ("for=203.0.113.9, for=192.0.2.1;by=10.0.0.2;host=a", "192.0.2.1"),
-            ("for=192.0.2.1, for=_hidden", "10.0.0.1"),
-            ("for=192.0.2.1, for=unknown", "10.0.0.1"),
-            ("by=192.0.2.1", "10.0.0.1"),
+        for (value, visitor, unnamed) in [
+            ("for=192.0.2.1", "192.0.2.1", None),
+            ("For=\"[2001:db8::1]:4711\";proto=https", "2001:db8::1", None),
+            ("for=203.0.113.9, for=192.0.2.1;by=10.0.0.2;host=a", "192.0.2.1", None),
+            ("for=192.0.2.1, for=_hidden", "10.0.0.1", Some(Unreadable)),
+            ("for=192.0.2.1, for=unknown", "10.0.0.1", Some(Unreadable)),
+            ("by=192.0.2.1", "10.0.0.1", Some(Unreadable)),
             // A stranger's open quote, and a comma in quotes.
-            ("for=\"x, for=192.0.2.1", "192.0.2.1"),
-            ("for=192.0.2.1;host=\"a,b\"", "192.0.2.1"),
+            ("for=\"x, for=192.0.2.1", "192.0.2.1", None),
+            ("for=192.0.2.1;host=\"a,b\"", "192.0.2.1", None),
         ] {
-            assert_eq!(behind("Forwarded", &[value]), visitor, "{value:?}");
+            assert_eq!(behind("Forwarded", &[value]), (visitor.into(), unnamed), "{value:?}");
         }
     }
 }

@@ -105,8 +105,9 @@ impl Fairing for Crowdsec {
         }
     }
 
-    /// A fairing cannot answer, so a refused request is sent to a route of ours, with a method that it has. The address in the visitor's browser stays what it was, and no handler of the owner's sees the request. HEAD keeps
-    /// its method, by which Rocket knows to send no body.
+    /// A fairing cannot answer, so a refused request is sent to a route of ours, with a method that it has. The address
+    /// in the visitor's browser stays what it was, and no handler of the owner's sees the request. HEAD keeps its method,
+    /// by which Rocket knows to send no body.
     async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         // A POST whose form says `_method=head` is a HEAD to Rocket, which would send no body where the visitor waits for
@@ -115,6 +116,7 @@ impl Fairing for Crowdsec {
             request.set_method(Method::Get);
         }
         let visit = bouncer.visit(request);
+        bouncer.client_ip.look_for_forgotten(request, visit.judgement.address);
         let reason = if visit.is_refused() {
             bouncer.log(&visit.judgement);
             Reason::Judged
@@ -152,8 +154,8 @@ type SetUp = (Bouncer, Texts, Option<(Poller, PollerThread)>);
 async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> {
     let problem = |reason: &dyn ToString| Problems(vec![reason.to_string()]);
     let config = Config::read(rocket.figment())?;
-    if !config.unknown_variables.is_empty() {
-        warn!("Nothing here is called {}: check the spelling.", config.unknown_variables.join(", "));
+    for warning in &config.warnings {
+        log::warn!("{warning}");
     }
     let captcha = config.captcha.as_ref().map(|captcha| Captcha::new(captcha, &config)).transpose();
     let captcha = captcha.map_err(|reason| problem(&reason))?;

@@ -92,7 +92,7 @@ impl Refusal {
     pub fn of(bouncer: &Bouncer, visit: &Visit) -> Option<Self> {
         Some(match visit.judgement.verdict {
             Verdict::Admit => return None,
-            Verdict::Ban | Verdict::Hidden => Self::new(Status::Forbidden, Kind::Ban),
+            Verdict::Ban | Verdict::Hidden(_) => Self::new(Status::Forbidden, Kind::Ban),
             Verdict::NotYet => Self {
                 retry_after: Some(Duration::from_secs(5)),
                 ..Self::new(Status::ServiceUnavailable, Kind::Starting)

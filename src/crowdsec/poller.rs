@@ -35,6 +35,9 @@ pub struct Poller {
     away_since: Option<Instant>,
     costly_failures: u32,
     warned_of_allows: bool,
+    warned_of_captchas: bool,
+    /// What LAPI is asked for beside the scopes, as long as nobody was warned that nothing fits it.
+    unwarned_filters: Option<String>,
     snapshot: Option<Snapshot>,
     /// What the snapshot on the disk lacks, and since when it is as it is.
     unsaved: bool,
@@ -67,6 +70,8 @@ impl Poller {
             away_since: None,
             costly_failures: 0,
             warned_of_allows: false,
+            warned_of_captchas: false,
+            unwarned_filters: lapi.filters_of_choice(),
             snapshot: config.snapshot.clone().map(|path| Snapshot::new(path, lapi)),
             unsaved: false,
             saved_at: None,
@@ -90,6 +95,7 @@ impl Poller {
                 let taken = self.everything().await?;
                 self.unsaved = true;
                 self.tell(&taken);
+                self.tell_of_filters(&taken);
                 InStep { since: asked, cost: asked.elapsed(), named: 0 }
             }
             Some(in_step) => {
@@ -284,6 +290,27 @@ impl Poller {
             self.warned_of_allows = true;
             warn!(
                 "LAPI holds decisions of type `allow`, which exempt nobody here: list such addresses in `crowdsec.decisions`."
+            );
+        }
+        if taken.captchas_without_provider > 0 && !self.warned_of_captchas {
+            self.warned_of_captchas = true;
+            log::warn!(
+                "LAPI asks for captchas, and no `crowdsec.captcha.provider` is set: such visitors meet a {} instead. Set \
+                 CROWDSEC_CAPTCHA_PROVIDER=altcha, which needs no account, or another provider.",
+                self.types.fallback
+            );
+        }
+    }
+
+    /// A misspelt filter would let everybody in, in silence.
+    fn tell_of_filters(&mut self, everything: &Taken) {
+        if everything.new > 0 {
+            return;
+        }
+        if let Some(filters) = self.unwarned_filters.take() {
+            log::warn!(
+                "LAPI has no decision that fits {filters}, so that nobody is refused by it. If it should have some, compare \
+                 with `cscli decisions list --all`: origins are compared letter by letter."
             );
         }
     }

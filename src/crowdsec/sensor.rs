@@ -52,10 +52,9 @@ impl<'r> FromRequest<'r> for Events<'r> {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         request.rocket().state::<Bouncer>().or_error((Status::InternalServerError, ())).map(|bouncer| {
-            let address = bouncer.judgement(request).address;
-            // As with the access log, nothing is said of a proxy.
-            let log = bouncer.logs.events.as_deref().filter(|_| !bouncer.client_ip.is_proxy(address));
-            Self { log, address }
+            let judgement = bouncer.judgement(request);
+            let log = bouncer.logs.events.as_deref().filter(|_| judgement.has_a_name());
+            Self { log, address: judgement.address }
         })
     }
 }
@@ -133,9 +132,7 @@ impl Fairing for AccessLog {
             Some(Reason::TooLarge(_)) => true,
             None => !is_ours(request) && !visit.is_refused_by_guard(status),
         };
-        // A proxy's own address is told to nobody: an attacker who hides behind it would have CrowdSec ban the proxy, and
-        // with it everybody.
-        if !is_told || bouncer.client_ip.is_proxy(visit.judgement.address) {
+        if !is_told || !visit.judgement.has_a_name() {
             return;
         }
         let line = Line::of(request, visit.judgement.address, &visit.asked, status);

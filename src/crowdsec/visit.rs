@@ -9,7 +9,7 @@ use rocket::http::ext::IntoOwned;
 use rocket::http::uri::Origin;
 use rocket::http::{Method, Status};
 
-use super::client_ip::Subject;
+use super::client_ip::{Subject, Unnamed};
 use super::decision_set::Standing;
 
 /// A request as it came in, the judgement on it, and who refused it.
@@ -55,12 +55,18 @@ pub enum Verdict {
     Captcha,
     Ban,
     /// A trusted proxy does not say whose request it is.
-    Hidden,
+    Hidden(Unnamed),
     /// LAPI has not answered yet, and the operator said `on_startup_failure = "closed"`.
     NotYet,
 }
 
 impl Judgement {
+    /// Whether it is known whose request this is. Without a name only `excluded_paths` are served, and CrowdSec is told
+    /// nothing: an attacker who hides behind a proxy would have it ban the proxy's address, and with it everybody.
+    pub fn has_a_name(&self) -> bool {
+        !matches!(self.verdict, Verdict::Hidden(_))
+    }
+
     pub fn subject(&self) -> Subject {
         self.address.into()
     }

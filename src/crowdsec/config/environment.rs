@@ -2,6 +2,7 @@
 
 use std::env;
 
+use figment::providers::Env;
 use figment::value::{Dict, Map, Value};
 use figment::{Error, Metadata, Profile, Provider};
 
@@ -26,7 +27,13 @@ fn lists(keys: &str, key: &str) -> bool {
 pub const UNKNOWN: &str = "crowdsec_unknown_variables";
 
 /// The variables as a figment provider, read when it is made.
-pub struct Environment(Vec<(String, String)>);
+pub struct Environment {
+    /// Names, keys and values of what looks like ours.
+    ours: Vec<(String, String, String)>,
+    /// Keys that Rocket is not to see.
+    pub ignored: Vec<String>,
+    unknown: Vec<String>,
+}
 
 impl Environment {
     pub fn read() -> Self {
@@ -34,10 +41,47 @@ impl Environment {
         Self::of(vars)
     }
 
-    /// An empty variable is an unset one: Compose and Kubernetes hand such on for what their user left out.
+    /// An empty variable is an unset one: Compose and Kubernetes hand such on for what their user left out. White space at
+    /// the ends is nobody's intention: a file with Windows' line ends leaves a carriage return at each value's.
     pub fn of(vars: impl Iterator<Item = (String, String)>) -> Self {
-        Self(vars.filter(|(name, value)| name.starts_with("CROWDSEC_") && !value.is_empty()).collect())
+        let (mut ours, mut ignored, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, value) in vars {
+            let (upper, value) = (name.trim().to_uppercase(), value.trim().to_owned());
+            if let Some(key) = upper.strip_prefix("ROCKET_") {
+                // A Service called `rocket-crowdsec` makes Kubernetes set ROCKET_CROWDSEC_PORT, one called `rocket` ROCKET_PORT.
+                let misspelt = looks_ours(key) && key.split('.').next() != Some("CROWDSEC");
+                let stray = misspelt || (key == "PORT" && value.contains("://"));
+                if stray || value.is_empty() {
+                    ignored.push(key.to_owned());
+                }
+                if stray && !value.is_empty() {
+                    unknown.push(name);
+                }
+            } else if looks_ours(&upper) && !value.is_empty() {
+                match upper.strip_prefix("CROWDSEC_") {
+                    Some(key) => ours.push((name, key.to_lowercase(), value)),
+                    None => unknown.push(name),
+                }
+            }
+        }
+        Self { ours, ignored, unknown }
     }
+
+    /// Rocket's own variables.
+    pub fn of_rocket(&self) -> Env {
+        let ignored: Vec<&str> = self.ignored.iter().map(String::as_str).collect();
+        Env::prefixed("ROCKET_").ignore(&["PROFILE"]).ignore(&ignored).global()
+    }
+
+    pub fn profile(&self) -> Profile {
+        let named = Env::var("ROCKET_PROFILE").filter(|profile| !profile.is_empty());
+        named.map_or(rocket::Config::DEFAULT_PROFILE, |profile| Profile::new(&profile))
+    }
+}
+
+/// Whether a name was meant to be ours. Not `crowdsourcing`: that may be the owner's own.
+pub fn looks_ours(name: &str) -> bool {
+    name.to_uppercase().replace(['-', '_'], "").starts_with("CROWDSE")
 }
 
 impl Provider for Environment {
@@ -47,13 +91,12 @@ impl Provider for Environment {
 
     /// Variables count in every profile.
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
-        let (mut crowdsec, mut captcha, mut unknown) = (Dict::new(), Dict::new(), Vec::new());
-        for (name, text) in &self.0 {
-            let key = name["CROWDSEC_".len()..].to_lowercase();
+        let (mut crowdsec, mut captcha, mut unknown) = (Dict::new(), Dict::new(), self.unknown.clone());
+        for (name, key, text) in &self.ours {
             let key = key.strip_prefix("captcha_").map_or(key.clone(), |key| format!("captcha.{key}"));
             let value = match key.as_str() {
                 key if lists(TEXT, key) => Value::from(text.as_str()),
-                key if lists(LISTS, key) && !text.trim_start().starts_with('[') => {
+                key if lists(LISTS, key) && !text.starts_with('[') => {
                     text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Vec<_>>().into()
                 }
                 key if lists(LISTS, key) || lists(VALUES, key) => match text.parse() {
@@ -61,7 +104,7 @@ impl Provider for Environment {
                     Err(never) => match never {},
                 },
                 _ => {
-                    unknown.push(Value::from(name.as_str()));
+                    unknown.push(name.clone());
                     continue;
                 }
             };

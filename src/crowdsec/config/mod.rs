@@ -2,6 +2,8 @@
 
 mod environment;
 mod table;
+mod unreplaced;
+mod warnings;
 #[cfg(test)]
 mod tests;
 
@@ -11,10 +13,10 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
-use figment::value::Dict;
 use figment::value::magic::RelativePathBuf;
+use figment::value::{Dict, Value};
+use figment::{Figment, Provider as _};
 use ipnet::IpNet;
 use reqwest::Url;
 use rocket::config::SecretKey;
@@ -23,7 +25,8 @@ use super::decision::{Remediation, network};
 use super::decision_set::Types;
 use super::journal::STDOUT;
 use super::path::Prefix;
-use environment::{Environment, UNKNOWN};
+use super::printable::printable;
+use environment::{Environment, UNKNOWN, looks_ours};
 use table::{CaptchaTable, Fallback, Network, Root, Span, Table};
 
 pub use table::{OnStartupFailure, OwnDecision, Provider, Secret};
@@ -54,8 +57,8 @@ pub struct Config {
     pub shared_secret: Option<Secret>,
     /// Whether this is the debug profile, with its previews and reports.
     pub debug: bool,
-    /// Variables that look like ours and are none.
-    pub unknown_variables: Vec<String>,
+    /// What is allowed, and probably not meant: told at the launch.
+    pub warnings: Vec<String>,
 }
 
 /// Where LAPI is, how we show who we are, and what we ask it for.
@@ -67,6 +70,15 @@ pub struct LapiConfig {
     pub ca: Option<Vec<u8>>,
     /// The filters, as LAPI's query parameters.
     pub filters: Vec<(&'static str, String)>,
+}
+
+impl LapiConfig {
+    /// The filters that may leave a decision out which would be enforced, for messages.
+    pub fn filters_of_choice(&self) -> Option<String> {
+        let chosen = self.filters.iter().filter(|(name, _)| *name != "scopes");
+        let chosen: Vec<String> = chosen.map(|(name, list)| format!("{name} = {}", printable(list))).collect();
+        (!chosen.is_empty()).then(|| chosen.join(", "))
+    }
 }
 
 #[derive(Debug)]
@@ -119,17 +131,45 @@ pub fn defaults() -> Figment {
     Figment::from(rocket::Config::default()).merge(Serialized::default("ip_header", false))
 }
 
+/// Where the name of a configuration file that is not there waits for the launch to warn of it.
+const MISSING_FILE: &str = "crowdsec_missing_file";
+const FILE: &str = "Rocket.toml";
+
 /// Rocket's own sources (Rocket.toml, then `ROCKET_*`), and `CROWDSEC_*` over them.
 pub fn figment() -> Figment {
-    defaults()
-        .merge(Toml::file(Env::var_or("ROCKET_CONFIG", "Rocket.toml")).nested())
-        .merge(Env::prefixed("ROCKET_").ignore(&["PROFILE"]).global())
-        .merge(Environment::read())
-        .select(rocket::figment::Profile::from_env_or("ROCKET_PROFILE", rocket::Config::DEFAULT_PROFILE))
+    let environment = Environment::read();
+    let name = Env::var("ROCKET_CONFIG").filter(|name| !name.is_empty()).unwrap_or(FILE.into());
+    let file = Toml::file(&name).nested();
+    // Figment takes a file that is not there for an empty one.
+    let missing = file.metadata().source.is_none().then_some(name);
+    let figment = defaults().merge(file).merge(environment.of_rocket());
+    let figment = missing.into_iter().fold(figment, |figment, name| figment.merge((MISSING_FILE, name)));
+    let profile = environment.profile();
+    figment.merge(environment).select(profile)
 }
 
 impl Config {
     pub fn read(figment: &Figment) -> Result<Self, Problems> {
+        let unknown =
+            figment.extract_inner(UNKNOWN).ok().and_then(|names: Vec<String>| warnings::unknown_variables(&names));
+        match Self::checked(figment) {
+            Ok(mut config) => {
+                config.warnings.extend(unknown);
+                Ok(config)
+            }
+            // What is missing may stand under one of these names.
+            Err(Problems(mut problems)) => {
+                problems.extend(unknown);
+                Err(Problems(problems))
+            }
+        }
+    }
+
+    fn checked(figment: &Figment) -> Result<Self, Problems> {
+        let problems = unreplaced_variables(figment);
+        if !problems.is_empty() {
+            return Err(Problems(problems));
+        }
         let table: Table = match figment.find_value("crowdsec") {
             Ok(value) if value.as_dict().is_none() => {
                 // Figment's own message would show the text, and a key in it.
@@ -194,14 +234,25 @@ impl Check<'_> {
         let example_proxies = table.trusted_proxies.is_none();
         let trusted_proxies = match table.trusted_proxies.take() {
             Some(networks) => networks.into_iter().map(|Network(net)| net).collect(),
-            None if self.debug && self.listens_on_loopback() => examples::trusted_proxies(),
+            None if self.debug && self.address().is_some_and(|address| address.is_loopback()) => {
+                examples::trusted_proxies()
+            }
             None => Vec::new(),
         };
         let lapi = if missing { None } else { self.lapi(&table) };
         if !self.problems.is_empty() {
             return Err(Problems(self.problems));
         }
+        let file = self
+            .figment
+            .extract_inner(MISSING_FILE)
+            .ok()
+            .and_then(|name: String| warnings::missing_file(&name, self.debug));
+        let debug = self.address().filter(|_| self.debug).and_then(warnings::reachable_debug);
+        let everybody = warnings::everybody(&trusted_proxies);
+        let warnings = [file, debug, everybody].into_iter().flatten().chain(warnings::origins(&table.origins));
         Ok(Config {
+            warnings: warnings.collect(),
             lapi,
             update_frequency: Span::or(table.update_frequency, 10),
             resync_frequency: Span::or(table.resync_frequency, 15 * 60),
@@ -220,7 +271,6 @@ impl Check<'_> {
             captcha,
             shared_secret: self.figment.extract_inner("secret_key").ok().map(Secret),
             debug: self.debug,
-            unknown_variables: self.figment.extract_inner(UNKNOWN).unwrap_or_default(),
         })
     }
 
@@ -290,11 +340,10 @@ impl Check<'_> {
         if api_url.starts_with('/') {
             return Some(Location::Socket(api_url.into()));
         }
-        let slash = if api_url.ends_with('/') { "" } else { "/" };
-        let url = Url::parse(&format!("{api_url}{slash}")).ok().filter(|url| {
-            let bare = url.query().or(url.fragment()).or(url.password()).is_none() && url.username().is_empty();
-            matches!(url.scheme(), "http" | "https") && url.has_host() && bare
-        });
+        // Exactly one slash at the end: two would ask for `//v1/decisions`, which LAPI does not have.
+        let url = url(&format!("{}/", api_url.trim().trim_end_matches('/')));
+        let bare = |url: &Url| url.query().or(url.fragment()).or(url.password()).is_none() && url.username().is_empty();
+        let url = url.filter(bare);
         if url.is_none() {
             self.wrong(
                 "api_url",
@@ -334,7 +383,7 @@ impl Check<'_> {
     }
 
     fn url(&mut self, key: &str, text: Option<String>) -> Option<Url> {
-        let url = Url::parse(&text?).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let url = url(&text?);
         if url.is_none() {
             self.wrong(key, "write a whole address, https://…");
         }
@@ -350,8 +399,12 @@ impl Check<'_> {
             }
             (Some(secret), None) => secret.clone(),
             (None, Some(path)) => {
-                let text = self.file(&format!("{key}_file"), path)?;
-                Secret(String::from_utf8_lossy(&text).trim().to_owned())
+                let text = String::from_utf8_lossy(&self.file(&format!("{key}_file"), path)?).trim().to_owned();
+                if let Some(what) = unreplaced::variable(&text) {
+                    self.wrong(&format!("{key}_file"), &what);
+                    return None;
+                }
+                Secret(text)
             }
             (None, None) => return None,
         };
@@ -383,8 +436,9 @@ impl Check<'_> {
         prefixes
     }
 
-    fn listens_on_loopback(&self) -> bool {
-        self.figment.extract_inner::<IpAddr>("address").is_ok_and(|address| address.is_loopback())
+    /// Where Rocket listens.
+    fn address(&self) -> Option<IpAddr> {
+        self.figment.extract_inner("address").ok()
     }
 
     fn wrong(&mut self, key: &str, what: &str) {
@@ -393,17 +447,46 @@ impl Check<'_> {
     }
 }
 
-/// Tables that were meant to be ours. Nobody would read them, and with them the whole of what the operator wants would be
-/// lost in silence.
+/// Tables of the file that were meant to be ours. Nobody would read them, and with them the whole of what the operator
+/// wants would be lost in silence.
 fn misspelt(figment: &Figment) -> Vec<String> {
-    // Not `crowdsourcing`: that may be the owner's own.
-    let alike = |name: &str| name.to_lowercase().replace(['-', '_'], "").starts_with("crowdse");
-    let profiles = figment.profiles().filter(|profile| alike(profile.as_str().as_str()));
+    let profiles = figment.profiles().filter(|profile| looks_ours(profile.as_str().as_str()));
     let profiles = profiles.map(|profile| format!("[{profile}] is read by nobody: write [default.crowdsec]"));
     let keys = figment.extract::<Dict>().unwrap_or_default().into_keys();
-    let keys = keys.filter(|key| alike(key) && !["crowdsec", UNKNOWN].contains(&key.as_str()));
+    let keys = keys.filter(|key| looks_ours(key) && !["crowdsec", UNKNOWN, MISSING_FILE].contains(&key.as_str()));
     let keys = keys.map(|key| format!("`{key}`{} is read by nobody: write `crowdsec`", source(figment, &key)));
     profiles.chain(keys).collect()
+}
+
+/// Values that a shell, a template or Compose should have replaced, among our keys and Rocket's secret one.
+fn unreplaced_variables(figment: &Figment) -> Vec<String> {
+    fn look(figment: &Figment, key: &str, value: &Value, problems: &mut Vec<String>) {
+        match value {
+            Value::Dict(_, dict) => {
+                dict.iter().for_each(|(name, value)| look(figment, &format!("{key}.{name}"), value, problems));
+            }
+            Value::Array(_, items) => items.iter().for_each(|item| look(figment, key, item, problems)),
+            Value::String(_, text) => {
+                let problem = unreplaced::variable(text);
+                problems.extend(problem.map(|what| format!("`{key}`{}: {what}", source(figment, key))));
+            }
+            _ => {}
+        }
+    }
+    let mut problems = Vec::new();
+    for key in ["crowdsec", "secret_key"] {
+        if let Ok(value) = figment.find_value(key) {
+            look(figment, key, &value, &mut problems);
+        }
+    }
+    problems
+}
+
+/// A whole address. Tabs and line ends in the middle, which the standard for addresses leaves out, are refused.
+fn url(text: &str) -> Option<Url> {
+    let whole = !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    let url = Url::parse(text).ok().filter(|_| whole)?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
 /// The one word is no path; `./stdout` is.

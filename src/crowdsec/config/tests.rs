@@ -46,11 +46,173 @@ fn a_secret_in_a_variable_is_text_as_it_stands() {
     }
 }
 
+/// What the launch says that goes on all the same.
+fn warnings(figment: Figment) -> String {
+    Config::read(&figment).expect("it must be accepted").warnings.join("\n")
+}
+
+/// What Kubernetes sets for a Service of this name in every pod.
+fn of_a_service(name: &str) -> Vec<(String, String)> {
+    let vars = [
+        ("SERVICE_HOST", "10.96.0.7"),
+        ("SERVICE_PORT", "80"),
+        ("PORT", "tcp://10.96.0.7:80"),
+        ("PORT_80_TCP", "tcp://10.96.0.7:80"),
+        ("PORT_80_TCP_ADDR", "10.96.0.7"),
+    ];
+    vars.map(|(end, value)| (format!("{name}_{end}"), value.to_owned())).into()
+}
+
 #[test]
-fn an_unknown_variable_is_named_and_stops_nothing() {
-    let config =
-        Config::read(&toml("").merge(environment(&[("CROWDSEC_SERVICE_PORT", "1"), ("CROWDSEC_", "2")]))).unwrap();
-    assert_eq!(config.unknown_variables, ["CROWDSEC_SERVICE_PORT", "CROWDSEC_"]);
+fn the_variables_of_a_service_are_named_and_stop_nothing() {
+    for name in ["CROWDSEC", "CROWDSEC_LAPI", "ROCKET_CROWDSEC", "ROCKET_CROWDSEC_API_KEY"] {
+        let vars = of_a_service(name);
+        let said = warnings(toml("").merge(Environment::of(vars.clone().into_iter())));
+        assert!(vars.iter().all(|(name, _)| said.contains(name)), "{name}: {said}");
+    }
+    assert_eq!(warnings(toml("")), "");
+}
+
+#[test]
+fn of_rockets_variables_those_that_are_not_meant_for_it_are_left_out() {
+    let vars = [
+        ("ROCKET_CROWDSEC_PORT", "tcp://10.96.0.7:80"),
+        ("rocket_crowdsec_api_key", "a-secret-in-the-wrong-place"),
+        ("ROCKET_CROWD_SEC", "{api_key=x}"),
+        ("ROCKET_PORT", "tcp://10.96.0.7:80"),
+        ("ROCKET_SECRET_KEY", " "),
+        ("ROCKET_CROWDSEC", "{}"),
+        ("ROCKET_CROWDSEC.ORIGINS", "[a]"),
+        ("ROCKET_ADDRESS", "127.0.0.1"),
+    ];
+    let environment = environment(&vars);
+    assert_eq!(environment.ignored, ["CROWDSEC_PORT", "CROWDSEC_API_KEY", "CROWD_SEC", "PORT", "SECRET_KEY"]);
+    let said = warnings(toml("").merge(environment));
+    assert!(vars[..4].iter().all(|(name, _)| said.contains(name)), "{said}");
+    assert!(vars[4..].iter().all(|(name, _)| !said.contains(&format!("{name},"))), "{said}");
+    assert!(!said.contains("a-secret-in-the-wrong-place"), "{said}");
+}
+
+#[test]
+fn a_misspelt_variable_is_named_where_the_launch_fails_too() {
+    let vars = [("CROWDSEC_API_KYE", "s3cret"), ("ROCKET_CROWDSEC_API_KEY", "s3cret")];
+    let said = problems(toml("").merge(environment(&vars)).select("release"));
+    assert!(said.contains("CROWDSEC_API_KYE") && said.contains("ROCKET_CROWDSEC_API_KEY"), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn values_of_variables_lose_white_space_at_their_ends() {
+    for space in ["\r", "\n", "\r\n", " ", "\t", "\u{a0}"] {
+        let around = |text: &str| format!("{space}{text}{space}");
+        let vars = [
+            ("CROWDSEC_API_KEY", around("a-key")),
+            ("CROWDSEC_API_URL", around("http://127.0.0.1:9/")),
+            ("CROWDSEC_UPDATE_FREQUENCY", around("7s")),
+            ("CROWDSEC_ON_STARTUP_FAILURE", around("closed")),
+            ("CROWDSEC_ORIGINS", around("[\"CAPI\", lists]")),
+            ("CROWDSEC_TRUSTED_PROXIES", around("192.0.2.1 , 192.0.2.2")),
+            ("CROWDSEC_CLIENT_IP_HEADER", around("X-Real-IP")),
+            ("CROWDSEC_DECISIONS", around("[]")),
+            ("CROWDSEC_SNAPSHOT", around("/tmp/kept")),
+            ("CROWDSEC_CAPTCHA_PROVIDER", around("altcha")),
+            ("CROWDSEC_CAPTCHA_DIFFICULTY", around("9")),
+            ("CROWDSEC_SCOPES", space.to_owned()),
+        ];
+        let environment = Environment::of(vars.into_iter().map(|(name, value)| (name.to_owned(), value)));
+        let config = Config::read(&toml("").merge(environment)).expect("all of them are good");
+        let lapi = config.lapi.expect("a key");
+        assert!(matches!(lapi.credentials, Credentials::Key(Secret(key)) if key == "a-key"), "{space:?}");
+        assert_eq!(lapi.at.to_string(), "http://127.0.0.1:9/", "{space:?}");
+        assert_eq!(lapi.filters, [("scopes", "ip,range".into()), ("origins", "CAPI,lists".into())]);
+        assert_eq!(config.update_frequency, Duration::from_secs(7));
+        assert_eq!(config.on_startup_failure, OnStartupFailure::Closed);
+        assert_eq!(config.trusted_proxies.len(), 2);
+        assert_eq!(config.client_ip_header, "X-Real-IP");
+        assert!(config.decisions.is_empty() && config.snapshot == Some("/tmp/kept".into()));
+        assert_eq!(config.captcha.and_then(|captcha| captcha.difficulty), Some(9));
+    }
+}
+
+#[test]
+fn an_address_of_lapi_is_one_address_however_it_ends() {
+    for text in ["http://h:1", "http://h:1/", "http://h:1//", "http://h:1///", " http://h:1/ ", "http://h:1/\r"] {
+        let figment = toml("").merge(("crowdsec.api_url", text)).merge(("crowdsec.api_key", "x"));
+        let at = Config::read(&figment).expect("an address").lapi.expect("a key").at.to_string();
+        assert_eq!(at, "http://h:1/", "{text:?}");
+    }
+    for text in ["http://h\r:1/", "http://h:1/a\tb", "http://h:1/?a", "http://u:p@h/", "h:1", "unix:///h", "http://"] {
+        let figment = toml("").merge(("crowdsec.api_url", text)).merge(("crowdsec.api_key", "x"));
+        assert!(problems(figment).contains("`crowdsec.api_url`"), "{text:?}");
+    }
+}
+
+#[test]
+fn a_variable_that_nobody_replaced_stops_the_launch_and_is_not_printed() {
+    let forms = ["${S3CRET}", "${S3CRET:-}", "$(S3CRET)", "%S3CRET%", "{{ s3cret }}", "$S3CRET", "$s3cret"];
+    let keys =
+        ["API_KEY", "API_KEY_FILE", "CAPTCHA_SECRET_KEY", "CAPTCHA_SITE_KEY", "ORIGINS", "TRUSTED_PROXIES", "SNAPSHOT"];
+    let named = |key: &str, said: &str| {
+        let key = key.to_lowercase().replace("captcha_", "captcha.");
+        assert!(said.contains(&format!("`crowdsec.{key}`")) && said.contains("variable"), "{key}: {said}");
+        assert!(!said.to_lowercase().contains("s3cret"), "{said}");
+    };
+    for form in forms {
+        for key in keys {
+            named(key, &problems(toml("").merge(environment(&[(&format!("CROWDSEC_{key}"), form)]))));
+        }
+        for (key, start) in
+            [("API_URL", "http://"), ("CAPTCHA_VERIFY_URL", "https://a.example:"), ("CAPTCHA_SCRIPT_URL", "")]
+        {
+            let value = format!("{start}{form}/a");
+            named(key, &problems(toml("").merge(environment(&[(&format!("CROWDSEC_{key}"), &value)]))));
+        }
+        named("api_key", &problems(toml(&format!("[default.crowdsec]\napi_key = '{form}'"))));
+        let said = problems(toml(&format!("[default]\nsecret_key = '{form}'")));
+        assert!(said.contains("`secret_key`") && !said.to_lowercase().contains("s3cret"), "{said}");
+    }
+    let said = problems(toml("").merge(("crowdsec", "${TABLE}")));
+    assert!(said.contains("${…}"), "{said}");
+}
+
+#[test]
+fn a_file_with_a_variable_that_nobody_replaced_is_no_secret() {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    std::io::Write::write_all(&mut file, b"${S3CRET}\n").expect("a full file");
+    for key in ["api_key", "captcha.secret_key"] {
+        let figment = toml("[default.crowdsec.captcha]\nprovider = 'altcha'");
+        let said = problems(figment.merge((format!("crowdsec.{key}_file").as_str(), file.path())));
+        assert!(said.contains(&format!("`crowdsec.{key}_file`")) && said.contains("${…}"), "{said}");
+        assert!(!said.contains("S3CRET"), "{said}");
+    }
+}
+
+#[test]
+fn what_is_allowed_and_hardly_meant_is_told_with_the_next_step() {
+    let live =
+        "[default]\nsecret_key = 'MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY='\n[default.crowdsec]\napi_key = 'x'\n";
+    let release = |lines: &str| warnings(toml(&format!("{live}{lines}")).select("release"));
+    assert_eq!(release("trusted_proxies = ['10.0.0.0/8', 'fc00::/7', 'fe80::/10', '2001:db8::/32']"), "");
+    for net in ["0.0.0.0/0", "::/0", "0.0.0.0/1", "::ffff:0:0/96", "2000::/3", "64.0.0.0/7"] {
+        let said = release(&format!("trusted_proxies = ['127.0.0.1', '{net}']"));
+        assert!(said.contains("trusted_proxies") && said.contains("own addresses"), "{net}: {said}");
+    }
+    assert_eq!(release("origins = ['crowdsec', 'CAPI', 'lists', 'my-own']"), "");
+    for (wrong, right) in
+        [("capi", "\"CAPI\""), ("Crowdsec", "\"crowdsec\""), ("lists:firehol", "scenarios_containing")]
+    {
+        let said = release(&format!("origins = ['cscli', '{wrong}']"));
+        assert!(said.contains(wrong) && said.contains(right), "{said}");
+    }
+    let reachable = |profile: &str, address: &str| {
+        warnings(toml(live).merge(("address", address)).select(profile)).contains("ROCKET_PROFILE=release")
+    };
+    assert!(reachable("debug", "0.0.0.0") && reachable("debug", "192.0.2.1") && reachable("debug", "::"));
+    assert!(!reachable("debug", "127.0.0.1") && !reachable("debug", "::1") && !reachable("release", "0.0.0.0"));
+    let missing = |profile: &str, name: &str| {
+        warnings(toml(live).merge((MISSING_FILE, name)).select(profile)).contains("ROCKET_CONFIG")
+    };
+    assert!(missing("release", FILE) && missing("debug", "another.toml") && !missing("debug", FILE));
 }
 
 #[test]
@@ -102,8 +264,8 @@ fn an_unquoted_secret_is_refused_without_showing_it() {
 }
 
 #[test]
-fn a_key_with_a_line_end_is_refused_without_showing_it() {
-    let said = problems(toml("").merge(environment(&[("CROWDSEC_API_KEY", "s3cret\n")])));
+fn a_key_with_a_line_end_in_it_is_refused_without_showing_it() {
+    let said = problems(toml("").merge(environment(&[("CROWDSEC_API_KEY", "s3cret\ns3cret")])));
     assert!(said.contains("`crowdsec.api_key`") && !said.contains("s3cret"), "{said}");
 }
 
@@ -143,6 +305,11 @@ fn every_key_has_its_variable() {
     for key in all {
         let config = toml("").merge(environment(&[(&format!("CROWDSEC_{}", key.to_uppercase()), "x")]));
         assert!(config.find_value(UNKNOWN).is_err() && config.find_value("crowdsec").is_ok(), "{key} has no variable");
+        let variable = format!("CROWDSEC_{}", key.to_uppercase());
+        let blank = toml("").merge(environment(&[(&variable, " \r\n")]));
+        assert!(blank.find_value("crowdsec").is_err(), "an empty {variable} is an unset one");
+        let said = problems(toml("").merge(environment(&[(&variable, "${X}")])));
+        assert!(said.contains(&key.replacen("captcha_", "captcha.", 1)) && said.contains("${…}"), "{variable}: {said}");
     }
 }
 

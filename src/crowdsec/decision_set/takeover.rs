@@ -40,6 +40,8 @@ pub struct Taken {
     pub first_unreadable: Option<String>,
     /// Decisions of type `allow`, which exempt nobody.
     pub allows: usize,
+    /// Captchas that nobody could show, so that the fallback stands in.
+    pub captchas_without_provider: usize,
 }
 
 impl Taken {
@@ -150,6 +152,8 @@ impl Receive for Takeover {
         if decision.duration.is_zero() {
             return;
         }
+        let is_captcha = Remediation::from_type(&decision.kind) == Some(Remediation::Captcha);
+        self.taken.captchas_without_provider += usize::from(is_captcha && remediation != Remediation::Captcha);
         let same = self.same(&decision);
         let Decision { id, origin, scenario, scope, kind, value, duration } = decision;
         if id.is_none() && !self.full {
