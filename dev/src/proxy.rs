@@ -21,6 +21,17 @@ impl Proxy {
     /// `proxy_pass`.
     #[track_caller]
     pub fn nginx(to: SocketAddr, global: &str, local: &str) -> Self {
+        Self::nginx_listening("", to, global, local)
+    }
+
+    /// The same, but that it speaks TLS. `global` names its certificate.
+    #[track_caller]
+    pub fn nginx_with_tls(to: SocketAddr, global: &str) -> Self {
+        Self::nginx_listening(" ssl", to, global, "")
+    }
+
+    #[track_caller]
+    fn nginx_listening(tls: &str, to: SocketAddr, global: &str, local: &str) -> Self {
         let configuration = |directory: &Path, port: u16| {
             // Debian's own folders for these belong to root.
             let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -30,7 +41,7 @@ impl Proxy {
                 "daemon off; master_process off; worker_processes 1; pid {}/pid; error_log stderr warn;\n\
                  events {{}}\n\
                  http {{\naccess_log off;\n{folders}{global}\n\
-                 server {{\nlisten 127.0.0.1:{port}; listen [::1]:{port};\n\
+                 server {{\nlisten 127.0.0.1:{port}{tls}; listen [::1]:{port}{tls};\n\
                  location / {{\nproxy_pass http://{to};\n{local}\n}}\n}}\n}}\n",
                 directory.display()
             )

@@ -8,6 +8,7 @@
 //! guards → pages.
 
 mod printable;
+mod panics;
 mod decision;
 mod answer;
 mod decision_set;
@@ -15,6 +16,7 @@ mod path;
 mod arrivals;
 mod field;
 mod journal;
+mod tls;
 mod config;
 mod lapi;
 mod snapshot;
