@@ -42,7 +42,8 @@ impl Folder {
 
     #[track_caller]
     fn run(&self, program: &str, line: &str) -> Output {
-        let output = Command::new(program).args(line.split(' ')).current_dir(&self.0).output().expect("a program");
+        let output =
+            Command::new(program).args(line.split_whitespace()).current_dir(&self.0).output().expect("a program");
         assert!(output.status.success(), "{program} {line}: {}", String::from_utf8_lossy(&output.stderr));
         output
     }

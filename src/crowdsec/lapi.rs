@@ -245,8 +245,10 @@ fn transfer(error: &reqwest::Error, handshake: Option<&Handshake>) -> Error {
         PermissionDenied, UnexpectedEof,
     };
     let reason = chain(error);
-    let kind = cause::<io::Error>(error).map(io::Error::kind);
-    let meaning = match (cause::<rustls::Error>(error), handshake, kind) {
+    let tls = causes(error).find_map(|error| error.downcast_ref::<rustls::Error>());
+    // The innermost: others wrap it as something of another kind.
+    let kind = causes(error).filter_map(|error| error.downcast_ref::<io::Error>()).last().map(io::Error::kind);
+    let meaning = match (tls, handshake, kind) {
         (Some(error), Some(handshake), _) => handshake.meaning(error),
         _ if error.is_timeout() && error.is_connect() => {
             "nobody answers at that address: check api_url, the firewall, and whether LAPI hangs".into()
@@ -270,20 +272,17 @@ fn transfer(error: &reqwest::Error, handshake: Option<&Handshake>) -> Error {
     Error::Transfer(format!("{meaning} ({})", printable(&reason)))
 }
 
-/// The error of this type among an error and its causes.
-fn cause<'a, T: std::error::Error + 'static>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
+type Cause<'a> = &'a (dyn std::error::Error + 'static);
+
+/// An error and all its causes.
+fn causes<'a>(error: Cause<'a>) -> impl Iterator<Item = Cause<'a>> {
+    std::iter::successors(Some(error), |&error: &Cause<'a>| {
         // An error of io leaves out the one that it wraps when it is asked for its source.
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => error.source(),
-        };
-    }
-    None
+        }
+    })
 }
 
 /// An error with its causes. Without the address: the operator wrote it, and it may be long.

@@ -69,11 +69,11 @@ impl<'a> File<'a> {
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Err(format!(
                 "is UTF-16, as Windows writes text: `iconv -f UTF-16 -t UTF-8 {path} > NEW` writes it as it is needed"
             )),
-            // A sequence that begins with the number 3.
-            [0x30, 0x80..=0xff, _, _, 2, 1, 3, ..] => {
+            // DER begins with a sequence, and in PKCS#12 that begins with the number 3.
+            [0x30, _, _, _, 2, 1, 3, ..] => {
                 Err(format!("is PKCS#12, not PEM: `openssl pkcs12 -in {path} -nodes -out NEW` takes it apart"))
             }
-            [0x30, 0x80..=0xff, ..] => {
+            [0x30, ..] => {
                 Err(format!("is DER, not PEM: `openssl {kind} -inform der -in {path} -out NEW` writes it as PEM"))
             }
             text => Ok(text),
@@ -157,17 +157,16 @@ impl ServerCertVerifier for Named {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let result = self.inner.verify_server_cert(certificate, intermediates, name, ocsp, now);
-        match &result {
-            // Its validity in time is checked before both, its names are checked here, and the handshake proves that LAPI
-            // has its key. Whose it is, the operator said. Everything else fails closed.
-            Err(Error::InvalidCertificate(error))
-                if (is_ca(error) || *error == CertificateError::UnknownIssuer) && self.named.contains(certificate) =>
-            {
-                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            _ => result,
+        let Err(Error::InvalidCertificate(error)) = &result else { return result };
+        // Its validity in time is checked before these three, its names are checked here, and the handshake proves that LAPI
+        // has its key. Whose it is, the operator said. Everything else fails closed.
+        let of_issuer =
+            is_ca(error) || matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature);
+        if !of_issuer || !self.named.contains(certificate) {
+            return result;
         }
+        verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
