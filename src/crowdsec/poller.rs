@@ -241,7 +241,8 @@ impl Poller {
             (Ok(()), None) => {}
             (Ok(()), Some(since)) => {
                 self.away_since = None;
-                warn!("CrowdSec's LAPI at {lapi} is back after {} s.", since.elapsed().as_secs());
+                let (seconds, known) = (since.elapsed().as_secs(), self.set.len());
+                warn!("CrowdSec's LAPI at {lapi} is back after {seconds} s: {known} decisions stand.");
             }
             (Err(_), Some(_)) if self.told.elapsed() < MINUTE => {}
             (Err(error), away_since) => {
@@ -416,7 +417,28 @@ impl Status {
 
 #[cfg(test)]
 mod tests {
+    use figment::Figment;
+
     use super::*;
+
+    #[test]
+    fn lapi_is_asked_each_second_until_it_answers_and_rests_where_it_worked_in_vain() {
+        let settings = Figment::from(rocket::Config::debug_default()).merge(("crowdsec.api_key", "of-the-tests"));
+        let config = Config::read(&settings.merge(("crowdsec.update_frequency", "10s"))).expect("a configuration");
+        let (set, status) =
+            (Arc::new(DecisionSet::new(Instant::now())), Arc::new(Status::new(config.update_frequency)));
+        let lapi = config.lapi.as_ref().expect("LAPI");
+        let mut poller = Poller::new(lapi, &config, set, status.clone()).expect("a poller");
+        for usual in [1.0, 10.0] {
+            for (wasted, pause) in [(0, usual), (1, usual), (30, 30.0), (600, 60.0)] {
+                poller.wasted = Duration::from_secs(wasted);
+                let twentieth = pause / 20.0;
+                let off = (poller.pause().as_secs_f64() - pause).abs();
+                assert!(off <= twentieth, "{wasted} s in vain: {off} s off {pause} s");
+            }
+            status.answered();
+        }
+    }
 
     #[test]
     fn health_is_stale_three_polls_and_two_seconds_after_the_last_answer() {
