@@ -239,7 +239,9 @@ async fn a_shrink_that_is_said_twice_is_believed() {
 #[rocket::async_test]
 async fn without_a_first_answer_the_operators_word_decides() {
     let lapi = FakeLapi::answering([Answer(Status::InternalServerError, "".into())]).await;
-    let with = |word: &str| lapi.figment().merge(("crowdsec.on_startup_failure", word));
+    let with = |word: &str| {
+        lapi.figment().merge(("crowdsec.on_startup_failure", word)).merge(("crowdsec.startup_timeout", "500ms"))
+    };
 
     let open = launch(with("open")).await;
     assert_eq!(status(&open, "192.0.2.1").await, ADMITTED);
@@ -258,6 +260,29 @@ async fn without_a_first_answer_the_operators_word_decides() {
     eventually(async || status(&closed, "192.0.2.2").await == ADMITTED).await;
     assert_eq!(status(&closed, "192.0.2.1").await, Status::Forbidden);
     assert_eq!(closed.get("/crowdsec/health").dispatch().await.status(), Status::Ok);
+}
+
+#[rocket::async_test]
+async fn a_lapi_that_comes_within_the_startup_timeout_is_waited_for_unless_visitors_are_let_in_meanwhile() {
+    for (word, visitor) in [("abort", Status::Forbidden), ("closed", Status::Forbidden), ("open", ADMITTED)] {
+        let busy = Answer(Status::InternalServerError, "".into());
+        let lapi = FakeLapi::answering([busy, answer(&[decision(1, "192.0.2.1", "ban")], &[]), nothing()]).await;
+        let figment = lapi.figment().merge(("crowdsec.on_startup_failure", word));
+        // However long this is, the launch waits for a second and not for this.
+        let client = launch(figment.merge(("crowdsec.update_frequency", "1h"))).await;
+        assert_eq!(status(&client, "192.0.2.1").await, visitor, "{word}");
+        // `open` asks again each second too.
+        eventually(async || status(&client, "192.0.2.1").await == Status::Forbidden).await;
+    }
+}
+
+#[rocket::async_test]
+async fn a_refused_key_is_final_at_the_launch() {
+    let refused = Answer(Status::Forbidden, r#"{"message":"access forbidden"}"#.into());
+    let lapi = FakeLapi::answering([refused, nothing()]).await;
+    let figment = lapi.figment().merge(("crowdsec.on_startup_failure", "abort"));
+    assert!(common::bouncer_refuses(Client::tracked(app::app(figment)).await));
+    assert_eq!(lapi.asked().len(), 1);
 }
 
 #[rocket::async_test]

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -19,6 +20,8 @@ pub struct App {
     process: Child,
     log: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
+    /// Whether nobody is to read its standard output and error any more.
+    deaf: Arc<AtomicBool>,
 }
 
 /// An application that has ended.
@@ -86,8 +89,9 @@ impl App {
             .unwrap_or_else(|e| panic!("{} (cargo build at the root comes first): {e}", binary().display()));
         let log = Arc::new(Mutex::new(String::new()));
         let (out, err) = (process.stdout.take().expect("its stdout"), process.stderr.take().expect("its stderr"));
-        let readers = vec![keep(out, &log), keep(err, &log)];
-        let mut app = Self { address: ([127, 0, 0, 1], 0).into(), process, log, readers };
+        let deaf = Arc::new(AtomicBool::new(false));
+        let readers = vec![keep(out, &log, &deaf), keep(err, &log, &deaf)];
+        let mut app = Self { address: ([127, 0, 0, 1], 0).into(), process, log, readers, deaf };
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(port) = app.port() {
@@ -179,6 +183,14 @@ impl App {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
 
+    /// Closes the other end of its standard output after the next line that it writes there, which `write` brings about.
+    #[track_caller]
+    pub fn close_stdout(&self, write: impl FnOnce()) {
+        self.deaf.store(true, Ordering::SeqCst);
+        write();
+        eventually("its standard output is closed", || self.readers[0].is_finished());
+    }
+
     /// Asks the application to end, as a service manager does, and waits until it has.
     #[track_caller]
     pub fn stop(self) -> Ended {
@@ -205,11 +217,14 @@ impl Drop for App {
     }
 }
 
-fn keep(from: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> JoinHandle<()> {
-    let log = log.clone();
+fn keep(from: impl Read + Send + 'static, log: &Arc<Mutex<String>>, deaf: &Arc<AtomicBool>) -> JoinHandle<()> {
+    let (log, deaf) = (log.clone(), deaf.clone());
     thread::spawn(move || {
         for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
             _ = writeln!(log.lock().unwrap(), "{}", String::from_utf8_lossy(&line));
+            if deaf.load(Ordering::SeqCst) {
+                break;
+            }
         }
     })
 }

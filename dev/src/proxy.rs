@@ -21,17 +21,24 @@ impl Proxy {
     /// `proxy_pass`.
     #[track_caller]
     pub fn nginx(to: SocketAddr, global: &str, local: &str) -> Self {
-        Self::nginx_to(&to.to_string(), global, local)
+        Self::nginx_to("", &to.to_string(), global, local)
+    }
+
+    /// The same, but that it speaks TLS. `global` names its certificate.
+    #[track_caller]
+    pub fn nginx_with_tls(to: SocketAddr, global: &str) -> Self {
+        Self::nginx_to(" ssl", &to.to_string(), global, "")
     }
 
     /// The same in front of several servers, by turns; `options` stand behind each of them.
     #[track_caller]
     pub fn nginx_among(to: &[SocketAddr], options: &str, global: &str, local: &str) -> Self {
         let servers: String = to.iter().map(|address| format!("server {address} {options};\n")).collect();
-        Self::nginx_to("all", &format!("upstream all {{\n{servers}}}\n{global}"), local)
+        Self::nginx_to("", "all", &format!("upstream all {{\n{servers}}}\n{global}"), local)
     }
 
-    fn nginx_to(to: &str, global: &str, local: &str) -> Self {
+    #[track_caller]
+    fn nginx_to(tls: &str, to: &str, global: &str, local: &str) -> Self {
         let configuration = |directory: &Path, port: u16| {
             // Debian's own folders for these belong to root.
             let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -41,7 +48,7 @@ impl Proxy {
                 "daemon off; master_process off; worker_processes 1; pid {}/pid; error_log stderr warn;\n\
                  events {{}}\n\
                  http {{\naccess_log off;\n{folders}{global}\n\
-                 server {{\nlisten 127.0.0.1:{port}; listen [::1]:{port};\n\
+                 server {{\nlisten 127.0.0.1:{port}{tls}; listen [::1]:{port}{tls};\n\
                  location / {{\nproxy_pass http://{to};\n{local}\n}}\n}}\n}}\n",
                 directory.display()
             )

@@ -21,7 +21,8 @@ fn lapi() -> Lapi {
 /// The application ends with a failure and a line that says this.
 #[track_caller]
 fn aborts(lapi_url: &str, settings: &[(&str, &str)], remedy: &str) {
-    let settings = [settings, &[("CROWDSEC_ON_STARTUP_FAILURE", "abort")]].concat();
+    let abort = [("CROWDSEC_ON_STARTUP_FAILURE", "abort"), ("CROWDSEC_STARTUP_TIMEOUT", "1s")];
+    let settings = [settings, &abort].concat();
     let ended = App::fails_to_start(&App::usual(lapi_url, &settings));
     assert!(!ended.status.success());
     assert!(ended.log.contains(remedy), "{remedy}: {}", ended.log);
@@ -82,10 +83,11 @@ fn plain_http_to_a_lapi_with_tls_is_no_answer() {
 fn warns(lapi_url: &str, settings: &[(&str, &str)], remedy: &str) {
     let app = App::polling(lapi_url, settings);
     let log = app.log();
-    let lost: Vec<&str> = log.lines().filter(|line| line.contains(" is lost: ")).collect();
-    assert_eq!(lost.len(), 1, "{log}");
+    let lost: Vec<&str> = log.lines().filter(|line| line.contains(" has not answered yet: ")).collect();
+    // The warning, and the line of the launch.
+    assert_eq!(lost.len(), 2, "{log}");
     assert!(lost[0].contains(remedy), "{remedy}: {}", lost[0]);
-    let others = ["403", "ca_cert_path to the CA's", "certificates do not fit", "nobody listens", "status 400"];
+    let others = ["403", "ca_cert_path to the CA's", "another CA", "nobody listens", "status 400"];
     for other in others.iter().filter(|other| !remedy.contains(**other)) {
         assert!(!lost[0].contains(other), "{other}, which is another fault: {}", lost[0]);
     }
@@ -97,7 +99,7 @@ fn each_reason_why_lapi_cannot_be_reached_has_its_own_message() {
     let (lapi, other) = (lapi(), Lapi::start_with_tls());
     let ca = ("CROWDSEC_CA_CERT_PATH", lapi.value("LAPI_CA_CERT"));
     warns(lapi.url(), &[ca, ("CROWDSEC_API_KEY", "not-the-key")], "403");
-    warns(lapi.url(), &[("CROWDSEC_CA_CERT_PATH", other.value("LAPI_CA_CERT"))], "certificates do not fit");
+    warns(lapi.url(), &[("CROWDSEC_CA_CERT_PATH", other.value("LAPI_CA_CERT"))], "another CA");
     warns(lapi.url(), &[], "ca_cert_path to the CA's");
     warns(&lapi.url().replace("https://", "http://"), &[], "status 400");
     warns(&format!("https://{}", closed_port()), &[ca], "nobody listens");

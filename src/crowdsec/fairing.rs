@@ -1,19 +1,21 @@
 //! Where does it all come together? The fairing: wired at ignite, polling from liftoff, enforcing on every request.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use figment::value::magic::RelativePathBuf;
+use log::{info, warn};
 use rocket::fairing::{Fairing, Info, Kind, Result};
 use rocket::http::Method;
 use rocket::response::{Responder, Response};
-use rocket::{Build, Data, Orbit, Request, Rocket, error, error_, info, info_, warn, warn_};
+use rocket::{Build, Data, Orbit, Request, Rocket, error, error_};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::bouncer::Bouncer;
 use super::captcha::Captcha;
@@ -23,7 +25,7 @@ use super::head;
 use super::journal::Logs;
 use super::lapi::Error;
 use super::pages::{self, Refusal};
-use super::poller::Poller;
+use super::poller::{Health, Poller};
 use super::texts::Texts;
 use super::unrouted;
 use super::visit::Reason;
@@ -95,6 +97,10 @@ impl Fairing for Crowdsec {
             let polling = thread.runtime.spawn(poller.run(rocket.shutdown()));
             *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = Some((polling, thread));
         }
+        let Some(bouncer) = rocket.state::<Bouncer>() else { return };
+        let (address, port) = (rocket.config().address, rocket.config().port);
+        // By this target the log shows the line in the release profile too.
+        info!(target: "crowdsec", "Listening on {}. {}", SocketAddr::new(address, port), protection(bouncer));
     }
 
     /// Waits for the poller's last snapshot, as long as a disk may reasonably take.
@@ -179,40 +185,69 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     Ok((bouncer, texts, Some((poller?, thread))))
 }
 
-/// Waits for LAPI's first answer, as long as the operator said.
+/// Waits for LAPI's first answer, as long as the operator said: `open` for one attempt, since visitors would be waiting;
+/// the others ask again each second, since CrowdSec may need some seconds after a boot.
 async fn first_answer(mut poller: Poller, bouncer: &Bouncer) -> std::result::Result<Poller, Problems> {
     let config = &bouncer.config;
     if poller.recall() {
         return Ok(poller);
     }
-    let result = timeout(config.startup_timeout, poller.poll()).await.unwrap_or(Err(Error::TooSlow));
-    let Err(error) = result else {
-        let own = bouncer.config.decisions.len();
-        let known = bouncer.decisions.len() - own;
-        info!("Connected to CrowdSec's LAPI at {}, which has {known} decisions. {own} are your own.", poller.address());
-        return Ok(poller);
+    let (lapi, begin, mut told) = (poller.address().to_owned(), Instant::now(), false);
+    let left = || config.startup_timeout.saturating_sub(begin.elapsed());
+    let error = loop {
+        let Err(error) = timeout(left(), poller.try_poll()).await.unwrap_or(Err(Error::TooSlow)) else {
+            return Ok(poller);
+        };
+        // LAPI has answered, and no time will change what it says of this key.
+        let is_final = matches!(error, Error::Forbidden);
+        let pause = poller.pause();
+        if config.on_startup_failure == OnStartupFailure::Open || is_final || left() <= pause {
+            break error;
+        }
+        if !told {
+            told = true;
+            let seconds = config.startup_timeout.as_secs_f32();
+            warn!(
+                "CrowdSec's LAPI at {lapi} does not answer yet: {error}. The launch waits and asks again each second, for \
+                 `startup_timeout` ({seconds} s) at most."
+            );
+        }
+        sleep(pause).await;
     };
-    let lapi = poller.address();
     if config.on_startup_failure == OnStartupFailure::Abort {
         return Err(Problems(vec![format!(
             "no first answer from LAPI at {lapi}: {error}. `on_startup_failure` is `abort`"
         )]));
     }
     poller.note(Err(error));
-    match config.on_startup_failure {
-        // Fails open, the default: an application that is down because its guard is late helps no visitor.
-        OnStartupFailure::Open => warn_!("Until it answers, visitors are let in: `on_startup_failure` is `open`."),
-        // Fails closed, for those to whom an unprotected minute is worse than a minute without the application.
-        _ => warn_!("Until it answers, visitors get 503: `on_startup_failure` is `closed`."),
-    }
     Ok(poller)
 }
 
+/// What stands between visitors and the application, in a line for the log.
+fn protection(bouncer: &Bouncer) -> String {
+    let config = &bouncer.config;
+    let (all, own) = (bouncer.decisions.len(), config.decisions.len());
+    let known = match &config.lapi {
+        Some(lapi) if bouncer.health() == Health::Starting => {
+            format!("CrowdSec's LAPI at {} has not answered yet: {own} decisions of your own stand", lapi.at)
+        }
+        Some(lapi) => format!("{all} decisions stand, of CrowdSec's LAPI at {}, {own} of them your own", lapi.at),
+        None => format!("No CrowdSec: {own} decisions of your own stand"),
+    };
+    let enforced = match config.captcha {
+        Some(_) => "bans and captchas are enforced",
+        None => "bans are enforced, and captchas as bans, since no `captcha.provider` is set",
+    };
+    format!("{known}; {enforced}.")
+}
+
 fn without_crowdsec(config: &Config) {
-    warn!("NOT CONNECTED TO CROWDSEC: no key is set, so only your own `crowdsec.decisions` are enforced.");
-    warn_!("Beside CrowdSec run:  cscli bouncers add {}", env!("CARGO_PKG_NAME"));
-    warn_!("and set CROWDSEC_API_KEY to the key it prints. Only the debug profile starts without.");
-    for own in &config.decisions {
-        info_!("{} meets: {}", own.value.0, own.remediation);
-    }
+    let own: Vec<String> =
+        config.decisions.iter().map(|own| format!("{} meets: {}", own.value.0, own.remediation)).collect();
+    warn!(
+        "NOT CONNECTED TO CROWDSEC: no key is set, so only your own `crowdsec.decisions` are enforced ({}). Beside CrowdSec \
+         run `cscli bouncers add {}`, and set CROWDSEC_API_KEY to the key it prints. Only the debug profile starts without.",
+        own.join(", "),
+        env!("CARGO_PKG_NAME")
+    );
 }

@@ -12,8 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
+use log::warn;
 use rocket::time::OffsetDateTime;
-use rocket::warn;
+
+use super::panics::survive_now;
 
 /// Written in place of a path, it means standard output.
 pub const STDOUT: &str = "stdout";
@@ -135,7 +137,10 @@ impl Shared {
             waiting.told = Some(Instant::now());
             let (path, dropped) = (self.path.display(), mem::take(&mut waiting.dropped));
             drop(waiting);
-            warn!("{path} does not take all that is written: at least {dropped} lines did not get there.");
+            // Neither a visitor's request nor the log's thread ends because this cannot be told.
+            let _ = survive_now(|| {
+                warn!("{path} does not take all that is written: at least {dropped} lines did not get there.");
+            });
         }
     }
 }
@@ -182,10 +187,10 @@ impl Writer {
             thread::park_timeout(PAUSE);
             last = self.shared.lock().closed;
             let result = self.round();
-            if let (Err(error), false) = (&result, failing) {
-                warn!("{} cannot be written: {error}. It is tried again.", self.shared.path.display());
+            if let (Err(error), false) = (&result, mem::replace(&mut failing, result.is_err())) {
+                let path = self.shared.path.display();
+                let _ = survive_now(|| warn!("{path} cannot be written: {error}. It is tried again."));
             }
-            failing = result.is_err();
             self.shared.tell(self.shared.lock(), false);
         }
         self.shared.lock().lines.extend_from_slice(&self.lines[self.written..]);

@@ -13,12 +13,14 @@ use std::io::{self, Read};
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{Certificate, Client, Identity, Response, StatusCode, Url, redirect};
+use reqwest::{Client, Identity, Response, StatusCode, Url, redirect};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::answer::{Receive, read_answer};
 use super::config::{Credentials, LapiConfig, Location};
+use super::printable::printable;
+use super::tls::{self, Handshake};
 
 /// The folder's own version, told to LAPI. LAPI splits the User-Agent at its one slash.
 pub const VERSION: &str = "0.1.0";
@@ -29,17 +31,23 @@ const CONNECT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(120);
 /// For a whole answer, which bounds one that drips.
 const WHOLE: Duration = Duration::from_secs(600);
+/// For an answer that tells what has changed, if three polls are shorter. It is short even at a million decisions: a LAPI
+/// that has not given it by then hangs, or is somewhere else by now.
+const CHANGES: Duration = Duration::from_secs(15);
 /// 512 MiB hold four million decisions; what is longer is no answer of LAPI's.
 const LONGEST: usize = 512 << 20;
 
 pub struct Lapi {
     client: Client,
     url: Url,
+    /// For an answer that tells what has changed.
+    changes: Duration,
+    handshake: Handshake,
 }
 
 impl Lapi {
     /// Fails on certificates or keys that cannot be used.
-    pub fn new(config: &LapiConfig) -> Result<Self, Error> {
+    pub fn new(config: &LapiConfig, update_frequency: Duration) -> Result<Self, Error> {
         // The first provider stays; a second call changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
@@ -50,16 +58,23 @@ impl Lapi {
             // A redirect would carry X-Api-Key to whoever is named there.
             .redirect(redirect::Policy::none())
             .no_proxy();
-        match &config.credentials {
+        let identity = match &config.credentials {
             Credentials::Key(key) => {
                 let mut key = HeaderValue::from_str(&key.0).map_err(|e| Error::Setup(e.to_string()))?;
                 key.set_sensitive(true);
                 builder = builder.default_headers(HeaderMap::from_iter([(API_KEY, key)]));
+                None
             }
-            Credentials::Certificate(pem) => builder = builder.identity(Identity::from_pem(pem).map_err(setup)?),
-        }
+            Credentials::Certificate(pem) => {
+                builder = builder.identity(Identity::from_pem(pem).map_err(setup)?);
+                Some(pem.as_slice())
+            }
+        };
         builder = match &config.ca {
-            Some(pem) => builder.tls_certs_only(Certificate::from_pem_bundle(pem).map_err(setup)?),
+            Some(ca) => {
+                let tls = tls::client(ca, identity).map_err(|error| Error::Setup(error.to_string()))?;
+                builder.tls_backend_preconfigured(tls)
+            }
             // Over plain HTTP no CA is asked for, and a machine without any must not fail for it.
             None if !config.at.is_https() => builder.tls_certs_only([]),
             None => builder,
@@ -73,14 +88,23 @@ impl Lapi {
         };
         let mut url = base.join("v1/decisions/stream").map_err(|e| Error::Setup(e.to_string()))?;
         url.query_pairs_mut().append_pair("dedup", "false").extend_pairs(&config.filters);
-        Ok(Self { client: builder.build().map_err(setup)?, url })
+        Ok(Self {
+            client: builder.build().map_err(setup)?,
+            changes: CHANGES.max(update_frequency.saturating_mul(3)),
+            handshake: Handshake::with(&url, config.ca.is_some(), identity.is_some()),
+            url,
+        })
     }
 
     /// Asks for everything that stands, or for what came and went since the last request with this key.
     pub async fn ask(&self, everything: bool) -> Result<Answer, Error> {
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("startup", if everything { "true" } else { "false" });
-        let response = self.client.get(url).send().await.map_err(transfer)?;
+        let mut request = self.client.get(url);
+        if !everything {
+            request = request.timeout(self.changes);
+        }
+        let response = request.send().await.map_err(|error| transfer(&error, Some(&self.handshake)))?;
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         match response.status() {
             StatusCode::OK if header(CONTENT_TYPE).starts_with("application/json") => Ok(Answer(response)),
@@ -123,7 +147,7 @@ impl Answer {
                         break Ok(());
                     }
                 }
-                Err(error) => break Err(transfer(error)),
+                Err(error) => break Err(transfer(&error, None)),
             }
         };
         drop(pieces);
@@ -168,10 +192,7 @@ pub enum Error {
     /// The client could not be made from the configuration.
     Setup(String),
     /// Nobody answered: the connection was refused, cut or too slow.
-    Transfer {
-        reason: String,
-        refused: bool,
-    },
+    Transfer(String),
     /// `startup_timeout` passed.
     TooSlow,
     Forbidden,
@@ -179,66 +200,89 @@ pub enum Error {
     Status(u16),
     NotJson(String),
     Unreadable(String),
-}
-
-impl Error {
-    /// Whether the attempt may have cost LAPI work, so that the next one should wait longer.
-    pub fn was_costly(&self) -> bool {
-        !matches!(self, Self::Transfer { refused: true, .. } | Self::Forbidden)
-    }
+    /// Our own code broke off.
+    Panicked(String),
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Setup(reason) => write!(f, "the client cannot be set up: {reason}"),
-            Self::Transfer { reason, .. } => write!(f, "{reason}"),
+            Self::Transfer(reason) => f.write_str(reason),
             Self::TooSlow => f.write_str("LAPI took longer than startup_timeout"),
             Self::Forbidden => f.write_str(
                 "403: LAPI refuses the key (or its database fails: see LAPI's log). `cscli bouncers list` shows whether the bouncer is \
                  there and valid, `cscli bouncers add` makes a new key; with a certificate, compare its OU with bouncers_allowed_ou",
             ),
             Self::Redirect(to) => {
-                write!(f, "a redirect to `{to:.200}`, which is not followed so that the key stays here: put that address into api_url")
+                write!(
+                    f,
+                    "a redirect to `{}`, which is not followed so that the key stays here: put that address into api_url",
+                    printable(to)
+                )
             }
+            Self::Status(400) => f.write_str("status 400: LAPI does not understand us. If it speaks TLS, write https:// into api_url"),
             Self::Status(404) => f.write_str("status 404: api_url is the address of LAPI's root, without /v1"),
             Self::Status(status) => write!(f, "status {status}: see LAPI's own log"),
-            Self::NotJson(kind) => write!(f, "an answer of type `{kind:.100}`, not JSON: is api_url another server's?"),
+            Self::NotJson(kind) => {
+                write!(f, "an answer of type `{}`, not JSON: is api_url another server's?", printable(kind))
+            }
             Self::Unreadable(reason) => write!(f, "an answer that cannot be read: {reason}"),
+            Self::Panicked(reason) => write!(f, "a poll of ours panicked, which is a fault of this program: {}", printable(reason)),
         }
     }
 }
 
 fn setup(error: reqwest::Error) -> Error {
-    Error::Setup(chain(&error))
+    let reason = chain(&error);
+    let help = "install the package ca-certificates, or set ca_cert_path to LAPI's CA";
+    Error::Setup(if reason.contains("No CA certificates") { format!("{reason}: {help}") } else { reason })
 }
 
-fn transfer(error: reqwest::Error) -> Error {
-    let reason = chain(&error);
-    let refused = error.is_connect() && !error.is_timeout();
-    let hint = match reason.as_str() {
-        _ if error.is_timeout() && error.is_connect() => {
-            "nobody answers at that address: check api_url and the firewall"
-        }
-        _ if error.is_timeout() => "LAPI took too long",
-        r if r.contains("UnknownIssuer") => {
-            "the CA of its certificate is not known: set ca_cert_path to the CA's certificate"
-        }
-        r if r.contains("fatal alert") => {
-            "LAPI refuses our certificate: the CA that signed cert_path has to be the one LAPI knows"
-        }
-        r if r.contains("InvalidContentType") => {
-            "no TLS is spoken there: write http:// into api_url, or check the port"
-        }
-        r if r.contains("certificate") => {
-            "the certificates do not fit: check ca_cert_path, cert_path and the host in api_url"
-        }
-        r if r.contains("refused") || r.contains("No such file") => {
-            "nobody listens there: is CrowdSec running, is api_url right?"
-        }
-        _ => "the connection failed",
+fn transfer(error: &reqwest::Error, handshake: Option<&Handshake>) -> Error {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, NotFound,
+        PermissionDenied, UnexpectedEof,
     };
-    Error::Transfer { reason: format!("{hint} ({reason})"), refused }
+    let reason = chain(error);
+    let tls = causes(error).find_map(|error| error.downcast_ref::<rustls::Error>());
+    // The innermost: others wrap it as something of another kind.
+    let kind = causes(error).filter_map(|error| error.downcast_ref::<io::Error>()).last().map(io::Error::kind);
+    let meaning = match (tls, handshake, kind) {
+        (Some(error), Some(handshake), _) => handshake.meaning(error),
+        _ if error.is_timeout() && error.is_connect() => {
+            "nobody answers at that address: check api_url, the firewall, and whether LAPI hangs".into()
+        }
+        _ if error.is_timeout() => "LAPI took too long".into(),
+        _ if reason.contains("dns error") => "the host in api_url has no address: check its spelling, and DNS".into(),
+        (_, Some(handshake), Some(UnexpectedEof | ConnectionReset | BrokenPipe))
+            if error.is_connect() && handshake.is_tls() =>
+        {
+            handshake.cut_off()
+        }
+        (.., Some(ConnectionRefused | NotFound)) => {
+            "nobody listens there: is CrowdSec running, is api_url right?".into()
+        }
+        (.., Some(PermissionDenied)) => "this user may not connect there: see the socket's owner and mode".into(),
+        (.., Some(HostUnreachable | NetworkUnreachable)) => {
+            "no way leads to that address: check api_url, routes and the firewall".into()
+        }
+        _ => "the connection failed".to_owned(),
+    };
+    Error::Transfer(format!("{meaning} ({})", printable(&reason)))
+}
+
+type Cause<'a> = &'a (dyn std::error::Error + 'static);
+
+/// An error and all its causes.
+fn causes<'a>(error: Cause<'a>) -> impl Iterator<Item = Cause<'a>> {
+    std::iter::successors(Some(error), |&error: &Cause<'a>| {
+        // An error of io leaves out the one that it wraps when it is asked for its source.
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        }
+    })
 }
 
 /// An error with its causes. Without the address: the operator wrote it, and it may be long.

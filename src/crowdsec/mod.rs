@@ -8,6 +8,7 @@
 //! guards → pages.
 
 mod printable;
+mod panics;
 mod decision;
 mod answer;
 mod decision_set;
@@ -16,6 +17,7 @@ mod field;
 mod head;
 mod body;
 mod journal;
+mod tls;
 mod config;
 mod lapi;
 mod snapshot;

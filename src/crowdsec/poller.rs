@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rocket::{Shutdown, info, warn, warn_};
+use log::{info, warn};
+use rocket::Shutdown;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
-use super::config::{Config, LapiConfig};
+use super::config::{Config, LapiConfig, OnStartupFailure};
 use super::decision_set::{DecisionSet, Implausible, Taken, Takeover, Types};
 use super::lapi::{Error, Lapi};
+use super::panics::survive;
 use super::snapshot::Snapshot;
 
 /// Keeps a decision set in step with LAPI.
@@ -33,7 +35,11 @@ pub struct Poller {
     /// Full answers in a row that brought what no delta had.
     drifts: u32,
     away_since: Option<Instant>,
-    costly_failures: u32,
+    /// When it was last told that LAPI is away.
+    told: Instant,
+    /// How long LAPI worked for us in vain, if the last poll asked for everything and failed.
+    wasted: Duration,
+    on_startup_failure: OnStartupFailure,
     warned_of_allows: bool,
     warned_of_captchas: bool,
     /// What LAPI is asked for beside the scopes, as long as nobody was warned that nothing fits it.
@@ -54,11 +60,15 @@ struct InStep {
 
 /// A crash loses what changed in the last minute at most, and the next full answer brings it back.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// Between two polls before LAPI's first answer, until which nobody is protected.
+const EAGER: Duration = Duration::from_secs(1);
+/// Between two lines that tell that LAPI is away; and the longest rest that LAPI gets after it worked in vain.
+const MINUTE: Duration = Duration::from_secs(60);
 
 impl Poller {
     pub fn new(lapi: &LapiConfig, config: &Config, set: Arc<DecisionSet>, status: Arc<Status>) -> Result<Self, Error> {
         Ok(Self {
-            lapi: Lapi::new(lapi)?,
+            lapi: Lapi::new(lapi, config.update_frequency)?,
             address: lapi.at.to_string(),
             set,
             status,
@@ -68,7 +78,9 @@ impl Poller {
             in_step: None,
             drifts: 0,
             away_since: None,
-            costly_failures: 0,
+            told: Instant::now(),
+            wasted: Duration::ZERO,
+            on_startup_failure: config.on_startup_failure,
             warned_of_allows: false,
             warned_of_captchas: false,
             unwarned_filters: lapi.filters_of_choice(),
@@ -109,12 +121,12 @@ impl Poller {
         };
         if in_step.since.elapsed() >= self.until_everything(&in_step) {
             let asked = Instant::now();
+            self.status.awaits_everything(in_step.cost);
             let taken = self.everything().await?;
             self.unsaved = true;
             self.compare(&taken, in_step.named);
             in_step = InStep { since: asked, cost: asked.elapsed(), named: 0 };
         }
-        self.status.full_answer.store(in_step.cost.as_millis() as u64, Ordering::Relaxed);
         self.status.answered();
         self.in_step = Some(in_step);
         Ok(())
@@ -138,9 +150,9 @@ impl Poller {
         }
         self.drifts = if unnamed >= 10 && unnamed * 3 > named { self.drifts + 1 } else { 0 };
         if self.drifts == 3 {
-            warn!("LAPI's changes keep being incomplete: {unnamed} were missing, {named} came.");
-            warn_!(
-                "Does another instance use the same key? Each needs its own: see the IP addresses in `cscli bouncers list`."
+            warn!(
+                "LAPI's changes keep being incomplete: {unnamed} were missing, {named} came. Does another instance use the same \
+                 key? Each needs its own: see the IP addresses in `cscli bouncers list`."
             );
         }
     }
@@ -163,13 +175,24 @@ impl Poller {
         }
     }
 
+    /// The same, but that a panic costs this poll alone: it fails, and the next one asks for everything.
+    pub async fn try_poll(&mut self) -> Result<(), Error> {
+        let (asked, everything) = (Instant::now(), self.in_step.is_none());
+        let result = survive(self.poll()).await.unwrap_or_else(|panic| Err(Error::Panicked(panic)));
+        self.wasted = if result.is_err() && everything { asked.elapsed() } else { Duration::ZERO };
+        result
+    }
+
     /// Polls until shutdown: at once where nothing was asked yet, since a snapshot stood in for the first answer.
+    ///
+    /// Whatever panics here, polling goes on and the shutdown ends it. That is why no line of the log is written outside of
+    /// `survive`.
     pub async fn run(mut self, mut shutdown: Shutdown) {
         let mut pause = if self.in_step.is_none() && self.away_since.is_none() { Duration::ZERO } else { self.pause() };
         loop {
             // A disk that hangs must not keep new decisions away: while one write lasts, no other is begun.
             if self.saving.as_ref().is_none_or(JoinHandle::is_finished) {
-                self.saved().await;
+                let _ = survive(self.saved()).await;
                 if self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY) {
                     self.save();
                 }
@@ -178,19 +201,20 @@ impl Poller {
                 () = &mut shutdown => break,
                 () = sleep(pause) => {}
             }
-            tokio::select! {
+            let result = tokio::select! {
                 () = &mut shutdown => break,
-                result = self.poll() => self.note(result),
-            }
+                result = self.try_poll() => result,
+            };
+            let _ = survive(async { self.note(result) }).await;
             if self.away_since.is_some() {
                 let set = self.set.clone();
                 let _ = aside(move || set.sweep(Instant::now())).await;
             }
             pause = self.pause();
         }
-        self.saved().await;
+        let _ = survive(self.saved()).await;
         self.save();
-        self.saved().await;
+        let _ = survive(self.saved()).await;
     }
 
     /// Begins to write the snapshot if there is anything new.
@@ -213,25 +237,50 @@ impl Poller {
         }
     }
 
-    /// Tells once that LAPI is lost and once that it is back. Keeps every decision in between: a ban must not end
-    /// because the one who said it cannot be reached.
+    /// Tells once that LAPI is lost and once that it is back; and while nothing was ever heard of it, so that nobody is
+    /// protected by it, again each minute. Keeps every decision in between: a ban must not end because the one who said it
+    /// cannot be reached.
     pub fn note(&mut self, result: Result<(), Error>) {
+        let (lapi, now) = (self.address.clone(), Instant::now());
+        self.status.awaits_nothing();
         match (result, self.away_since) {
             (Ok(()), None) => {}
             (Ok(()), Some(since)) => {
-                warn!("CrowdSec's LAPI at {} is back after {} s.", self.address, since.elapsed().as_secs());
                 self.away_since = None;
-                self.costly_failures = 0;
+                let (seconds, known) = (since.elapsed().as_secs(), self.set.len());
+                warn!("CrowdSec's LAPI at {lapi} is back after {seconds} s: {known} decisions stand.");
             }
+            (Err(_), Some(_)) if self.told.elapsed() < MINUTE => {}
             (Err(error), away_since) => {
-                if away_since.is_none() {
-                    warn!("CrowdSec's LAPI at {} is lost: {error}.", self.address);
-                    warn_!("Its decisions stand until each one's own end. Asking again until it is back.");
-                    self.away_since = Some(Instant::now());
-                } else {
-                    info!("CrowdSec's LAPI at {} is still lost: {error}.", self.address);
+                self.told = now;
+                let since = *self.away_since.get_or_insert(now);
+                let seconds = since.elapsed().as_secs();
+                match (self.status.since_last_answer(), away_since) {
+                    (None, _) => warn!(
+                        "CrowdSec's LAPI at {lapi} has not answered yet: {error}. {} It is asked again each second.",
+                        self.until_the_first_answer()
+                    ),
+                    (Some(_), None) => warn!(
+                        "CrowdSec's LAPI at {lapi} is lost: {error}. Its decisions stand until each one's own end. It is asked \
+                         again until it is back."
+                    ),
+                    (Some(_), Some(_)) => info!("CrowdSec's LAPI at {lapi} is still lost after {seconds} s: {error}."),
                 }
-                self.costly_failures = if error.was_costly() { self.costly_failures + 1 } else { 0 };
+            }
+        }
+    }
+
+    /// What becomes of visitors before LAPI's first answer.
+    fn until_the_first_answer(&self) -> &'static str {
+        match self.on_startup_failure {
+            // Fails open, the default: an application that is down because its guard is late helps no visitor.
+            OnStartupFailure::Open => {
+                "UNTIL IT ANSWERS, EVERYBODY IS LET IN whom your own `decisions` do not refuse: `on_startup_failure` is `open`."
+            }
+            // Fails closed, for those to whom an unprotected minute is worse than a minute without the application. With
+            // `abort` the launch has not got this far.
+            OnStartupFailure::Closed | OnStartupFailure::Abort => {
+                "UNTIL IT ANSWERS, VISITORS GET 503: `on_startup_failure` is `closed`."
             }
         }
     }
@@ -264,13 +313,12 @@ impl Poller {
         answer.read(begin(&self.set, self.types, Instant::now())).await
     }
 
-    /// Until the next poll, give or take a twentieth, so that many instances do not ask in step. Failures that cost
-    /// LAPI work double it, up to a minute; one that cost none (nobody listens, the key is refused) does not, so that
-    /// a LAPI that returns is found within one interval.
-    fn pause(&self) -> Duration {
-        let longest = self.update_frequency.max(Duration::from_secs(60));
-        let doublings = self.costly_failures.saturating_sub(1).min(16);
-        let pause = self.update_frequency.saturating_mul(1 << doublings).min(longest);
+    /// Until the next poll, give or take a twentieth, so that many instances do not ask in step. Before the first answer
+    /// that is a second, whatever `update_frequency` says. Where LAPI worked in vain, it may rest as long as it worked, so
+    /// that no instance takes more than half of its time; nobody listening, or a refused key, costs it none.
+    pub fn pause(&self) -> Duration {
+        let usual = if self.status.since_last_answer().is_some() { self.update_frequency } else { EAGER };
+        let pause = usual.max(self.wasted.min(MINUTE));
         // A std hasher is keyed at random: one number of it is all the chance this needs.
         let chance = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
         pause.mul_f64(0.95 + 0.1 * chance)
@@ -325,10 +373,10 @@ async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 /// Whether we are in step with LAPI, for those who want to know. Atomic, since requests ask while the poller writes.
 pub struct Status {
     start: Instant,
-    /// Milliseconds from the start to the last answer, and one; 0 before the first.
+    /// Milliseconds since the start, plus one; 0 means never.
     last_answer: AtomicU64,
-    /// How many milliseconds the last full answer took; the next one may take as long.
-    full_answer: AtomicU64,
+    /// How many milliseconds more than usual an answer may take: some while a full answer is awaited, else 0.
+    extra: AtomicU64,
     patience: Duration,
 }
 
@@ -337,28 +385,40 @@ pub enum Health {
     /// LAPI has not answered since the launch.
     Starting,
     Ok,
-    /// LAPI answered before, but not for three polls, ten seconds, and the time of its last full answer.
+    /// LAPI answered before, but not for three polls and two seconds; while everything is asked for anew, it may take twice
+    /// the time of its last full answer besides.
     Stale,
 }
 
+/// Beside three polls: what a short poll and a busy machine may take.
+const SLACK: Duration = Duration::from_secs(2);
+
 impl Status {
     pub fn new(update_frequency: Duration) -> Self {
-        let patience = update_frequency * 3 + Duration::from_secs(10);
-        Self { start: Instant::now(), last_answer: AtomicU64::new(0), full_answer: AtomicU64::new(0), patience }
+        let patience = update_frequency.saturating_mul(3) + SLACK;
+        Self { start: Instant::now(), last_answer: AtomicU64::new(0), extra: AtomicU64::new(0), patience }
     }
 
     pub fn health(&self) -> Health {
-        let patience = self.patience + Duration::from_millis(self.full_answer.load(Ordering::Relaxed));
-        match self.since_last_answer() {
+        self.health_at(Instant::now())
+    }
+
+    fn health_at(&self, now: Instant) -> Health {
+        let patience = self.patience + Duration::from_millis(self.extra.load(Ordering::Relaxed));
+        match self.last_answer() {
             None => Health::Starting,
-            Some(age) if age <= patience => Health::Ok,
+            Some(at) if now.saturating_duration_since(at) <= patience => Health::Ok,
             Some(_) => Health::Stale,
         }
     }
 
     pub fn since_last_answer(&self) -> Option<Duration> {
-        let at = self.last_answer.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.start.elapsed().saturating_sub(Duration::from_millis(at)))
+        Some(self.last_answer()?.elapsed())
+    }
+
+    fn last_answer(&self) -> Option<Instant> {
+        let milliseconds = self.last_answer.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.start + Duration::from_millis(milliseconds))
     }
 
     /// A snapshot counts as an answer at the start: it is soon stale, unless LAPI answers itself.
@@ -366,7 +426,59 @@ impl Status {
         self.last_answer.store(1, Ordering::Relaxed);
     }
 
+    /// LAPI has just answered a short question, and is asked for everything, which took so long the last time.
+    fn awaits_everything(&self, last: Duration) {
+        self.extra.store(last.as_millis() as u64 * 2, Ordering::Relaxed);
+    }
+
+    /// What was awaited came, or did not.
+    fn awaits_nothing(&self) {
+        self.extra.store(0, Ordering::Relaxed);
+    }
+
     fn answered(&self) {
         self.last_answer.store(self.start.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
+        self.awaits_nothing();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use figment::Figment;
+
+    use super::*;
+
+    #[test]
+    fn lapi_is_asked_each_second_until_it_answers_and_rests_where_it_worked_in_vain() {
+        let settings = Figment::from(rocket::Config::debug_default()).merge(("crowdsec.api_key", "of-the-tests"));
+        let config = Config::read(&settings.merge(("crowdsec.update_frequency", "10s"))).expect("a configuration");
+        let (set, status) =
+            (Arc::new(DecisionSet::new(Instant::now())), Arc::new(Status::new(config.update_frequency)));
+        let lapi = config.lapi.as_ref().expect("LAPI");
+        let mut poller = Poller::new(lapi, &config, set, status.clone()).expect("a poller");
+        for usual in [1.0, 10.0] {
+            for (wasted, pause) in [(0, usual), (1, usual), (30, 30.0), (600, 60.0)] {
+                poller.wasted = Duration::from_secs(wasted);
+                let twentieth = pause / 20.0;
+                let off = (poller.pause().as_secs_f64() - pause).abs();
+                assert!(off <= twentieth, "{wasted} s in vain: {off} s off {pause} s");
+            }
+            status.answered();
+        }
+    }
+
+    #[test]
+    fn health_is_stale_three_polls_and_two_seconds_after_the_last_answer() {
+        let status = Status::new(Duration::from_secs(10));
+        let answered = status.start;
+        let after = |seconds| status.health_at(answered + Duration::from_secs(seconds));
+        assert_eq!(after(1), Health::Starting);
+        status.recalled();
+        assert_eq!((after(32), after(33)), (Health::Ok, Health::Stale));
+        // A full answer of a million decisions takes LAPI 40 s, and more when it is busy.
+        status.awaits_everything(Duration::from_secs(40));
+        assert_eq!((after(112), after(113)), (Health::Ok, Health::Stale));
+        status.awaits_nothing();
+        assert_eq!((after(32), after(33)), (Health::Ok, Health::Stale));
     }
 }

@@ -310,6 +310,7 @@ fn the_pages_speak_the_visitors_language() {
             ("CROWDSEC_API_KEY", dev::KEY),
             ("CROWDSEC_API_URL", &closed),
             ("CROWDSEC_ON_STARTUP_FAILURE", "closed"),
+            ("CROWDSEC_STARTUP_TIMEOUT", "1s"),
             ("CROWDSEC_DECISIONS", "[]"),
         ]);
         browser.open(&at(&starting, WANTED));

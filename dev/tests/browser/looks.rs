@@ -114,6 +114,7 @@ fn the_ban_the_start_and_the_previews() {
         ("CROWDSEC_API_KEY", dev::KEY),
         ("CROWDSEC_API_URL", &closed),
         ("CROWDSEC_ON_STARTUP_FAILURE", "closed"),
+        ("CROWDSEC_STARTUP_TIMEOUT", "1s"),
         ("CROWDSEC_DECISIONS", "[]"),
     ]);
     browser.open(&at(&starting, "/members"));

@@ -20,12 +20,14 @@ use figment::{Figment, Provider as _};
 use ipnet::IpNet;
 use reqwest::Url;
 use rocket::config::SecretKey;
+use rustls::pki_types::CertificateDer;
 
 use super::decision::{Remediation, network};
 use super::decision_set::Types;
 use super::journal::STDOUT;
 use super::path::Prefix;
 use super::printable::printable;
+use super::tls::{self, File};
 use environment::{Environment, UNKNOWN, looks_ours};
 use table::{CaptchaTable, Fallback, Network, Root, Span, Table};
 
@@ -66,8 +68,8 @@ pub struct Config {
 pub struct LapiConfig {
     pub at: Location,
     pub credentials: Credentials,
-    /// The operator's own CA, in PEM.
-    pub ca: Option<Vec<u8>>,
+    /// The operator's own CAs.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
     /// The filters, as LAPI's query parameters.
     pub filters: Vec<(&'static str, String)>,
 }
@@ -298,12 +300,7 @@ impl Check<'_> {
         let key = self.secret("api_key", table.api_key.as_ref(), table.api_key_file.as_ref());
         let credentials = match (key, &table.cert_path, &table.key_path) {
             (Some(key), None, None) => Credentials::Key(key),
-            (None, Some(cert), Some(key)) => {
-                let mut pem = self.file("cert_path", cert)?;
-                pem.push(b'\n');
-                pem.extend(self.file("key_path", key)?);
-                Credentials::Certificate(pem)
-            }
+            (None, Some(cert), Some(key)) => Credentials::Certificate(self.identity(cert, key)?),
             // Its file could not be read, or the like: that is told already.
             (None, None, None) => return None,
             (key, _, _) => {
@@ -319,7 +316,7 @@ impl Check<'_> {
                 "certificates (`cert_path`, `ca_cert_path`) need an address that begins with https://",
             );
         }
-        let ca = table.ca_cert_path.as_ref().map(|path| self.file("ca_cert_path", path));
+        let ca = table.ca_cert_path.as_ref().map(|path| self.authorities(path));
         let scopes_known = |scope: &String| ["ip", "range"].iter().any(|known| scope.eq_ignore_ascii_case(known));
         let scopes = table.scopes.clone().unwrap_or_else(|| vec!["ip".into(), "range".into()]);
         if scopes.is_empty() || !scopes.iter().all(scopes_known) {
@@ -423,6 +420,24 @@ impl Check<'_> {
                 None
             }
         }
+    }
+
+    fn identity(&mut self, cert: &RelativePathBuf, key: &RelativePathBuf) -> Option<Vec<u8>> {
+        let (cert_pem, key_pem) = (self.file("cert_path", cert)?, self.file("key_path", key)?);
+        let (cert, key) = (cert.relative().display().to_string(), key.relative().display().to_string());
+        let (certificate, private) = (File { path: &cert, bytes: &cert_pem }, File { path: &key, bytes: &key_pem });
+        let told = |(setting, problem)| {
+            let path = if setting == "cert_path" { &cert } else { &key };
+            self.wrong(setting, &format!("{path} {problem}"));
+        };
+        tls::identity(certificate, private).map_err(told).ok()
+    }
+
+    fn authorities(&mut self, path: &RelativePathBuf) -> Option<Vec<CertificateDer<'static>>> {
+        let bytes = self.file("ca_cert_path", path)?;
+        let path = path.relative().display().to_string();
+        let told = |problem| self.wrong("ca_cert_path", &format!("{path} {problem}"));
+        tls::authorities(File { path: &path, bytes: &bytes }).map_err(told).ok()
     }
 
     fn excluded_paths(&mut self, texts: &[String]) -> Vec<Prefix> {

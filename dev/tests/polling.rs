@@ -1,0 +1,165 @@
+//! Does the bouncer keep asking, and does the operator know how things are? At the launch, while LAPI hangs, and where
+//! nobody reads the log.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use dev::Verdict::{Ban, NotYet, Welcome};
+use dev::{App, FakeServer, KEY, Lapi, Reply, Seen, closed_port, eventually, eventually_within};
+use serde_json::{Value, json};
+
+/// A decision as LAPI writes it.
+fn ban(id: u32, address: &str) -> Value {
+    json!({ "duration": "3h59m59.6s", "id": id, "origin": "cscli", "scenario": "end-to-end", "scope": "Ip", "type": "ban", "value": address })
+}
+
+/// A LAPI that knows these bans and in which nothing ever changes.
+fn standing(bans: Vec<Value>) -> impl Fn(&Seen) -> Reply {
+    move |seen| Reply::decisions(if seen.asks_for_all() { &bans } else { &[] }, &[])
+}
+
+// --- the launch ---
+
+/// As after a boot: CrowdSec comes some seconds after the application.
+#[test]
+fn a_lapi_that_starts_after_the_application_is_waited_for() {
+    let mut lapi = Lapi::start();
+    lapi.ban("192.0.2.1");
+    lapi.stop();
+    let url = lapi.url().to_string();
+    let launches = ["abort", "closed"].map(|word| {
+        let url = url.clone();
+        std::thread::spawn(move || {
+            let settings = [("CROWDSEC_ON_STARTUP_FAILURE", word), ("CROWDSEC_UPDATE_FREQUENCY", "1h")];
+            let app = App::polling(&url, &settings);
+            assert_eq!((app.verdict("192.0.2.1"), app.verdict("192.0.2.2")), (Ban, Welcome), "{word}");
+            assert_eq!(app.logged("does not answer yet: nobody listens there"), 1, "{}", app.log());
+        })
+    });
+    std::thread::sleep(Duration::from_secs(3));
+    lapi.start_again();
+    launches.into_iter().for_each(|launch| launch.join().expect("a launch"));
+}
+
+#[test]
+fn whatever_update_frequency_says_the_first_answer_is_asked_for_each_second() {
+    let lapi = FakeServer::start(|_| Reply::error(500));
+    let app = App::polling(&lapi.url(), &[("CROWDSEC_UPDATE_FREQUENCY", "1h")]);
+    eventually("four polls", || lapi.seen().len() >= 4);
+    lapi.answers(standing(vec![ban(1, "192.0.2.1")]));
+    app.eventually("192.0.2.1", Ban);
+    eventually("the log tells of it", || app.logged(" is back after ") == 1);
+}
+
+#[test]
+fn while_lapi_was_never_heard_the_log_says_each_minute_who_is_let_in() {
+    let nowhere = format!("http://{}", closed_port());
+    let open = App::polling(&nowhere, &[]);
+    let closed = [("CROWDSEC_ON_STARTUP_FAILURE", "closed"), ("CROWDSEC_STARTUP_TIMEOUT", "1s")];
+    let closed = App::polling(&nowhere, &closed);
+    assert_eq!((open.logged("EVERYBODY IS LET IN"), closed.logged("VISITORS GET 503")), (1, 1));
+    assert_eq!((open.verdict("192.0.2.1"), closed.verdict("192.0.2.1")), (Welcome, NotYet));
+    eventually_within(Duration::from_secs(150), "a second line each", || {
+        open.logged("EVERYBODY IS LET IN") == 2 && closed.logged("VISITORS GET 503") == 2
+    });
+}
+
+#[test]
+fn a_refused_key_at_the_launch_is_one_warning_with_the_next_step() {
+    let lapi = Lapi::start();
+    let app =
+        App::polling(lapi.url(), &[("CROWDSEC_API_KEY", "not-the-key"), ("CROWDSEC_ON_STARTUP_FAILURE", "closed")]);
+    let log = app.log();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("403: LAPI refuses the key")).collect();
+    assert_eq!(told.len(), 1, "{log}");
+    assert!(told[0].starts_with("Warning: ") && told[0].contains("`cscli bouncers add`"), "{log}");
+    assert!(!log.contains("not-the-key"), "{log}");
+}
+
+#[test]
+fn one_line_at_the_launch_says_address_lapi_decisions_and_what_is_enforced() {
+    let lapi = FakeServer::start(standing(vec![ban(1, "192.0.2.1"), ban(2, "192.0.2.2")]));
+    let own = ("CROWDSEC_DECISIONS", r#"[{ value = "192.0.2.9", type = "ban" }]"#);
+    let line = |app: &App| {
+        let (log, address) = (app.log(), format!("Listening on {}.", app.address()));
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(&address)).collect();
+        assert_eq!(lines.len(), 1, "{log}");
+        lines[0].to_string()
+    };
+    let app = App::polling(&lapi.url(), &[own]);
+    let told = line(&app);
+    for word in ["3 decisions stand", lapi.url().as_str(), "1 of them your own", "bans and captchas are enforced"] {
+        assert!(told.contains(word), "{word}: {told}");
+    }
+    let app = App::polling(&format!("http://{}", closed_port()), &[own]);
+    assert!(line(&app).contains("has not answered yet: 1 decisions of your own"), "{}", line(&app));
+    let app = App::start(&[own]);
+    assert!(line(&app).contains("No CrowdSec: 1 decisions of your own stand"), "{}", line(&app));
+    assert!(!app.log().contains(KEY));
+}
+
+// --- a LAPI that hangs ---
+
+/// The old connection is never answered; whoever asks anew is.
+#[test]
+fn a_lapi_that_froze_and_moved_is_found_after_the_time_limit_of_a_delta() {
+    let lapi = FakeServer::start(standing(vec![ban(1, "192.0.2.1")]));
+    let app = App::polling(&lapi.url(), &[]);
+    let moved = AtomicBool::new(false);
+    lapi.answers(move |seen| match moved.swap(true, SeqCst) {
+        false => Reply::silence(),
+        true => standing(vec![ban(1, "192.0.2.1"), ban(2, "192.0.2.2")])(seen),
+    });
+    // A delta has fifteen seconds; a full answer, and any answer before, two minutes.
+    eventually_within(Duration::from_secs(60), "the next ban", || app.verdict("192.0.2.2") == Ban);
+    assert_eq!(app.verdict("192.0.2.1"), Ban);
+    let asked: Vec<bool> = lapi.seen().iter().map(Seen::asks_for_all).collect();
+    assert!(asked.windows(2).any(|two| two == [false, true]), "after the delta everything is asked for: {asked:?}");
+    assert_eq!(app.logged(" is lost: LAPI took too long"), 1, "{}", app.log());
+}
+
+#[test]
+fn a_full_answer_may_take_longer_than_a_delta() {
+    let slow = |seen: &Seen| {
+        let pause = if seen.asks_for_all() { Duration::from_secs(18) } else { Duration::ZERO };
+        standing(vec![ban(1, "192.0.2.1")])(seen).after(pause)
+    };
+    let app = App::polling(&FakeServer::start(slow).url(), &[]);
+    assert_eq!(app.verdict("192.0.2.1"), Ban);
+}
+
+#[test]
+fn the_health_check_tells_of_a_lapi_that_froze_and_of_its_return() {
+    let mut lapi = Lapi::start();
+    lapi.ban("192.0.2.1");
+    let app = App::polling(lapi.url(), &[]);
+    lapi.freeze();
+    let health = || app.get("/crowdsec/health").send();
+    // Before any poll has failed: a delta has fifteen seconds, and three polls and two seconds are five.
+    eventually("the decisions are stale", || health().status == 503);
+    assert_eq!(health().json(), json!({ "status": "stale" }));
+    assert_eq!(app.logged(" is lost: "), 0, "{}", app.log());
+    assert_eq!((app.verdict("192.0.2.1"), app.verdict("192.0.2.2")), (Ban, Welcome), "it changes nothing for visitors");
+    eventually("the log tells of it", || app.logged(" is lost: LAPI took too long") == 1);
+    lapi.kill();
+    lapi.start_again();
+    eventually("the decisions are fresh", || health().status == 200);
+}
+
+// --- a log that nobody reads ---
+
+#[test]
+fn decisions_arrive_where_standard_output_is_a_closed_pipe_and_sigterm_ends_it_all() {
+    let lapi = FakeServer::start(standing(vec![ban(1, "192.0.2.1")]));
+    // Rocket's lines about single requests are left out: they are not ours.
+    let app = App::polling(&lapi.url(), &[("ROCKET_LOG_LEVEL", "critical")]);
+    app.close_stdout(|| assert_eq!(app.verdict("192.0.2.1"), Ban));
+    // Lost and back: both would be told.
+    lapi.answers(|_| Reply::error(500));
+    let asked = lapi.seen().len();
+    eventually("two polls that fail", || lapi.seen().len() >= asked + 2);
+    lapi.answers(standing(vec![ban(2, "192.0.2.2"), ban(3, "192.0.2.3"), ban(4, "192.0.2.4")]));
+    let known = || app.get("/").from("192.0.2.99").send().text().contains("<dd>3</dd>");
+    eventually("three decisions are known", known);
+    assert_eq!(app.stop().status.code(), Some(0));
+}

@@ -1,0 +1,38 @@
+//! What becomes of a panic in a thread or task of ours? It costs the piece of work that it came from, and no more.
+//!
+//! Telling something is such a piece too: a logger that writes by `println!`, as Rocket's does, panics where standard
+//! output is a closed pipe or a full disk.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rocket::futures::FutureExt;
+
+/// Does the work, or gives the words of the panic that broke it off. What the work leaves half done has to be fit for use:
+/// a change of state comes before the line that tells of it.
+pub async fn survive<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(work).catch_unwind().await.map_err(words)
+}
+
+/// The same for work that waits for nothing.
+pub fn survive_now<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(words)
+}
+
+fn words(panic: Box<dyn Any + Send>) -> String {
+    let text = panic.downcast::<String>().map(|text| *text);
+    text.unwrap_or_else(|panic| panic.downcast_ref::<&str>().copied().unwrap_or("without words").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[rocket::async_test]
+    async fn work_that_panics_is_over_and_says_why() {
+        assert_eq!(survive(async { 1 }).await, Ok(1));
+        assert_eq!(survive(async { panic!("number {}", 2) }).await, Err::<(), _>("number 2".into()));
+        assert_eq!(survive_now(|| panic!("three")), Err::<(), _>("three".into()));
+        assert_eq!(survive_now(|| std::panic::panic_any(4)), Err::<(), _>("without words".into()));
+    }
+}
