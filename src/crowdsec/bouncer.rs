@@ -21,7 +21,7 @@ use super::limit::Limit;
 use super::path::Prefix;
 use super::poller::{Health, Status};
 use super::printable::printable;
-use super::session;
+use super::session::Passes;
 
 /// Everything that a request is judged by, shared by all of them.
 pub struct Bouncer {
@@ -31,10 +31,7 @@ pub struct Bouncer {
     pub client_ip: ClientIp,
     pub captcha: Option<Captcha>,
     pub logs: Logs,
-    /// Answers to captchas, per visitor.
-    pub attempts: Limit,
-    /// Captchas solved lately, per visitor: who solved one and comes without a cookie has a browser that keeps none.
-    pub solved: Limit,
+    pub passes: Passes,
     refusals: Limit,
     unlogged: AtomicU64,
 }
@@ -98,8 +95,6 @@ impl Judgement {
     }
 }
 
-/// A captcha page in a second is a form of its own of knocking: so many answers a minute, counted per visitor.
-const ATTEMPTS: u32 = 20;
 /// Lines about refusals in ten seconds; a flood of requests must not become a flood of the log.
 const LINES: u32 = 20;
 
@@ -115,8 +110,7 @@ impl Bouncer {
             client_ip: ClientIp::new(&config),
             captcha,
             logs,
-            attempts: Limit::new(ATTEMPTS, Duration::from_secs(60)),
-            solved: Limit::new(1, Duration::from_secs(60)),
+            passes: Passes::new(config.shared_secret.as_ref()),
             refusals: Limit::new(LINES, Duration::from_secs(10)),
             unlogged: AtomicU64::new(0),
             config,
@@ -137,7 +131,7 @@ impl Bouncer {
             Some(Remediation::Ban) => Verdict::Ban,
             // Fails closed, as the operator asked: before the first answer nobody knows who is banned.
             _ if self.is_closed() => Verdict::NotYet,
-            Some(Remediation::Captcha) if !session::holds(request.cookies(), address.into()) => Verdict::Captcha,
+            Some(Remediation::Captcha) if !self.passes.admit(request, address) => Verdict::Captcha,
             Some(Remediation::Captcha) | None => Verdict::Admit,
         };
         Judgement { address, verdict, standing, asked: OnceLock::new() }

@@ -154,7 +154,7 @@ impl Fairing for Crowdsec {
     {
         if is_refused_by_guard(request, response.status()) {
             let Some(bouncer) = request.rocket().state::<Bouncer>() else { return done() };
-            let refusal = Refusal::of(request, bouncer, bouncer.judgement(request));
+            let refusal = Refusal::of(request, bouncer.judgement(request));
             if let Some(Ok(page)) = refusal.map(|refusal| refusal.respond_to(request)) {
                 // Merged, so that the headers of other fairings and routes stay.
                 response.merge(page);
