@@ -276,7 +276,7 @@ struct Answer<'r> {
     #[field(name = "cf-turnstile-response")]
     turnstile: Option<&'r str>,
     altcha: Option<&'r str>,
-    /// `kept` where the page's script saw that the browser keeps cookies.
+    /// `kept` where the page's script found that the browser keeps cookies.
     #[field(default = "")]
     cookies: &'r str,
 }
@@ -320,7 +320,7 @@ async fn check_captcha(
             let expiration = bouncer.config.captcha_expiration();
             let until = since.saturating_add(expiration.as_secs());
             bouncer.passes.grant(cookies, judgement.address, until, expiration, caller.https);
-            // The browser has the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
+            // The page has set the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
             // line that is not UTF-8, without a trace. To lead on would lead in circles.
             if form.cookies == "kept" && !session::probe_arrived(cookies) {
                 return Err(Refusal::captcha(Status::Forbidden, "cookie_lost", back));
