@@ -6,7 +6,7 @@ use rocket::response::Redirect;
 use rocket::{Catcher, Either, Request, Route, catch, catchers, get, post, routes};
 use rocket_dyn_templates::{Template, context};
 
-use crate::crowdsec::{Cleared, Events, Report};
+use crate::crowdsec::{Cleared, Events, Report, SameOrigin};
 
 pub fn all() -> Vec<Route> {
     routes![index, members, sign_in_form, sign_in]
@@ -43,9 +43,10 @@ struct SignIn<'r> {
     nickname: &'r str,
 }
 
-/// What goes wrong here is told to CrowdSec, if `event_log` is set. After too much of it that address is banned.
+/// What goes wrong here is told to CrowdSec, if `event_log` is set. After too much of it that address is banned. Therefore
+/// only our own page may send it (`SameOrigin`): any other page could send it in its visitor's name.
 #[post("/sign-in", data = "<form>")]
-fn sign_in(form: Form<SignIn<'_>>, events: Events<'_>) -> Either<Redirect, (Status, Template)> {
+fn sign_in(_own: SameOrigin, form: Form<SignIn<'_>>, events: Events<'_>) -> Either<Redirect, (Status, Template)> {
     if !form.nickname.is_empty() {
         events.note("honeypot", Some(form.user));
     } else if is_right(form.user, form.password) {

@@ -17,7 +17,7 @@ use super::limit::Limit;
 use super::path::Prefix;
 use super::poller::{Health, Status};
 use super::printable::printable;
-use super::session;
+use super::session::Passes;
 use super::visit::{Judgement, Verdict, Visit};
 
 /// Everything that a request is judged by, shared by all of them.
@@ -28,18 +28,13 @@ pub struct Bouncer {
     pub client_ip: ClientIp,
     pub captcha: Option<Captcha>,
     pub logs: Logs,
-    /// Answers to captchas, per visitor.
-    pub attempts: Limit,
-    /// Captchas solved lately, per visitor: who solved one and comes without a cookie has a browser that keeps none.
-    pub solved: Limit,
+    pub passes: Passes,
     /// Ban pages. In a flood of them only bare words are sent.
     pub ban_pages: Limit,
     refusals: Limit,
     unlogged: AtomicU64,
 }
 
-/// A captcha page in a second is a form of its own of knocking: so many answers a minute, counted per visitor.
-const ATTEMPTS: u32 = 20;
 /// Ban pages in a second, of all visitors together: what a flood of the banned may cost has a ceiling.
 const BAN_PAGES: u32 = 500;
 /// Lines about refusals in ten seconds; a flood of requests must not become a flood of the log.
@@ -57,8 +52,7 @@ impl Bouncer {
             client_ip: ClientIp::new(&config),
             captcha,
             logs,
-            attempts: Limit::new(ATTEMPTS, Duration::from_secs(60)),
-            solved: Limit::new(1, Duration::from_secs(60)),
+            passes: Passes::new(config.shared_secret.as_ref()),
             ban_pages: Limit::new(BAN_PAGES, Duration::from_secs(1)),
             refusals: Limit::new(LINES, Duration::from_secs(10)),
             unlogged: AtomicU64::new(0),
@@ -80,7 +74,7 @@ impl Bouncer {
             Some(Remediation::Ban) => Verdict::Ban,
             // Fails closed, as the operator asked: before the first answer nobody knows who is banned.
             _ if self.is_closed() => Verdict::NotYet,
-            Some(Remediation::Captcha) if !session::holds(request.cookies(), address.into()) => Verdict::Captcha,
+            Some(Remediation::Captcha) if !self.passes.admit(request, address) => Verdict::Captcha,
             Some(Remediation::Captcha) | None => Verdict::Admit,
         };
         Judgement { address, verdict, standing }

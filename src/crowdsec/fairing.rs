@@ -146,7 +146,7 @@ impl Fairing for Crowdsec {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         let visit = bouncer.visit(request);
         if visit.is_refused_by_guard(response.status()) {
-            let refusal = Refusal::of(bouncer, visit);
+            let refusal = Refusal::of(visit);
             if let Some(Ok(page)) = refusal.map(|refusal| refusal.respond_to(request)) {
                 // Merged, so that the headers of other fairings and routes stay.
                 response.merge(page);

@@ -1,53 +1,63 @@
-//! How often may somebody do that? Counts per address, in memory that never grows.
+//! How often may somebody do that? Counts per key, in memory that never grows beyond a bound.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// At most `most` times in each `window`, counted per key.
-///
-/// The counts lie in a fixed number of places that keys share by a secret hash: a million addresses cost no more than
-/// one, nobody can choose whom to share a place with, and whoever does shares its limit.
+/// At most `most` times in each `window`, counted per key. No key has to wait for what another one did.
 pub struct Limit {
     most: u32,
     window: Duration,
     start: Instant,
+    /// Keys are kept as a secret hash of 64 bits, so that nobody can choose two that count as one.
     hasher: RandomState,
-    /// The window a place counts in, and its count.
-    places: Mutex<Vec<(u32, u32)>>,
+    counts: Mutex<Counts>,
 }
 
-const PLACES: usize = 16_384;
+/// The counts of one window. When the next one begins, all of them are worth nothing.
+#[derive(Default)]
+struct Counts {
+    window: u32,
+    of: HashMap<u64, u32>,
+}
+
+/// Keys in one window: 1 MB. When one more comes, all start anew, so that a newcomer is never refused for a crowd. The
+/// crowd gains nothing: who counts under more than this number of addresses did not need more tries for each of them.
+const MOST_KEYS: usize = 50_000;
 
 impl Limit {
     pub fn new(most: u32, window: Duration) -> Self {
-        let places = Mutex::new(vec![(0, 0); PLACES]);
-        Self { most, window, start: Instant::now(), hasher: RandomState::new(), places }
+        Self { most, window, start: Instant::now(), hasher: RandomState::new(), counts: Mutex::default() }
     }
 
     /// Counts one more. `Err` says how long to wait once there are too many.
     pub fn count(&self, key: impl Hash, now: Instant) -> Result<(), Duration> {
-        let window = self.window_at(now);
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let (counted_in, count) = &mut places[self.hasher.hash_one(key) as usize % PLACES];
-        if *counted_in != window {
-            (*counted_in, *count) = (window, 0);
+        let (key, window) = (self.hasher.hash_one(key), self.window_at(now));
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.window < window || (counts.of.len() >= MOST_KEYS && !counts.of.contains_key(&key)) {
+            counts.of.clear();
+            counts.window = window;
         }
+        let count = counts.of.entry(key).or_default();
         *count = count.saturating_add(1);
-        let next = self.start + self.window * (window + 1);
-        if *count > self.most { Err(next.saturating_duration_since(now)) } else { Ok(()) }
+        if *count > self.most { Err(self.rest_of(window, now)) } else { Ok(()) }
     }
 
-    /// Whether the next one would be too many; counts nothing.
-    pub fn is_spent(&self, key: impl Hash, now: Instant) -> bool {
-        let window = self.window_at(now);
-        let places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let (counted_in, count) = places[self.hasher.hash_one(key) as usize % PLACES];
-        counted_in == window && count >= self.most
+    /// How long to wait if one more would be too many; counts nothing.
+    pub fn wait(&self, key: impl Hash, now: Instant) -> Option<Duration> {
+        let (key, window) = (self.hasher.hash_one(key), self.window_at(now));
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = counts.window == window && counts.of.get(&key).is_some_and(|count| *count >= self.most);
+        spent.then(|| self.rest_of(window, now))
     }
 
     fn window_at(&self, now: Instant) -> u32 {
         (now.saturating_duration_since(self.start).as_millis() / self.window.as_millis()) as u32
+    }
+
+    fn rest_of(&self, window: u32, now: Instant) -> Duration {
+        (self.start + self.window * (window + 1)).saturating_duration_since(now)
     }
 }
 
@@ -60,21 +70,28 @@ mod tests {
         let limit = Limit::new(2, Duration::from_secs(60));
         let at = |seconds| limit.start + Duration::from_secs(seconds);
         assert_eq!(limit.count("a", at(1)), Ok(()));
+        assert_eq!(limit.wait("a", at(1)), None);
         assert_eq!(limit.count("a", at(2)), Ok(()));
         assert_eq!(limit.count("a", at(20)), Err(Duration::from_secs(40)));
-        assert!(limit.is_spent("a", at(21)) && !limit.is_spent("a", at(61)));
+        assert_eq!(limit.wait("a", at(21)), Some(Duration::from_secs(39)));
         assert_eq!(limit.count("a", at(22)), Err(Duration::from_secs(38)));
+        assert_eq!(limit.wait("a", at(61)), None);
         assert_eq!(limit.count("a", at(61)), Ok(()));
     }
 
     #[test]
-    fn a_hundred_thousand_addresses_take_no_more_memory_than_one() {
+    fn nobody_has_to_wait_for_what_a_crowd_does_and_memory_stays_bounded() {
         let limit = Limit::new(20, Duration::from_secs(60));
-        let size = |limit: &Limit| limit.places.lock().unwrap().capacity();
-        let before = size(&limit);
-        let refused = (0..100_000_u32).filter(|address| limit.count(address, limit.start).is_err()).count();
-        assert_eq!(size(&limit), before);
-        // Six of them share a place on average: few have to wait for another's tries.
-        assert!(refused < 100, "{refused}");
+        for address in 0..300_000_u32 {
+            assert_eq!(limit.count(address, limit.start), Ok(()), "newcomer {address}");
+        }
+        // Some of them use up all that they have, which is theirs alone.
+        for address in 0..5_000_u32 {
+            while limit.count(address, limit.start).is_ok() {}
+        }
+        for newcomer in 1_000_000..1_010_000_u32 {
+            assert_eq!(limit.wait(newcomer, limit.start), None);
+        }
+        assert!(limit.counts.lock().unwrap().of.len() <= MOST_KEYS);
     }
 }

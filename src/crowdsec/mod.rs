@@ -1,7 +1,7 @@
 //! The bouncer: keeps CrowdSec's decisions in memory and enforces them on every request.
 //!
-//! An application needs five names of it: [`figment`] to read its configuration, [`fairing`] to be protected, and the
-//! guards [`Cleared`], [`Report`] and [`Events`]. The folder names nothing of the application's, so that it can be
+//! An application needs six names of it: [`figment`] to read its configuration, [`fairing`] to be protected, and the
+//! guards [`Cleared`], [`SameOrigin`], [`Report`] and [`Events`]. The folder names nothing of the application's, so that it can be
 //! replaced whole by a newer one.
 //!
 //! In reading order, each module imports only what stands before it: LAPI → poller → decisions → judgement → fairing and
@@ -29,6 +29,7 @@ mod session;
 mod visit;
 mod bouncer;
 mod guard;
+mod same_origin;
 mod sensor;
 mod texts;
 mod pages;
@@ -40,4 +41,5 @@ pub use config::{defaults, figment};
 pub use fairing::fairing;
 pub use guard::{Cleared, Report};
 pub use lapi::VERSION;
+pub use same_origin::SameOrigin;
 pub use sensor::Events;

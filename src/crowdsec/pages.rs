@@ -21,6 +21,7 @@ use super::guard::DecisionView;
 use super::head;
 use super::path::return_to;
 use super::poller::Health;
+use super::same_origin::is_cross_origin;
 use super::session;
 use super::texts::Texts;
 use super::visit::{Asked, Judgement, OUR_RANK, Reason, Verdict, Visit};
@@ -47,7 +48,7 @@ pub fn routes(debug: bool) -> Vec<Route> {
 pub struct Refusal {
     status: Status,
     kind: Kind,
-    /// What went wrong with the last try at the captcha: `missing`, `wrong`, `away`, `too_many`, `expired`, `no_cookie`.
+    /// What went wrong with the last try at the captcha: `missing`, `wrong`, `away`, `too_many`, `expired`, `cookie_lost`.
     problem: Option<&'static str>,
     retry_after: Option<Duration>,
     /// `None`: where the request itself wanted to go.
@@ -89,7 +90,7 @@ impl Refusal {
     }
 
     /// The answer to a request that the judgement refuses; `None` for one that it admits.
-    pub fn of(bouncer: &Bouncer, visit: &Visit) -> Option<Self> {
+    pub fn of(visit: &Visit) -> Option<Self> {
         Some(match visit.judgement.verdict {
             Verdict::Admit => return None,
             Verdict::Ban | Verdict::Hidden(_) => Self::new(Status::Forbidden, Kind::Ban),
@@ -98,9 +99,8 @@ impl Refusal {
                 ..Self::new(Status::ServiceUnavailable, Kind::Starting)
             },
             Verdict::Captcha => {
-                let lately = bouncer.solved.is_spent(visit.judgement.subject(), Instant::now());
-                let (problem, not_sent) = (lately.then_some("no_cookie"), !is_safe(visit.asked.method));
-                Self { problem, not_sent, ..Self::new(Status::Forbidden, Kind::Captcha) }
+                let not_sent = !is_safe(visit.asked.method);
+                Self { not_sent, ..Self::new(Status::Forbidden, Kind::Captcha) }
             }
         })
     }
@@ -261,7 +261,7 @@ fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
     let bouncer = request.rocket().state::<Bouncer>()?;
     let visit = bouncer.visit(request);
     match visit.refused.get()? {
-        Reason::Judged => Refusal::of(bouncer, visit).map(|refusal| refusal.respond_to(request)),
+        Reason::Judged => Refusal::of(visit).map(|refusal| refusal.respond_to(request)),
         Reason::TooLarge(status) => Some(too_large(*status, request)),
     }
 }
@@ -281,8 +281,7 @@ fn show_captcha(return_to: Option<&str>, caller: Caller<'_>) -> Result<Leading, 
     }
 }
 
-/// An answer to the captcha. Forging one from another site (CSRF) gains nothing: whoever makes a visitor's browser send
-/// a right answer has solved the captcha for them, and all it does is let that visitor in.
+/// An answer to the captcha.
 #[derive(FromForm)]
 struct Answer<'r> {
     #[field(default = "/")]
@@ -294,6 +293,9 @@ struct Answer<'r> {
     #[field(name = "cf-turnstile-response")]
     turnstile: Option<&'r str>,
     altcha: Option<&'r str>,
+    /// `kept` where the page's script found that the browser keeps cookies.
+    #[field(default = "")]
+    cookies: &'r str,
 }
 
 impl<'r> Answer<'r> {
@@ -308,7 +310,7 @@ impl<'r> Answer<'r> {
     }
 }
 
-/// Judges an answer. The order spares the provider: nothing to solve, then too many tries, then no answer at all.
+/// Judges an answer. The order spares the provider: nothing to solve, then another site's form, then no answer at all.
 #[post("/captcha", data = "<answer>")]
 async fn check_captcha(
     answer: Posted<Answer<'_>>,
@@ -322,19 +324,29 @@ async fn check_captcha(
     let (Verdict::Captcha, Some(captcha)) = (judgement.verdict, &bouncer.captcha) else {
         return Ok(Leading::new(Redirect::to(back)));
     };
-    let subject = judgement.subject();
-    if let Err(wait) = bouncer.attempts.count(subject, Instant::now()) {
-        let refusal = Refusal::captcha(Status::TooManyRequests, "too_many", back);
-        return Err(Refusal { retry_after: Some(wait), ..refusal });
+    // Another site's page could use up its visitor's tries. A right proof of work, whoever sends it, harms nobody: all
+    // that it does is to let this visitor in.
+    if captcha.costs() && caller.cross_origin {
+        return Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) });
     }
-    let Some(answer) = answer.as_ref().and_then(|answer| answer.to(captcha)) else {
+    let Some((form, answer)) = answer.as_ref().and_then(|form| Some((form, form.to(captcha)?))) else {
         return Err(Refusal::captcha(Status::Forbidden, "missing", back));
     };
     match captcha.verify(answer, judgement.address).await {
-        captcha::Verdict::Human => {
-            let _ = bouncer.solved.count(subject, Instant::now());
-            session::grant(cookies, subject, bouncer.config.captcha_expiration(), caller.https);
+        captcha::Verdict::Human { since } => {
+            let expiration = bouncer.config.captcha_expiration();
+            let until = since.saturating_add(expiration.as_secs());
+            bouncer.passes.grant(cookies, judgement.address, until, expiration, caller.https);
+            // The page has set the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
+            // line that is not UTF-8, without a trace. To lead on would lead in circles.
+            if form.cookies == "kept" && !session::probe_arrived(cookies) {
+                return Err(Refusal::captcha(Status::Forbidden, "cookie_lost", back));
+            }
             Ok(Leading::new(Redirect::to(back)))
+        }
+        captcha::Verdict::TooMany(wait) => {
+            let refusal = Refusal::captcha(Status::TooManyRequests, "too_many", back);
+            Err(Refusal { retry_after: Some(wait), ..refusal })
         }
         captcha::Verdict::Wrong => Err(Refusal::captcha(Status::Forbidden, "wrong", back)),
         captcha::Verdict::Expired => Err(Refusal::captcha(Status::Forbidden, "expired", back)),
@@ -384,10 +396,11 @@ fn preview_captcha() -> Refusal {
     Refusal { preview: true, ..Refusal::new(Status::Ok, Kind::Captcha) }
 }
 
-/// Who calls one of our own routes, and whether by HTTPS.
+/// Who calls one of our own routes, whether by HTTPS, and whether from a page of another origin.
 struct Caller<'r> {
     judgement: &'r Judgement,
     https: bool,
+    cross_origin: bool,
 }
 
 #[rocket::async_trait]
@@ -398,7 +411,11 @@ impl<'r> FromRequest<'r> for Caller<'r> {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else {
             return Outcome::Error((Status::InternalServerError, ()));
         };
-        Outcome::Success(Self { judgement: bouncer.judgement(request), https: bouncer.client_ip.is_https(request) })
+        Outcome::Success(Self {
+            judgement: bouncer.judgement(request),
+            https: bouncer.client_ip.is_https(request),
+            cross_origin: is_cross_origin(request),
+        })
     }
 }
 

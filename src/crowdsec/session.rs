@@ -1,34 +1,93 @@
-//! Who has proven to be human? An encrypted cookie that says so, and the one place that touches cookies.
+//! Who has proven to be human? A pass says so: an encrypted cookie. The one place that touches cookies.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::net::IpAddr;
+use std::time::Duration;
 
+use cookie::Key;
+use rocket::Request;
 use rocket::http::{Cookie, CookieJar, SameSite};
 use rocket::time;
 
+use super::captcha::{secret_or_chance, unix_now};
 use super::client_ip::Subject;
+use super::config::Secret;
 
-/// Named for the application, so that two on one host do not read each other's.
-const NAME: &str = concat!(env!("CARGO_PKG_NAME"), "-captcha");
-
-/// Remembers a solved captcha in the visitor's browser, and nowhere else: every instance that shares `secret_key`
-/// can read it.
-///
-/// `Lax` rather than Rocket's `Strict`: who follows a link from elsewhere would have to solve it again. `secure` goes by
-/// how the visitor came, since Rocket only knows of TLS that it ends itself.
-pub fn grant(cookies: &CookieJar<'_>, subject: Subject, expiration: Duration, secure: bool) {
-    let cookie = Cookie::build((NAME, value(subject, unix_now() + expiration.as_secs())))
-        .path("/")
-        .http_only(true)
-        .same_site(SameSite::Lax)
-        .secure(secure)
-        .max_age(time::Duration::seconds(expiration.as_secs().try_into().unwrap_or(i64::MAX)));
-    cookies.add_private(cookie);
+/// Makes passes, and reads them. A pass lies in the visitor's browser and nowhere else: every instance that shares
+/// `secret_key` can read it.
+pub struct Passes {
+    key: Key,
+    /// Eight digits made of the secret, in the cookie's name: two deployments on one host have two names, so that the
+    /// pass of one does not replace the pass of the other.
+    mark: String,
 }
 
-/// Whether the visitor has solved a captcha that still counts. The end that counts is the one inside the cookie: the
-/// one outside is only a wish to the browser.
-pub fn holds(cookies: &CookieJar<'_>, subject: Subject) -> bool {
-    cookies.get_private(NAME).is_some_and(|cookie| is_for(cookie.value(), subject, unix_now()))
+/// A pass has about 90 bytes in base64; a longer value is none, and costs no decryption.
+const LONGEST: usize = 200;
+
+/// The page's script sets this cookie, to see whether the browser keeps cookies and whether they arrive here.
+const PROBE: &str = "captcha-probe";
+
+impl Passes {
+    pub fn new(shared: Option<&Secret>) -> Self {
+        let secret = secret_or_chance(shared);
+        // The text has to be longer than 32 bytes, however short the secret is.
+        let key = |purpose: &str| {
+            Key::derive_from(format!("crowdsec captcha pass, key for the {purpose}: {secret}").as_bytes())
+        };
+        // A key of its own, so that its first bytes may be known to everybody.
+        let mark = key("name").encryption().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        Self { key: key("encryption"), mark }
+    }
+
+    /// Gives the visitor a pass that ends at `until`, in seconds since 1970. `https` goes by how the visitor came, since
+    /// Rocket only knows of TLS that it ends itself.
+    ///
+    /// `Lax` rather than Rocket's `Strict`: who follows a link from elsewhere would have to solve the captcha again.
+    pub fn grant(&self, cookies: &CookieJar<'_>, address: IpAddr, until: u64, expiration: Duration, https: bool) {
+        let name = self.name(address, https);
+        let cookie = Cookie::build((name.clone(), value(address.into(), until)))
+            .path("/")
+            .http_only(true)
+            .same_site(SameSite::Lax)
+            .secure(https)
+            // A wish to the browser. The end that counts is the one inside.
+            .max_age(time::Duration::seconds(expiration.as_secs().try_into().unwrap_or(i64::MAX)));
+        let mut jar = cookie::CookieJar::new();
+        jar.private_mut(&self.key).add(cookie);
+        if let Some(encrypted) = jar.get(&name) {
+            cookies.add(encrypted.clone());
+        }
+    }
+
+    /// Whether the visitor has a pass that still counts.
+    ///
+    /// Rocket's jar keeps the last of several cookies of one name. A neighbour on the same domain can set another one of
+    /// ours, which a browser sends beside it, so that all of the request's are tried: one that is none takes nothing
+    /// away from one that is.
+    pub fn admit(&self, request: &Request<'_>, address: IpAddr) -> bool {
+        let names = [true, false].map(|https| self.name(address, https));
+        let kept = names.iter().filter_map(|name| request.cookies().get(name).cloned());
+        let lines = request.headers().get("Cookie");
+        let sent = lines.flat_map(Cookie::split_parse_encoded).filter_map(Result::ok);
+        let sent = sent.filter(|cookie| names.iter().any(|name| name == cookie.name())).map(Cookie::into_owned);
+        let (none, now) = (cookie::CookieJar::new(), unix_now());
+        kept.chain(sent).filter(|cookie| cookie.value().len() <= LONGEST).any(|cookie| {
+            let pass = none.private(&self.key).decrypt(cookie);
+            pass.is_some_and(|pass| is_for(pass.value(), address.into(), now))
+        })
+    }
+
+    /// A browser does not let plain HTTP replace a `Secure` cookie, so that one has a name of its own; `__Host-` keeps
+    /// other hosts from setting it. So has each family: who has an address of both would lose one pass by the other.
+    fn name(&self, address: IpAddr, https: bool) -> String {
+        let (host, family) = (if https { "__Host-" } else { "" }, if address.is_ipv4() { "v4" } else { "v6" });
+        format!("{host}{}-captcha-{}-{family}", env!("CARGO_PKG_NAME"), self.mark)
+    }
+}
+
+/// Whether the cookie has arrived that the captcha page's script has set.
+pub fn probe_arrived(cookies: &CookieJar<'_>) -> bool {
+    cookies.get(PROBE).is_some()
 }
 
 fn value(subject: Subject, until: u64) -> String {
@@ -40,15 +99,28 @@ fn is_for(value: &str, subject: Subject, now: u64) -> bool {
     until.parse().is_ok_and(|until: u64| now < until) && whose == subject.to_string()
 }
 
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::*;
+
+    fn passes(secret: &str) -> Passes {
+        Passes::new(Some(&Secret(secret.to_owned())))
+    }
+
+    #[test]
+    fn cookies_that_could_fight_have_names_of_their_own() {
+        let (v4, v6) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        let names = |secret| {
+            let passes = passes(secret);
+            [(v4, false), (v4, true), (v6, false), (v6, true)].map(|(address, https)| passes.name(address, https))
+        };
+        assert_eq!(names("a"), names("a"), "on every instance the same");
+        let all: std::collections::BTreeSet<String> = [names("a"), names("b")].concat().into_iter().collect();
+        assert_eq!(all.len(), 8, "{all:?}");
+        assert_ne!(passes("a").name(v4, false), Passes::new(None).name(v4, false));
+        assert_ne!(Passes::new(None).name(v4, false), Passes::new(None).name(v4, false));
+        assert_eq!(all.iter().filter(|name| name.starts_with("__Host-")).count(), 4);
+    }
 
     #[test]
     fn a_pass_is_for_one_address_until_its_end() {
@@ -69,59 +141,78 @@ mod tests {
         use figment::Figment;
         use proptest::prelude::*;
         use proptest::sample::Index;
+        use rocket::http::Header;
         use rocket::local::blocking::Client;
-        use rocket::{get, routes};
+        use rocket::request::{FromRequest, Outcome};
+        use rocket::{State, get, routes};
 
         use super::*;
 
-        fn visitor() -> Subject {
-            Subject::from(IpAddr::from([192, 0, 2, 1]))
-        }
+        const VISITOR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
         #[get("/grant")]
-        fn grants(cookies: &CookieJar<'_>) {
-            grant(cookies, visitor(), Duration::from_secs(60), false);
+        fn grants(cookies: &CookieJar<'_>, passes: &State<Passes>) {
+            passes.grant(cookies, VISITOR, unix_now() + 60, Duration::from_secs(60), false);
         }
 
-        #[get("/holds")]
-        fn asks(cookies: &CookieJar<'_>) -> String {
-            holds(cookies, visitor()).to_string()
+        struct Admitted(bool);
+
+        #[rocket::async_trait]
+        impl<'r> FromRequest<'r> for Admitted {
+            type Error = ();
+
+            async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+                let passes = request.rocket().state::<Passes>().expect("managed");
+                Outcome::Success(Self(passes.admit(request, VISITOR)))
+            }
+        }
+
+        #[get("/admit")]
+        fn asks(admitted: Admitted) -> String {
+            admitted.0.to_string()
         }
 
         /// Somebody with no cookie, at an application that only grants and asks.
         fn somebody() -> Client {
-            let config = Figment::from(rocket::Config::debug_default())
-                .merge(("secret_key", "hPrYyOvfhTrXYvn0pAmqtnjPJ0LuZ4cl4k8cBEuyNHs="))
-                .merge(("log_level", "off"));
-            Client::untracked(rocket::custom(config).mount("/", routes![grants, asks])).unwrap()
+            let config = Figment::from(rocket::Config::debug_default()).merge(("log_level", "off"));
+            let app = rocket::custom(config).manage(passes("a")).mount("/", routes![grants, asks]);
+            Client::untracked(app).unwrap()
         }
 
-        fn is_let_in(client: &Client, cookie: &str) -> bool {
-            client.get("/holds").cookie((NAME, cookie.to_owned())).dispatch().into_string().unwrap() == "true"
+        /// By one `Cookie` line, as a browser sends it.
+        fn is_let_in(client: &Client, line: &str) -> bool {
+            let request = client.get("/admit").header(Header::new("Cookie", line.to_owned()));
+            request.dispatch().into_string().unwrap() == "true"
         }
 
-        fn granted(client: &Client) -> String {
-            client.get("/grant").dispatch().cookies().get(NAME).unwrap().value().to_owned()
+        fn granted(client: &Client) -> Cookie<'static> {
+            let name = passes("a").name(VISITOR, false);
+            client.get("/grant").dispatch().cookies().get(&name).unwrap().clone()
         }
 
         #[test]
         fn no_cookie_but_a_granted_one_lets_anybody_in() {
             let client = somebody();
             let pass = granted(&client);
-            assert!(is_let_in(&client, &pass));
+            let (name, pass) = (pass.name(), pass.value());
+            let is_pass = |value: &str| is_let_in(&client, &[name, "=", value].concat());
+            assert!(is_pass(pass));
+            assert!(is_let_in(&client, &format!("__Host-other=x; {name}=junk; {name}={pass}; {name}=; a=b")));
+            assert!(!is_let_in(&client, &format!("other={pass}")), "the value is bound to its name");
             // The words that it holds are no secret; that they are encrypted with our key is what counts.
-            let words = value(visitor(), unix_now() + 60);
-            assert!(!is_let_in(&client, &words));
+            let words = value(VISITOR.into(), unix_now() + 60);
+            assert!(!is_pass(&words));
             proptest!(|(junk in any::<String>(), like in "[A-Za-z0-9+/]{40,120}={0,2}")| {
                 prop_assert!(!is_let_in(&client, &junk));
-                prop_assert!(!is_let_in(&client, &like));
+                prop_assert!(!is_pass(&junk));
+                prop_assert!(!is_pass(&like));
             });
-            proptest!(|(at in any::<Index>(), other in any::<char>())| {
+            proptest!(|(at in any::<Index>(), other in "[A-Za-z0-9+/]")| {
                 let at = at.index(pass.len());
                 let cut = &pass[..at];
                 let changed = format!("{cut}{other}{}", &pass[at + 1..]);
-                prop_assert!(!is_let_in(&client, cut));
-                prop_assert_eq!(is_let_in(&client, &changed), changed == pass);
+                prop_assert!(!is_pass(cut));
+                prop_assert_eq!(is_pass(&changed), changed == pass);
             });
         }
 
@@ -131,7 +222,7 @@ mod tests {
                 text in prop_oneof![any::<String>(), "[+-]?[0-9]{0,21} ?(192.0.2.[12]|2001:db8::)(/32|/64)? ?"],
                 now in 0..2_000_000_000u64,
             ) {
-                if is_for(&text, visitor(), now) {
+                if is_for(&text, VISITOR.into(), now) {
                     let (until, whose) = text.split_once(' ').unwrap();
                     prop_assert_eq!(whose, "192.0.2.1/32");
                     prop_assert!(until.parse::<u64>().unwrap() > now);

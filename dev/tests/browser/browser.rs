@@ -57,6 +57,13 @@ impl Browser {
         Self::with(&[&format!("--host-resolver-rules=MAP {host} 127.0.0.1")], json!({}))
     }
 
+    /// One that finds some names on this machine, `shop.example` among them, and believes any certificate.
+    pub fn at_a_shop() -> Self {
+        let names = ["shop.example", "*.shop.example", "evil.example"].map(|name| format!("MAP {name} 127.0.0.1"));
+        let rules = format!("--host-resolver-rules={}", names.join(", "));
+        Self::with(&[&rules, "--ignore-certificate-errors"], json!({}))
+    }
+
     fn with(arguments: &[&str], preferences: Value) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let seat = Seat::take();

@@ -172,21 +172,29 @@ fn the_captcha_when_something_went_wrong() {
     send("nonsense");
     browser.shows(&word("problem_wrong"));
     look(&browser, "problem-wrong");
-    let guess = || app.request("POST", "/crowdsec/captcha").form(&[("altcha", "nonsense")]).send().status;
-    eventually("patience ends", || guess() == 429);
-    send("nonsense");
-    browser.shows(&word("problem_too_many"));
-    look(&browser, "problem-too-many");
-
     let app = asking(&[]);
     browser.open(&at(&app, "/members"));
     browser.run("document.forms[0].outerHTML = `<form method=post action=/members id=other></form>`; document.getElementById('other').submit()");
     browser.shows(&word("not_sent"));
     look(&browser, "not-sent");
+    // As if the cookie got lost on its way.
     browser.open(&at(&app, "/members"));
+    browser.run("keepsCookies = () => { document.cookie = 'captcha-probe=; Path=/; Max-Age=0'; return true }");
     browser.click("#start");
-    browser.shows("You have been let in");
-    browser.forget_cookies();
+    browser.shows(&word("problem_cookie_lost"));
+    look(&browser, "problem-cookie-lost");
+
+    let server = PROVIDERS[0].start();
+    let app = asking_with(&PROVIDERS[0], &script_of(&server), &server.url());
+    let guess = || app.request("POST", "/crowdsec/captcha").form(&[("g-recaptcha-response", "nonsense")]).send().status;
+    eventually("patience ends", || guess() == 429);
+    browser.open(&at(&app, "/members"));
+    answer(&browser);
+    browser.shows(&word("problem_too_many"));
+    look(&browser, "problem-too-many");
+
+    let browser = Browser::without_cookies();
+    let app = asking(&[]);
     browser.open(&at(&app, "/members"));
     browser.shows(&word("problem_no_cookie"));
     look(&browser, "problem-no-cookie");

@@ -2,6 +2,8 @@
 
 mod altcha;
 mod browser;
+mod cookies;
+mod cross_site;
 mod looks;
 mod providers;
 mod solving_times;

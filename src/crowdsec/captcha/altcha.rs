@@ -1,51 +1,58 @@
 //! ALTCHA: a proof of work of the visitor's browser. No account, no third party, nothing loaded from elsewhere.
 //!
 //! The server picks a number, hashes it once and hands out the first half of the hash; the browser counts up until it
-//! meets it. A challenge is signed, expires, is bound to the visitor's address (IPv6: the /64), and counts once on each
-//! instance; on another one its expiry and address still limit a replay.
+//! meets it. A challenge is signed, expires, and is bound to the visitor's address (IPv6: the /64).
+//!
+//! Nobody remembers which challenges were solved, and an answer may be sent again, also to another instance and after a
+//! restart. That is sound because a pass counts from when the challenge was made, and not from when its answer came: the
+//! second pass for one challenge is for the same address and ends at the same second as the first. Whoever has the
+//! answer gains no more than by copying the first pass. So nothing has to be limited either: a right answer took the
+//! work that it proves, and to check a wrong one takes microseconds and asks nobody.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ::altcha::{CreateChallengeOptions, Payload, VerifySolutionOptions, create_challenge, verify_solution};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Verdict, Widget};
+use super::{Verdict, Widget, unix_now};
 use crate::crowdsec::client_ip::Subject;
-use crate::crowdsec::config::{CaptchaConfig, Secret};
+use crate::crowdsec::config::CaptchaConfig;
 
 pub const FIELD: &str = "altcha";
 
-/// Long enough to fetch a coffee before looking at the page.
-const LIFETIME: Duration = Duration::from_secs(600);
+/// Long enough to fetch a coffee before looking at the page. Half of `captcha.expiration` where that is less, so that
+/// whoever takes their time still has a pass for the other half.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(600);
 /// The largest number a browser may have to count to. See the README for how long that takes.
 const DIFFICULTY: u32 = 1_000_000;
-/// How many solved challenges are remembered, each until it expires: 4 MB. When full, nobody more is let in.
-const MOST_SPENT: usize = 65_536;
 
 pub struct Altcha {
     difficulty: u32,
+    /// In seconds.
+    lifetime: u64,
     challenge_secret: String,
     key_secret: String,
-    spent: Mutex<HashMap<String, u64>>,
 }
 
 impl Altcha {
-    /// Signs with keys made of Rocket's `secret_key`, so that a challenge of one instance holds on all that share it.
-    /// Where none is set (the debug profile), with chance, so that nobody else's challenge holds.
-    pub fn new(config: &CaptchaConfig, shared: Option<&Secret>) -> Self {
-        let secret = shared.map_or_else(|| format!("{:032x}", rand::random::<u128>()), |secret| secret.0.clone());
+    /// Signs with keys made of `secret`.
+    pub fn new(config: &CaptchaConfig, secret: &str) -> Self {
         Self {
             difficulty: config.difficulty.unwrap_or(DIFFICULTY),
+            lifetime: (config.expiration / 2).min(LONGEST_LIFETIME).as_secs().max(1),
             challenge_secret: format!("crowdsec altcha challenge {secret}"),
             key_secret: format!("crowdsec altcha key {secret}"),
-            spent: Mutex::default(),
         }
     }
 
     pub fn widget(&self, subject: Subject) -> Result<Widget, String> {
+        self.widget_at(subject, unix_now())
+    }
+
+    /// `issued` is in seconds since 1970.
+    fn widget_at(&self, subject: Subject, issued: u64) -> Result<Widget, String> {
         let challenge = create_challenge(CreateChallengeOptions {
             algorithm: "SHA-256".into(),
             cost: 1,
@@ -53,10 +60,12 @@ impl Altcha {
             counter: Some(rand::random_range(1..=self.difficulty)),
             data: Some(BTreeMap::from([
                 (SUBJECT.into(), subject.to_string().into()),
+                // For the pass; and for the page, since the visitor's clock may be wrong.
+                (ISSUED.into(), issued.into()),
                 // For the page's progress bar.
                 ("largest_counter".into(), self.difficulty.into()),
             ])),
-            expires_at: Some((unix_now() + LIFETIME.as_secs()) as i64),
+            expires_at: Some((issued + self.lifetime) as i64),
             hmac_signature_secret: Some(self.challenge_secret.clone()),
             hmac_key_signature_secret: Some(self.key_secret.clone()),
             ..CreateChallengeOptions::default()
@@ -79,51 +88,35 @@ impl Altcha {
             hmac_key_signature_secret: Some(self.key_secret.clone()),
             ..VerifySolutionOptions::new(&challenge, &solution, self.challenge_secret.as_str())
         };
-        let bound_to = challenge.parameters.data.as_ref().and_then(|data| data.get(SUBJECT)?.as_str());
-        match verify_solution(options) {
-            Ok(result) if result.expired => Verdict::Expired,
-            Ok(result) if result.verified && bound_to == Some(subject.to_string().as_str()) => {
-                self.spend(challenge.parameters.nonce)
+        let said = |name: &str| challenge.parameters.data.as_ref()?.get(name);
+        let bound_to = said(SUBJECT).and_then(|subject| subject.as_str());
+        let issued = said(ISSUED).and_then(|issued| issued.as_u64());
+        match (verify_solution(options), issued) {
+            (Ok(result), _) if result.expired => Verdict::Expired,
+            (Ok(result), Some(since)) if result.verified && bound_to == Some(subject.to_string().as_str()) => {
+                Verdict::Human { since }
             }
             _ => Verdict::Wrong,
-        }
-    }
-
-    /// A challenge counts once. Once too many are remembered we cannot tell any more, so nobody is let in by one.
-    fn spend(&self, nonce: String) -> Verdict {
-        let now = unix_now();
-        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        if spent.len() >= MOST_SPENT {
-            spent.retain(|_, until| *until >= now);
-        }
-        match spent.len() {
-            MOST_SPENT.. => Verdict::Away,
-            _ => match spent.insert(nonce, now + LIFETIME.as_secs()) {
-                None => Verdict::Human,
-                Some(_) => Verdict::Expired,
-            },
         }
     }
 }
 
 const SUBJECT: &str = "subject";
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
+const ISSUED: &str = "issued";
 
 #[cfg(test)]
 mod tests {
     use ::altcha::{Challenge, SolveChallengeOptions, solve_challenge};
 
     use super::*;
+    use crate::crowdsec::config::{Provider, Secret};
 
     fn altcha(secret: &str) -> Altcha {
         Altcha {
             difficulty: 50,
+            lifetime: 600,
             challenge_secret: format!("c{secret}"),
             key_secret: format!("k{secret}"),
-            spent: Mutex::default(),
         }
     }
 
@@ -138,12 +131,34 @@ mod tests {
     }
 
     #[test]
-    fn a_solved_challenge_counts_once_and_only_for_its_visitor() {
-        let altcha = altcha("s");
-        let answer = solve(&altcha.widget(subject("192.0.2.1")).unwrap());
+    fn a_solved_challenge_counts_only_for_its_visitor_and_from_when_it_was_made() {
+        let (altcha, issued) = (altcha("s"), unix_now() - 500);
+        let answer = solve(&altcha.widget_at(subject("192.0.2.1"), issued).unwrap());
         assert_eq!(altcha.verify(&answer, subject("192.0.2.2")), Verdict::Wrong);
-        assert_eq!(altcha.verify(&answer, subject("192.0.2.1")), Verdict::Human);
-        assert_eq!(altcha.verify(&answer, subject("192.0.2.1")), Verdict::Expired);
+        // The second time it gives what it gave the first time, and no second more.
+        for _ in 0..2 {
+            assert_eq!(altcha.verify(&answer, subject("192.0.2.1")), Verdict::Human { since: issued });
+        }
+    }
+
+    #[test]
+    fn a_challenge_lives_ten_minutes_or_half_of_what_a_pass_does() {
+        let (altcha, visitor) = (altcha("s"), subject("192.0.2.1"));
+        let old = solve(&altcha.widget_at(visitor, unix_now() - 602).unwrap());
+        assert_eq!(altcha.verify(&old, visitor), Verdict::Expired);
+        for (expiration, lifetime) in [(3600, 600), (1200, 600), (60, 30), (3, 1), (1, 1)] {
+            let config = CaptchaConfig {
+                provider: Provider::Altcha,
+                site_key: String::new(),
+                secret_key: Secret(String::new()),
+                verify_url: None,
+                script_url: None,
+                hostnames: Vec::new(),
+                difficulty: None,
+                expiration: Duration::from_secs(expiration),
+            };
+            assert_eq!(Altcha::new(&config, "s").lifetime, lifetime, "{expiration}");
+        }
     }
 
     #[test]
@@ -151,7 +166,7 @@ mod tests {
         let altcha = altcha("s");
         let answer = solve(&altcha.widget(subject("2001:db8::1")).unwrap());
         assert_eq!(altcha.verify(&answer, subject("2001:db8:0:1::1")), Verdict::Wrong);
-        assert_eq!(altcha.verify(&answer, subject("2001:db8::ffff:2")), Verdict::Human);
+        assert!(matches!(altcha.verify(&answer, subject("2001:db8::ffff:2")), Verdict::Human { .. }));
     }
 
     #[test]
@@ -161,6 +176,10 @@ mod tests {
         let widget = ours.widget(visitor).unwrap();
         let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&widget)).unwrap()).unwrap();
         payload.challenge.parameters.expires_at = Some(payload.challenge.parameters.expires_at.unwrap() + 1);
+        assert_eq!(ours.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Verdict::Wrong);
+        // Who could choose when it was issued could choose when the pass ends.
+        let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&widget)).unwrap()).unwrap();
+        payload.challenge.parameters.data.as_mut().unwrap().insert(ISSUED.into(), (unix_now() + 9).into());
         assert_eq!(ours.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Verdict::Wrong);
         for junk in ["", "junk", "e30=", "bnVsbA=="] {
             assert_eq!(ours.verify(junk, visitor), Verdict::Wrong);
@@ -174,15 +193,5 @@ mod tests {
         let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&widget)).unwrap()).unwrap();
         payload.solution.derived_key = "00".repeat(32);
         assert_eq!(altcha.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Verdict::Wrong);
-    }
-
-    #[test]
-    fn a_full_memory_lets_nobody_in_until_challenges_expire() {
-        let (altcha, visitor) = (altcha("s"), subject("192.0.2.1"));
-        let later = unix_now() + 100;
-        altcha.spent.lock().unwrap().extend((0..MOST_SPENT).map(|n| (n.to_string(), later)));
-        assert_eq!(altcha.verify(&solve(&altcha.widget(visitor).unwrap()), visitor), Verdict::Away);
-        altcha.spent.lock().unwrap().values_mut().for_each(|until| *until = 0);
-        assert_eq!(altcha.verify(&solve(&altcha.widget(visitor).unwrap()), visitor), Verdict::Human);
     }
 }

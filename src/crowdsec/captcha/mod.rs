@@ -2,13 +2,15 @@
 
 mod altcha;
 mod third_party;
+mod tries;
 
 use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
 use super::client_ip::Subject;
-use super::config::{CaptchaConfig, Config, Provider};
+use super::config::{CaptchaConfig, Config, Provider, Secret};
 use altcha::Altcha;
 use third_party::ThirdParty;
 
@@ -35,10 +37,16 @@ pub struct Widget {
 /// What a provider makes of a visitor's answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
-    Human,
+    /// The answer is right. `since` is when the question was asked or answered, in seconds since 1970: from there on a
+    /// pass counts.
+    Human {
+        since: u64,
+    },
     Wrong,
-    /// Right, perhaps, but too late or for the second time.
+    /// Right, perhaps, but too late; for a third party also: for the second time.
     Expired,
+    /// Too many wrong answers of this visitor's. The provider was not asked; after this time it is again.
+    TooMany(Duration),
     /// Nobody could tell. The captcha stands: an outage must not let everybody in.
     Away,
 }
@@ -46,7 +54,7 @@ pub enum Verdict {
 impl Captcha {
     pub fn new(captcha: &CaptchaConfig, config: &Config) -> Result<Self, String> {
         Ok(match captcha.provider {
-            Provider::Altcha => Self::Altcha(Altcha::new(captcha, config.shared_secret.as_ref())),
+            Provider::Altcha => Self::Altcha(Altcha::new(captcha, &secret_or_chance(config.shared_secret.as_ref()))),
             _ => Self::ThirdParty(ThirdParty::new(captcha)?),
         })
     }
@@ -75,6 +83,11 @@ impl Captcha {
         }
     }
 
+    /// Whether each answer costs a question to somebody else, so that the number of wrong ones is limited.
+    pub fn costs(&self) -> bool {
+        matches!(self, Self::ThirdParty(_))
+    }
+
     /// Judges a visitor's answer; `address` is whom it came from.
     pub async fn verify(&self, answer: &str, address: IpAddr) -> Verdict {
         match self {
@@ -82,4 +95,14 @@ impl Captcha {
             Self::ThirdParty(provider) => provider.verify(answer, address).await,
         }
     }
+}
+
+/// Rocket's `secret_key`, so that what is made with it holds on all instances that share it. Where none is set (the debug
+/// profile) chance stands in, so that nothing that anybody else made holds.
+pub fn secret_or_chance(shared: Option<&Secret>) -> String {
+    shared.map_or_else(|| format!("{:032x}", rand::random::<u128>()), |secret| secret.0.clone())
+}
+
+pub fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,14 +1,15 @@
 //! reCAPTCHA v2, hCaptcha and Turnstile: a widget of theirs on the page, and a question to them about its answer.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::{Client, StatusCode, Url, redirect};
 use rocket::{error, warn};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Verdict, Widget};
+use super::tries::Tries;
+use super::{Verdict, Widget, unix_now};
 use crate::crowdsec::config::{CaptchaConfig, Provider, Secret};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -23,6 +24,7 @@ pub struct ThirdParty {
     site_key: String,
     secret_key: Secret,
     hostnames: Vec<String>,
+    tries: Tries,
 }
 
 /// What differs between the three, from their documentation.
@@ -101,6 +103,7 @@ impl ThirdParty {
             site_key: config.site_key.clone(),
             secret_key: config.secret_key.clone(),
             hostnames: config.hostnames.clone(),
+            tries: Tries::default(),
         })
     }
 
@@ -124,7 +127,21 @@ impl ThirdParty {
         format!("{} {}", self.known.sources, self.script_url.origin().ascii_serialization())
     }
 
+    /// Wrong answers are counted, since each one costs a question. A right one is not: somebody has earned it.
     pub async fn verify(&self, answer: &str, address: IpAddr) -> Verdict {
+        let subject = address.into();
+        let Some(_turn) = self.tries.turn(subject, PATIENCE).await else { return Verdict::Away };
+        if let Some(wait) = self.tries.wait(subject, Instant::now()) {
+            return Verdict::TooMany(wait);
+        }
+        let verdict = self.asked(answer, address).await;
+        if matches!(verdict, Verdict::Wrong | Verdict::Expired) {
+            self.tries.count_wrong(subject, Instant::now());
+        }
+        verdict
+    }
+
+    async fn asked(&self, answer: &str, address: IpAddr) -> Verdict {
         match self.ask(answer, address).await {
             Ok(verified) => self.judge(&verified),
             Err(reason) => {
@@ -164,9 +181,10 @@ impl ThirdParty {
         let ours = |host: &String| self.hostnames.iter().any(|name| name.eq_ignore_ascii_case(host));
         let says = |code: &str| verified.error_codes.iter().any(|said| said == code);
         if verified.success {
-            // Solved on somebody else's page with our site key, it says nothing of a visitor of ours.
-            let foreign = verified.hostname.as_ref().is_some_and(|host| !self.hostnames.is_empty() && !ours(host));
-            return if foreign { Verdict::Wrong } else { Verdict::Human };
+            // Solved on somebody else's page with our site key, it says nothing of a visitor of ours. Fails closed: where
+            // the operator named hosts, an answer that names none may come from anywhere.
+            let foreign = !self.hostnames.is_empty() && !verified.hostname.as_ref().is_some_and(ours);
+            return if foreign { Verdict::Wrong } else { Verdict::Human { since: unix_now() } };
         }
         if says("invalid-input-secret") || says("missing-input-secret") || says("sitekey-secret-mismatch") {
             error!(

@@ -1,0 +1,79 @@
+//! What can a page elsewhere do in the name of the visitor who has it open? Send our forms, which is refused.
+
+use std::path::PathBuf;
+use std::{env, fs, process};
+
+use dev::{App, FakeServer, Reply, eventually};
+
+use crate::asking;
+use crate::browser::Browser;
+
+/// An application without decisions that notes events into a file of its own.
+fn noting(name: &str) -> (App, PathBuf) {
+    let file = env::temp_dir().join(format!("cross-site-{}-{name}", process::id()));
+    let app = asking(&[("CROWDSEC_DECISIONS", "[]"), ("CROWDSEC_EVENT_LOG", file.to_str().expect("a plain path"))]);
+    (app, file)
+}
+
+/// A page that signs its visitor in at this address as soon as it is open, and touches the trap.
+fn thief(sign_in: &str, around: impl Fn(&str) -> String) -> FakeServer {
+    let form = format!(
+        "<form method=post action={sign_in}><input name=user value=root><input name=password value=guess>\
+         <input name=nickname value=Bob></form><script>document.forms[0].submit()</script>"
+    );
+    let page = around(&form);
+    FakeServer::start(move |_| Reply::html(&page))
+}
+
+#[test]
+fn a_form_of_another_origin_is_refused_and_not_noted() {
+    let browser = Browser::at_a_shop();
+    let (app, events) = noting("refused");
+    let port = app.address().port();
+    let plain = |form: &str| form.to_owned();
+    // Another port of this machine is another origin of the same site; another name is another site.
+    let of_this_machine = thief(&format!("http://127.0.0.1:{port}/sign-in"), plain);
+    // Plain HTTP: browsers do not say `Sec-Fetch-Site` there.
+    let of_the_shop = thief(&format!("http://shop.example:{port}/sign-in"), plain);
+    let at = |host: &str, server: &FakeServer| format!("http://{host}:{}/", server.address().port());
+    for page in [
+        at("127.0.0.1", &of_this_machine),
+        at("evil.example", &of_this_machine),
+        at("evil.example", &of_the_shop),
+        at("evil.shop.example", &of_the_shop),
+        at("shop.example", &of_the_shop),
+    ] {
+        browser.open(&page);
+        browser.shows("422");
+        assert!(browser.url().ends_with("/sign-in"), "{page} led to {}", browser.url());
+    }
+    // A sandbox hides the origin: `Origin: null`.
+    let sandboxed = |form: &str| {
+        let form = form.replace('<', "&lt;");
+        format!("<iframe sandbox='allow-forms allow-scripts allow-top-navigation' srcdoc='{form}'></iframe>")
+    };
+    let hidden = thief(&format!("http://shop.example:{port}/sign-in target=_top"), sandboxed);
+    browser.open(&at("evil.example", &hidden));
+    browser.shows("422");
+
+    // At home all is as before.
+    for host in ["127.0.0.1", "shop.example"] {
+        browser.open(&format!("http://{host}:{port}/sign-in"));
+        fill(&browser, "guess");
+        browser.shows("do not fit together");
+        fill(&browser, "demo");
+        browser.arrives_at(&format!("http://{host}:{port}/members"));
+    }
+    let noted = || fs::read_to_string(&events).unwrap_or_default();
+    eventually("our own two failures are noted", || noted().lines().count() >= 2);
+    assert_eq!(noted().matches("failed-sign-in").count(), 2, "{}", noted());
+    assert!(!noted().contains("honeypot"), "{}", noted());
+    let _ = fs::remove_file(&events);
+}
+
+fn fill(browser: &Browser, password: &str) {
+    browser.run(&format!(
+        "document.forms[0].elements.user.value = 'demo'; document.forms[0].elements.password.value = '{password}'"
+    ));
+    browser.click("form button");
+}
