@@ -26,7 +26,7 @@ use super::path::Prefix;
 use environment::{Environment, UNKNOWN};
 use table::{CaptchaTable, Fallback, Network, Root, Span, Table};
 
-pub use table::{OnStartupFailure, OwnDecision, Provider, Secret};
+pub use table::{LogFormat, OnStartupFailure, OwnDecision, Provider, Secret};
 
 /// The configuration, checked.
 #[derive(Debug)]
@@ -126,6 +126,12 @@ pub fn figment() -> Figment {
         .merge(Env::prefixed("ROCKET_").ignore(&["PROFILE"]).global())
         .merge(Environment::read())
         .select(rocket::figment::Profile::from_env_or("ROCKET_PROFILE", rocket::Config::DEFAULT_PROFILE))
+}
+
+/// Where the templates lie: as the fairing of rocket_dyn_templates has it.
+pub fn template_dir(figment: &Figment) -> PathBuf {
+    let set = figment.extract_inner::<RelativePathBuf>("template_dir");
+    set.map_or(PathBuf::from("templates"), |folder| folder.relative())
 }
 
 impl Config {
