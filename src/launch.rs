@@ -39,6 +39,10 @@ pub fn run(rocket: Rocket<Build>) -> ExitCode {
 pub fn files(base: &'static str, folder: &'static str) -> impl Fairing {
     AdHoc::try_on_ignite("files", move |rocket| async move {
         let Err(error) = fs::read_dir(folder) else { return Ok(rocket.mount(base, FileServer::from(folder))) };
+        // In a wrong working directory the templates are missing too, and one sentence is enough.
+        if crate::log::has_told_an_error() {
+            return Err(rocket);
+        }
         let at = path::absolute(folder).unwrap_or(folder.into());
         log::error!(
             "Cannot serve files from {}: {error}. Start the application in the folder that holds `{folder}` (systemd: WorkingDirectory=), or make that folder.",
@@ -84,7 +88,7 @@ fn unreadable(error: figment::Error) -> String {
     let said = error.to_string();
     match (said.lines().next().and_then(|line| line.strip_prefix("TOML parse error at ")), fs::read(&file)) {
         (Some(place), _) => format!(
-            "{} cannot be read: at {place} it is no TOML that Rocket takes. Put text in quotes, key = \"…\", and each key beneath a table such as [default].",
+            "{} cannot be read: at {place} it is no TOML that Rocket takes. Put text in quotes, key = \"…\", write each key once, and beneath a table such as [default].",
             file.display()
         ),
         (None, Err(error)) => {
@@ -112,14 +116,16 @@ fn place(text: &[u8]) -> (usize, usize) {
 
 /// Says which key of Rocket's has a value that Rocket cannot use.
 fn unusable(error: figment::Error) -> String {
-    let key = error.path.first().map_or("", String::as_str);
+    // Figment has a name of its own for paths, in front of their key.
+    let path: Vec<&str> = error.path.iter().map(String::as_str).filter(|key| !key.starts_with("___")).collect();
+    let key = path.first().copied().unwrap_or_default();
     let (name, source) = error.metadata.as_ref().map_or(("", None), |from| (from.name.as_ref(), from.source.as_ref()));
     let from = match source {
         Some(Source::File(path)) => format!(" in {}", path.display()),
         _ if name.contains("environment") => format!(" in the variable ROCKET_{}", key.to_uppercase()),
         _ => String::new(),
     };
-    format!("`{}`{from} has a value that Rocket cannot use: write {}.", error.path.join("."), wanted(key))
+    format!("`{}`{from} has a value that Rocket cannot use: write {}.", path.join("."), wanted(key))
 }
 
 /// What a key of Rocket's takes.

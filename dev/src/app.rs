@@ -73,11 +73,11 @@ impl App {
     }
 
     fn launch(environment: &[(&str, &str)]) -> Result<Self, Ended> {
-        let mut command = Command::new(binary());
-        command.current_dir(root()).env_clear();
-        command.env("ROCKET_PORT", "0").env("ROCKET_LOG_LEVEL", "normal").env("ROCKET_CLI_COLORS", "false");
-        command.envs(environment.iter().copied());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::launched(command(environment))
+    }
+
+    /// The same of a command that a test has changed. Its output has to be piped.
+    pub fn launched(mut command: Command) -> Result<Self, Ended> {
         let mut process = command
             .spawn()
             .unwrap_or_else(|e| panic!("{} (cargo build at the root comes first): {e}", binary().display()));
@@ -165,15 +165,19 @@ impl App {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
 
+    pub fn signal(&self, name: &str) {
+        signal(self.process.id(), name);
+    }
+
     /// Asks the application to end, as a service manager does, and waits until it has.
     #[track_caller]
     pub fn stop(self) -> Ended {
-        signal(self.process.id(), "TERM");
+        self.signal("TERM");
         self.wait()
     }
 
     #[track_caller]
-    fn wait(mut self) -> Ended {
+    pub fn wait(mut self) -> Ended {
         eventually("the application has ended", || self.process.try_wait().expect("its status").is_some());
         let status = self.process.wait().expect("its status");
         self.readers.drain(..).for_each(|reader| reader.join().expect("reading its log"));
@@ -198,6 +202,16 @@ fn keep(from: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> JoinHandl
             _ = writeln!(log.lock().unwrap(), "{}", String::from_utf8_lossy(&line));
         }
     })
+}
+
+/// The application with these variables in its environment, and no others.
+pub fn command(environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(binary());
+    command.current_dir(root()).env_clear();
+    command.env("ROCKET_PORT", "0").env("ROCKET_LOG_LEVEL", "normal").env("ROCKET_CLI_COLORS", "false");
+    command.envs(environment.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
 }
 
 /// The binary under test: `APP_BIN`, else what `cargo build` at the root makes.

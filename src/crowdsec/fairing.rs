@@ -87,6 +87,9 @@ impl Fairing for Crowdsec {
     }
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
+        if let Some(bouncer) = rocket.state::<Bouncer>().filter(|bouncer| bouncer.config.lapi.is_none()) {
+            without_crowdsec(&bouncer.config);
+        }
         if let Some((poller, thread)) = self.poller.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let polling = thread.runtime.spawn(poller.run(rocket.shutdown()));
             *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = Some((polling, thread));
@@ -188,10 +191,7 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     }
     let logs = Logs::open(config.access_log.as_ref(), config.event_log.as_ref()).map_err(|reason| problem(&reason))?;
     let bouncer = Bouncer::new(config, captcha, logs);
-    let Some(lapi) = &bouncer.config.lapi else {
-        without_crowdsec(&bouncer.config);
-        return Ok((bouncer, texts, None));
-    };
+    let Some(lapi) = &bouncer.config.lapi else { return Ok((bouncer, texts, None)) };
     let poller = Poller::new(lapi, &bouncer.config, bouncer.decisions.clone(), bouncer.status.clone());
     let poller = poller.map_err(|error| problem(&error))?;
     let thread = PollerThread::start();
