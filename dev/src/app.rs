@@ -102,8 +102,11 @@ impl App {
     /// The port in the line with which Rocket says that it has launched.
     fn port(&self) -> Option<u16> {
         let log = self.log.lock().unwrap();
-        let line = log.lines().find(|line| line.contains("Rocket has launched from"))?;
-        line.rsplit(':').next()?.trim().parse().ok()
+        let line =
+            log.lines().find_map(|line| line.split_once("Rocket has launched from ")).map(|(_, address)| address)?;
+        // In JSON there is more behind it.
+        let address = line.split(['"', ' ']).next()?;
+        address.rsplit(':').next()?.parse().ok()
     }
 
     pub fn address(&self) -> SocketAddr {
