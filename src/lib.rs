@@ -1,25 +1,29 @@
 //! The application: what is attached, mounted and caught, in that order.
 
 pub mod crowdsec;
+pub mod launch;
+pub mod log;
 mod routes;
 
 use figment::Figment;
-use rocket::fs::FileServer;
 use rocket::{Build, Rocket};
 use rocket_dyn_templates::Template;
 
 /// The application with the configuration of Rocket.toml and the environment.
 pub fn rocket() -> Rocket<Build> {
-    app(crowdsec::figment())
+    let figment = crowdsec::figment();
+    log::install(&figment);
+    app(figment)
 }
 
 /// The application with any configuration. Tests bring their own, so that they never meet the owner's CrowdSec.
 pub fn app(figment: Figment) -> Rocket<Build> {
+    let pages = crowdsec::try_pages(&figment);
     rocket::custom(figment)
         // The bouncer comes first: what is attached before it would see refused requests as they came.
         .attach(crowdsec::fairing())
-        .attach(Template::fairing())
+        .attach(Template::try_custom(pages))
+        .attach(launch::files("/static", "static"))
         .mount("/", routes::all())
-        .mount("/static", FileServer::from("static"))
         .register("/", routes::catchers())
 }

@@ -1,14 +1,7 @@
 use std::process::ExitCode;
 
-/// Ends with a line and a status of its own where the launch fails: Rocket's `#[launch]` would panic, and returning its
-/// error would print the whole configuration, keys included.
-#[rocket::main]
-async fn main() -> ExitCode {
-    match app::rocket().launch().await {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            error.pretty_print();
-            ExitCode::FAILURE
-        }
-    }
+/// Rocket's own `#[launch]` panics where the launch fails, and shows values of the configuration. `launch::run` says in one
+/// sentence what is wrong and what to do.
+fn main() -> ExitCode {
+    app::launch::run(app::rocket())
 }

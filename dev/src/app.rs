@@ -79,11 +79,11 @@ impl App {
     }
 
     fn launch(environment: &[(&str, &str)]) -> Result<Self, Ended> {
-        let mut command = Command::new(binary());
-        command.current_dir(root()).env_clear();
-        command.env("ROCKET_PORT", "0").env("ROCKET_LOG_LEVEL", "normal").env("ROCKET_CLI_COLORS", "false");
-        command.envs(environment.iter().copied());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::launched(command(environment))
+    }
+
+    /// The same of a command that a test has changed. Its output has to be piped.
+    pub fn launched(mut command: Command) -> Result<Self, Ended> {
         let mut process = command
             .spawn()
             .unwrap_or_else(|e| panic!("{} (cargo build at the root comes first): {e}", binary().display()));
@@ -109,8 +109,11 @@ impl App {
     /// The port in the line with which Rocket says that it has launched.
     fn port(&self) -> Option<u16> {
         let log = self.log.lock().unwrap();
-        let line = log.lines().find(|line| line.contains("Rocket has launched from"))?;
-        line.rsplit(':').next()?.trim().parse().ok()
+        let line =
+            log.lines().find_map(|line| line.split_once("Rocket has launched from ")).map(|(_, address)| address)?;
+        // In JSON there is more behind it.
+        let address = line.split(['"', ' ']).next()?;
+        address.rsplit(':').next()?.parse().ok()
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -183,6 +186,10 @@ impl App {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
 
+    pub fn signal(&self, name: &str) {
+        signal(self.process.id(), name);
+    }
+
     /// Closes the other end of its standard output after the next line that it writes there, which `write` brings about.
     #[track_caller]
     pub fn close_stdout(&self, write: impl FnOnce()) {
@@ -194,12 +201,12 @@ impl App {
     /// Asks the application to end, as a service manager does, and waits until it has.
     #[track_caller]
     pub fn stop(self) -> Ended {
-        signal(self.process.id(), "TERM");
+        self.signal("TERM");
         self.wait()
     }
 
     #[track_caller]
-    fn wait(mut self) -> Ended {
+    pub fn wait(mut self) -> Ended {
         eventually("the application has ended", || self.process.try_wait().expect("its status").is_some());
         let status = self.process.wait().expect("its status");
         self.readers.drain(..).for_each(|reader| reader.join().expect("reading its log"));
@@ -227,6 +234,16 @@ fn keep(from: impl Read + Send + 'static, log: &Arc<Mutex<String>>, deaf: &Arc<A
             }
         }
     })
+}
+
+/// The application with these variables in its environment, and no others.
+pub fn command(environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(binary());
+    command.current_dir(root()).env_clear();
+    command.env("ROCKET_PORT", "0").env("ROCKET_LOG_LEVEL", "normal").env("ROCKET_CLI_COLORS", "false");
+    command.envs(environment.iter().copied());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
 }
 
 /// The binary under test: `APP_BIN`, else what `cargo build` at the root makes.

@@ -2,6 +2,7 @@
 
 mod app;
 mod fake;
+mod folder;
 mod lapi;
 mod proxy;
 mod visitor;
@@ -12,8 +13,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use app::{App, Ended, Verdict};
+pub use app::{App, Ended, Verdict, command};
 pub use fake::{FakeServer, Reply, Seen};
+pub use folder::Folder;
 pub use lapi::{Lapi, Machine};
 pub use proxy::Proxy;
 pub use visitor::{Answer, Request, pipeline};
@@ -52,7 +54,7 @@ pub fn root() -> &'static Path {
 }
 
 /// Sends a signal to a process that a test has started.
-fn signal(pid: u32, name: &str) {
+pub fn signal(pid: u32, name: &str) {
     // `kill` is built into every shell, while the program of that name is missing on a bare machine.
     let sent = Command::new("sh").arg("-c").arg(format!("kill -{name} {pid}")).status();
     assert!(sent.expect("a shell").success(), "cannot send SIG{name} to process {pid}");

@@ -1,17 +1,16 @@
 //! Where does it all come together? The fairing: wired at ignite, polling from liftoff, enforcing on every request.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{self, Path};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use std::{io, thread};
+use std::{fs, io, process, thread};
 
-use figment::value::magic::RelativePathBuf;
 use log::{info, warn};
 use rocket::fairing::{Fairing, Info, Kind, Result};
 use rocket::http::Method;
 use rocket::response::{Responder, Response};
-use rocket::{Build, Data, Orbit, Request, Rocket, error, error_};
+use rocket::{Build, Data, Orbit, Request, Rocket};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -20,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use super::bouncer::Bouncer;
 use super::captcha::Captcha;
 use super::catcher;
-use super::config::{Config, OnStartupFailure, Problems};
+use super::config::{Config, OnStartupFailure, Problems, template_dir};
 use super::head;
 use super::journal::Logs;
 use super::lapi::Error;
@@ -83,9 +82,8 @@ impl Fairing for Crowdsec {
                 })
             }
             Err(Problems(problems)) => {
-                error!("CrowdSec's bouncer cannot start:");
                 for problem in problems {
-                    error_!("{problem}");
+                    log::error!("Cannot start: {problem}.");
                 }
                 Err(rocket)
             }
@@ -93,6 +91,9 @@ impl Fairing for Crowdsec {
     }
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
+        if let Some(bouncer) = rocket.state::<Bouncer>().filter(|bouncer| bouncer.config.lapi.is_none()) {
+            without_crowdsec(&bouncer.config);
+        }
         if let Some((poller, thread)) = self.poller.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let polling = thread.runtime.spawn(poller.run(rocket.shutdown()));
             *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = Some((polling, thread));
@@ -165,17 +166,23 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     }
     let captcha = config.captcha.as_ref().map(|captcha| Captcha::new(captcha, &config)).transpose();
     let captcha = captcha.map_err(|reason| problem(&reason))?;
-    let templates = rocket.figment().extract_inner::<RelativePathBuf>("template_dir");
-    let templates = templates.map_or(PathBuf::from("templates"), |dir| dir.relative());
-    let texts = Texts::read(&templates, config.debug || cfg!(debug_assertions));
-    let texts = texts.map_err(|reason| problem(&format!("the words of the bouncer's pages: {reason}")))?;
-
+    let templates = template_dir(rocket.figment());
+    let texts = Texts::read(&templates, config.debug || cfg!(debug_assertions)).map_err(|reason| {
+        let at = path::absolute(&templates).unwrap_or(templates).join("texts.toml");
+        problem(&format!("the words of the bouncer's pages cannot be read from {}: {reason}. Start the application in the folder that holds `templates` (systemd: WorkingDirectory=), or mend that file", at.display()))
+    })?;
+    if let Some(snapshot) = &config.snapshot {
+        let told = |error| {
+            format!(
+                "`crowdsec.snapshot`: cannot write to {}: {error}. Make its folder, and let this user write there",
+                snapshot.display()
+            )
+        };
+        try_to_write(snapshot).map_err(|error| problem(&told(error)))?;
+    }
     let logs = Logs::open(config.access_log.as_ref(), config.event_log.as_ref()).map_err(|reason| problem(&reason))?;
     let bouncer = Bouncer::new(config, captcha, logs);
-    let Some(lapi) = &bouncer.config.lapi else {
-        without_crowdsec(&bouncer.config);
-        return Ok((bouncer, texts, None));
-    };
+    let Some(lapi) = &bouncer.config.lapi else { return Ok((bouncer, texts, None)) };
     let poller = Poller::new(lapi, &bouncer.config, bouncer.decisions.clone(), bouncer.status.clone());
     let poller = poller.map_err(|error| problem(&error))?;
     let thread = PollerThread::start();
@@ -183,6 +190,17 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     let answer = thread.runtime.spawn(async { (first_answer(poller, &bouncer).await, bouncer) });
     let (poller, bouncer) = answer.await.map_err(|panic| problem(&panic))?;
     Ok((bouncer, texts, Some((poller?, thread))))
+}
+
+/// Makes a file beside the one that is to be written later, and takes it away: what would fail in a minute fails now.
+fn try_to_write(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".try-{}", process::id()));
+    fs::File::create_new(&beside)?;
+    fs::remove_file(&beside)
 }
 
 /// Waits for LAPI's first answer, as long as the operator said: `open` for one attempt, since visitors would be waiting;

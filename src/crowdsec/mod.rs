@@ -37,9 +37,11 @@ mod catcher;
 mod unrouted;
 mod fairing;
 
-pub use config::{defaults, figment};
+pub use config::{LogFormat, defaults, figment};
 pub use fairing::fairing;
 pub use guard::{Cleared, Report};
 pub use lapi::VERSION;
+pub use pages::try_pages;
+pub use printable::is_harmful;
 pub use same_origin::SameOrigin;
 pub use sensor::Events;

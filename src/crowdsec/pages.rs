@@ -1,8 +1,11 @@
 //! What do the refused see? The ban and captcha pages, their answers to programs, and the routes around them.
 
+use std::collections::BTreeMap;
+use std::error::Error;
 use std::io::Cursor;
 use std::time::{Duration, Instant};
 
+use figment::Figment;
 use rand::Rng;
 use rocket::form::FromForm;
 use rocket::http::uri::Origin;
@@ -12,18 +15,20 @@ use rocket::response::stream::ReaderStream;
 use rocket::response::{self, Redirect, Responder, Response};
 use rocket::serde::json::{Json, Value, json};
 use rocket::{Data, Request, Route, State, error, get, post, route, routes};
-use rocket_dyn_templates::{Template, context};
+use rocket_dyn_templates::{Engines, Template, context, tera};
+use serde::Serialize;
 
 use super::body::{self, Posted};
 use super::bouncer::Bouncer;
-use super::captcha::{self, Captcha};
+use super::captcha::{self, Captcha, Widget};
+use super::config::template_dir;
 use super::guard::DecisionView;
 use super::head;
 use super::path::return_to;
 use super::poller::Health;
 use super::same_origin::is_cross_origin;
 use super::session;
-use super::texts::Texts;
+use super::texts::{Language, Texts};
 use super::visit::{Asked, Judgement, OUR_RANK, Reason, Verdict, Visit};
 
 /// Where the fairing sends a refused request. Nobody else finds anything there.
@@ -153,26 +158,95 @@ impl Refusal {
             (None, false) => None,
         };
         let page = request.rocket().state::<Texts>()?.with(request, |language| {
-            // templates/refusal.html.tera has the list for those who edit the pages.
-            let variables = context! {
-                app: env!("CARGO_PKG_NAME"),
-                lang: &language.tag,
-                text: &language.words,
-                address: judgement.address,
-                return_to: self.return_to(request, visit),
-                status: self.status.code,
-                decision,
-                captcha: widget,
-                problem: self.problem,
-                retry_after: self.retry_after.map(|wait| wait.as_secs().max(1)),
-                not_sent: self.not_sent,
-                preview: self.preview,
-                nonce,
-            };
+            let return_to = self.return_to(request, visit);
+            let address = judgement.address.to_string();
+            let variables = self.variables(language, &address, return_to, decision, widget.as_ref(), nonce);
             Template::show(request.rocket(), self.kind.name(), variables)
         });
         Some((page?, content_security_policy(nonce, &sources)))
     }
+
+    /// templates/refusal.html.tera has the list for those who edit the pages.
+    fn variables(
+        &self,
+        language: &Language,
+        address: &str,
+        return_to: String,
+        decision: Option<DecisionView>,
+        widget: Option<&Widget>,
+        nonce: &str,
+    ) -> impl Serialize {
+        context! {
+            app: env!("CARGO_PKG_NAME"),
+            lang: &language.tag,
+            text: &language.words,
+            address,
+            return_to,
+            status: self.status.code,
+            decision,
+            captcha: widget,
+            problem: self.problem,
+            retry_after: self.retry_after.map(|wait| wait.as_secs().max(1)),
+            not_sent: self.not_sent,
+            preview: self.preview,
+            nonce,
+        }
+    }
+
+    /// Every case that a page may tell apart, for a trial at the launch.
+    fn trials() -> Vec<Self> {
+        let ban = Self::new(Status::Forbidden, Kind::Ban);
+        let starting =
+            Self { retry_after: Some(Duration::from_secs(5)), ..Self::new(Status::ServiceUnavailable, Kind::Starting) };
+        let captcha =
+            |problem| Self { problem, not_sent: problem.is_none(), ..Self::new(Status::Forbidden, Kind::Captcha) };
+        let problems = ["missing", "wrong", "away", "too_many", "expired", "cookie_lost"];
+        let later = [5, 120]
+            .map(|seconds| Self { retry_after: Some(Duration::from_secs(seconds)), ..captcha(Some("too_many")) });
+        let captchas = problems.map(|problem| captcha(Some(problem))).into_iter().chain(later).chain([captcha(None)]);
+        [ban, starting].into_iter().chain(captchas).collect()
+    }
+}
+
+/// Has `Template::try_custom` try each page of the bouncer's, in every language, with and without a decision. What is missing
+/// stops the launch; in the debug profile it is a warning, at the launch and after each edit, since bare words stand in.
+pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<dyn Error>> + Send + Sync + 'static {
+    let (templates, debug) = (template_dir(figment), figment.profile() == rocket::Config::DEBUG_PROFILE);
+    move |engines| {
+        // Where the words cannot be read, the fairing tells.
+        let Ok(texts) = Texts::read(&templates, true) else { return Ok(()) };
+        let mut problems = BTreeMap::new();
+        for (refusal, language) in
+            Refusal::trials().iter().flat_map(|trial| texts.all().iter().map(move |it| (trial, it)))
+        {
+            let page = refusal.kind.name();
+            let widgets =
+                if refusal.kind == Kind::Captcha { Vec::from(Widget::examples().map(Some)) } else { vec![None] };
+            for (widget, decision) in
+                widgets.iter().flat_map(|widget| [None, Some(DecisionView::example(page))].map(|it| (widget, it)))
+            {
+                let variables =
+                    refusal.variables(language, "192.0.2.1", "/".into(), decision, widget.as_ref(), "nonce");
+                let made =
+                    tera::Context::from_serialize(variables).and_then(|context| engines.tera.render(page, &context));
+                if let Err(error) = made {
+                    problems.entry(root_cause(&error)).or_insert((page, &language.tag));
+                }
+            }
+        }
+        for (cause, (page, tag)) in &problems {
+            let told = format!(
+                "The page `{page}` cannot be made, in [{tag}] of texts.toml: {cause}. A missing word belongs into [default] there; templates/refusal.html.tera lists the variables."
+            );
+            if debug { log::warn!("{told}") } else { log::error!("{told}") }
+        }
+        if debug || problems.is_empty() { Ok(()) } else { Err("pages of the bouncer's cannot be made".into()) }
+    }
+}
+
+/// Tera's outermost error names the template alone.
+fn root_cause(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), root_cause)
 }
 
 impl<'r> Responder<'r, 'static> for Refusal {

@@ -13,7 +13,8 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-fn is_harmful(c: char) -> bool {
+/// Whether a character has power over a terminal, or over the order of the text around it.
+pub fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

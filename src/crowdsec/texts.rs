@@ -36,6 +36,11 @@ impl Texts {
         Ok(Self { path, live, languages })
     }
 
+    /// All languages, as they were read at first.
+    pub fn all(&self) -> &[Language] {
+        &self.languages
+    }
+
     /// Calls `page` with the first language that the visitor's browser asks for and the file has.
     pub fn with<T>(&self, request: &Request<'_>, page: impl FnOnce(&Language) -> T) -> T {
         let wishes = request.headers().iter().find(|header| header.name() == "Accept-Language");
@@ -59,7 +64,9 @@ fn languages(path: &PathBuf) -> Result<Vec<Language>, String> {
     let tags = std::iter::once(DEFAULT.to_owned())
         .chain(others.filter(|tag| !["default", "global", DEFAULT].contains(&tag.as_str())));
     let read = |tag: String| {
-        let words = file.clone().select(tag.as_str()).extract().map_err(|error| error.to_string())?;
+        // Of a file that is no TOML the first line says where; the rest would show it.
+        let place = |error: figment::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
+        let words = file.clone().select(tag.as_str()).extract().map_err(place)?;
         Ok(Language { tag, words })
     };
     tags.map(read).collect()

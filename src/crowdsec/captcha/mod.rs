@@ -34,6 +34,23 @@ pub struct Widget {
     pub challenge: String,
 }
 
+impl Widget {
+    /// One of each sort that a page may tell apart, to try it with.
+    pub fn examples() -> [Self; 2] {
+        let empty = String::new;
+        let of = |provider, site_key, script_url, challenge| Self {
+            provider,
+            site_key,
+            script_url,
+            widget_class: "widget",
+            field: "answer",
+            challenge,
+        };
+        let third_party = of("recaptcha", "key".into(), "https://captcha.example/api.js".into(), empty());
+        [third_party, of("altcha", empty(), empty(), "{}".into())]
+    }
+}
+
 /// What a provider makes of a visitor's answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {

@@ -8,7 +8,7 @@ use figment::{Error, Metadata, Profile, Provider};
 
 /// Keys whose variable is text as it stands: `007` stays `007`, and lengths of time are read later.
 const TEXT: &str = "api_url api_key api_key_file cert_path key_path ca_cert_path update_frequency resync_frequency \
-    startup_timeout on_startup_failure fallback_remediation client_ip_header snapshot access_log event_log \
+    startup_timeout on_startup_failure fallback_remediation client_ip_header snapshot access_log event_log log_format \
     captcha.provider captcha.site_key captcha.secret_key captcha.secret_key_file captcha.verify_url captcha.script_url \
     captcha.expiration";
 

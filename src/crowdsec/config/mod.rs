@@ -31,7 +31,7 @@ use super::tls::{self, File};
 use environment::{Environment, UNKNOWN, looks_ours};
 use table::{CaptchaTable, Fallback, Network, Root, Span, Table};
 
-pub use table::{OnStartupFailure, OwnDecision, Provider, Secret};
+pub use table::{LogFormat, OnStartupFailure, OwnDecision, Provider, Secret};
 
 /// The configuration, checked.
 #[derive(Debug)]
@@ -148,6 +148,12 @@ pub fn figment() -> Figment {
     let figment = missing.into_iter().fold(figment, |figment, name| figment.merge((MISSING_FILE, name)));
     let profile = environment.profile();
     figment.merge(environment).select(profile)
+}
+
+/// Where the templates lie: as the fairing of rocket_dyn_templates has it.
+pub fn template_dir(figment: &Figment) -> PathBuf {
+    let set = figment.extract_inner::<RelativePathBuf>("template_dir");
+    set.map_or(PathBuf::from("templates"), |folder| folder.relative())
 }
 
 impl Config {

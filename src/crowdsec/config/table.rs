@@ -47,6 +47,9 @@ pub struct Table {
     pub snapshot: Option<RelativePathBuf>,
     pub access_log: Option<RelativePathBuf>,
     pub event_log: Option<RelativePathBuf>,
+    /// For whoever writes the log of the `log` crate's records: here it is only checked.
+    #[serde(rename = "log_format")]
+    pub _log_format: LogFormat,
     /// `None` where no source says: the debug profile then has a provider that needs no account.
     pub captcha: Option<CaptchaTable>,
 }
@@ -73,6 +76,15 @@ pub enum OnStartupFailure {
     Open,
     Closed,
     Abort,
+}
+
+/// How the application's log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Deserialize)]

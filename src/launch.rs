@@ -1,0 +1,292 @@
+//! How does the application start and stop? And what does its operator learn where it cannot start? One sentence: what was
+//! tried, where, the system's reason, and what to do.
+
+use std::io::{self, IsTerminal, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{self, ExitCode};
+use std::time::Duration;
+use std::{fs, path, thread};
+
+use figment::value::Dict;
+use figment::value::magic::RelativePathBuf;
+use figment::{Figment, Source};
+use rocket::config::Sig;
+use rocket::error::ErrorKind;
+use rocket::fairing::{AdHoc, Fairing};
+use rocket::fs::FileServer;
+use rocket::{Build, Config, Rocket, Shutdown};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Runs the application to its end. Status 0 after a stop that was asked for, 1 where the launch failed.
+pub fn run(rocket: Rocket<Build>) -> ExitCode {
+    let ended = match config(rocket.figment()) {
+        // What runs Rocket reads the configuration as well, and panics with its values where it cannot: so this comes second.
+        Ok(config) => rocket::execute(launch(rocket, config)),
+        Err(problems) => Err(problems),
+    };
+    let status = if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    for problem in ended.err().unwrap_or_default() {
+        log::error!("{problem}");
+        if log::max_level() == log::LevelFilter::Off {
+            let _ = writeln!(io::stderr(), "{problem}");
+        }
+    }
+    crate::log::finish();
+    status
+}
+
+/// Serves the files of a folder. Where the folder is missing, Rocket's own `FileServer::from` panics; this says what to do.
+pub fn files(base: &'static str, folder: &'static str) -> impl Fairing {
+    AdHoc::try_on_ignite("files", move |rocket| async move {
+        let Err(error) = fs::read_dir(folder) else { return Ok(rocket.mount(base, FileServer::from(folder))) };
+        // In a wrong working directory the templates are missing too, and one sentence is enough.
+        if crate::log::has_told_an_error() {
+            return Err(rocket);
+        }
+        let at = path::absolute(folder).unwrap_or(folder.into());
+        log::error!(
+            "Cannot serve files from {}: {error}. Start the application in the folder that holds `{folder}` (systemd: WorkingDirectory=), or make that folder.",
+            at.display()
+        );
+        Err(rocket)
+    })
+}
+
+/// Rocket's configuration, or everything that is wrong with it. No value is shown: it may be a key in the wrong place.
+fn config(figment: &Figment) -> Result<Config, Vec<String>> {
+    // Fails as a whole where a file is no TOML.
+    if let Err(errors) = figment.extract::<Dict>() {
+        return Err(errors.into_iter().map(unreadable).collect());
+    }
+    let config = Config::try_from(figment);
+    let templates = figment.extract_inner::<RelativePathBuf>("template_dir").err().filter(|error| !error.missing());
+    let wrong = |errors: figment::Error| errors.into_iter().map(unusable).collect::<Vec<_>>();
+    let mut problems: Vec<String> = templates.map(wrong).unwrap_or_default();
+    match config {
+        Ok(config) => {
+            for (key, number) in [("workers", config.workers), ("max_blocking", config.max_blocking)] {
+                if !(1..=10_000).contains(&number) {
+                    problems.push(format!("`{key}` is {number}: write {}.", wanted(key)));
+                }
+            }
+            problems.extend(cannot_listen(&config));
+            if problems.is_empty() { Ok(config) } else { Err(problems) }
+        }
+        Err(errors) => {
+            problems.splice(0..0, wrong(errors));
+            Err(problems)
+        }
+    }
+}
+
+/// Says where a configuration file cannot be read, and nothing of what stands there.
+fn unreadable(error: figment::Error) -> String {
+    let file = match error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref()) {
+        Some(Source::File(path)) => path.clone(),
+        _ => return "The configuration cannot be read: one of its sources is malformed.".into(),
+    };
+    let said = error.to_string();
+    match (said.lines().next().and_then(|line| line.strip_prefix("TOML parse error at ")), fs::read(&file)) {
+        (Some(place), _) => format!(
+            "{} cannot be read: at {place} it is no TOML that Rocket takes. Put text in quotes, key = \"…\", write each key once, and beneath a table such as [default].",
+            file.display()
+        ),
+        (None, Err(error)) => {
+            format!(
+                "{} cannot be read: {error}. Let this user read it, or name another file in ROCKET_CONFIG.",
+                file.display()
+            )
+        }
+        (None, Ok(bytes)) => {
+            let good = str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
+            let (line, column) = place(&bytes[..good]);
+            format!(
+                "{} cannot be read: at line {line}, column {column} it is not UTF-8. Save it as UTF-8.",
+                file.display()
+            )
+        }
+    }
+}
+
+/// The line and column where a text ends.
+fn place(text: &[u8]) -> (usize, usize) {
+    let line = text.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+    (text.iter().filter(|byte| **byte == b'\n').count() + 1, String::from_utf8_lossy(line).chars().count() + 1)
+}
+
+/// Says which key of Rocket's has a value that Rocket cannot use.
+fn unusable(error: figment::Error) -> String {
+    // Figment has a name of its own for paths, in front of their key.
+    let path: Vec<&str> = error.path.iter().map(String::as_str).filter(|key| !key.starts_with("___")).collect();
+    let key = path.first().copied().unwrap_or_default();
+    let (name, source) = error.metadata.as_ref().map_or(("", None), |from| (from.name.as_ref(), from.source.as_ref()));
+    let from = match source {
+        Some(Source::File(path)) => format!(" in {}", path.display()),
+        _ if name.contains("environment") => format!(" in the variable ROCKET_{}", key.to_uppercase()),
+        _ => String::new(),
+    };
+    format!("`{}`{from} has a value that Rocket cannot use: write {}.", path.join("."), wanted(key))
+}
+
+/// What a key of Rocket's takes.
+fn wanted(key: &str) -> &'static str {
+    match key {
+        "address" => "an IP address, \"127.0.0.1\", or \"0.0.0.0\" for all that this machine has",
+        "port" => "a number from 0 to 65535",
+        "workers" | "max_blocking" => "a number from 1 to 10000",
+        "keep_alive" => "whole seconds from 0",
+        "secret_key" => "quoted text of 44 letters, as `openssl rand -base64 32` prints it",
+        "log_level" => "\"off\", \"critical\", \"normal\" or \"debug\"",
+        "cli_colors" => "true or false",
+        "ip_header" => "false: the bouncer finds the visitor's address itself",
+        "ident" => "quoted text, or false",
+        "temp_dir" | "template_dir" => "the path of a folder, in quotes",
+        "limits" => "a table of sizes, { form = \"64 KiB\" }",
+        "shutdown" => "a table of whole seconds and words, { grace = 2, mercy = 3, signals = [\"term\"] }",
+        _ => "what https://rocket.rs/guide/v0.5/configuration/ says of it",
+    }
+}
+
+/// Tries the port before anything else is done. A second start by mistake would otherwise first ask LAPI, with the same
+/// key, for the changes that the application that runs already is waiting for.
+fn cannot_listen(config: &Config) -> Option<String> {
+    TcpListener::bind((config.address, config.port)).err().map(|error| not_bound(config, &error))
+}
+
+fn not_bound(config: &Config, error: &io::Error) -> String {
+    let (at, port) = (SocketAddr::new(config.address, config.port), config.port);
+    let remedy = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "Another program listens there, perhaps this one: `ss -ltnp 'sport = :{port}'` shows which. End it, or choose another port with ROCKET_PORT."
+        ),
+        io::ErrorKind::PermissionDenied => "Ports below 1024 are for the system: choose a higher one with ROCKET_PORT, or allow this one (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE).".into(),
+        io::ErrorKind::AddrNotAvailable => {
+            "This machine has no such address: set ROCKET_ADDRESS to one that `ip address` shows, or to 0.0.0.0 for all.".into()
+        }
+        _ => "Check ROCKET_ADDRESS and ROCKET_PORT.".into(),
+    };
+    format!("Cannot listen on {at}: {error}. {remedy}")
+}
+
+async fn launch(rocket: Rocket<Build>, config: Config) -> Result<(), Vec<String>> {
+    let no_signals = |error| vec![format!("Signals cannot be listened for: {error}.")];
+    let mut stop = Stop::new(&config).map_err(no_signals)?;
+    stay_alive().map_err(no_signals)?;
+    let ignited = tokio::select! {
+        ignited = rocket.ignite() => ignited,
+        // The launch may wait for LAPI.
+        () = stop.asked() => return Ok(()),
+    };
+    let rocket = ignited.map_err(|error| reason(&error, &config))?;
+    let shutdown = rocket.shutdown();
+    tokio::spawn(end_in_time(shutdown.clone(), &config));
+    tokio::spawn(async move {
+        stop.asked().await;
+        // Rocket listens for itself as soon as it serves, and is quicker then. This is for a signal that comes just before.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        shutdown.notify();
+    });
+    match rocket.launch().await.as_ref().map_err(rocket::Error::kind) {
+        Ok(_) => Ok(()),
+        Err(ErrorKind::Shutdown(_, None)) => {
+            log::warn!("Requests that were still under way at the end of the time for a stop were cut off.");
+            Ok(())
+        }
+        Err(ErrorKind::Shutdown(_, Some(error))) => Err(vec![format!("The server failed: {error}.")]),
+        Err(ErrorKind::Bind(error)) => Err(vec![not_bound(&config, error)]),
+        Err(kind) => Err(vec![format!("The launch failed: {kind}.")]),
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Stop(Option<(Signal, Signal)>);
+
+impl Stop {
+    /// Where the operator took one of them from Rocket (`shutdown.signals`, `shutdown.ctrlc`) it is not for us either.
+    fn new(config: &Config) -> io::Result<Self> {
+        if !config.shutdown.ctrlc || !config.shutdown.signals.contains(&Sig::Term) {
+            return Ok(Self(None));
+        }
+        Ok(Self(Some((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))))
+    }
+
+    async fn asked(&mut self) {
+        match &mut self.0 {
+            Some((term, interrupt)) => _ = tokio::select! { it = term.recv() => it, it = interrupt.recv() => it },
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Left to the system, SIGHUP, SIGUSR1 and SIGUSR2 would end the process: by a habit of log rotation, or by a service
+/// manager that reloads, and after SIGHUP systemd would not start it again.
+fn stay_alive() -> io::Result<()> {
+    let on_terminal = io::stdout().is_terminal();
+    for (kind, name) in [
+        (SignalKind::hangup(), "SIGHUP"),
+        (SignalKind::user_defined1(), "SIGUSR1"),
+        (SignalKind::user_defined2(), "SIGUSR2"),
+    ] {
+        let mut signals = signal(kind)?;
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                // The terminal was closed: what a developer started in it ends with it.
+                if kind == SignalKind::hangup() && on_terminal && !io::stdout().is_terminal() {
+                    process::exit(128 + kind.as_raw_value());
+                }
+                log::warn!(
+                    "{name} changes nothing: logs that were rotated are found by themselves, and the configuration is read at the launch alone. To read it anew, restart."
+                );
+            }
+        });
+    }
+    Ok(())
+}
+
+/// A stop takes Rocket's `grace` and `mercy` for what is under way, and three seconds for all the rest. What takes longer
+/// (a handler that never returns, a disk that hangs) is left behind.
+fn end_in_time(shutdown: Shutdown, config: &Config) -> impl Future<Output = ()> + use<> {
+    let most = Duration::from_secs(u64::from(config.shutdown.grace) + u64::from(config.shutdown.mercy) + 3);
+    async move {
+        shutdown.await;
+        log::warn!("Asked to stop: within {} s at most.", most.as_secs());
+        // No task: all threads of the runtime may be busy.
+        thread::spawn(move || {
+            thread::sleep(most - Duration::from_secs(1));
+            log::warn!("Stopped before all was done: something takes longer than the time for a stop.");
+            crate::log::finish();
+            process::exit(0);
+        });
+    }
+}
+
+/// Why Rocket could not ignite; nothing where that has been told already.
+fn reason(error: &rocket::Error, config: &Config) -> Vec<String> {
+    let reason = match error.kind() {
+        ErrorKind::FailedFairings(_) if crate::log::has_told_an_error() => return Vec::new(),
+        ErrorKind::FailedFairings(failed) => {
+            let names: Vec<&str> = failed.iter().map(|fairing| fairing.name).collect();
+            format!("The launch failed in {}. {}", names.join(" and "), crate::log::rockets_error())
+        }
+        ErrorKind::Collisions(collisions) => {
+            let routes = collisions.routes.iter().map(|(one, other)| format!("{one} and {other}"));
+            let catchers = collisions.catchers.iter().map(|(one, other)| format!("{one} and {other}"));
+            let pairs: Vec<String> = routes.chain(catchers).collect();
+            format!(
+                "Routes or catchers answer the same requests: {}. Give one of them another rank or path.",
+                pairs.join("; ")
+            )
+        }
+        ErrorKind::SentinelAborts(_) if crate::log::has_told_an_error() => return Vec::new(),
+        ErrorKind::SentinelAborts(asked) => {
+            let names: Vec<&str> = asked.iter().map(|sentry| sentry.type_name).collect();
+            format!("Routes ask for what nobody provides: {}. Attach or manage it in src/lib.rs.", names.join(", "))
+        }
+        ErrorKind::InsecureSecretKey(_) => {
+            "`secret_key` is missing: set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints.".into()
+        }
+        ErrorKind::Bind(error) => not_bound(config, error),
+        kind => format!("The launch failed: {kind}."),
+    };
+    vec![reason]
+}
