@@ -1,6 +1,7 @@
 //! The application: what is attached, mounted and caught, in that order.
 
 pub mod crowdsec;
+mod headers;
 mod routes;
 
 use figment::Figment;
@@ -18,6 +19,8 @@ pub fn app(figment: Figment) -> Rocket<Build> {
     rocket::custom(figment)
         // The bouncer comes first: what is attached before it would see refused requests as they came.
         .attach(crowdsec::fairing())
+        .attach(headers::shield())
+        .attach(headers::policies())
         .attach(Template::fairing())
         .mount("/", routes::all())
         .mount("/static", FileServer::from("static"))

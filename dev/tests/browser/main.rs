@@ -2,6 +2,7 @@
 
 mod altcha;
 mod browser;
+mod headers;
 mod looks;
 mod providers;
 mod solving_times;
