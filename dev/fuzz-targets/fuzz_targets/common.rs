@@ -5,10 +5,6 @@ use rocket::figment::Figment;
 use rocket::figment::value::{Dict, Value};
 use rocket::local::blocking::Client;
 
-pub const BANNED: &str = "203.0.113.7";
-pub const FREE: &str = "192.0.2.1";
-pub const PROXY: &str = "10.0.0.1";
-
 /// One application for the whole run. A panic anywhere in it is a finding: libFuzzer's hook aborts before Rocket catches it.
 pub fn with_app(ask: impl FnOnce(&Client)) {
     thread_local! {

@@ -11,7 +11,11 @@ use libfuzzer_sys::fuzz_target;
 use rocket::http::{Header, Status};
 use rocket::local::blocking::{Client, LocalResponse};
 
-use common::{BANNED, FREE, PROXY, with_app};
+use common::with_app;
+
+const BANNED: &str = "203.0.113.7";
+const FREE: &str = "192.0.2.1";
+const PROXY: &str = "10.0.0.1";
 
 fuzz_target!(|wire: &[u8]| {
     let headers: Vec<Header<'static>> = wire.split(|byte| *byte == b'\n').filter_map(header).collect();
