@@ -3,6 +3,7 @@
 pub mod crowdsec;
 pub mod launch;
 pub mod log;
+mod headers;
 mod routes;
 
 use figment::Figment;
@@ -22,6 +23,8 @@ pub fn app(figment: Figment) -> Rocket<Build> {
     rocket::custom(figment)
         // The bouncer comes first: what is attached before it would see refused requests as they came.
         .attach(crowdsec::fairing())
+        .attach(headers::shield())
+        .attach(headers::policies())
         .attach(Template::try_custom(pages))
         .attach(launch::files("/static", "static"))
         .mount("/", routes::all())

@@ -4,6 +4,7 @@ mod altcha;
 mod browser;
 mod cookies;
 mod cross_site;
+mod headers;
 mod looks;
 mod providers;
 mod solving_times;

@@ -1,0 +1,72 @@
+//! Whatever LAPI, or somebody in its place, sends: what is taken for a whole answer is one, however it arrives.
+//!
+//! The input is the body of the answer.
+#![no_main]
+
+/// The application's own reader, which it gives to nobody: compiled from the same files once more.
+#[path = "../../../src/crowdsec"]
+#[allow(dead_code)]
+mod crowdsec {
+    pub mod answer;
+    pub mod decision;
+}
+
+use std::io::{self, Read};
+
+use libfuzzer_sys::fuzz_target;
+
+use crowdsec::answer::{Receive, read_answer};
+use crowdsec::decision::Decision;
+
+fuzz_target!(|body: &[u8]| {
+    let (heard, whole) = read(body, usize::MAX);
+    for size in [1, 7, 4096] {
+        let (again, whole_again) = read(body, size);
+        assert!(heard == again && whole == whole_again, "in pieces of {size} bytes it is another answer");
+    }
+    if whole {
+        let json: serde_json::Value = serde_json::from_slice(body).expect("what is whole is well-formed");
+        assert!(json.get("new").or(json.get("deleted")).is_some(), "what is whole has one of the lists");
+        let length = body.trim_ascii_end().len();
+        for cut in [length / 2, length - 1] {
+            assert!(!read(&body[..cut], usize::MAX).1, "cut after {cut} bytes it is taken for whole");
+        }
+    }
+});
+
+/// What was heard of an answer that arrives so many bytes at a time, and whether it was taken for whole.
+fn read(body: &[u8], size: usize) -> (Heard, bool) {
+    let mut heard = Heard::default();
+    let whole = read_answer(Pieces(body, size), &mut heard).is_ok();
+    (heard, whole)
+}
+
+#[derive(Default, PartialEq)]
+struct Heard {
+    added: Vec<Decision>,
+    deleted: Vec<Decision>,
+    unreadable: Vec<String>,
+}
+
+impl Receive for Heard {
+    fn added(&mut self, decision: Decision) {
+        self.added.push(decision);
+    }
+
+    fn deleted(&mut self, decision: Decision) {
+        self.deleted.push(decision);
+    }
+
+    fn unreadable(&mut self, reason: String) {
+        self.unreadable.push(reason);
+    }
+}
+
+struct Pieces<'a>(&'a [u8], usize);
+
+impl Read for Pieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let most = self.1.min(buffer.len());
+        self.0.read(&mut buffer[..most])
+    }
+}
