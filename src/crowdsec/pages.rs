@@ -466,3 +466,44 @@ mod properties {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::SocketAddr;
+
+    use rocket::Config;
+    use rocket::figment::Figment;
+    use rocket::local::blocking::Client;
+
+    use super::*;
+
+    #[test]
+    fn in_a_flood_of_bans_only_the_ban_page_gives_way_to_bare_words() {
+        let decision = |value, kind| BTreeMap::from([("value", value), ("type", kind)]);
+        let decisions = [decision("192.0.2.1", "ban"), decision("192.0.2.2", "captcha")];
+        let figment = Figment::from(Config::debug_default()).merge(("log_level", "off"));
+        let figment = figment.merge(("crowdsec.decisions", decisions)).merge(("crowdsec.captcha.provider", "altcha"));
+        let rocket = rocket::custom(figment).attach(crate::crowdsec::fairing()).attach(Template::fairing());
+        let client = Client::tracked(rocket).expect("a client");
+        let get = |visitor: [u8; 4], accept| {
+            let request =
+                client.get("/").remote(SocketAddr::from((visitor, 4711))).header(Header::new("Accept", accept));
+            let response = request.dispatch();
+            assert_eq!(response.status(), Status::Forbidden);
+            response.into_string().expect("a body")
+        };
+        let bouncer = client.rocket().state::<Bouncer>().expect("the bouncer");
+        let flooded = || while bouncer.ban_pages.count((), Instant::now()).is_ok() {};
+        assert!(get([192, 0, 2, 1], "text/html").contains("<h1>"));
+        // A second may end just then.
+        let bare = (0..20).any(|_| {
+            flooded();
+            get([192, 0, 2, 1], "text/html") == "Access denied"
+        });
+        assert!(bare);
+        flooded();
+        assert!(get([192, 0, 2, 2], "text/html").contains("<h1>"), "a captcha has to be solved in a flood as well");
+        assert!(get([192, 0, 2, 1], "application/json").contains("urn:crowdsec:ban"), "JSON costs little");
+    }
+}
