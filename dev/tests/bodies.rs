@@ -152,6 +152,21 @@ fn an_upload_that_no_route_takes_is_read_before_it_is_404() {
     assert_eq!(app.request("POST", "/sign-in").from(FREE).body(UPLOAD, &upload).send().status, 415);
 }
 
+#[test]
+fn what_the_bouncer_answers_to_everybody_is_answered_whatever_body_comes_along() {
+    let app = app();
+    let upload = "x".repeat(3 << 20);
+    for (target, address, status) in [
+        ("/crowdsec/health", BANNED, 200),
+        ("/crowdsec/health", FREE, 200),
+        ("/crowdsec/captcha", CAPTCHA, 403),
+        ("/crowdsec/captcha", FREE, 303),
+    ] {
+        let request = app.request("GET", target).from(address).body(UPLOAD, &upload);
+        assert_eq!(keeps_the_connection(&app, request).status, status, "{target} of {address}");
+    }
+}
+
 // --- behind a proxy ---
 
 /// Uploads by the banned, several at a time, and what they are answered.

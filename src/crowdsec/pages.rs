@@ -14,7 +14,7 @@ use rocket::serde::json::{Json, Value, json};
 use rocket::{Data, Request, Route, State, error, get, post, route, routes};
 use rocket_dyn_templates::{Template, context};
 
-use super::body::{self, Posted};
+use super::body::{self, Dropped, Posted};
 use super::bouncer::Bouncer;
 use super::captcha::{self, Captcha};
 use super::guard::DecisionView;
@@ -272,8 +272,8 @@ pub fn too_large(status: Status, request: &Request<'_>) -> response::Result<'sta
 }
 
 /// The captcha at an address of its own, for programs that were told `captcha_url`.
-#[get("/captcha?<return_to>")]
-fn show_captcha(return_to: Option<&str>, caller: Caller<'_>) -> Result<Leading, Refusal> {
+#[get("/captcha?<return_to>", data = "<_body>")]
+fn show_captcha(return_to: Option<&str>, caller: Caller<'_>, _body: Dropped) -> Result<Leading, Refusal> {
     let back = super::path::return_to(return_to.unwrap_or("/"));
     match caller.judgement.verdict {
         Verdict::Captcha => Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) }),
@@ -363,8 +363,8 @@ impl<T> Uncached<T> {
 type Leading = Uncached<Redirect>;
 
 /// For load balancers: whether this instance is in step with CrowdSec, and nothing more.
-#[get("/health")]
-fn health(bouncer: &State<Bouncer>) -> Uncached<(Status, Json<Value>)> {
+#[get("/health", data = "<_body>")]
+fn health(bouncer: &State<Bouncer>, _body: Dropped) -> Uncached<(Status, Json<Value>)> {
     let (status, word) = match bouncer.health() {
         Health::Ok => (Status::Ok, "ok"),
         Health::Starting => (Status::ServiceUnavailable, "starting"),
