@@ -30,6 +30,19 @@ pub fn is_waited_for(request: &Request<'_>) -> bool {
     request.headers().get_one("Expect").is_some_and(|wish| wish.eq_ignore_ascii_case("100-continue"))
 }
 
+/// For a route of our own that wants no body: what comes along is dropped.
+pub struct Dropped;
+
+#[rocket::async_trait]
+impl<'r> FromData<'r> for Dropped {
+    type Error = ();
+
+    async fn from_data(_: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+        drop_body(data).await;
+        Outcome::Success(Self)
+    }
+}
+
 /// What one of our own pages posts, with nothing left unread behind it; `None` where that is no such form.
 pub struct Posted<T>(pub Option<T>);
 

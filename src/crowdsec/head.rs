@@ -29,18 +29,10 @@ pub fn too_large(request: &Request<'_>) -> Option<Status> {
     if escaped_length(uri.path().as_str()) + query > TARGET {
         return Some(Status::UriTooLong);
     }
-    let mut all = 0;
-    let longest = request.headers().iter().any(|header| {
-        all += header.name().len() + header.value().len() + ": \r\n".len();
-        let most = if header.name() == "Referer" {
-            REFERER
-        } else if header.name() == "User-Agent" {
-            AGENT
-        } else {
-            HEADERS
-        };
-        // Escaping makes nothing shorter, and nothing longer than four times.
-        header.value().len() > most || most < HEADERS && escaped_length(header.value()) > most
-    });
-    (longest || all > HEADERS || is_accept_too_dear(request)).then_some(Status::RequestHeaderFieldsTooLarge)
+    let headers = request.headers();
+    let all: usize = headers.iter().map(|header| header.name().len() + header.value().len() + ": \r\n".len()).sum();
+    let is_longer = |name, most| headers.get(name).any(|value| escaped_length(value) > most);
+    let too_large =
+        all > HEADERS || is_longer("Referer", REFERER) || is_longer("User-Agent", AGENT) || is_accept_too_dear(request);
+    too_large.then_some(Status::RequestHeaderFieldsTooLarge)
 }

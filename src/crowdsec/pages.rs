@@ -18,7 +18,7 @@ use rocket::{Data, Request, Route, State, error, get, post, route, routes};
 use rocket_dyn_templates::{Engines, Template, context, tera};
 use serde::Serialize;
 
-use super::body::{self, Posted};
+use super::body::{self, Dropped, Posted};
 use super::bouncer::Bouncer;
 use super::captcha::{self, Captcha, Widget};
 use super::config::template_dir;
@@ -346,8 +346,8 @@ pub fn too_large(status: Status, request: &Request<'_>) -> response::Result<'sta
 }
 
 /// The captcha at an address of its own, for programs that were told `captcha_url`.
-#[get("/captcha?<return_to>")]
-fn show_captcha(return_to: Option<&str>, caller: Caller<'_>) -> Result<Leading, Refusal> {
+#[get("/captcha?<return_to>", data = "<_body>")]
+fn show_captcha(return_to: Option<&str>, caller: Caller<'_>, _body: Dropped) -> Result<Leading, Refusal> {
     let back = super::path::return_to(return_to.unwrap_or("/"));
     match caller.judgement.verdict {
         Verdict::Captcha => Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) }),
@@ -449,8 +449,8 @@ impl<T> Uncached<T> {
 type Leading = Uncached<Redirect>;
 
 /// For load balancers: whether this instance is in step with CrowdSec, and nothing more.
-#[get("/health")]
-fn health(bouncer: &State<Bouncer>) -> Uncached<(Status, Json<Value>)> {
+#[get("/health", data = "<_body>")]
+fn health(bouncer: &State<Bouncer>, _body: Dropped) -> Uncached<(Status, Json<Value>)> {
     let (status, word) = match bouncer.health() {
         Health::Ok => (Status::Ok, "ok"),
         Health::Starting => (Status::ServiceUnavailable, "starting"),
@@ -555,5 +555,46 @@ mod properties {
             let named = [accept, content_type].concat().to_lowercase().contains("json");
             prop_assert!(named || !json);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::SocketAddr;
+
+    use rocket::Config;
+    use rocket::figment::Figment;
+    use rocket::local::blocking::Client;
+
+    use super::*;
+
+    #[test]
+    fn in_a_flood_of_bans_only_the_ban_page_gives_way_to_bare_words() {
+        let decision = |value, kind| BTreeMap::from([("value", value), ("type", kind)]);
+        let decisions = [decision("192.0.2.1", "ban"), decision("192.0.2.2", "captcha")];
+        let figment = Figment::from(Config::debug_default()).merge(("log_level", "off"));
+        let figment = figment.merge(("crowdsec.decisions", decisions)).merge(("crowdsec.captcha.provider", "altcha"));
+        let rocket = rocket::custom(figment).attach(crate::crowdsec::fairing()).attach(Template::fairing());
+        let client = Client::tracked(rocket).expect("a client");
+        let get = |visitor: [u8; 4], accept| {
+            let request =
+                client.get("/").remote(SocketAddr::from((visitor, 4711))).header(Header::new("Accept", accept));
+            let response = request.dispatch();
+            assert_eq!(response.status(), Status::Forbidden);
+            response.into_string().expect("a body")
+        };
+        let bouncer = client.rocket().state::<Bouncer>().expect("the bouncer");
+        let flooded = || while bouncer.ban_pages.count((), Instant::now()).is_ok() {};
+        assert!(get([192, 0, 2, 1], "text/html").contains("<h1>"));
+        // A second may end just then.
+        let bare = (0..20).any(|_| {
+            flooded();
+            get([192, 0, 2, 1], "text/html") == "Access denied"
+        });
+        assert!(bare);
+        flooded();
+        assert!(get([192, 0, 2, 2], "text/html").contains("<h1>"), "a captcha has to be solved in a flood as well");
+        assert!(get([192, 0, 2, 1], "application/json").contains("urn:crowdsec:ban"), "JSON costs little");
     }
 }
