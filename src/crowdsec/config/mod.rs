@@ -473,7 +473,8 @@ fn unreplaced_variables(figment: &Figment) -> Vec<String> {
             _ => {}
         }
     }
-    let mut problems = Vec::new();
+    let profile = unreplaced::variable(figment.profile().as_str().as_str());
+    let mut problems: Vec<String> = profile.into_iter().map(|what| format!("ROCKET_PROFILE: {what}")).collect();
     for key in ["crowdsec", "secret_key"] {
         if let Ok(value) = figment.find_value(key) {
             look(figment, key, &value, &mut problems);
