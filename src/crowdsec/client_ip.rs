@@ -116,7 +116,7 @@ impl ClientIp {
     /// Looks whether `trusted_proxies` was forgotten, in whole or in part: then everybody seems to come from the proxy's
     /// address, and one ban is a ban of everybody. Our own routes are left out: load balancers probe there.
     pub fn look_for_forgotten(&self, request: &Request<'_>, visitor: IpAddr) {
-        if self.trusts(visitor) || request.uri().path().starts_with("/crowdsec/") {
+        if request.uri().path().starts_with("/crowdsec/") {
             return;
         }
         let Some(header) = self.sign_of_a_proxy(request, visitor) else { return };
@@ -139,7 +139,7 @@ impl ClientIp {
             };
             return request.headers().iter().find_map(|header| known(header.name().as_str()));
         }
-        if !is_private(visitor) {
+        if self.trusts(visitor) || !is_private(visitor) {
             return None;
         }
         let values: Vec<&str> = request.headers().get(&self.header).collect();
@@ -332,6 +332,7 @@ mod tests {
             ("192.168.0.1, 10.0.0.2", false),
             ("192.0.2.9, 192.0.2.8", false),
             ("192.0.2.9, 100.128.0.1", false),
+            ("192.0.2.9, unknown, 10.0.0.2", false),
             ("192.0.2.9", false),
         ] {
             let found = sign("10.0.0.1", &[("CF-Connecting-IP", value), ("X-Forwarded-For", "192.0.2.9")]);
