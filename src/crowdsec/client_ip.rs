@@ -98,7 +98,10 @@ impl ClientIp {
                      strangers send bytes that are not UTF-8, to hide: let the proxy set the header, not add to it"
                 ),
             ),
-            Unnamed::Unreadable => ("ends in no address (some proxies write `unknown` or `unix:`)", lines),
+            Unnamed::Unreadable => (
+                "ends in no address (some proxies write `unknown` or `unix:`)",
+                format!("{lines}. An nginx on a unix socket needs `set_real_ip_from unix:;` and `real_ip_header` as well"),
+            ),
             Unnamed::OnlyProxies => (
                 "names only trusted proxies",
                 "List the proxies alone in `crowdsec.trusted_proxies`, and no network that visitors come from. A proxy \
@@ -108,8 +111,8 @@ impl ClientIp {
             ),
         };
         log::warn!(
-            "Refused {times} requests so far that your proxy at {proxy} handed on, because {header} {what}: they may be \
-             anybody's. {remedy}. Send health checks to /crowdsec/health, which is answered to everybody."
+            "Your proxy at {proxy} handed on requests that name nobody: {header} {what}. They were refused ({times} so far), \
+             since they may be anybody's. {remedy}. Send health checks to /crowdsec/health, which is answered to everybody."
         );
     }
 
