@@ -28,7 +28,7 @@ fn status(server: SocketAddr, visitor: &str, target: &str) -> u16 {
 
 /// How often the operator was told of requests without a name, for this reason.
 fn told(app: &App, why: &str) -> usize {
-    app.logged(&format!("requests so far that your proxy at 127.0.0.1 handed on, because {why}"))
+    app.logged(&format!("Your proxy at 127.0.0.1 handed on requests that name nobody: {why}"))
 }
 
 /// What makes Rocket drop a header's whole value.
@@ -119,20 +119,25 @@ fn behind_a_proxy_that_sets_nothing_everybody_is_refused_and_the_operator_told_o
     }
 }
 
-/// There nginx knows no address of the visitor's, and writes `unix:`.
+/// There nginx knows no address of the visitor's, and writes `unix:` until its realip module is told otherwise.
 #[test]
 fn behind_an_nginx_on_a_unix_socket_everybody_is_refused_and_the_operator_told_once() {
     let (_lapi, app) = app(&[]);
     let socket = env::temp_dir().join(format!("nginx-{}.sock", process::id()));
     let (socket, to) = (socket.to_str().expect("a plain path"), app.address());
     let set = "proxy_set_header X-Forwarded-For $remote_addr;";
-    let server = format!("server {{ listen unix:{socket}; location / {{ proxy_pass http://{to}; {set} }} }}");
-    let _inner = Proxy::nginx(to, &server, "");
-    let edge = Proxy::haproxy(&[], &format!("server nginx unix@{socket}"), "");
-    for _ in 0..3 {
-        assert_eq!((status(edge.v4(), BANNED, "/"), status(edge.v4(), INNOCENT, "/")), (403, 403));
+    let realip = "set_real_ip_from unix:; real_ip_header X-Forwarded-For;";
+    for (beside, innocent) in [("", 403), (realip, 200)] {
+        let _ = fs::remove_file(socket);
+        let server =
+            format!("server {{ listen unix:{socket}; location / {{ proxy_pass http://{to}; {set} {beside} }} }}");
+        let _inner = Proxy::nginx(to, &server, "");
+        let edge = Proxy::haproxy(&[], &format!("option forwardfor\nserver nginx unix@{socket}"), "");
+        for _ in 0..3 {
+            assert_eq!((status(edge.v4(), BANNED, "/"), status(edge.v4(), INNOCENT, "/")), (403, innocent));
+        }
+        assert_eq!(told(&app, "X-Forwarded-For ends in no address"), 1, "{}", app.log());
     }
-    assert_eq!(told(&app, "X-Forwarded-For ends in no address"), 1, "{}", app.log());
     let _ = fs::remove_file(socket);
 }
 

@@ -140,8 +140,14 @@ fn origins_that_match_nothing_are_told_of() {
         told(&app, &format!("LAPI has no decision that fits origins = {origins}"));
         assert_eq!(app.logged(&format!("`crowdsec.origins` has \"{origins}\"")), usize::from(misspelt));
     }
-    let app = App::polling(lapi.url(), &[("CROWDSEC_ORIGINS", "cscli")]);
-    assert_eq!((app.verdict("192.0.2.1"), app.logged("origins")), (Ban, 0), "{}", app.log());
+    for usual in ["cscli", "cscli, lists, CAPI"] {
+        let app = App::polling(lapi.url(), &[("CROWDSEC_ORIGINS", usual)]);
+        assert_eq!((app.verdict("192.0.2.1"), app.logged("origins")), (Ban, 0), "{}", app.log());
+    }
+    // Of several, one that is misspelt beyond recognition.
+    let app = App::polling(lapi.url(), &[("CROWDSEC_ORIGINS", "cscli,crowdsek"), ("CROWDSEC_RESYNC_FREQUENCY", "2s")]);
+    assert_eq!(app.verdict("192.0.2.1"), Ban);
+    told(&app, "LAPI has no decision that fits origins = crowdsek");
 }
 
 #[test]
@@ -170,7 +176,7 @@ fn the_variables_of_a_kubernetes_service_are_named_in_one_warning_and_stop_nothi
     lapi.ban("192.0.2.1");
     let app = App::polling(lapi.url(), &[SERVICE.as_slice(), &RELEASE].concat());
     assert_eq!(app.verdict("192.0.2.1"), Ban);
-    SERVICE.iter().for_each(|(name, _)| told(&app, &format!("{name}")));
+    SERVICE.iter().for_each(|(name, _)| told(&app, name));
     told(&app, "No setting is called");
 }
 

@@ -98,7 +98,10 @@ impl ClientIp {
                      strangers send bytes that are not UTF-8, to hide: let the proxy set the header, not add to it"
                 ),
             ),
-            Unnamed::Unreadable => ("ends in no address (some proxies write `unknown` or `unix:`)", lines),
+            Unnamed::Unreadable => (
+                "ends in no address (some proxies write `unknown` or `unix:`)",
+                format!("{lines}. An nginx on a unix socket needs `set_real_ip_from unix:;` and `real_ip_header` as well"),
+            ),
             Unnamed::OnlyProxies => (
                 "names only trusted proxies",
                 "List the proxies alone in `crowdsec.trusted_proxies`, and no network that visitors come from. A proxy \
@@ -108,15 +111,15 @@ impl ClientIp {
             ),
         };
         log::warn!(
-            "Refused {times} requests so far that your proxy at {proxy} handed on, because {header} {what}: they may be \
-             anybody's. {remedy}. Send health checks to /crowdsec/health, which is answered to everybody."
+            "Your proxy at {proxy} handed on requests that name nobody: {header} {what}. They were refused ({times} so far), \
+             since they may be anybody's. {remedy}. Send health checks to /crowdsec/health, which is answered to everybody."
         );
     }
 
     /// Looks whether `trusted_proxies` was forgotten, in whole or in part: then everybody seems to come from the proxy's
     /// address, and one ban is a ban of everybody. Our own routes are left out: load balancers probe there.
     pub fn look_for_forgotten(&self, request: &Request<'_>, visitor: IpAddr) {
-        if self.trusts(visitor) || request.uri().path().starts_with("/crowdsec/") {
+        if request.uri().path().starts_with("/crowdsec/") {
             return;
         }
         let Some(header) = self.sign_of_a_proxy(request, visitor) else { return };
@@ -139,7 +142,7 @@ impl ClientIp {
             };
             return request.headers().iter().find_map(|header| known(header.name().as_str()));
         }
-        if !is_private(visitor) {
+        if self.trusts(visitor) || !is_private(visitor) {
             return None;
         }
         let values: Vec<&str> = request.headers().get(&self.header).collect();
@@ -332,6 +335,7 @@ mod tests {
             ("192.168.0.1, 10.0.0.2", false),
             ("192.0.2.9, 192.0.2.8", false),
             ("192.0.2.9, 100.128.0.1", false),
+            ("192.0.2.9, unknown, 10.0.0.2", false),
             ("192.0.2.9", false),
         ] {
             let found = sign("10.0.0.1", &[("CF-Connecting-IP", value), ("X-Forwarded-For", "192.0.2.9")]);

@@ -15,6 +15,7 @@ use super::config::{Config, LapiConfig, OnStartupFailure};
 use super::decision_set::{DecisionSet, Implausible, Taken, Takeover, Types};
 use super::lapi::{Error, Lapi};
 use super::panics::survive;
+use super::printable::printable;
 use super::snapshot::Snapshot;
 
 /// Keeps a decision set in step with LAPI.
@@ -42,8 +43,8 @@ pub struct Poller {
     on_startup_failure: OnStartupFailure,
     warned_of_allows: bool,
     warned_of_captchas: bool,
-    /// What LAPI is asked for beside the scopes, as long as nobody was warned that nothing fits it.
-    unwarned_filters: Option<String>,
+    /// The filters and the unusual ones of their origins, until the operator was warned that nothing fits.
+    unwarned_filters: Option<(String, Vec<String>)>,
     snapshot: Option<Snapshot>,
     /// What the snapshot on the disk lacks, and since when it is as it is.
     unsaved: bool,
@@ -83,7 +84,7 @@ impl Poller {
             on_startup_failure: config.on_startup_failure,
             warned_of_allows: false,
             warned_of_captchas: false,
-            unwarned_filters: lapi.filters_of_choice(),
+            unwarned_filters: lapi.chosen_filters(),
             snapshot: config.snapshot.clone().map(|path| Snapshot::new(path, lapi)),
             unsaved: false,
             saved_at: None,
@@ -352,15 +353,18 @@ impl Poller {
 
     /// A misspelt filter would let everybody in, in silence.
     fn tell_of_filters(&mut self, everything: &Taken) {
-        if everything.new > 0 {
-            return;
-        }
-        if let Some(filters) = self.unwarned_filters.take() {
-            log::warn!(
-                "LAPI has no decision that fits {filters}, so that nobody is refused by it. If it should have some, compare \
-                 with `cscli decisions list --all`: origins are compared letter by letter."
-            );
-        }
+        let Some((filters, origins)) = &self.unwarned_filters else { return };
+        let origins: Vec<&str> = origins.iter().map(String::as_str).filter(|name| !self.set.has_origin(name)).collect();
+        let unfit = match everything.new {
+            0 => filters.clone(),
+            _ if origins.is_empty() => return,
+            _ => format!("origins = {}", printable(&origins.join(","))),
+        };
+        self.unwarned_filters = None;
+        log::warn!(
+            "LAPI has no decision that fits {unfit}. If it should have some, compare with `cscli decisions list --all`: \
+             origins are compared letter by letter."
+        );
     }
 }
 

@@ -1,7 +1,8 @@
 //! Does the application still know right from wrong after a long time of changes and faults? `dev/soak` runs it.
 //!
 //! A model beside it knows what each address has to meet. Two things are wrong answers: one that turns without a
-//! decision, and one that has not turned although LAPI's full answer was heard twice since the decision.
+//! decision, and one that has not turned although LAPI's full answer was heard twice since the decision. Meanwhile
+//! somebody banned tries to come in behind two proxies, one of which adds to what he says.
 
 use std::env;
 use std::io::{self, Read, Write};
@@ -12,13 +13,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use dev::{App, FakeServer, KEY, Lapi, Machine, Reply, Request, Seen, pipeline};
+use dev::{App, FakeServer, KEY, Lapi, Machine, Proxy, Reply, Request, Seen, pipeline};
 
 /// How many addresses are ever banned; as many again never are.
 const ADDRESSES: usize = 4000;
 const RESYNC: &str = "10s";
 /// Without changes and faults everything comes to rest with the next resync; this is for a busy machine.
 const AT_REST_AFTER: Duration = Duration::from_secs(180);
+/// Who is banned behind the proxies, and who is not.
+const ATTACKER: &str = "127.66.0.1";
+const INNOCENT: &str = "127.66.0.2";
 /// LAPI counts whole seconds, and we from when we heard of it.
 const BLUR: Duration = Duration::from_secs(3);
 
@@ -48,6 +52,8 @@ struct Soak {
     lapi: Lapi,
     relay: FakeServer,
     app: App,
+    /// From the visitor's side to ours.
+    proxies: [Proxy; 2],
     faults_of_relay: Arc<Faults>,
     machine: Machine,
     chance: Chance,
@@ -114,8 +120,16 @@ impl Soak {
         let faults_of_relay = Arc::new(Faults::default());
         let (faults, server) = (faults_of_relay.clone(), lapi.address());
         let relay = FakeServer::start(move |seen| faults.answer(server, seen));
-        let settings = [("CROWDSEC_RESYNC_FREQUENCY", RESYNC), ("ROCKET_LOG_LEVEL", "normal")];
+        lapi.decide(&["--ip", ATTACKER, "--duration", "240h"]);
+        let settings = [
+            ("CROWDSEC_RESYNC_FREQUENCY", RESYNC),
+            ("CROWDSEC_TRUSTED_PROXIES", "127.0.0.1"),
+            ("ROCKET_LOG_LEVEL", "normal"),
+        ];
         let app = App::polling(&relay.url(), &settings);
+        let adds = "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;";
+        let inner = Proxy::nginx(app.address(), "", adds);
+        let proxies = [Proxy::haproxy(&[inner.v4()], "option forwardfor", ""), inner];
         let name = |n: usize| format!("198.{}.{}.{}", 18 + n / 62_500, n / 250 % 250, n % 250);
         let changed = Instant::now();
         let fresh = |n| Address { name: name(n), banned: false, until: None, changed, settled: true, hasty: false };
@@ -124,6 +138,7 @@ impl Soak {
             lapi,
             relay,
             app,
+            proxies,
             faults_of_relay,
             machine,
             chance: Chance(seed | 1),
@@ -241,7 +256,25 @@ impl Soak {
         }
     }
 
+    /// Whatever the attacker says, he meets no page; and the innocent, who says nothing, meets it.
+    fn attack(&mut self) {
+        const BYTES: &[u8] = b"\xff\xc3\x28\x80\t ,;:=\"[]for127.0.0.1";
+        let edge = self.proxies[0].v4();
+        let request = |visitor| Request::new(edge, "GET", "/members").peer(visitor);
+        let lie: Vec<u8> = (0..self.chance.below(16)).map(|_| BYTES[self.chance.below(BYTES.len())]).collect();
+        let header = ["X-Forwarded-For", "Forwarded", "X-Real-IP"][self.chance.below(3)];
+        let attack = request(ATTACKER).header("X-Forwarded-For", &lie).header(header, &lie);
+        // Some lies are no header's, which the proxies say.
+        let (attacker, innocent) = (attack.send().status, request(INNOCENT).send().status);
+        if ![400, 403].contains(&attacker) || innocent != 200 {
+            self.wrong.push(format!("behind two proxies: {attacker} for {lie:?}, {innocent} for the innocent"));
+        }
+        self.refused += 1;
+        self.admitted += 1;
+    }
+
     fn probe_some(&mut self) {
+        self.attack();
         let mut some: Vec<usize> = (0..80).map(|_| self.chance.below(2 * ADDRESSES)).collect();
         // Those that changed last are the interesting ones.
         some.extend((0..ADDRESSES).filter(|n| !self.model[*n].settled).take(60));

@@ -75,11 +75,14 @@ pub struct LapiConfig {
 }
 
 impl LapiConfig {
-    /// The filters that may leave a decision out which would be enforced, for messages.
-    pub fn filters_of_choice(&self) -> Option<String> {
-        let chosen = self.filters.iter().filter(|(name, _)| *name != "scopes");
-        let chosen: Vec<String> = chosen.map(|(name, list)| format!("{name} = {}", printable(list))).collect();
-        (!chosen.is_empty()).then(|| chosen.join(", "))
+    /// For messages, the filters that may leave out decisions which would be enforced; and the origins among them that are
+    /// none of CrowdSec's own, as a misspelt one is.
+    pub fn chosen_filters(&self) -> Option<(String, Vec<String>)> {
+        let chosen: Vec<_> = self.filters.iter().filter(|(name, _)| *name != "scopes").collect();
+        let text: Vec<String> = chosen.iter().map(|(name, list)| format!("{name} = {}", printable(list))).collect();
+        let origins = chosen.iter().filter(|(name, _)| *name == "origins").flat_map(|(_, list)| list.split(','));
+        let unusual = origins.filter(|origin| !warnings::ORIGINS.contains(origin)).map(str::to_owned).collect();
+        (!text.is_empty()).then(|| (text.join(", "), unusual))
     }
 }
 
@@ -494,7 +497,8 @@ fn unreplaced_variables(figment: &Figment) -> Vec<String> {
             _ => {}
         }
     }
-    let mut problems = Vec::new();
+    let profile = unreplaced::variable(figment.profile().as_str().as_str());
+    let mut problems: Vec<String> = profile.into_iter().map(|what| format!("ROCKET_PROFILE: {what}")).collect();
     for key in ["crowdsec", "secret_key"] {
         if let Ok(value) = figment.find_value(key) {
             look(figment, key, &value, &mut problems);

@@ -171,8 +171,10 @@ fn a_variable_that_nobody_replaced_stops_the_launch_and_is_not_printed() {
         let said = problems(toml(&format!("[default]\nsecret_key = '{form}'")));
         assert!(said.contains("`secret_key`") && !said.to_lowercase().contains("s3cret"), "{said}");
     }
-    let said = problems(toml("").merge(("crowdsec", "${TABLE}")));
-    assert!(said.contains("${…}"), "{said}");
+    for figment in [toml("").merge(("crowdsec", "${TABLE}")), toml("").select("${PROFILE}")] {
+        let said = problems(figment);
+        assert!(said.contains("${…}"), "{said}");
+    }
 }
 
 #[test]

@@ -54,11 +54,13 @@ pub fn everybody(proxies: &[IpNet]) -> Option<String> {
     })
 }
 
+/// CrowdSec's own. Other programs that write decisions may use further ones.
+pub const ORIGINS: [&str; 7] = ["crowdsec", "cscli", "cscli-import", "CAPI", "lists", "console", "remediation_sync"];
+
 /// LAPI compares an origin letter by letter, and has no decision of one that is misspelt.
 pub fn origins(origins: &[String]) -> impl Iterator<Item = String> {
-    let known = ["crowdsec", "cscli", "cscli-import", "CAPI", "lists", "console", "remediation_sync"];
-    origins.iter().filter_map(move |origin| {
-        let remedy = match known.iter().find(|known| known.eq_ignore_ascii_case(origin.trim())) {
+    origins.iter().filter_map(|origin| {
+        let remedy = match ORIGINS.iter().find(|known| known.eq_ignore_ascii_case(origin.trim())) {
             Some(known) if known == origin => return None,
             Some(known) => format!("write \"{known}\""),
             None => {

@@ -124,6 +124,11 @@ impl DecisionSet {
         singles + read(&self.networks).table.len()
     }
 
+    /// Whether any decision bears this origin.
+    pub fn has_origin(&self, origin: &str) -> bool {
+        read(&self.sources).list.iter().any(|(source, count)| *count > 0 && source.origin == origin)
+    }
+
     /// Adds a decision of the operator's own: it never ends, and no answer of LAPI's takes it away.
     pub fn pin(&self, value: IpNet, remediation: Remediation, reason: &str) {
         let source = Source {
