@@ -151,7 +151,7 @@ impl Answer {
             }
         };
         drop(pieces);
-        let read = reading.await.map_err(|panic| Error::Unreadable(panic.to_string()))?;
+        let read = reading.await.map_err(|panic| Error::Panicked(panic.to_string()))?;
         transferred?;
         read.map_err(|error| Error::Unreadable(error.to_string()))
     }

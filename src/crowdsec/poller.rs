@@ -340,7 +340,7 @@ impl Poller {
 /// Runs what may take milliseconds on a thread for blocking work, so that a shutdown need not wait for it, and a panic is
 /// an error of this poll and not the poller's end.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    spawn_blocking(work).await.map_err(|panic| Error::Unreadable(panic.to_string()))
+    spawn_blocking(work).await.map_err(|panic| Error::Panicked(panic.to_string()))
 }
 
 /// Whether we are in step with LAPI, for those who want to know. Atomic, since requests ask while the poller writes.
