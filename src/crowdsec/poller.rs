@@ -169,7 +169,7 @@ impl Poller {
         }
     }
 
-    /// The same, but that a panic costs this poll alone: it fails, and the next one asks for everything.
+    /// Polls; a panic costs this poll alone: it fails, and the next one asks for everything.
     pub async fn try_poll(&mut self) -> Result<(), Error> {
         let (asked, everything) = (Instant::now(), self.in_step.is_none());
         let result = survive(self.poll()).await.unwrap_or_else(|panic| Err(Error::Panicked(panic)));
