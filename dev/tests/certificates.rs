@@ -271,7 +271,7 @@ fn tls_of(bytes: Vec<u8>) -> String {
 }
 
 #[test]
-fn a_server_that_wants_a_certificate_or_refuses_ours_says_so() {
+fn a_lapi_that_refuses_our_certificate_says_so() {
     let lapi = Lapi::start_with_tls();
     lapi.ban("192.0.2.1");
     let folder = Folder::new("client");

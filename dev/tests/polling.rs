@@ -95,6 +95,9 @@ fn one_line_at_the_launch_says_address_lapi_decisions_and_what_is_enforced() {
     assert!(line(&app).contains("has not answered yet: 1 decisions of your own"), "{}", line(&app));
     let app = App::start(&[own]);
     assert!(line(&app).contains("No CrowdSec: 1 decisions of your own stand"), "{}", line(&app));
+    // What the release profile shows: warnings, errors, and this.
+    let app = App::polling(&lapi.url(), &[own, ("ROCKET_LOG_LEVEL", "critical")]);
+    assert!(line(&app).contains("3 decisions stand"), "{}", line(&app));
     assert!(!app.log().contains(KEY));
 }
 

@@ -151,7 +151,7 @@ impl Answer {
             }
         };
         drop(pieces);
-        let read = reading.await.map_err(|panic| Error::Unreadable(panic.to_string()))?;
+        let read = reading.await.map_err(|panic| Error::Panicked(panic.to_string()))?;
         transferred?;
         read.map_err(|error| Error::Unreadable(error.to_string()))
     }
@@ -253,10 +253,10 @@ fn transfer(error: &reqwest::Error, handshake: Option<&Handshake>) -> Error {
         _ if error.is_timeout() && error.is_connect() => {
             "nobody answers at that address: check api_url, the firewall, and whether LAPI hangs".into()
         }
-        _ if error.is_timeout() => "LAPI took too long".into(),
+        _ if error.is_timeout() => "LAPI took too long: does it hang, or is it overloaded? Its log may say".into(),
         _ if reason.contains("dns error") => "the host in api_url has no address: check its spelling, and DNS".into(),
         (_, Some(handshake), Some(UnexpectedEof | ConnectionReset | BrokenPipe))
-            if error.is_connect() && handshake.is_tls() =>
+            if error.is_connect() && handshake.is_tls =>
         {
             handshake.cut_off()
         }

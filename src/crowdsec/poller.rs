@@ -176,7 +176,7 @@ impl Poller {
         }
     }
 
-    /// The same, but that a panic costs this poll alone: it fails, and the next one asks for everything.
+    /// Polls; a panic costs this poll alone: it fails, and the next one asks for everything.
     pub async fn try_poll(&mut self) -> Result<(), Error> {
         let (asked, everything) = (Instant::now(), self.in_step.is_none());
         let result = survive(self.poll()).await.unwrap_or_else(|panic| Err(Error::Panicked(panic)));
@@ -371,7 +371,7 @@ impl Poller {
 /// Runs what may take milliseconds on a thread for blocking work, so that a shutdown need not wait for it, and a panic is
 /// an error of this poll and not the poller's end.
 async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    spawn_blocking(work).await.map_err(|panic| Error::Unreadable(panic.to_string()))
+    spawn_blocking(work).await.map_err(|panic| Error::Panicked(panic.to_string()))
 }
 
 /// Whether we are in step with LAPI, for those who want to know. Atomic, since requests ask while the poller writes.

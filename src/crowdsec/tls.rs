@@ -1,6 +1,7 @@
 //! How do LAPI and we prove to each other who we are? Certificates: read from the operator's files, checked, and told for
 //! what they are where one of them is no good.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use reqwest::Url;
@@ -199,54 +200,57 @@ fn is_ca(error: &CertificateError) -> bool {
 
 /// What it takes to tell an operator why TLS with LAPI fails.
 pub struct Handshake {
-    is_tls: bool,
-    host: String,
-    /// Host and port.
-    server: String,
+    pub is_tls: bool,
     has_ca: bool,
     has_certificate: bool,
+    host: String,
+    /// The commands that connect, that show LAPI's certificate, and that make it a new one.
+    connect: String,
+    look: String,
+    new: String,
 }
 
 impl Handshake {
     pub fn with(url: &Url, has_ca: bool, has_certificate: bool) -> Self {
         let host = url.host_str().unwrap_or_default().to_owned();
-        let server = format!("{host}:{}", url.port_or_known_default().unwrap_or(443));
-        Self { is_tls: url.scheme() == "https", host, server, has_ca, has_certificate }
-    }
-
-    pub fn is_tls(&self) -> bool {
-        self.is_tls
+        let connect = format!("openssl s_client -connect {host}:{}", url.port_or_known_default().unwrap_or(443));
+        let look = format!("`{connect} </dev/null | openssl x509 -noout -issuer -dates -ext subjectAltName`");
+        let name = host.trim_matches(['[', ']']);
+        let kind = if name.parse::<IpAddr>().is_ok() { "IP" } else { "DNS" };
+        let new = format!(
+            "`openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=LAPI -addext subjectAltName={kind}:{name} -keyout \
+             lapi.key -out lapi.pem`"
+        );
+        Self { is_tls: url.scheme() == "https", has_ca, has_certificate, host, connect, look, new }
     }
 
     /// What this error means, and what to do next.
     pub fn meaning(&self, error: &Error) -> String {
+        use PeerIncompatible::{ServerDoesNotSupportTls12Or13, ServerTlsVersionIsDisabledByOurConfig};
         match error {
             Error::InvalidCertificate(error) => self.of_certificate(error),
             Error::AlertReceived(alert) => self.of_alert(*alert),
             Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
                 "no TLS is spoken there: write http:// into api_url, or check the port".into()
             }
-            Error::PeerIncompatible(
-                PeerIncompatible::ServerDoesNotSupportTls12Or13
-                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
-            ) => self.too_old(),
-            _ => format!("the TLS handshake failed: see LAPI's log, and what {} says", self.s_client()),
+            Error::PeerIncompatible(ServerDoesNotSupportTls12Or13 | ServerTlsVersionIsDisabledByOurConfig) => {
+                self.of_alert(AlertDescription::ProtocolVersion)
+            }
+            _ => format!("the TLS handshake failed: see LAPI's log, and what `{}` says", self.connect),
         }
     }
 
     /// What it means that the connection ended in the handshake.
     pub fn cut_off(&self) -> String {
+        let connect = &self.connect;
         format!(
-            "the other side cut the TLS handshake off and gave no reason: see LAPI's log, and whether {} gets further",
-            self.s_client()
+            "the other side cut the TLS handshake off without a reason: see LAPI's log, and how far `{connect}` gets"
         )
     }
 
     fn of_certificate(&self, error: &CertificateError) -> String {
-        use CertificateError::{
-            BadSignature, ExpiredContext, NotValidForNameContext, NotValidYetContext, Other, UnknownIssuer,
-        };
-        let (host, look, new) = (&self.host, self.look(), self.new_certificate());
+        use CertificateError::*;
+        let Self { host, look, new, .. } = self;
         match error {
             UnknownIssuer if !self.has_ca => format!(
                 "the CA of its certificate is not known: set ca_cert_path to the CA's certificate, or to LAPI's own where that \
@@ -291,11 +295,8 @@ impl Handshake {
     }
 
     fn of_alert(&self, alert: AlertDescription) -> String {
-        use AlertDescription::{
-            AccessDenied, BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked,
-            CertificateUnknown, DecryptError, HandshakeFailure, ProtocolVersion, UnknownCA, UnrecognisedName,
-            UnsupportedCertificate,
-        };
+        use AlertDescription::*;
+        let Self { host, connect, .. } = self;
         match alert {
             CertificateRequired | BadCertificate if !self.has_certificate => {
                 "LAPI wants a certificate of ours: set cert_path and key_path".into()
@@ -308,47 +309,19 @@ impl Handshake {
                  over: `openssl x509 -in CERT -noout -issuer -dates -ext extendedKeyUsage` shows both; LAPI's log says more"
                     .into()
             }
-            ProtocolVersion => self.too_old(),
-            HandshakeFailure => format!(
-                "LAPI and we have no way of encrypting in common: {} shows what it speaks; it needs TLS 1.2 or 1.3 with ECDHE",
-                self.s_client()
+            ProtocolVersion => format!(
+                "TLS 1.1 or older is spoken there, and 1.2 is the least: bring the server up to date until `{connect} -tls1_2` \
+                 gets through"
             ),
-            UnrecognisedName => {
-                format!("the server there knows no host {}: write the name it knows into api_url", self.host)
-            }
+            HandshakeFailure => format!(
+                "LAPI and we have no way of encrypting in common: it needs TLS 1.2 or 1.3 with ECDHE; `{connect}` shows what it has"
+            ),
+            UnrecognisedName => format!("the server there knows no host {host}: write the name it knows into api_url"),
             alert => format!(
-                "LAPI broke the TLS handshake off with the alert {alert:?}, for a reason of its own: see its log, and what {} says",
-                self.s_client()
+                "LAPI broke the TLS handshake off with the alert {alert:?}, for a reason of its own: see its log, and what \
+                 `{connect}` says"
             ),
         }
-    }
-
-    fn too_old(&self) -> String {
-        format!(
-            "TLS 1.1 or older is spoken there, and 1.2 is the least: bring the server up to date; `openssl s_client -connect {} \
-             -tls1_2` has to get through",
-            self.server
-        )
-    }
-
-    fn s_client(&self) -> String {
-        format!("`openssl s_client -connect {}`", self.server)
-    }
-
-    fn look(&self) -> String {
-        format!(
-            "`openssl s_client -connect {} </dev/null | openssl x509 -noout -issuer -dates -ext subjectAltName`",
-            self.server
-        )
-    }
-
-    fn new_certificate(&self) -> String {
-        let host = self.host.trim_matches(['[', ']']);
-        let kind = if host.parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" };
-        format!(
-            "`openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=LAPI -addext subjectAltName={kind}:{host} -keyout \
-             lapi.key -out lapi.pem`"
-        )
     }
 }
 
