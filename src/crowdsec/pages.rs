@@ -26,7 +26,7 @@ use super::guard::DecisionView;
 use super::head;
 use super::path::return_to;
 use super::poller::Health;
-use super::same_origin::is_cross_origin;
+use super::same_origin::SameOrigin;
 use super::session;
 use super::texts::{Language, Texts};
 use super::visit::{Asked, Judgement, OUR_RANK, Reason, Verdict, Visit};
@@ -389,6 +389,7 @@ impl<'r> Answer<'r> {
 async fn check_captcha(
     answer: Posted<Answer<'_>>,
     caller: Caller<'_>,
+    own: Option<SameOrigin>,
     bouncer: &State<Bouncer>,
     cookies: &CookieJar<'_>,
 ) -> Result<Leading, Refusal> {
@@ -400,8 +401,8 @@ async fn check_captcha(
     };
     // Another site's page could use up its visitor's tries. A right proof of work, whoever sends it, harms nobody: all
     // that it does is to let this visitor in.
-    if captcha.costs() && caller.cross_origin {
-        return Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) });
+    if captcha.costs() && own.is_none() {
+        return Err(Refusal::captcha(Status::Forbidden, "wrong", back));
     }
     let Some((form, answer)) = answer.as_ref().and_then(|form| Some((form, form.to(captcha)?))) else {
         return Err(Refusal::captcha(Status::Forbidden, "missing", back));
@@ -470,11 +471,10 @@ fn preview_captcha() -> Refusal {
     Refusal { preview: true, ..Refusal::new(Status::Ok, Kind::Captcha) }
 }
 
-/// Who calls one of our own routes, whether by HTTPS, and whether from a page of another origin.
+/// Who calls one of our own routes, and whether by HTTPS.
 struct Caller<'r> {
     judgement: &'r Judgement,
     https: bool,
-    cross_origin: bool,
 }
 
 #[rocket::async_trait]
@@ -485,11 +485,7 @@ impl<'r> FromRequest<'r> for Caller<'r> {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else {
             return Outcome::Error((Status::InternalServerError, ()));
         };
-        Outcome::Success(Self {
-            judgement: bouncer.judgement(request),
-            https: bouncer.client_ip.is_https(request),
-            cross_origin: is_cross_origin(request),
-        })
+        Outcome::Success(Self { judgement: bouncer.judgement(request), https: bouncer.client_ip.is_https(request) })
     }
 }
 

@@ -1,9 +1,14 @@
 //! Has another site's page sent this request? A guard for forms that change something or are told to CrowdSec.
 
+use std::sync::Once;
+
+use log::warn;
 use reqwest::Url;
 use rocket::Request;
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
+
+use super::printable::printable;
 
 /// Proof that no page of another origin has sent this request: neither another site's, nor one of another host, port or
 /// subdomain of the same site, which may be somebody else's.
@@ -38,14 +43,27 @@ impl<'r> FromRequest<'r> for SameOrigin {
 
 /// Whether a page of another origin has sent this request, by the word of the visitor's browser. No page can change
 /// what the browser says here. A program can, and is refused for it.
-pub fn is_cross_origin(request: &Request<'_>) -> bool {
+fn is_cross_origin(request: &Request<'_>) -> bool {
     let mut said = request.headers().get("Sec-Fetch-Site").peekable();
     if said.peek().is_some() {
         // `none`: the visitor did it, by a bookmark or by hand. Fails closed: a word that is yet to come is refused.
         return !said.all(|site| matches!(site, "same-origin" | "none"));
     }
     // Browsers leave it out on plain HTTP, and older ones everywhere. `null` is an origin that is hidden: refused.
-    !request.headers().get("Origin").all(|origin| is_own(request, origin))
+    let foreign = request.headers().get("Origin").find(|origin| !is_own(request, origin));
+    if let Some(origin) = foreign.filter(|origin| *origin != "null") {
+        static TOLD: Once = Once::new();
+        // Where it is a mistake nobody gets through, so that the first one is as good as any.
+        TOLD.call_once(|| {
+            warn!(
+                "A page of {} sent a form here, and that is not the host that was asked: such forms are refused. If it is \
+                 your own site, let your proxy hand on `Host` as it came: `proxy_set_header Host $http_host;` in nginx. \
+                 This is said once.",
+                printable(origin)
+            );
+        });
+    }
+    foreign.is_some()
 }
 
 /// Whether an origin is the host that was asked. The scheme says nothing: a proxy may have ended TLS.

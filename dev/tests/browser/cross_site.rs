@@ -5,8 +5,9 @@ use std::{env, fs, process};
 
 use dev::{App, FakeServer, Reply, eventually};
 
-use crate::asking;
 use crate::browser::Browser;
+use crate::providers::{PROVIDERS, answer, asking_with, script_of};
+use crate::{asking, word};
 
 /// An application without decisions that notes events into a file of its own.
 fn noting(name: &str) -> (App, PathBuf) {
@@ -69,6 +70,29 @@ fn a_form_of_another_origin_is_refused_and_not_noted() {
     assert_eq!(noted().matches("failed-sign-in").count(), 2, "{}", noted());
     assert!(!noted().contains("honeypot"), "{}", noted());
     let _ = fs::remove_file(&events);
+}
+
+#[test]
+fn our_own_captcha_page_is_answered_on_plain_http_and_a_page_elsewhere_answers_nothing() {
+    let browser = Browser::at_a_shop();
+    let server = PROVIDERS[0].start();
+    let app = asking_with(&PROVIDERS[0], &script_of(&server), &server.url());
+    let shop = format!("http://shop.example:{}", app.address().port());
+    let form = format!(
+        "<form method=post action={shop}/crowdsec/captcha><input name=g-recaptcha-response value=guess></form>\
+         <script>document.forms[0].submit()</script>"
+    );
+    let thief = FakeServer::start(move |_| Reply::html(&form));
+    for _ in 0..2 {
+        browser.open(&format!("http://evil.example:{}/", thief.address().port()));
+        browser.shows(&word("problem_wrong"));
+    }
+    assert!(server.seen().iter().all(|seen| seen.form("response").is_none()), "nobody was asked about it");
+    browser.open(&format!("{shop}/members"));
+    answer(&browser);
+    browser.arrives_at(&format!("{shop}/members"));
+    browser.shows("You have been let in");
+    assert!(app.logged("If it is your own site, let your proxy hand on `Host`") == 1, "{}", app.log());
 }
 
 fn fill(browser: &Browser, password: &str) {

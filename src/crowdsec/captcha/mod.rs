@@ -17,7 +17,7 @@ use third_party::ThirdParty;
 /// The configured provider.
 pub enum Captcha {
     Altcha(Altcha),
-    ThirdParty(ThirdParty),
+    ThirdParty(Box<ThirdParty>),
 }
 
 /// What the captcha page has to show; the variable `captcha` of its template.
@@ -72,7 +72,7 @@ impl Captcha {
     pub fn new(captcha: &CaptchaConfig, config: &Config) -> Result<Self, String> {
         Ok(match captcha.provider {
             Provider::Altcha => Self::Altcha(Altcha::new(captcha, &secret_or_chance(config.shared_secret.as_ref()))),
-            _ => Self::ThirdParty(ThirdParty::new(captcha)?),
+            _ => Self::ThirdParty(Box::new(ThirdParty::new(captcha)?)),
         })
     }
 
