@@ -338,3 +338,117 @@ fn write_all(output: &mut File, mut rest: &[u8]) {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logger(level: LogLevel, profile: &str) -> Logger {
+        let figment = Figment::from(rocket::Config::debug_default()).merge(("log_level", level)).select(profile);
+        Logger::new(&figment, &File::open("/dev/null").expect("a file"))
+    }
+
+    fn shows(logger: &Logger, level: Level, target: &str) -> bool {
+        logger.enabled(&Metadata::builder().level(level).target(target).build())
+    }
+
+    #[test]
+    fn rockets_lines_about_requests_are_shown_in_the_debug_profile_alone() {
+        for target in [
+            "rocket::server",
+            "rocket::server::_",
+            "rocket::request::request",
+            "rocket::data::data::_",
+            "app::routes::_",
+        ] {
+            assert!(shows(&logger(LogLevel::Critical, "debug"), Level::Error, target), "{target}");
+            for level in [LogLevel::Critical, LogLevel::Normal, LogLevel::Debug] {
+                assert!(!shows(&logger(level, "release"), Level::Error, target), "{target}");
+            }
+        }
+    }
+
+    #[test]
+    fn everything_else_is_shown_from_rockets_log_level_on() {
+        let release = logger(LogLevel::Critical, "release");
+        for target in ["app::crowdsec::poller", "app::routes", "rocket::rkt", "rocket_http::listener", "rocket::launch"]
+        {
+            assert!(shows(&release, Level::Warn, target), "{target}");
+            assert!(!shows(&release, Level::Info, target), "{target}");
+        }
+        assert!(shows(&release, Level::Error, "rocket_dyn_templates::engine::tera::_"), "the owner has to mend it");
+        assert!(shows(&release, Level::Info, "crowdsec"), "the line at the launch is for every profile");
+        assert!(!shows(&release, Level::Debug, "crowdsec"));
+        assert!(!shows(&logger(LogLevel::Off, "debug"), Level::Error, "crowdsec"));
+        assert!(!shows(&logger(LogLevel::Normal, "debug"), Level::Warn, "hyper::proto"));
+        assert!(shows(&logger(LogLevel::Debug, "debug"), Level::Trace, "hyper::proto"));
+    }
+
+    #[test]
+    fn what_is_not_shown_is_never_put_into_words() {
+        struct Dear;
+        impl fmt::Display for Dear {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                panic!("it was put into words");
+            }
+        }
+        let logger = logger(LogLevel::Critical, "release");
+        logger.launched.store(true, Ordering::Relaxed);
+        for (level, target) in
+            [(Level::Error, "rocket::server::_"), (Level::Info, "app::routes"), (Level::Warn, "app::_::_")]
+        {
+            logger.log(&Record::builder().level(level).target(target).args(format_args!("{Dear}")).build());
+        }
+    }
+
+    #[test]
+    fn nothing_in_a_message_has_power_over_a_terminal_or_begins_a_line() {
+        assert_eq!(harmless("GET /ünïcode?a=%1b\t"), "GET /ünïcode?a=%1b\\t");
+        assert_eq!(harmless("\u{1b}[1;31mred\u{1b}[0m"), "red", "Rocket's own colours");
+        assert_eq!(harmless("a\nError: b\r\u{7}"), "a\\nError: b\\r\\u{7}");
+        assert_eq!(harmless("\u{1b}[2J\u{1b}]0;title\u{1b}\\"), "\\u{1b}[2J\\u{1b}]0;title\\u{1b}\\");
+        assert_eq!(harmless("\u{1b}[1\u{9b}31m\u{202e}\u{85}"), "\\u{1b}[1\\u{9b}31m\\u{202e}\\u{85}");
+        assert_eq!(harmless("\u{1b}\u{1b}[31m"), "\\u{1b}");
+    }
+
+    #[test]
+    fn a_message_of_any_length_is_put_into_words_up_to_a_bound() {
+        let endless = "é".repeat(1 << 20);
+        let shown = text(&format_args!("a{endless}{endless}"));
+        assert!(shown.len() <= LONGEST && shown.len() > LONGEST - 4 && shown.starts_with("aé"));
+        assert_eq!(text(&format_args!("{}", "b".repeat(LONGEST))).len(), LONGEST);
+    }
+
+    #[test]
+    fn what_does_not_fit_into_memory_is_dropped_and_counted() {
+        let logger = logger(LogLevel::Normal, "debug");
+        let line = "a line\n".repeat(1000);
+        for _ in 0..1000 {
+            logger.send(&line);
+        }
+        let waiting = lock(&logger.waiting);
+        assert!(waiting.lines.len() <= MOST && waiting.lines.len() > MOST - line.len());
+        assert_eq!(waiting.dropped, 1000 - waiting.lines.len() / line.len());
+    }
+
+    #[test]
+    fn each_level_is_told_as_each_reader_knows_it() {
+        let style = |format, journal, colours| Style { format, journal, colours };
+        let text = style(LogFormat::Text, false, false);
+        assert_eq!(text.line(Level::Warn, "app", "a"), "Warning: a\n");
+        assert_eq!(text.line(Level::Error, "app", "a"), "Error: a\n");
+        assert_eq!(text.line(Level::Info, "app", "a"), "a\n");
+        assert_eq!(text.line(Level::Warn, "rocket::server::_", "a"), "   >> a\n");
+        assert_eq!(
+            style(LogFormat::Text, false, true).line(Level::Warn, "app", "a"),
+            "\u{1b}[33mWarning: a\u{1b}[0m\n"
+        );
+        let levels = [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace];
+        let prefix = |format| levels.map(|level| style(format, true, false).line(level, "app", "a")[..3].to_owned());
+        assert_eq!(prefix(LogFormat::Text), ["<3>", "<4>", "<6>", "<7>", "<7>"]);
+        assert_eq!(prefix(LogFormat::Json), ["<3>", "<4>", "<6>", "<7>", "<7>"]);
+        let line = style(LogFormat::Json, false, false).line(Level::Warn, "app", "a \"b\"");
+        let object: serde_json::Value = serde_json::from_str(&line).expect("one object");
+        assert_eq!((&object["level"], &object["message"]), (&"warn".into(), &"a \"b\"".into()));
+    }
+}

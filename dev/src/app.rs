@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -244,6 +244,44 @@ pub fn command(environment: &[(&str, &str)]) -> Command {
     command.envs(environment.iter().copied());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
+}
+
+/// A process of whose output nothing is read; it ends with the test.
+pub struct Process(Child);
+
+impl Process {
+    #[track_caller]
+    pub fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap_or_else(|e| panic!("{} does not start: {e}", command.get_program().display())))
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Its standard output, if that is a pipe, for a test that begins to read.
+    pub fn output(&mut self) -> ChildStdout {
+        self.0.stdout.take().expect("a pipe")
+    }
+
+    pub fn kill(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("its end");
+    }
+
+    /// Sends a signal and waits for the end.
+    #[track_caller]
+    pub fn stop(&mut self, name: &str) -> ExitStatus {
+        signal(self.id(), name);
+        eventually("it has ended", || self.0.try_wait().expect("its status").is_some());
+        self.0.wait().expect("its status")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// The binary under test: `APP_BIN`, else what `cargo build` at the root makes.

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use app::{App, Ended, Verdict, command};
+pub use app::{App, Ended, Process, Verdict, command};
 pub use fake::{FakeServer, Reply, Seen};
 pub use folder::Folder;
 pub use lapi::{Lapi, Machine};

@@ -4,26 +4,24 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::MetadataExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use dev::{App, FakeServer, Folder, KEY, Reply, Request, closed_port, command, eventually, signal};
+use dev::{App, FakeServer, Folder, KEY, Process, Reply, Request, closed_port, command, eventually};
 use serde_json::{Value, json};
 
 /// Runs the application with this standard output, and waits until it listens.
-fn with_output(settings: &[(&str, &str)], output: Stdio) -> (Child, SocketAddr) {
+fn with_output(settings: &[(&str, &str)], output: Stdio) -> (Process, SocketAddr) {
     let port = closed_port();
     let port_text = port.port().to_string();
     let mut command = command(&[settings, &[("ROCKET_PORT", port_text.as_str())]].concat());
-    let process = command.stdout(output).stderr(Stdio::null()).spawn().expect("the application");
+    let process = Process::start(command.stdout(output).stderr(Stdio::null()));
     eventually("it listens", || TcpStream::connect(port).is_ok());
     (process, port)
 }
 
 #[track_caller]
-fn stop(mut process: Child) {
-    signal(process.id(), "TERM");
-    eventually("it has ended", || process.try_wait().expect("its status").is_some());
-    assert_eq!(process.wait().expect("its status").code(), Some(0));
+fn stop(mut process: Process) {
+    assert_eq!(process.stop("TERM").code(), Some(0));
 }
 
 const SECRET_KEY: (&str, &str) = ("ROCKET_SECRET_KEY", "hPrYyOvfhTrXYvn0pAmqtnjPJ0LuZ4cl4k8cBEuyNHs=");
@@ -53,7 +51,7 @@ fn a_standard_output_that_nobody_reads_stops_no_answer_and_what_is_dropped_is_to
     assert_eq!(get("/crowdsec/health").send().status, 200);
     assert_eq!(get("/").from("203.0.113.7").send().status, 403);
     // Somebody reads again, from the beginning.
-    let mut output = process.stdout.take().expect("a pipe");
+    let mut output = process.output();
     let reader = std::thread::spawn(move || {
         let mut log = String::new();
         output.read_to_string(&mut log).map(|_| log).expect("text")
@@ -162,13 +160,12 @@ fn on_a_terminal(settings: &[(&str, &str)]) -> String {
     script.current_dir(app.get_current_dir().unwrap()).env_clear();
     script.envs(app.get_envs().filter_map(|(name, value)| Some((name, value?))));
     script.stdin(Stdio::null()).stdout(Stdio::null());
-    let mut script = script.spawn().expect("`script` of util-linux");
+    let mut script = Process::start(&mut script);
     eventually("it listens", || TcpStream::connect(port).is_ok());
     Request::new(port, "GET", "/").accept(";;;").header("X-Forwarded-For", "203.0.113.7\u{9b}31m").send();
     Request::new(port, "GET", "/members").accept(";;;").send();
     eventually("its lines are there", || folder.read("typescript").contains("GET /members"));
-    script.kill().expect("killing it");
-    script.wait().expect("its end");
+    script.kill();
     folder.read("typescript")
 }
 
@@ -231,7 +228,7 @@ fn off_is_off() {
     let (mut process, port) = with_output(&[("ROCKET_LOG_LEVEL", "off")], Stdio::piped());
     Request::new(port, "GET", "/nothing-here").send();
     Request::new(port, "GET", "/").from("203.0.113.7").send();
-    let mut output = process.stdout.take().expect("a pipe");
+    let mut output = process.output();
     stop(process);
     let mut log = String::new();
     output.read_to_string(&mut log).expect("text");

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use dev::{App, FakeServer, Folder, KEY, Reply, closed_port, command, eventually, signal};
+use dev::{App, FakeServer, Folder, KEY, Process, Reply, closed_port, command, eventually, signal};
 
 #[test]
 fn sigterm_and_sigint_end_it_with_status_0() {
@@ -23,11 +23,9 @@ fn sigterm_and_sigint_end_it_with_status_0() {
 fn sigterm_and_sigint_end_a_launch_that_waits_for_lapi() {
     for name in ["TERM", "INT"] {
         let lapi = FakeServer::start(|_| Reply::silence());
-        let process = command(&[("CROWDSEC_API_URL", &lapi.url()), ("CROWDSEC_API_KEY", KEY)]).spawn();
-        let mut process = process.expect("the application");
+        let mut process = Process::start(&mut command(&[("CROWDSEC_API_URL", &lapi.url()), ("CROWDSEC_API_KEY", KEY)]));
         eventually("it asks LAPI", || !lapi.seen().is_empty());
-        signal(process.id(), name);
-        assert_eq!(ended(&mut process), Some(0), "SIG{name}");
+        assert_eq!(process.stop(name).code(), Some(0), "SIG{name}");
     }
 }
 
@@ -47,11 +45,10 @@ fn sighup_sigusr1_and_sigusr2_change_nothing_and_say_so() {
 #[test]
 fn sighup_does_not_end_a_launch_that_waits_for_lapi() {
     let lapi = FakeServer::start(|_| Reply::silence());
-    let mut process = command(&[("CROWDSEC_API_URL", &lapi.url()), ("CROWDSEC_API_KEY", KEY)]).spawn().unwrap();
+    let mut process = Process::start(&mut command(&[("CROWDSEC_API_URL", &lapi.url()), ("CROWDSEC_API_KEY", KEY)]));
     eventually("it asks LAPI", || !lapi.seen().is_empty());
     signal(process.id(), "HUP");
-    signal(process.id(), "TERM");
-    assert_eq!(ended(&mut process), Some(0), "SIGHUP came first, and SIGTERM was what ended it");
+    assert_eq!(process.stop("TERM").code(), Some(0), "SIGHUP came first, and SIGTERM was what ended it");
 }
 
 #[test]
@@ -79,18 +76,10 @@ fn a_terminal_that_is_closed_takes_the_application_with_it() {
     script.current_dir(app.get_current_dir().unwrap()).env_clear();
     script.envs(app.get_envs().filter_map(|(name, value)| Some((name, value?))));
     script.stdin(Stdio::null()).stdout(Stdio::null());
-    let mut script = script.spawn().expect("`script` of util-linux");
+    let mut script = Process::start(&mut script);
     eventually("it listens", || TcpStream::connect(port).is_ok());
-    script.kill().expect("killing it");
-    script.wait().expect("its end");
+    script.kill();
     eventually("it is gone", || TcpStream::connect(port).is_err());
-}
-
-/// A stop is waited for as long as [`dev::PATIENCE`], several times what it may take.
-#[track_caller]
-fn ended(process: &mut Child) -> Option<i32> {
-    eventually("the application has ended", || process.try_wait().expect("its status").is_some());
-    process.wait().expect("its status").code()
 }
 
 fn connect(app: SocketAddr, bytes: &[u8]) -> TcpStream {
@@ -149,12 +138,11 @@ fn a_request_that_is_under_way_is_answered_before_the_end() {
 fn a_stop_ends_where_standard_output_is_stuck_with_both_logs_on_it() {
     let port = closed_port();
     let mut process =
-        command(&[("ROCKET_PORT", &port.port().to_string()), ("CROWDSEC_ACCESS_LOG", "stdout")]).spawn().unwrap();
+        Process::start(&mut command(&[("ROCKET_PORT", &port.port().to_string()), ("CROWDSEC_ACCESS_LOG", "stdout")]));
     eventually("it listens", || TcpStream::connect(port).is_ok());
     // Nobody reads its output, which is a pipe of 64 KiB.
     for _ in 0..1500 {
         assert_eq!(dev::Request::new(port, "GET", "/nothing-here").send().status, 404);
     }
-    signal(process.id(), "TERM");
-    assert_eq!(ended(&mut process), Some(0));
+    assert_eq!(process.stop("TERM").code(), Some(0));
 }
