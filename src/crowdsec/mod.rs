@@ -8,9 +8,8 @@
 //! guards → pages.
 
 mod printable;
-mod decision;
+mod decisions;
 mod answer;
-mod decision_set;
 mod path;
 mod arrivals;
 mod field;
@@ -30,6 +29,8 @@ mod kept;
 mod texts;
 mod pages;
 mod fairing;
+#[cfg(test)]
+mod tests;
 
 pub use config::{defaults, figment};
 pub use fairing::fairing;

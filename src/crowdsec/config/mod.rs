@@ -19,8 +19,7 @@ use ipnet::IpNet;
 use reqwest::Url;
 use rocket::config::SecretKey;
 
-use super::decision::{Remediation, network};
-use super::decision_set::Types;
+use super::decisions::{Remediation, Types, network};
 use super::journal::STDOUT;
 use super::path::Prefix;
 use environment::{Environment, UNKNOWN};
