@@ -104,27 +104,21 @@ impl Table {
     /// Adds a decision, or renews the one with its key.
     pub fn put(&mut self, value: IpNet, held: Held, source: Arc<Source>, now: Ticks) -> Put {
         let held = Held { source: self.sources.place_of(source), ..held };
-        let first = self.first(value);
-        let (mut count, mut least, mut place) = (0, LAST, first.unwrap_or(LAST));
-        while place != LAST {
-            let old = self.held[place as usize];
-            if old.key == held.key {
-                self.held[place as usize] = Held { next: old.next, ..held };
-                return Put::Renewed;
-            }
-            if least == LAST || old.rank(now) < self.held[least as usize].rank(now) {
-                least = place;
-            }
-            (count, place) = (count + 1, old.next);
+        let first = self.first(value).unwrap_or(LAST);
+        let known = self.places(first).find(|place| self.held[*place].key == held.key);
+        if let Some(place) = known {
+            self.held[place] = Held { next: self.held[place].next, ..held };
+            return Put::Renewed;
         }
-        if count >= MOST_ON_ONE_VALUE {
-            let least = &mut self.held[least as usize];
-            if least.rank(now) < held.rank(now) {
+        if self.places(first).count() >= MOST_ON_ONE_VALUE {
+            let least = self.places(first).min_by_key(|place| self.held[*place].rank(now));
+            let least = least.map(|place| &mut self.held[place]).filter(|least| least.rank(now) < held.rank(now));
+            if let Some(least) = least {
                 *least = Held { next: least.next, ..held };
             }
             return Put::LeftOut;
         }
-        let held = Held { next: first.unwrap_or(LAST), ..held };
+        let held = Held { next: first, ..held };
         let place = match self.free.pop() {
             Some(place) => {
                 self.held[place as usize] = held;
@@ -157,9 +151,11 @@ impl Table {
         Some(removed)
     }
 
-    /// Whether the maps would have to grow for this many more, which means to lay everything in them anew.
+    /// Whether a map would have to grow for this many more, and is so large that it takes milliseconds to lay everything
+    /// in it anew.
     pub fn is_too_small_for(&self, more: usize) -> bool {
-        self.v4.capacity() - self.v4.len() < more || self.v6.capacity() - self.v6.len() < more
+        let is_too_small = |length: usize, capacity: usize| length > 10_000 && capacity - length < more;
+        is_too_small(self.v4.len(), self.v4.capacity()) || is_too_small(self.v6.len(), self.v6.capacity())
     }
 
     /// The same decisions with room for more.
@@ -197,8 +193,12 @@ impl Table {
     }
 
     fn chain(&self, first: u32) -> impl Iterator<Item = &Held> {
-        let at = |place: u32| (place != LAST).then(|| &self.held[place as usize]);
-        iter::successors(at(first), move |held| at(held.next))
+        self.places(first).map(|place| &self.held[place])
+    }
+
+    fn places(&self, first: u32) -> impl Iterator<Item = usize> {
+        let place = |place: u32| (place != LAST).then_some(place as usize);
+        iter::successors(place(first), move |at| place(self.held[*at].next))
     }
 }
 
