@@ -1,6 +1,7 @@
 //! What can a LAPI that is broken, or somebody in its place, do with what it sends? Cost itself, and nobody else.
 
 use std::io::Write;
+use std::net::TcpStream;
 
 use dev::Verdict::{Ban, Captcha, Welcome};
 use dev::{App, FakeServer, Reply, eventually};
@@ -15,7 +16,7 @@ fn decision(id: u64, value: &str, instead: &[(&str, Value)]) -> Value {
 }
 
 /// Piece by piece, so that the test itself holds little of it.
-fn megabytes(stream: &mut impl Write) -> std::io::Result<()> {
+fn megabytes(stream: &mut TcpStream) -> std::io::Result<()> {
     let much = "x".repeat(1 << 20);
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{\"new\":[")?;
     for n in 0..36 {
@@ -28,9 +29,12 @@ fn megabytes(stream: &mut impl Write) -> std::io::Result<()> {
 
 #[test]
 fn fields_of_a_megabyte_take_no_memory_and_an_origin_or_scenario_of_that_size_drops_no_ban() {
-    let lapi = FakeServer::start(|seen| {
-        if seen.asks_for_all() { Reply::script(|stream| megabytes(stream)) } else { Reply::decisions(&[], &[]) }
-    });
+    let lapi =
+        FakeServer::start(
+            |seen| {
+                if seen.asks_for_all() { Reply::script(megabytes) } else { Reply::decisions(&[], &[]) }
+            },
+        );
     let app = App::polling(&lapi.url(), &[("CROWDSEC_STARTUP_TIMEOUT", "5m")]);
     assert!(app.memory() < 80, "{} MB of memory", app.memory());
     // Those with a long origin, a long scenario, and nothing long; then those whose other fields are.
