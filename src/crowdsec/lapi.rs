@@ -243,8 +243,8 @@ impl fmt::Display for Error {
             Self::Unreadable(reason) => write!(f, "an answer that cannot be read: {reason}"),
             Self::Short { missing, of, reason } => write!(
                 f,
-                "its full answer lacks {missing} of {of} decisions that nothing has ended, and asked about one, {reason}. All of \
-                 them are kept: see LAPI's log, its database may fail"
+                "its full answer lacks {missing} of {of} decisions that nothing has ended, and {reason}. All of them are kept, \
+                 since LAPI's database may be failing: see its log"
             ),
         }
     }

@@ -54,6 +54,8 @@ struct InStep {
     since: Instant,
     cost: Duration,
     named: usize,
+    /// Whether the full answer named nothing at all.
+    was_empty: bool,
     /// When a decision that the full answer lacked may end at the earliest.
     kept_until: Option<Instant>,
 }
@@ -129,10 +131,15 @@ impl Poller {
     /// How long to go on with deltas. LAPI loses additions while many come at once (each is dated before it is written,
     /// and the mark it compares with has moved meanwhile), and a lost one leaves no trace: not in ids, which other scopes
     /// and simulated decisions use up as well, and not in counts, which LAPI does not tell. So after a change everything
-    /// is asked for sooner than `resync_frequency`: after three polls, but never for more than a sixtieth of LAPI's time.
+    /// is asked for sooner than `resync_frequency`: after three polls, but never for more than a sixtieth of LAPI's time. So
+    /// it is after an empty answer: it costs LAPI nothing, and may be that of a database that fails while we start.
     fn until_everything(&self, in_step: &InStep) -> Duration {
         let soon = (self.update_frequency * 3).max(in_step.cost * 60).max(Duration::from_secs(10));
-        let longest = if in_step.named > 0 { soon.min(self.resync_frequency) } else { self.resync_frequency };
+        let longest = if in_step.named > 0 || in_step.was_empty {
+            soon.min(self.resync_frequency)
+        } else {
+            self.resync_frequency
+        };
         // What a full answer lacked ends with the second one that lacks it, as soon as that may count.
         in_step.kept_until.map_or(longest, |until| longest.min(until.saturating_duration_since(in_step.since)))
     }
@@ -270,7 +277,7 @@ impl Poller {
         let of = missing + taken.renewed;
         let asked = confirmed.map_err(|reason| Error::Short { missing, of, reason })?;
         self.tell_of_kept(&taken, of);
-        let in_step = InStep { since, cost, named: 0, kept_until: taken.kept_until };
+        let in_step = InStep { since, cost, named: 0, was_empty: taken.new == 0, kept_until: taken.kept_until };
         Ok((taken, (!asked).then_some(in_step)))
     }
 
@@ -279,10 +286,13 @@ impl Poller {
     async fn confirm(&self, compared: &Compared) -> Result<bool, String> {
         let some = compared.to_confirm().sample(&mut rand::rng(), CONFIRMATIONS);
         for (value, key) in &some {
-            let standing =
-                self.lapi.standing_on(*value).await.map_err(|error| format!("it says of {value}: {error}"))?;
+            let standing = self
+                .lapi
+                .standing_on(*value)
+                .await
+                .map_err(|error| format!("of the one on {value} it says: {error}"))?;
             if standing.iter().any(|decision| decision.value == *value && decision.key() == *key) {
-                return Err(format!("it says that the one on {value} stands"));
+                return Err(format!("asked about it, it says that the one on {value} stands"));
             }
         }
         Ok(!some.is_empty())

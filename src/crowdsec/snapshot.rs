@@ -19,7 +19,7 @@ use sha2::Sha256;
 
 use super::answer::read_answer;
 use super::config::{LapiConfig, Secret};
-use super::decisions::{DecisionSet, Entry, Key, Source, Types};
+use super::decisions::{DecisionSet, Entry, Key, Source, Ticks, Types};
 
 /// Where the decisions are kept, and whose they are.
 #[derive(Clone)]
@@ -60,7 +60,7 @@ impl Snapshot {
     }
 
     /// Puts decisions into the file. Blocks on the disk.
-    pub fn store(&self, standing: &[(IpNet, Key, Duration, Arc<Source>)]) -> io::Result<()> {
+    pub fn store(&self, standing: &[(IpNet, Key, Ticks, Arc<Source>)]) -> io::Result<()> {
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
         let file = create_anew(Path::new(&beside))?;
@@ -72,7 +72,7 @@ impl Snapshot {
         body.write_all(br#"{"deleted":null,"new":["#)?;
         for (place, (value, key, left, source)) in standing.iter().enumerate() {
             body.write_all(if place > 0 { b",\n" } else { b"\n" })?;
-            let duration = format!("{:.1}s", left.as_secs_f64());
+            let duration = format!("{}.{}s", left / 10, left % 10);
             let Source { origin, scenario, scope, kind } = &**source;
             serde_json::to_writer(&mut body, &Row { duration, id: key.id(), origin, scenario, scope, kind, value })?;
         }

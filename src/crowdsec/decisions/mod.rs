@@ -38,8 +38,8 @@ pub struct DecisionSet {
     lapis: RwLock<Table>,
 }
 
-/// Tenths of a second since the set's start: 32 bits last for 13 years.
-type Ticks = u32;
+/// Tenths of a second, since the set's start where it is a time: 32 bits last for 13 years.
+pub type Ticks = u32;
 const NEVER: Ticks = u32::MAX;
 const A_SECOND: Ticks = 10;
 
@@ -89,10 +89,10 @@ impl DecisionSet {
     }
 
     /// All decisions of LAPI's that stand, with what is left of each.
-    pub fn standing(&self, now: Instant) -> Vec<(IpNet, Key, Duration, Arc<Source>)> {
+    pub fn standing(&self, now: Instant) -> Vec<(IpNet, Key, Ticks, Arc<Source>)> {
         let (now, table) = (self.ticks(now), self.read());
         let standing = table.iter().filter(|(_, held)| held.ends > now);
-        standing.map(|(value, held)| (value, held.key, left(held.ends, now), table.source(held).clone())).collect()
+        standing.map(|(value, held)| (value, held.key, held.ends - now, table.source(held).clone())).collect()
     }
 
     fn ticks(&self, now: Instant) -> Ticks {
