@@ -128,3 +128,13 @@ async fn what_a_full_answer_names_as_deleted_ends_without_a_question() {
     assert!(is_refused(&client, "192.0.2.2").await);
     assert_eq!(lapi.questions(), Vec::<String>::new());
 }
+
+/// It may be a database that fails while the application starts, with nothing yet that would be missing.
+#[rocket::async_test]
+async fn after_an_empty_answer_everything_is_asked_for_again_soon() {
+    let lapi = FakeLapi::answering([answer(&[], &[])]).await;
+    let client = launch(lapi.figment()).await;
+    eventually(async || full(&lapi) > 1).await;
+    lapi.then(answer(&bans(1..=1), &[]));
+    eventually(async || is_refused(&client, "192.0.2.1").await).await;
+}
