@@ -212,31 +212,6 @@ async fn everything_is_asked_for_again_after_a_while_and_heals_what_deltas_lost(
 }
 
 #[rocket::async_test]
-async fn a_sudden_shrink_is_asked_about_once_more() {
-    let many: Vec<_> = (1..=200).map(|id| decision(id, &format!("192.0.2.{id}"), "ban")).collect();
-    let lapi = FakeLapi::answering([answer(&many, &[]), Answer(Status::InternalServerError, "".into())]).await;
-    let client = launch(lapi.figment()).await;
-    // A database that fails in mid-way: 200, well-formed, and short. Asked again, it is whole.
-    lapi.then(answer(&many[..3], &[]));
-    lapi.then(answer(&many, &[]));
-    lapi.then(nothing());
-    eventually(async || lapi.asked().iter().filter(|asked| asked.startup == "true").count() >= 3).await;
-    eventually(async || lapi.asked().last().unwrap().startup == "false").await;
-    assert_eq!(status(&client, "192.0.2.150").await, Status::Forbidden);
-}
-
-#[rocket::async_test]
-async fn a_shrink_that_is_said_twice_is_believed() {
-    let many: Vec<_> = (1..=200).map(|id| decision(id, &format!("192.0.2.{id}"), "ban")).collect();
-    let few = answer(&many[..3], &[]);
-    let failure = Answer(Status::InternalServerError, "".into());
-    let lapi = FakeLapi::answering([answer(&many, &[]), failure, few.clone(), few, nothing()]).await;
-    let client = launch(lapi.figment()).await;
-    eventually(async || status(&client, "192.0.2.150").await == ADMITTED).await;
-    assert_eq!(status(&client, "192.0.2.3").await, Status::Forbidden);
-}
-
-#[rocket::async_test]
 async fn without_a_first_answer_the_operators_word_decides() {
     let lapi = FakeLapi::answering([Answer(Status::InternalServerError, "".into())]).await;
     let with = |word: &str| {

@@ -116,6 +116,11 @@ impl Seen {
         field(std::str::from_utf8(&self.body).ok()?, name)
     }
 
+    /// Whether a bouncer asked about one address or network, which is no poll.
+    pub fn is_question(&self) -> bool {
+        self.target.starts_with("/v1/decisions?")
+    }
+
     /// Whether a bouncer asked for everything rather than for what changed.
     pub fn asks_for_all(&self) -> bool {
         self.query("startup").as_deref() == Some("true")
@@ -173,6 +178,17 @@ impl Reply {
     /// LAPI's answer to a poll.
     pub fn decisions(new: &[Value], deleted: &[Value]) -> Self {
         Self::json(&json!({ "deleted": deleted, "new": new }))
+    }
+
+    /// What a LAPI says that knows these decisions and in which nothing ever changes: to a poll, and to a question about
+    /// one address or network.
+    pub fn standing(seen: &Seen, decisions: &[Value]) -> Self {
+        if seen.is_question() {
+            let value = seen.query("ip").or(seen.query("range")).unwrap_or_default();
+            let on_it: Vec<&Value> = decisions.iter().filter(|decision| decision["value"] == value.as_str()).collect();
+            return Self::json(&if on_it.is_empty() { Value::Null } else { json!(on_it) });
+        }
+        Self::decisions(if seen.asks_for_all() { decisions } else { &[] }, &[])
     }
 
     /// Takes the request and never says a word.

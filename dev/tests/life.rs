@@ -16,7 +16,7 @@ fn ban(id: u32, address: &str) -> Value {
 
 /// A LAPI that knows these bans and in which nothing ever changes.
 fn standing(bans: Vec<Value>) -> impl Fn(&Seen) -> Reply {
-    move |seen| Reply::decisions(if seen.asks_for_all() { &bans } else { &[] }, &[])
+    move |seen| Reply::standing(seen, &bans)
 }
 
 // --- the launch ---
@@ -176,7 +176,7 @@ fn a_ban_that_vanishes_while_lapi_cannot_be_reached_ends_when_it_can() {
     lapi.ban("192.0.2.1");
     let behind = lapi.clone();
     let relay = FakeServer::start(move |seen| hand_on(&behind, seen));
-    let app = App::polling(&relay.url(), &[]);
+    let app = App::polling(&relay.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "4s")]);
     assert_eq!(app.verdict("192.0.2.1"), Ban);
     relay.answers(|_| Reply::error(502));
     eventually("the log tells of the loss", || lost(&app) > 0);
@@ -246,7 +246,7 @@ fn hand_on(lapi: &Lapi, seen: &Seen) -> Reply {
 #[track_caller]
 fn bans_outlive(fault: fn() -> Reply) {
     let lapi = FakeServer::start(standing(vec![ban(1, "192.0.2.1"), ban(2, "192.0.2.2")]));
-    let app = App::polling(&lapi.url(), &[]);
+    let app = App::polling(&lapi.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "4s")]);
     assert_eq!(app.verdict("192.0.2.1"), Ban);
 
     lapi.answers(move |_| fault());
@@ -389,7 +389,7 @@ fn a_full_answer_that_lost_most_of_its_decisions_once_frees_nobody() {
 }
 
 #[test]
-fn a_full_answer_that_lost_most_of_its_decisions_is_believed_the_second_time() {
+fn a_full_answer_that_lacks_most_decisions_is_believed_the_second_time_that_lapi_confirms_it() {
     let lapi = FakeServer::start(standing(many_bans()));
     let app = App::polling(&lapi.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "2s")]);
     assert_eq!(app.verdict("192.0.2.99"), Ban);

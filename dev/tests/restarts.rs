@@ -16,7 +16,7 @@ fn ban(id: u32, address: &str, duration: &str) -> Value {
 
 /// A LAPI that knows these bans and in which nothing ever changes.
 fn standing(bans: Vec<Value>) -> impl Fn(&Seen) -> Reply {
-    move |seen| Reply::decisions(if seen.asks_for_all() { &bans } else { &[] }, &[])
+    move |seen| Reply::standing(seen, &bans)
 }
 
 /// A folder of a test's own.
@@ -166,6 +166,35 @@ fn on_startup_failure_decides_unless_a_valid_snapshot_stands_in() {
             }
         }
         drop(lapi);
+    }
+}
+
+#[test]
+fn a_forged_snapshot_is_not_believed_and_keeps_a_closed_application_closed() {
+    let folder = Folder::new();
+    let path = folder.path("decisions.snapshot");
+    let lapi = FakeServer::start(standing(vec![]));
+    let (ours, theirs) =
+        ("b3VycyBvdXJzIG91cnMgb3VycyBvdXJzIG91cnMhISE=", "dGhlaXJzIHRoZWlycyB0aGVpcnMgdGhlaXJzISEhISE=");
+    let closed = [("CROWDSEC_SNAPSHOT", path.as_str()), ("CROWDSEC_ON_STARTUP_FAILURE", "closed")];
+    let with = |key: &'static str| [closed.as_slice(), &[("ROCKET_SECRET_KEY", key)]].concat();
+    // Who writes the file knows everything but the key: that nobody is banned, said without one and with another.
+    for (settings, told) in [
+        (closed.to_vec(), "is not used: it is not signed, although secret_key is set"),
+        (with(theirs), "is not used: it was cut or changed, or signed with another secret_key"),
+        (with(ours), ""),
+    ] {
+        lapi.answers(standing(vec![]));
+        let _ = fs::remove_file(&path);
+        let app = App::polling(&lapi.url(), &settings);
+        eventually("a snapshot", || Path::new(&path).exists());
+        drop(app);
+        lapi.answers(|_| Reply::error(500));
+        let app = App::polling(&lapi.url(), &with(ours));
+        let expected = if told.is_empty() { Welcome } else { NotYet };
+        assert_eq!(app.verdict("192.0.2.1"), expected, "{}", app.log());
+        assert_eq!(app.logged("is not used: "), usize::from(!told.is_empty()), "{}", app.log());
+        assert!(app.log().contains(told), "{told}: {}", app.log());
     }
 }
 

@@ -10,8 +10,7 @@ use rocket::{Request, warn};
 use super::captcha::Captcha;
 use super::client_ip::ClientIp;
 use super::config::{Config, OnStartupFailure};
-use super::decision::Remediation;
-use super::decision_set::{DecisionSet, Standing};
+use super::decisions::{DecisionSet, Remediation, Standing};
 use super::journal::Logs;
 use super::limit::Limit;
 use super::path::Prefix;
@@ -42,7 +41,7 @@ const LINES: u32 = 20;
 
 impl Bouncer {
     pub fn new(config: Config, captcha: Option<Captcha>, logs: Logs) -> Self {
-        let decisions = DecisionSet::new(Instant::now());
+        let mut decisions = DecisionSet::new(Instant::now());
         for own in &config.decisions {
             decisions.pin(own.value.0, own.remediation, &own.reason);
         }
@@ -68,7 +67,7 @@ impl Bouncer {
             // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
             return Judgement { address, verdict: Verdict::Hidden(why), standing: None };
         }
-        let standing = self.decisions.strongest(address, Instant::now);
+        let standing = self.decisions.strongest(address, Instant::now());
         let verdict = match standing.as_ref().map(|standing| standing.remediation) {
             Some(Remediation::Allow) => Verdict::Admit,
             Some(Remediation::Ban) => Verdict::Ban,
@@ -123,13 +122,13 @@ impl Bouncer {
         match (judgement.verdict, &judgement.standing) {
             (Verdict::Hidden(_), _) => warn!("Refused a visitor whom the proxy {address} does not name.{more}"),
             (Verdict::NotYet, _) => warn!("Refused {address}: LAPI has not answered yet.{more}"),
-            (_, Some(Standing { remediation, id, source, .. })) => {
-                let id = id.map_or("decision of your own".to_owned(), |id| format!("decision {id}"));
+            (_, Some(standing)) => {
+                let Standing { remediation, source, .. } = standing;
                 let (origin, mut scenario) = (printable(&source.origin), printable(&source.scenario));
                 if !scenario.is_empty() {
                     scenario = format!(" ({scenario})");
                 }
-                warn!("Refused {address}: {remediation} by {origin}{scenario}, {id}.{more}");
+                warn!("Refused {address}: {remediation} by {origin}{scenario}, {}.{more}", standing.name());
             }
             (_, None) => {}
         }

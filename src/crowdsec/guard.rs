@@ -9,8 +9,7 @@ use rocket::{Ignite, Request, Rocket, Sentinel, error};
 use serde::Serialize;
 
 use super::bouncer::Bouncer;
-use super::decision::Remediation;
-use super::decision_set::Standing;
+use super::decisions::{Remediation, Standing};
 use super::poller::Health;
 use super::visit::Verdict;
 

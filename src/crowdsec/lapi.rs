@@ -12,13 +12,15 @@ use std::fmt;
 use std::io::{self, Read};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Client, Identity, Response, StatusCode, Url, redirect};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::answer::{Receive, read_answer};
+use super::answer::{read_answer, read_list};
 use super::config::{Credentials, LapiConfig, Location};
+use super::decisions::{Decision, Entry};
 use super::printable::printable;
 use super::tls::{self, Handshake};
 
@@ -34,6 +36,9 @@ const WHOLE: Duration = Duration::from_secs(600);
 /// For an answer that tells what has changed, if three polls are shorter. It is short even at a million decisions: a LAPI
 /// that has not given it by then hangs, or is somewhere else by now.
 const CHANGES: Duration = Duration::from_secs(15);
+/// For what stands against one address.
+const QUESTION: Duration = Duration::from_secs(30);
+const LONGEST_LIST: usize = 16 << 20;
 /// 512 MiB hold four million decisions; what is longer is no answer of LAPI's.
 const LONGEST: usize = 512 << 20;
 
@@ -100,14 +105,36 @@ impl Lapi {
     pub async fn ask(&self, everything: bool) -> Result<Answer, Error> {
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("startup", if everything { "true" } else { "false" });
-        let mut request = self.client.get(url);
-        if !everything {
-            request = request.timeout(self.changes);
+        self.send(url, if everything { WHOLE } else { self.changes }).await.map(Answer)
+    }
+
+    /// Asks for all that stands against one address or network, whatever its origin: a question that LAPI answers from
+    /// its database, and with an error where that fails. It may move the mark that the next delta begins at.
+    pub async fn standing_on(&self, value: IpNet) -> Result<Vec<Decision>, Error> {
+        let mut url = self.url.clone();
+        url.path_segments_mut().expect("an address of http").pop();
+        let (name, value) = match value.prefix_len() == value.max_prefix_len() {
+            true => ("ip", value.addr().to_string()),
+            false => ("range", value.to_string()),
+        };
+        url.query_pairs_mut().clear().append_pair("dedup", "false").append_pair(name, &value);
+        let mut response = self.send(url, QUESTION).await?;
+        let mut list = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(|error| transfer(&error, None))? {
+            list.extend_from_slice(&piece);
+            if list.len() > LONGEST_LIST {
+                return Err(Error::Unreadable("it is over 16 MiB".into()));
+            }
         }
+        read_list(&list).map_err(Error::Unreadable)
+    }
+
+    async fn send(&self, url: Url, within: Duration) -> Result<Response, Error> {
+        let request = self.client.get(url).timeout(within);
         let response = request.send().await.map_err(|error| transfer(&error, Some(&self.handshake)))?;
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         match response.status() {
-            StatusCode::OK if header(CONTENT_TYPE).starts_with("application/json") => Ok(Answer(response)),
+            StatusCode::OK if header(CONTENT_TYPE).starts_with("application/json") => Ok(response),
             StatusCode::OK => Err(Error::NotJson(header(CONTENT_TYPE).to_owned())),
             StatusCode::FORBIDDEN => Err(Error::Forbidden),
             status if status.is_redirection() => Err(Error::Redirect(header(LOCATION).to_owned())),
@@ -132,11 +159,11 @@ impl Answer {
     ///
     /// They are read on a thread for blocking work while the transfer goes on, with a few pieces in flight at most, so
     /// that LAPI is not asked to send faster than we read.
-    pub async fn read<R: Receive + Send + 'static>(mut self, mut receiver: R) -> Result<R, Error> {
+    pub async fn read<R: Send + 'static>(mut self, mut receiver: R, hand_on: fn(&mut R, Entry)) -> Result<R, Error> {
         let (pieces, body) = mpsc::channel(4);
         let reading = spawn_blocking(move || {
             let body = Body { pieces: body, current: Default::default(), left: LONGEST };
-            read_answer(body, &mut receiver).map(|()| receiver)
+            read_answer(body, &mut |entry| hand_on(&mut receiver, entry)).map(|()| receiver)
         });
         let transferred = loop {
             match self.0.chunk().await {
@@ -202,6 +229,12 @@ pub enum Error {
     Unreadable(String),
     /// Our own code broke off.
     Panicked(String),
+    /// A full answer lacks decisions that nothing has ended, and LAPI does not confirm that they are gone.
+    Short {
+        missing: usize,
+        of: usize,
+        reason: String,
+    },
 }
 
 impl fmt::Display for Error {
@@ -229,6 +262,11 @@ impl fmt::Display for Error {
             }
             Self::Unreadable(reason) => write!(f, "an answer that cannot be read: {reason}"),
             Self::Panicked(reason) => write!(f, "a poll of ours panicked, which is a fault of this program: {}", printable(reason)),
+            Self::Short { missing, of, reason } => write!(
+                f,
+                "its full answer lacks {missing} of {of} decisions that nothing has ended, and {reason}. All of them are kept, \
+                 since LAPI's database may be failing: see its log"
+            ),
         }
     }
 }

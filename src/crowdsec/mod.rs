@@ -9,9 +9,8 @@
 
 mod printable;
 mod panics;
-mod decision;
+mod decisions;
 mod answer;
-mod decision_set;
 mod path;
 mod field;
 mod head;
@@ -36,6 +35,8 @@ mod pages;
 mod catcher;
 mod unrouted;
 mod fairing;
+#[cfg(test)]
+mod tests;
 
 pub use config::{LogFormat, defaults, figment};
 pub use fairing::fairing;

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
+use rand::seq::IteratorRandom;
 use rocket::Shutdown;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
 use super::config::{Config, LapiConfig, OnStartupFailure};
-use super::decision_set::{DecisionSet, Implausible, Taken, Takeover, Types};
+use super::decisions::{Changes, Compared, DecisionSet, Everything, MOST_ON_ONE_VALUE, Taken, Types};
 use super::lapi::{Error, Lapi};
 use super::panics::survive;
 use super::printable::printable;
@@ -43,13 +44,19 @@ pub struct Poller {
     on_startup_failure: OnStartupFailure,
     warned_of_allows: bool,
     warned_of_captchas: bool,
+    warned_of_ids: bool,
+    warned_of_crowds: bool,
     /// The filters and the unusual ones of their origins, until the operator was warned that nothing fits.
     unwarned_filters: Option<(String, Vec<String>)>,
+    /// Whether a full answer lacked what stands on, and the log has told so.
+    keeping: bool,
     snapshot: Option<Snapshot>,
     /// What the snapshot on the disk lacks, and since when it is as it is.
     unsaved: bool,
     saved_at: Option<Instant>,
-    saving: Option<JoinHandle<io::Result<()>>>,
+    /// How long the last write took.
+    saving_took: Duration,
+    saving: Option<JoinHandle<io::Result<Duration>>>,
 }
 
 /// When everything was asked for, how long that took, and how many changes deltas have named since.
@@ -57,9 +64,17 @@ struct InStep {
     since: Instant,
     cost: Duration,
     named: usize,
+    /// Whether the full answer named nothing at all.
+    was_empty: bool,
+    /// When a decision that the full answer lacked may end at the earliest.
+    kept_until: Option<Instant>,
 }
 
-/// A crash loses what changed in the last minute at most, and the next full answer brings it back.
+/// Of so many decisions LAPI has to say that they are gone, before a full answer counts that lacks any.
+const CONFIRMATIONS: usize = 5;
+
+/// A crash loses what changed in the last minute, and the next full answer brings it back. Where a write takes more than a
+/// second, since there are many decisions, a sixtieth of the time is spent on writes.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// Between two polls before LAPI's first answer, until which nobody is protected.
 const EAGER: Duration = Duration::from_secs(1);
@@ -84,10 +99,14 @@ impl Poller {
             on_startup_failure: config.on_startup_failure,
             warned_of_allows: false,
             warned_of_captchas: false,
+            warned_of_ids: false,
+            warned_of_crowds: false,
             unwarned_filters: lapi.chosen_filters(),
-            snapshot: config.snapshot.clone().map(|path| Snapshot::new(path, lapi)),
+            keeping: false,
+            snapshot: config.snapshot.clone().map(|path| Snapshot::new(path, lapi, config.shared_secret.as_ref())),
             unsaved: false,
             saved_at: None,
+            saving_took: Duration::ZERO,
             saving: None,
         })
     }
@@ -102,14 +121,12 @@ impl Poller {
     /// Given up halfway, it leaves the next poll to ask for everything.
     pub async fn poll(&mut self) -> Result<(), Error> {
         let in_step = self.in_step.take();
-        let asked = Instant::now();
         let mut in_step = match in_step {
             None => {
-                let taken = self.everything().await?;
-                self.unsaved = true;
+                let (taken, in_step) = self.everything().await?;
                 self.tell(&taken);
                 self.tell_of_filters(&taken);
-                InStep { since: asked, cost: asked.elapsed(), named: 0 }
+                in_step
             }
             Some(in_step) => {
                 let taken = self.changes().await?;
@@ -117,29 +134,34 @@ impl Poller {
                 self.unsaved |= named > 0;
                 self.status.answered();
                 self.tell(&taken);
-                InStep { named: in_step.named + named, ..in_step }
+                Some(InStep { named: in_step.named + named, ..in_step })
             }
         };
-        if in_step.since.elapsed() >= self.until_everything(&in_step) {
-            let asked = Instant::now();
-            self.status.awaits_everything(in_step.cost);
-            let taken = self.everything().await?;
-            self.unsaved = true;
-            self.compare(&taken, in_step.named);
-            in_step = InStep { since: asked, cost: asked.elapsed(), named: 0 };
+        if let Some(known) = in_step.take_if(|known| known.since.elapsed() >= self.until_everything(known)) {
+            self.status.awaits_everything(known.cost);
+            let (taken, new) = self.everything().await?;
+            self.compare(&taken, known.named);
+            in_step = new;
         }
         self.status.answered();
-        self.in_step = Some(in_step);
+        self.in_step = in_step;
         Ok(())
     }
 
     /// How long to go on with deltas. LAPI loses additions while many come at once (each is dated before it is written,
     /// and the mark it compares with has moved meanwhile), and a lost one leaves no trace: not in ids, which other scopes
     /// and simulated decisions use up as well, and not in counts, which LAPI does not tell. So after a change everything
-    /// is asked for sooner than `resync_frequency`: after three polls, but never for more than a sixtieth of LAPI's time.
+    /// is asked for sooner than `resync_frequency`: after three polls, but never for more than a sixtieth of LAPI's time. So
+    /// it is after an empty answer: it costs LAPI nothing, and may be that of a database that fails while we start.
     fn until_everything(&self, in_step: &InStep) -> Duration {
         let soon = (self.update_frequency * 3).max(in_step.cost * 60).max(Duration::from_secs(10));
-        if in_step.named > 0 { soon.min(self.resync_frequency) } else { self.resync_frequency }
+        let longest = if in_step.named > 0 || in_step.was_empty {
+            soon.min(self.resync_frequency)
+        } else {
+            self.resync_frequency
+        };
+        // What a full answer lacked ends with the second one that lacks it, as soon as that may count.
+        in_step.kept_until.map_or(longest, |until| longest.min(until.saturating_duration_since(in_step.since)))
     }
 
     /// Asked for right after the changes, a full answer brings little that no delta named: what LAPI lost, and what came
@@ -194,8 +216,8 @@ impl Poller {
             // A disk that hangs must not keep new decisions away: while one write lasts, no other is begun.
             if self.saving.as_ref().is_none_or(JoinHandle::is_finished) {
                 let _ = survive(self.saved()).await;
-                if self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY) {
-                    self.save();
+                if self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY.max(self.saving_took * 60)) {
+                    self.save().await;
                 }
             }
             tokio::select! {
@@ -207,34 +229,36 @@ impl Poller {
                 result = self.try_poll() => result,
             };
             let _ = survive(async { self.note(result) }).await;
-            if self.away_since.is_some() {
-                let set = self.set.clone();
-                let _ = aside(move || set.sweep(Instant::now())).await;
-            }
             pause = self.pause();
         }
         let _ = survive(self.saved()).await;
-        self.save();
+        self.save().await;
         let _ = survive(self.saved()).await;
     }
 
     /// Begins to write the snapshot if there is anything new.
-    fn save(&mut self) {
+    async fn save(&mut self) {
         let Some(snapshot) = self.snapshot.clone().filter(|_| self.unsaved) else { return };
-        (self.unsaved, self.saved_at) = (false, Some(Instant::now()));
+        let begin = Instant::now();
+        // Copied while no answer is taken over: no change to the set waits for the copy, and no look-up for the change.
         let set = self.set.clone();
-        self.saving = Some(spawn_blocking(move || snapshot.store(&snapshot.bytes(&set, Instant::now()))));
+        let Ok(standing) = aside(move || set.standing(begin)).await else { return };
+        (self.unsaved, self.saved_at) = (false, Some(begin));
+        self.saving = Some(spawn_blocking(move || snapshot.store(&standing).map(|()| begin.elapsed())));
     }
 
     /// Hears how the last write ended.
     async fn saved(&mut self) {
         let (Some(saving), Some(snapshot)) = (self.saving.take(), &self.snapshot) else { return };
-        if let Err(error) = saving.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
-            self.unsaved = true;
-            let path = snapshot.path().display();
-            warn!(
-                "The snapshot {path} cannot be written: {error}. Check `crowdsec.snapshot`; a restart would start empty."
-            );
+        match saving.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            Ok(took) => self.saving_took = took,
+            Err(error) => {
+                self.unsaved = true;
+                let path = snapshot.path().display();
+                warn!(
+                    "The snapshot {path} cannot be written: {error}. Check `crowdsec.snapshot`; a restart would start empty."
+                );
+            }
         }
     }
 
@@ -287,31 +311,62 @@ impl Poller {
     }
 
     async fn changes(&self) -> Result<Taken, Error> {
-        let takeover = self.answer(false).await?;
-        aside(|| takeover.complete_and_believed()).await
+        // LAPI's durations count from its answer's beginning.
+        let answer = self.lapi.ask(false).await?;
+        let changes = answer.read(self.set.changes(self.types, Instant::now()), Changes::take).await?;
+        aside(|| changes.complete()).await
     }
 
-    /// An answer that ends most of what stands is asked for once more, and the second is believed: a short list can be
-    /// a database that failed in mid-way, but LAPI may as well have been emptied on purpose.
-    async fn everything(&self) -> Result<Taken, Error> {
-        let takeover = self.answer(true).await?;
-        match aside(|| takeover.complete()).await? {
-            Ok(taken) => Ok(taken),
-            Err(Implausible { would_end, of }) => {
-                warn!(
-                    "LAPI's full answer would end {would_end} of {of} decisions: asking again before it is believed."
-                );
-                let takeover = self.answer(true).await?;
-                aside(|| takeover.complete_and_believed()).await
+    /// Asks for everything. Where the answer lacks what stands, LAPI has to confirm it; and since that question moves the
+    /// mark that a delta begins at, everything is asked for once more then: gives no `InStep`.
+    async fn everything(&mut self) -> Result<(Taken, Option<InStep>), Error> {
+        let since = Instant::now();
+        let answer = self.lapi.ask(true).await?;
+        let all = answer.read(self.set.everything(self.types, Instant::now()), Everything::take).await?;
+        let apart = self.resync_frequency / 2;
+        let compared = aside(move || all.compare(Instant::now(), apart)).await?;
+        let cost = since.elapsed();
+        let confirmed = self.confirm(&compared).await;
+        let (missing, is_confirmed) = (compared.missing(), confirmed.is_ok());
+        let taken = aside(move || compared.take_over(is_confirmed)).await?;
+        self.unsaved = true;
+        let of = missing + taken.renewed;
+        let asked = confirmed.map_err(|reason| Error::Short { missing, of, reason })?;
+        self.tell_of_kept(&taken, of);
+        let in_step = InStep { since, cost, named: 0, was_empty: taken.new == 0, kept_until: taken.kept_until };
+        Ok((taken, (!asked).then_some(in_step)))
+    }
+
+    /// Whether LAPI says of some of the decisions that a full answer lacks, chosen at random, that they are gone. Gives
+    /// whether it had to be asked. Fails towards the bans: whatever LAPI says but a plain no, all of them stay.
+    async fn confirm(&self, compared: &Compared) -> Result<bool, String> {
+        let some = compared.to_confirm().sample(&mut rand::rng(), CONFIRMATIONS);
+        for (value, key) in &some {
+            let standing = self
+                .lapi
+                .standing_on(*value)
+                .await
+                .map_err(|error| format!("of the one on {value} it says: {error}"))?;
+            if standing.iter().any(|decision| decision.value == *value && decision.key() == *key) {
+                return Err(format!("asked about it, it says that the one on {value} stands"));
             }
         }
+        Ok(!some.is_empty())
     }
 
-    /// Asks LAPI and reads what it says. LAPI's durations count from its answer's beginning.
-    async fn answer(&self, everything: bool) -> Result<Takeover, Error> {
-        let answer = self.lapi.ask(everything).await?;
-        let begin = if everything { DecisionSet::all } else { DecisionSet::changes };
-        answer.read(begin(&self.set, self.types, Instant::now())).await
+    fn tell_of_kept(&mut self, taken: &Taken, of: usize) {
+        if taken.kept > 0 && !self.keeping {
+            let until =
+                taken.kept_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+            warn!(
+                "LAPI's full answer lacks {} of {of} decisions that nothing has ended. They stand until a second answer, in \
+                 {} s, lacks them too, since LAPI also answers so while its database fails. If it was emptied on purpose and \
+                 that takes too long, restart this application, without its snapshot.",
+                taken.kept,
+                until.as_secs()
+            );
+        }
+        self.keeping = taken.kept > 0;
     }
 
     /// Until the next poll, give or take a twentieth, so that many instances do not ask in step. Before the first answer
@@ -343,10 +398,27 @@ impl Poller {
         }
         if taken.captchas_without_provider > 0 && !self.warned_of_captchas {
             self.warned_of_captchas = true;
-            log::warn!(
+            warn!(
                 "LAPI asks for captchas, and no `crowdsec.captcha.provider` is set: such visitors meet a {} instead. Set \
                  CROWDSEC_CAPTCHA_PROVIDER=altcha, which needs no account, or another provider.",
                 self.types.fallback
+            );
+        }
+        if taken.without_id > 0 && !self.warned_of_ids {
+            self.warned_of_ids = true;
+            warn!(
+                "{} decisions of LAPI's have no id that can be used. They are enforced, but of several alike on one address \
+                 the last one counts, and none can be lifted by its id. CrowdSec's own LAPI always sends ids: check what \
+                 answers at {}.",
+                taken.without_id, self.address
+            );
+        }
+        if let Some(value) = taken.first_left_out.filter(|_| !self.warned_of_crowds) {
+            self.warned_of_crowds = true;
+            warn!(
+                "LAPI has more than {MOST_ON_ONE_VALUE} decisions on {value}. Only the greatest are held there, and {} were \
+                 left out. Look for what makes so many: `cscli alerts list`.",
+                taken.left_out
             );
         }
     }
@@ -361,7 +433,7 @@ impl Poller {
             _ => format!("origins = {}", printable(&origins.join(","))),
         };
         self.unwarned_filters = None;
-        log::warn!(
+        warn!(
             "LAPI has no decision that fits {unfit}. If it should have some, compare with `cscli decisions list --all`: \
              origins are compared letter by letter."
         );

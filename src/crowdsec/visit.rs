@@ -10,7 +10,7 @@ use rocket::http::uri::Origin;
 use rocket::http::{Method, Status};
 
 use super::client_ip::{Subject, Unnamed};
-use super::decision_set::Standing;
+use super::decisions::Standing;
 
 /// A request as it came in, the judgement on it, and who refused it.
 pub struct Visit {

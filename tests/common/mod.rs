@@ -71,7 +71,14 @@ pub struct FakeLapi {
     pub url: String,
     answers: Arc<Mutex<VecDeque<Answer>>>,
     asked: Arc<Mutex<Vec<Asked>>>,
+    questions: Arc<Questions>,
     shutdown: Shutdown,
+}
+
+/// What the fake says of one address or network, and what it was asked of them.
+struct Questions {
+    answer: Mutex<Answer>,
+    asked: Mutex<Vec<String>>,
 }
 
 #[derive(Clone)]
@@ -90,24 +97,34 @@ impl FakeLapi {
     pub async fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
         let answers = Arc::new(Mutex::new(answers.into_iter().collect::<VecDeque<_>>()));
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let questions =
+            Arc::new(Questions { answer: Mutex::new(Answer(Status::Ok, "null".into())), asked: Mutex::default() });
         let (launched, port) = oneshot::channel();
         let launched = Mutex::new(Some(launched));
         let figment = Figment::from(Config::debug_default()).merge(("port", 0)).merge(("log_level", "off"));
         let figment = figment.merge(("shutdown.ctrlc", false));
-        let rocket =
-            rocket::custom(figment).manage(answers.clone()).manage(asked.clone()).mount("/", routes![stream]).attach(
-                AdHoc::on_liftoff("port", |rocket| {
-                    Box::pin(async move {
-                        let launched = launched.lock().unwrap().take().unwrap();
-                        let _ = launched.send(rocket.config().port);
-                    })
-                }),
-            );
+        let rocket = rocket::custom(figment).manage(answers.clone()).manage(asked.clone()).manage(questions.clone());
+        let rocket = rocket.mount("/", routes![stream, question]).attach(AdHoc::on_liftoff("port", |rocket| {
+            Box::pin(async move {
+                let launched = launched.lock().unwrap().take().unwrap();
+                let _ = launched.send(rocket.config().port);
+            })
+        }));
         let rocket = rocket.ignite().await.expect("the fake ignites");
         let shutdown = rocket.shutdown();
         tokio::spawn(rocket.launch());
         let url = format!("http://127.0.0.1:{}", port.await.expect("the fake launches"));
-        Self { url, answers, asked, shutdown }
+        Self { url, answers, asked, questions, shutdown }
+    }
+
+    /// From now on it says this of every address and network. Until then it knows of nothing that stands there.
+    pub fn says_of_one(&self, answer: Answer) {
+        *self.questions.answer.lock().unwrap() = answer;
+    }
+
+    /// The queries of all questions about one address or network.
+    pub fn questions(&self) -> Vec<String> {
+        self.questions.asked.lock().unwrap().clone()
     }
 
     /// Puts further answers behind those that are waiting.
@@ -143,6 +160,13 @@ fn stream(
     asked.lock().unwrap().push(request.0);
     let mut answers = answers.lock().unwrap();
     let Answer(status, body) = if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() };
+    (status, (ContentType::JSON, body))
+}
+
+#[get("/v1/decisions")]
+fn question(questions: &State<Arc<Questions>>, request: Seen) -> (Status, (ContentType, String)) {
+    questions.asked.lock().unwrap().push(request.0.query);
+    let Answer(status, body) = questions.answer.lock().unwrap().clone();
     (status, (ContentType::JSON, body))
 }
 

@@ -19,9 +19,9 @@ mod visitor;
 #[path = "../../../src/crowdsec"]
 #[allow(dead_code, unused_imports)]
 mod crowdsec {
+    pub mod printable;
+    pub mod decisions;
     pub mod answer;
-    pub mod decision;
-    pub mod decision_set;
 }
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! How long does taking over take? Full answers beside a bare transfer; deltas and expiry by what changes.
+//! How long does taking over take? Full answers beside a bare transfer, deltas by what changes.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -7,9 +7,8 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::crowdsec::answer::{Receive, read_answer};
-use crate::crowdsec::decision::Decision;
-use crate::crowdsec::decision_set::{DecisionSet, PARTS};
+use crate::crowdsec::answer::read_answer;
+use crate::crowdsec::decisions::DecisionSet;
 use crate::decisions::{self, BANNED, answer, answer_that_ends};
 use crate::fake_lapi::FakeLapi;
 use crate::lookup::TYPES;
@@ -38,7 +37,7 @@ pub fn run(directory: &Path) {
     beside_curl(&mut report, directory, "a socket, at memory's speed", fake.socket(), &socket, "bench", "");
 
     let json = answer(decisions::many(MILLION));
-    let mut set = Set::new();
+    let set = Set::new();
     report.columns(&["in one thread, nobody else asking", "decisions", "time", "each", "target"]);
     let mut row = |what: &str, count: u64, times: &[f64], target: &str| {
         let time = median(times);
@@ -51,7 +50,7 @@ pub fn run(directory: &Path) {
             target,
         ]);
     };
-    let floor = timed(|| read_answer(&*json, &mut Nobody).expect("LAPI's JSON"));
+    let floor = timed(|| read_answer(&*json, &mut drop).expect("LAPI's JSON"));
     row("reading a full answer and throwing it away", MILLION, &[floor], "the floor of taking it over");
     row("taking it over for the first time", MILLION, &[timed(|| set.takes_all(&json))], "");
     row("taking it over once more", MILLION, &[timed(|| set.takes_all(&json)), timed(|| set.takes_all(&json))], "");
@@ -67,17 +66,6 @@ pub fn run(directory: &Path) {
         }
         row("a delta that adds", count, &adding, "each as before");
         row("a delta that ends", count, &ending, "each as before");
-    }
-    for count in [100, 10_000] {
-        let sweeps: Vec<Vec<f64>> = (0..9).map(|_| set.sweeps(count)).collect();
-        let of = |figure: fn(&[f64]) -> f64| sweeps.iter().map(|turns| figure(turns)).collect::<Vec<_>>();
-        row(
-            &format!("sweeping in {PARTS} turns, while LAPI is away"),
-            count,
-            &of(|turns| turns.iter().sum()),
-            "each as before",
-        );
-        row("the longest of these turns", 0, &of(|turns| quantile(turns, 1.0)), "");
     }
     report.note("The real LAPI is 1.4.6 with SQLite, which is asked by curl and by a starting application in turn, each with an empty memory.");
     report.finish();
@@ -127,7 +115,7 @@ fn beside_curl(report: &mut Report, directory: &Path, name: &str, at: &str, how:
     report.row(&[name, &seconds(&bare), &seconds(&starts), &ratio, target]);
 }
 
-/// A decision set, and a clock that can be moved.
+/// A decision set, and when it is asked.
 struct Set {
     set: Arc<DecisionSet>,
     now: Instant,
@@ -140,39 +128,16 @@ impl Set {
     }
 
     fn takes_all(&self, json: &[u8]) {
-        let mut takeover = self.set.all(TYPES, self.now);
-        read_answer(json, &mut takeover).expect("LAPI's JSON");
-        takeover.complete().expect("a plausible answer");
+        let mut everything = self.set.everything(TYPES, self.now);
+        read_answer(json, &mut |entry| everything.take(entry)).expect("LAPI's JSON");
+        everything.compare(self.now, Duration::ZERO).take_over(true);
         assert_eq!(self.set.len() as u64, MILLION);
     }
 
     fn takes_changes(&self, json: &[u8]) {
-        let mut takeover = self.set.changes(TYPES, self.now);
-        read_answer(json, &mut takeover).expect("LAPI's JSON");
-        takeover.complete_and_believed();
-    }
-
-    /// Lets so many decisions expire that come for the purpose, and gives how long each turn takes until it is rid of them.
-    fn sweeps(&mut self, count: u64) -> Vec<f64> {
-        let soon = |decision| decisions::Decision { seconds: 1, ..decision };
-        let brief = decisions::many(MILLION + count).skip(MILLION as usize).map(soon);
-        self.takes_changes(&answer(brief));
-        assert_eq!(self.set.len() as u64, MILLION + count);
-        self.now += Duration::from_secs(3);
-        let times = (0..PARTS).map(|_| timed(|| self.set.sweep(self.now))).collect();
-        assert_eq!(self.set.len() as u64, MILLION);
-        times
-    }
-}
-
-/// Reads and forgets.
-struct Nobody;
-
-impl Receive for Nobody {
-    fn added(&mut self, _: Decision) {}
-    fn deleted(&mut self, _: Decision) {}
-    fn unreadable(&mut self, reason: String) {
-        panic!("{reason}");
+        let mut changes = self.set.changes(TYPES, self.now);
+        read_answer(json, &mut |entry| changes.take(entry)).expect("LAPI's JSON");
+        changes.complete();
     }
 }
 

@@ -14,6 +14,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use dev::{App, FakeServer, KEY, Lapi, Machine, Proxy, Reply, Request, Seen, pipeline};
+use serde_json::Value;
 
 /// How many addresses are ever banned; as many again never are.
 const ADDRESSES: usize = 4000;
@@ -60,6 +61,8 @@ struct Soak {
     model: Vec<Address>,
     next_fault: Instant,
     next_break: Instant,
+    /// When LAPI begins to forget, or remembers again.
+    next_turn: Instant,
     /// What it did, in the order of the summary.
     added: usize,
     deleted: usize,
@@ -145,6 +148,7 @@ impl Soak {
             model: (0..2 * ADDRESSES).map(fresh).collect(),
             next_fault: Instant::now() + Duration::from_secs(10),
             next_break: Instant::now() + Duration::from_secs(60),
+            next_turn: Instant::now() + Duration::from_secs(30),
             added: 0,
             deleted: 0,
             faults_of_lapi: 0,
@@ -171,6 +175,12 @@ impl Soak {
         if Instant::now() > self.next_break {
             self.break_lapi();
             self.next_break = self.in_seconds(20, 140);
+        }
+        if Instant::now() > self.next_turn {
+            let forgot = self.faults_of_relay.forgets.load(SeqCst) > 0;
+            let forgets = if forgot { 0 } else { 1 + self.chance.below(Faults::ALL) };
+            self.faults_of_relay.forgets.store(forgets, SeqCst);
+            self.next_turn = if forgot { self.in_seconds(30, 120) } else { self.in_seconds(5, 30) };
         }
         self.probe_some();
     }
@@ -322,6 +332,7 @@ impl Soak {
 
     /// Without changes and faults, every address has to meet in the end what LAPI holds.
     fn come_to_rest(&mut self) {
+        self.faults_of_relay.forgets.store(0, SeqCst);
         let end = Instant::now() + AT_REST_AFTER;
         loop {
             let now = Instant::now();
@@ -339,12 +350,13 @@ impl Soak {
     }
 
     fn summary(&self) -> String {
-        let polls = self.relay.seen();
+        let polls: Vec<Seen> = self.relay.seen().into_iter().filter(|seen| !seen.is_question()).collect();
         let full = polls.iter().filter(|poll| poll.asks_for_all()).count();
         format!(
-            "{} polls ({full} for everything), {} decisions added, {} deleted, {} faults on the way, {} of LAPI; \
+            "{} polls ({full} for everything, {} of a LAPI that forgot), {} decisions added, {} deleted, {} faults on the way, {} of LAPI; \
              {} requests refused, {} admitted; {} wrong answers",
             polls.len(),
+            self.faults_of_relay.forgotten.load(SeqCst),
             self.added,
             self.deleted,
             self.faults_of_relay.count.load(SeqCst),
@@ -361,14 +373,28 @@ impl Soak {
 struct Faults {
     next: AtomicUsize,
     count: AtomicUsize,
+    /// Which quarters of its decisions LAPI forgets: a bit for each.
+    forgets: AtomicUsize,
+    /// How many full answers were short for that.
+    forgotten: AtomicUsize,
     /// When each poll came, and whether it got the whole of a full answer.
     polls: Mutex<Vec<(Instant, bool)>>,
 }
 
 impl Faults {
     const KINDS: usize = 7;
+    /// All quarters.
+    const ALL: usize = 15;
 
     fn answer(self: &Arc<Self>, lapi: SocketAddr, seen: &Seen) -> Reply {
+        let forgets = self.forgets.load(SeqCst);
+        if forgets > 0 {
+            return self.forgetful(lapi, seen, forgets);
+        }
+        if seen.is_question() {
+            let target = seen.target.clone();
+            return Reply::script(move |client| hand_on(lapi, &target, client, usize::MAX).map(drop));
+        }
         let kind = self.next.swap(0, SeqCst);
         self.count.fetch_add(usize::from(kind > 0), SeqCst);
         let number = self.came();
@@ -394,15 +420,36 @@ impl Faults {
         }
     }
 
+    /// As LAPI 1.7.8 answers while its database fails: 200 with a part of the list, nothing of what changed, and 500 to the
+    /// question for one address.
+    fn forgetful(&self, lapi: SocketAddr, seen: &Seen, forgets: usize) -> Reply {
+        if seen.is_question() {
+            return Reply::error(500);
+        }
+        self.came();
+        if !seen.asks_for_all() {
+            return Reply::decisions(&[], &[]);
+        }
+        self.forgotten.fetch_add(1, SeqCst);
+        let mut answer = Vec::new();
+        let whole = hand_on(lapi, &seen.target, &mut answer, usize::MAX).unwrap_or(false);
+        let body = answer.split(|byte| *byte == b'{').next().map_or(0, <[u8]>::len);
+        // Where LAPI is away or sends chunks, it forgets everything.
+        let all: Value = serde_json::from_slice(&answer[body..]).unwrap_or_default();
+        let new = all["new"].as_array().filter(|_| whole).into_iter().flatten();
+        let is_left = |decision: &&Value| forgets & (1 << (decision["id"].as_u64().unwrap_or(0) % 4)) == 0;
+        Reply::decisions(&new.filter(is_left).cloned().collect::<Vec<_>>(), &[])
+    }
+
     fn came(&self) -> usize {
         let mut polls = self.polls.lock().unwrap();
         polls.push((Instant::now(), false));
         polls.len() - 1
     }
 
-    /// What LAPI knew at this time, the application has to know. Two full answers are needed, since it asks twice before
-    /// it believes a much shorter one; and the next poll tells that it has taken them over. No clock is asked for that,
-    /// so that a busy machine makes nothing wrong.
+    /// What LAPI knew at this time, the application has to know: when the full answer before the last whole one was asked
+    /// for. The next poll tells that they were taken over. No clock is asked for that, so that a busy machine makes nothing
+    /// wrong.
     fn heard(&self) -> Option<Instant> {
         let polls = self.polls.lock().unwrap();
         let (_, before) = polls.split_last()?;

@@ -22,8 +22,7 @@ use reqwest::Url;
 use rocket::config::SecretKey;
 use rustls::pki_types::CertificateDer;
 
-use super::decision::{Remediation, network};
-use super::decision_set::Types;
+use super::decisions::{Remediation, Types, network};
 use super::journal::STDOUT;
 use super::path::Prefix;
 use super::printable::printable;

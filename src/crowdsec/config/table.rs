@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use crate::crowdsec::decision::{self, Remediation};
+use crate::crowdsec::decisions::{self, Remediation};
 
 /// Rocket's configuration, of which one table is ours.
 #[derive(Deserialize)]
@@ -155,7 +155,7 @@ impl<'de> Deserialize<'de> for Span {
         let value = <Value as Deserialize>::deserialize(deserializer)?;
         let seconds = value.to_num().and_then(Num::to_u128_lossy);
         let text = seconds.map(|seconds| seconds.to_string()).or(value.into_string()).unwrap_or_default();
-        let span = text.parse().ok().map(Duration::from_secs).or_else(|| decision::go_duration(&text));
+        let span = text.parse().ok().map(Duration::from_secs).or_else(|| decisions::go_duration(&text));
         span.filter(|span| Self::SENSIBLE.contains(span)).map(Span).ok_or_else(|| D::Error::custom(wrong))
     }
 }
@@ -170,7 +170,7 @@ impl<'de> Deserialize<'de> for Network {
         let wrong = || {
             D::Error::custom(format!("`{text}` is no address or network: write \"203.0.113.7\" or \"2001:db8::/32\""))
         };
-        decision::network(&text).map(Network).ok_or_else(wrong)
+        decisions::network(&text).map(Network).ok_or_else(wrong)
     }
 }
 

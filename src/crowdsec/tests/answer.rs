@@ -1,32 +1,37 @@
 //! Whatever LAPI, or somebody in its place, sends, and in whatever pieces. `PROPTEST_CASES` says how many cases are tried.
 
+use std::io::{self, Read};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::string::string_regex;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::*;
+use crate::crowdsec::answer::{read_answer, read_list};
+use crate::crowdsec::decisions::{Decision, Entry};
 
 #[derive(Default)]
 struct Heard {
     added: Vec<Decision>,
     deleted: Vec<Decision>,
-    unreadable: usize,
+    unreadable: Vec<String>,
 }
 
-impl Receive for Heard {
-    fn added(&mut self, decision: Decision) {
-        self.added.push(decision);
+impl Heard {
+    fn take(&mut self, entry: Entry) {
+        match entry {
+            Entry::New(decision) => self.added.push(decision),
+            Entry::Deleted(decision) => self.deleted.push(decision),
+            Entry::Unreadable(reason) => self.unreadable.push(reason),
+        }
     }
-    fn deleted(&mut self, decision: Decision) {
-        self.deleted.push(decision);
-    }
-    fn unreadable(&mut self, _: String) {
-        self.unreadable += 1;
-    }
+}
+
+fn read(answer: impl Read, heard: &mut Heard) -> io::Result<()> {
+    read_answer(answer, &mut |entry| heard.take(entry))
 }
 
 /// What arrives so many bytes at a time, and how much of it that was.
@@ -45,25 +50,95 @@ fn any_size() -> impl Strategy<Value = usize> {
 
 fn heard(answer: &[u8], size: usize) -> (Heard, bool) {
     let mut heard = Heard::default();
-    let read = read_answer(Pieces(answer, size), &mut heard).is_ok();
+    let read = read(Pieces(answer, size), &mut heard).is_ok();
     (heard, read)
 }
 
+/// An entry as LAPI writes it, with these fields instead of its own.
+fn entry(instead: &[(&str, serde_json::Value)]) -> String {
+    let mut entry = serde_json::json!({ "id": 1, "origin": "cscli", "scenario": "s", "scope": "Ip", "type": "ban",
+        "value": "192.0.2.1", "duration": "4h" });
+    instead.iter().for_each(|(name, value)| entry[*name] = value.clone());
+    entry.to_string()
+}
+
+fn answer_of(entries: &[String]) -> String {
+    format!("{{\"new\":[{}],\"deleted\":null}}", entries.join(","))
+}
+
 #[test]
-fn an_entry_of_over_a_mebibyte_is_refused_wherever_it_begins_and_ends() {
-    for (before, length) in [(0, LARGEST_ENTRY + 1), (PIECE - 20, LARGEST_ENTRY + 1), (7, 3 << 20)] {
-        let answer = format!("{}{{\"new\":[\"{}\"]}}", " ".repeat(before), "x".repeat(length - 2));
-        // In quadratic time the smaller pieces would take hours.
-        for size in [3, usize::MAX] {
-            let error = read_answer(Pieces(answer.as_bytes(), size), &mut Heard::default()).expect_err("too large");
-            assert_eq!(error.to_string(), format!("one entry is over 1 MiB, after {} bytes of it", before + 8));
-        }
-        let smaller = answer.replacen("xx", "", (length - LARGEST_ENTRY).div_ceil(2));
-        assert_eq!(heard(smaller.as_bytes(), usize::MAX).0.unreadable, 1, "a text is no entry, but an answer's");
+fn an_entry_without_end_is_an_error_wherever_it_begins() {
+    for before in [0, 20_000] {
+        let start = format!("{}{{\"new\":[\"", " ".repeat(before));
+        let endless = start.as_bytes().chain(io::repeat(b'x')).take(64 << 20);
+        let error = read(endless, &mut Heard::default()).expect_err("endless");
+        assert_eq!(error.to_string(), "one entry is over 8 MiB");
     }
-    let endless = br#"{"new":[""#.chain(io::repeat(b'x')).take(64 << 20);
-    let error = read_answer(endless, &mut Heard::default()).expect_err("endless");
-    assert_eq!(error.to_string(), "one entry is over 1 MiB, after 8 bytes of it");
+}
+
+#[test]
+fn many_entries_that_are_not_for_us_are_no_endless_one() {
+    let country = entry(&[("scope", "Country".into()), ("scenario", "x".repeat(1 << 20).into())]);
+    let (heard, read) = heard(answer_of(&[country.as_str(); 20].map(str::to_owned)).as_bytes(), usize::MAX);
+    assert!(read && heard.added.is_empty() && heard.unreadable.is_empty());
+}
+
+#[test]
+fn an_origin_or_a_scenario_that_is_odd_or_too_long_never_drops_a_ban() {
+    let huge = "ü".repeat(1 << 20);
+    for odd in [huge.as_str().into(), serde_json::Value::Null, 7.into(), serde_json::json!({ "a": [1] })] {
+        let odd = entry(&[("origin", odd.clone()), ("scenario", odd)]);
+        let (heard, read) = heard(answer_of(&[odd]).as_bytes(), usize::MAX);
+        assert!(read && heard.unreadable.is_empty());
+        let decision = &heard.added[0];
+        assert!(decision.origin.chars().count() <= 256 && decision.scenario.capacity() <= 1024);
+    }
+    let bare = r#"{"scope":"Ip","type":"ban","value":"192.0.2.1","duration":"4h","origin":"\ud800"}"#;
+    assert_eq!(heard(answer_of(&[bare.into()]).as_bytes(), usize::MAX).0.added.len(), 1);
+}
+
+#[test]
+fn a_field_that_is_too_long_or_unreadable_costs_its_entry_and_is_told_on_one_short_line() {
+    let hostile = format!("\n\u{7}\u{1b}[31m\u{9b}\u{202e}{}", "x".repeat(1 << 20));
+    let mut entries: Vec<String> =
+        ["type", "value", "duration"].map(|name| entry(&[(name, hostile.as_str().into())])).into();
+    entries.push(entry(&[("value", "\u{1b}]0;title".into())]));
+    entries.push(entry(&[("duration", "\r\nsoon".into())]));
+    entries.push(entry(&[("scope", 7.into()), ("value", hostile.as_str().into())]));
+    entries.push(serde_json::json!({ hostile.as_str(): hostile.as_str(), "scope": "Ip" }).to_string());
+    entries.push(serde_json::Value::from(hostile).to_string());
+    let bad = entries.len();
+    entries.push(entry(&[]));
+    let (heard, read) = heard(answer_of(&entries).as_bytes(), usize::MAX);
+    assert!(read);
+    assert_eq!((heard.unreadable.len(), heard.added.len()), (bad, 1));
+    for reason in heard.unreadable {
+        assert!(reason.chars().count() < 600, "{} characters", reason.chars().count());
+        assert!(!reason.chars().any(|c| c.is_control() || c == '\u{202e}'), "{reason:?}");
+    }
+}
+
+#[test]
+fn an_id_that_cannot_be_one_is_none() {
+    let none = [0.into(), (-1).into(), "7".into(), serde_json::json!(1.5), u64::MAX.into(), serde_json::Value::Null];
+    for id in none {
+        let (heard, _) = heard(answer_of(&[entry(&[("id", id.clone())])]).as_bytes(), usize::MAX);
+        assert_eq!(heard.added[0].id, None, "{id}");
+    }
+    let (heard, _) = heard(answer_of(&[entry(&[("id", i64::MAX.into())])]).as_bytes(), usize::MAX);
+    assert_eq!(heard.added[0].id, Some(i64::MAX as u64));
+}
+
+#[test]
+fn what_lapi_says_of_one_address_is_a_list_or_null_and_all_of_it_is_understood_or_nothing() {
+    assert_eq!(read_list(b"null"), Ok(vec![]));
+    assert_eq!(read_list(b"[]"), Ok(vec![]));
+    let country = entry(&[("scope", "Country".into()), ("value", "FR".into())]);
+    let list = format!("[{},{country}]", entry(&[]));
+    assert_eq!(read_list(list.as_bytes()).unwrap().len(), 1);
+    for bad in ["", "{}", "[1]", "[", "<html>", "\"\"", "[] []", "[{\"scope\":\"Ip\"}]"] {
+        assert!(read_list(bad.as_bytes()).is_err(), "{bad}");
+    }
 }
 
 /// A connection that breaks.
@@ -82,7 +157,7 @@ fn an_answer_that_breaks_off_leaves_what_came_before() {
     for size in [40, 1000, usize::MAX] {
         let mut heard = Heard::default();
         let cut = Pieces(&answer.as_bytes()[..answer.len() - 1], size);
-        assert!(read_answer(cut.chain(Broken), &mut heard).is_err());
+        assert!(read(cut.chain(Broken), &mut heard).is_err());
         assert_eq!(heard.added.len(), 99);
     }
 }
@@ -126,7 +201,7 @@ fn any_json() -> impl Strategy<Value = serde_json::Value> {
 
 /// An entry that can be read, and what it says.
 fn any_entry() -> impl Strategy<Value = (serde_json::Value, IpNet, u64, bool)> {
-    (any::<u128>(), any::<bool>(), 0..=128u8, 1..u64::MAX, any::<bool>(), any_word()).prop_map(
+    (any::<u128>(), any::<bool>(), 0..=128u8, 1..i64::MAX as u64, any::<bool>(), any_word()).prop_map(
         |(bits, v4, prefix, id, named_ip, scenario)| {
             let address = if v4 { IpAddr::V4((bits as u32).into()) } else { IpAddr::V6(bits.into()) }.to_canonical();
             let net = IpNet::new(address, if address.is_ipv4() { prefix % 33 } else { prefix }).unwrap();
@@ -158,8 +233,8 @@ proptest! {
         prop_assert!(read);
         prop_assert!(heard.added.len() <= new.len() && heard.deleted.len() <= deleted.len());
         let entries = new.iter().chain(&deleted);
-        prop_assert!(heard.unreadable >= entries.clone().filter(|entry| !entry.is_object() && !entry.is_array()).count());
-        prop_assert!(heard.added.len() + heard.deleted.len() + heard.unreadable <= entries.count());
+        prop_assert!(heard.unreadable.len() >= entries.clone().filter(|entry| !entry.is_object() && !entry.is_array()).count());
+        prop_assert!(heard.added.len() + heard.deleted.len() + heard.unreadable.len() <= entries.count());
     }
 
     #[test]

@@ -1,48 +1,17 @@
-//! What does CrowdSec say? Decisions, remediations, addresses and durations.
+//! What does CrowdSec say? A decision, and how its address and its duration are written.
 
-use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
-
-/// What is to be done with a visitor, ordered by severity: of all that stands against an address, the greatest counts.
-///
-/// `Allow` stands above all because only the operator can say it: no decision of LAPI's is ever read as one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Remediation {
-    Captcha,
-    Ban,
-    Allow,
-}
-
-impl Remediation {
-    /// Reads a decision's `type`. LAPI passes types through as somebody typed them, so case says nothing.
-    pub fn from_type(kind: &str) -> Option<Self> {
-        [Self::Captcha, Self::Ban, Self::Allow].into_iter().find(|r| kind.eq_ignore_ascii_case(r.as_str()))
-    }
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Captcha => "captcha",
-            Self::Ban => "ban",
-            Self::Allow => "allow",
-        }
-    }
-}
-
-impl fmt::Display for Remediation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// One decision as LAPI sends it, its value and duration understood.
 ///
 /// We decide by the value alone: a decision of scope `Ip` may hold a CIDR, one of scope `Range` a single address.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// LAPI's row number. `None` where a LAPI sends none that can serve as a key.
+    /// LAPI's row number, from 1 to `LARGEST_ID`. `None` where a LAPI sends none that can be used.
     pub id: Option<u64>,
     pub origin: String,
     pub scenario: String,
@@ -52,6 +21,35 @@ pub struct Decision {
     pub value: IpNet,
     /// What is left of it. Zero for one that has ended, as in `deleted`.
     pub duration: Duration,
+}
+
+/// Greater numbers are no ids of LAPI's, which counts rows in 63 bits.
+pub const LARGEST_ID: u64 = (1 << 63) - 1;
+
+/// What tells the decisions on one value apart: LAPI's id, or where it sends none that can be used, a hash of scope and
+/// type, which is above all ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Key(u64);
+
+impl Key {
+    /// For the operator's own decisions, which have a table of their own and are never asked for by key.
+    pub fn own(number: usize) -> Self {
+        Self(number as u64)
+    }
+
+    pub fn id(self) -> Option<u64> {
+        (self.0 <= LARGEST_ID).then_some(self.0)
+    }
+}
+
+impl Decision {
+    pub fn key(&self) -> Key {
+        Key(self.id.unwrap_or_else(|| {
+            let mut hasher = DefaultHasher::new();
+            (&self.scope, &self.kind).hash(&mut hasher);
+            hasher.finish() | (LARGEST_ID + 1)
+        }))
+    }
 }
 
 /// Reads an address or a network in any spelling into its canonical form: IPv4-mapped IPv6 is IPv4, host bits are
@@ -110,6 +108,3 @@ pub fn go_duration(text: &str) -> Option<Duration> {
     const LONGEST: f64 = 292.0 * 365.0 * 86_400.0;
     Some(if negative { Duration::ZERO } else { Duration::from_secs_f64(seconds.min(LONGEST)) })
 }
-
-#[cfg(test)]
-mod properties;

@@ -1,9 +1,13 @@
 //! Whatever LAPI, or somebody in its place, sends. `PROPTEST_CASES` says how many cases are tried.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
 use proptest::prelude::*;
 use proptest::string::string_regex;
 
-use super::*;
+use crate::crowdsec::decisions::{go_duration, network};
 
 /// Texts of this pattern. One that stands by itself would be read anew for each text, which takes most of the time.
 fn like(pattern: &str) -> impl Strategy<Value = String> {

@@ -1,0 +1,108 @@
+//! What can a LAPI that is broken, or somebody in its place, do with what it sends? Cost itself, and nobody else.
+
+use std::io::Write;
+use std::net::TcpStream;
+
+use dev::Verdict::{Ban, Captcha, Welcome};
+use dev::{App, FakeServer, Reply, eventually};
+use serde_json::{Value, json};
+
+/// A decision with these fields instead of its own.
+fn decision(id: u64, value: &str, instead: &[(&str, Value)]) -> Value {
+    let mut decision = json!({ "duration": "3h59m59.6s", "id": id, "origin": "cscli", "scenario": "end-to-end",
+        "scope": "Ip", "type": "ban", "value": value });
+    instead.iter().for_each(|(name, value)| decision[*name] = value.clone());
+    decision
+}
+
+/// Piece by piece, so that the test itself holds little of it.
+fn megabytes(stream: &mut TcpStream) -> std::io::Result<()> {
+    let much = "x".repeat(1 << 20);
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{\"new\":[")?;
+    for n in 0..36 {
+        let field = ["origin", "scenario", "scope", "type", "value", "duration"][n % 6];
+        let entry = decision(n as u64 + 1, &format!("192.0.2.{n}"), &[(field, much.as_str().into())]);
+        stream.write_all(format!("{entry},").as_bytes())?;
+    }
+    stream.write_all(format!("{}],\"deleted\":null}}", decision(999, "192.0.2.250", &[])).as_bytes())
+}
+
+#[test]
+fn fields_of_a_megabyte_take_no_memory_and_an_origin_or_scenario_of_that_size_drops_no_ban() {
+    let lapi =
+        FakeServer::start(
+            |seen| {
+                if seen.asks_for_all() { Reply::script(megabytes) } else { Reply::decisions(&[], &[]) }
+            },
+        );
+    let app = App::polling(&lapi.url(), &[("CROWDSEC_STARTUP_TIMEOUT", "5m")]);
+    assert!(app.memory() < 80, "{} MB of memory", app.memory());
+    // Those with a long origin, a long scenario, and nothing long; then those whose other fields are.
+    let met = [0, 1, 250, 2, 3, 4, 5].map(|n| app.verdict(&format!("192.0.2.{n}")));
+    assert_eq!(met, [Ban, Ban, Ban, Welcome, Welcome, Welcome, Welcome], "{}", app.log());
+    assert_eq!(app.logged("18 decisions of LAPI's could not be read and are not enforced"), 1, "{}", app.log());
+    assert!(app.log().lines().all(|line| line.len() < 2000), "a line of the log is longer than anybody reads");
+}
+
+#[test]
+fn what_cannot_be_read_reaches_the_log_without_power_over_it() {
+    let hostile = "\n\r\u{7}\u{1b}]0;title\u{1b}[2J\u{9b}31m\u{85}\u{2028}\u{202e}";
+    let entries =
+        |field: &str| vec![decision(1, "192.0.2.1", &[(field, hostile.into())]), decision(2, "192.0.2.2", &[])];
+    for field in ["value", "duration"] {
+        let all = entries(field);
+        let lapi = FakeServer::start(move |seen| Reply::standing(seen, &all));
+        let app = App::polling(&lapi.url(), &[]);
+        assert_eq!((app.verdict("192.0.2.1"), app.verdict("192.0.2.2")), (Welcome, Ban), "{field}");
+        assert_eq!(app.logged("1 decisions of LAPI's could not be read"), 1, "{}", app.log());
+        let harmful = |c: char| c != '\n' && (c.is_control() || ['\u{2028}', '\u{202e}'].contains(&c));
+        assert!(!app.log().contains(harmful), "{:?}", app.log());
+    }
+    // In what is read, and told where it refuses somebody.
+    let mut all = entries("scenario");
+    all[0]["origin"] = hostile.into();
+    let lapi = FakeServer::start(move |seen| Reply::standing(seen, &all));
+    let app = App::polling(&lapi.url(), &[]);
+    assert_eq!(app.verdict("192.0.2.1"), Ban);
+    eventually("the refusal is told", || app.logged("Refused 192.0.2.1: ban by ") > 0);
+    assert!(!app.log().contains(|c: char| c != '\n' && c.is_control()), "{:?}", app.log());
+}
+
+#[test]
+fn thousands_of_decisions_on_one_address_are_held_down_to_the_greatest_and_told_once() {
+    let captcha = |id: u64| decision(id, "192.0.2.1", &[("type", "captcha".into())]);
+    let all: Vec<Value> = (1..=5000).map(captcha).chain([decision(50_000, "192.0.2.1", &[])]).collect();
+    let lapi = FakeServer::start(move |seen| Reply::standing(seen, &all));
+    let app = App::polling(&lapi.url(), &[("CROWDSEC_STARTUP_TIMEOUT", "5m"), ("CROWDSEC_RESYNC_FREQUENCY", "1s")]);
+    assert_eq!(app.verdict("192.0.2.1"), Ban);
+    let so_far = lapi.seen().len();
+    eventually("a few full answers more", || {
+        lapi.seen().iter().skip(so_far).filter(|seen| seen.asks_for_all()).count() > 2
+    });
+    assert!(!lapi.seen().iter().any(|seen| seen.is_question()), "what is left out is not missing");
+    assert_eq!(app.logged("LAPI has more than 256 decisions on 192.0.2.1/32"), 1, "{}", app.log());
+    assert_eq!(app.verdict("192.0.2.1"), Ban);
+}
+
+#[test]
+fn decisions_without_an_id_are_enforced_told_once_and_never_called_the_operators_own() {
+    let value = |n: usize| format!("10.{}.{}.{}", n / 62_500, n / 250 % 250, n % 250);
+    let unnamed = |n: usize| {
+        let mut decision = decision(0, &value(n), &[("scenario", format!("scenario {n}").into())]);
+        decision.as_object_mut().expect("an object").remove("id");
+        decision
+    };
+    let mut all: Vec<Value> = (0..20_000).map(unnamed).collect();
+    all.push(decision(0, "192.0.2.7", &[("id", "seven".into()), ("type", "captcha".into())]));
+    let gone = all.clone();
+    let lapi = FakeServer::start(move |seen| Reply::standing(seen, &all));
+    let app = App::polling(&lapi.url(), &[("CROWDSEC_STARTUP_TIMEOUT", "5m")]);
+    assert_eq!((app.verdict(&value(19_999)), app.verdict("192.0.2.7")), (Ban, Captcha));
+    assert_eq!(app.logged("20001 decisions of LAPI's have no id that can be used"), 1, "{}", app.log());
+    eventually("the refusal is told", || app.logged(", a decision without an id.") > 0);
+    assert_eq!(app.logged("of your own."), 0, "{}", app.log());
+    lapi.answers(move |_| Reply::decisions(&[], &gone));
+    app.eventually(&value(0), Welcome);
+    app.eventually("192.0.2.7", Welcome);
+    assert_eq!(app.logged("have no id that can be used"), 1, "{}", app.log());
+}

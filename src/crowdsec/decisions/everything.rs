@@ -1,0 +1,133 @@
+//! How does a full answer take the place of what we remember? Built beside it, and never believed at once where it lacks
+//! something.
+//!
+//! LAPI 1.7.8 and newer answer 200 with a short or empty list while their database fails, also several times in a row. So
+//! what no delta ended, no single answer ends. A decision that a full answer lacks, and that neither a `deleted` entry nor
+//! its own time ended, is *missing*: it ends once two answers lack it that LAPI has confirmed, some time apart. A missing
+//! decision of many is confirmed by the question for its address or network, which a database that fails cannot answer.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use super::decision::Key;
+use super::table::Held;
+use super::{A_SECOND, DecisionSet, Entry, NEVER, Source, Table, Taken, Ticks, Types, left, ticks};
+
+/// A full answer on its way. Dropped before it is complete, it changes nothing.
+pub struct Everything {
+    set: Arc<DecisionSet>,
+    types: Types,
+    now: Instant,
+    table: Table,
+    /// Decisions that stand and that this answer names as deleted.
+    deleted: HashSet<(IpNet, Key)>,
+    taken: Taken,
+}
+
+/// A full answer that ended complete, beside what stood until now.
+pub struct Compared {
+    everything: Everything,
+    now: Ticks,
+    /// How far apart the two answers have to be that end a missing decision.
+    apart: Ticks,
+    missing: Vec<Missing>,
+}
+
+struct Missing {
+    value: IpNet,
+    held: Held,
+    source: Arc<Source>,
+}
+
+/// What ends within ten seconds anyway is kept until then: LAPI's clock and ours are never quite the same.
+const SOON: Ticks = 100;
+
+impl Everything {
+    pub(super) fn new(set: Arc<DecisionSet>, types: Types, now: Instant) -> Self {
+        Self { set, types, now, table: Table::default(), deleted: HashSet::new(), taken: Taken::default() }
+    }
+
+    pub fn take(&mut self, entry: Entry) {
+        match entry {
+            Entry::New(decision) => {
+                let (now, ends) = (self.set.ticks(self.now), self.set.end_of(self.now, decision.duration));
+                self.taken.put(&mut self.table, decision, self.types, now, ends);
+            }
+            // A full answer lists every decision that ever ended: only those that stand here are of interest.
+            Entry::Deleted(decision) => {
+                let (value, key) = (decision.value, decision.key());
+                if self.set.read().get(value, key).is_some() {
+                    self.deleted.insert((value, key));
+                }
+            }
+            Entry::Unreadable(reason) => self.taken.unreadable(reason),
+        }
+    }
+
+    /// The answer ended complete: finds what it lacks. Two answers that end a missing decision are this far `apart`.
+    pub fn compare(mut self, now: Instant, apart: Duration) -> Compared {
+        let (set, now) = (self.set.clone(), self.set.ticks(now));
+        let mut missing = Vec::new();
+        let old = set.read();
+        // For what deltas bring until the next full answer.
+        self.table.make_room();
+        for (value, held) in old.iter().filter(|(_, held)| held.ends > now) {
+            if self.table.get(value, held.key).is_some() {
+                self.taken.renewed += 1;
+            } else if self.deleted.contains(&(value, held.key)) {
+                self.taken.ended += usize::from(held.ends > now.saturating_add(A_SECOND));
+            } else if held.ends <= now.saturating_add(SOON) {
+                self.table.put(value, *held, old.source(held).clone(), now);
+            } else if !self.table.leaves_out(value, held.remediation, held.ends - SOON, now) {
+                missing.push(Missing { value, held: *held, source: old.source(held).clone() });
+            }
+        }
+        drop(old);
+        Compared { everything: self, now, apart: ticks(apart), missing }
+    }
+}
+
+impl Compared {
+    /// How many decisions stand that the answer lacks.
+    pub fn missing(&self) -> usize {
+        self.missing.len()
+    }
+
+    /// Those of which LAPI has to confirm some before the answer counts: it lacks them for the first time, or it would end
+    /// them. The others wait.
+    pub fn to_confirm(&self) -> impl Iterator<Item = (IpNet, Key)> {
+        let is_doubtful = |held: &Held| held.missed == NEVER || has_waited(held, self.now, self.apart);
+        let doubtful = self.missing.iter().filter(move |missing| is_doubtful(&missing.held));
+        doubtful.map(|missing| (missing.value, missing.held.key))
+    }
+
+    /// Puts the answer in the place of what stood. What it lacks stands on, until a second answer that is confirmed lacks
+    /// it too. An answer that is not confirmed ends nothing, and makes what it lacks start anew.
+    pub fn take_over(self, confirmed: bool) -> Taken {
+        let Self { everything: Everything { set, mut table, mut taken, .. }, now, apart, missing } = self;
+        let ends = |missing: &Missing| confirmed && has_waited(&missing.held, now, apart);
+        let (ended, kept): (Vec<Missing>, Vec<Missing>) = missing.into_iter().partition(ends);
+        taken.ended += ended.len();
+        taken.kept = kept.len();
+        let mut first_missed = NEVER;
+        for Missing { value, mut held, source } in kept {
+            held.missed = if confirmed { held.missed.min(now) } else { NEVER };
+            first_missed = first_missed.min(held.missed);
+            table.put(value, held, source, now);
+        }
+        if first_missed != NEVER {
+            let until = first_missed.saturating_add(apart);
+            taken.kept_until = Some(set.start + left(until, 0));
+        }
+        set.replace(table);
+        taken
+    }
+}
+
+/// Whether the first confirmed answer that lacked a decision is long enough ago.
+fn has_waited(held: &Held, now: Ticks, apart: Ticks) -> bool {
+    held.missed.saturating_add(apart) <= now
+}

@@ -1,0 +1,134 @@
+//! What stands against an address now? Every decision that we know, found by address, each until its own end.
+//!
+//! In reading order: a [`Decision`] as LAPI sends it, the [`Remediation`] that it becomes, what is [`Standing`] against
+//! one address, the table that holds all of it, and how answers of LAPI's change that: [`Changes`] and [`Everything`].
+
+mod decision;
+mod remediation;
+mod source;
+mod standing;
+mod table;
+mod update;
+mod everything;
+
+use std::mem;
+use std::net::IpAddr;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+pub use decision::{Decision, Key, LARGEST_ID, go_duration, network};
+pub use everything::{Compared, Everything};
+pub use remediation::{Remediation, Types};
+pub use source::Source;
+pub use standing::Standing;
+pub use table::MOST_ON_ONE_VALUE;
+use table::{Held, Table};
+pub use update::{Changes, Entry, Taken};
+
+/// The decisions, shared between one writer (the poller) and every request.
+///
+/// LAPI's lie behind one lock. A request holds it for one look-up, the poller for some hundred changes or to put a whole
+/// new table in the place of the old one; so nobody ever waits for a whole answer. The lock is std's: none is held across
+/// an await. The operator's own decisions never change and need no lock.
+pub struct DecisionSet {
+    start: Instant,
+    own: Table,
+    lapis: RwLock<Table>,
+}
+
+/// Tenths of a second, since the set's start where it is a time: 32 bits last for 13 years.
+pub type Ticks = u32;
+const NEVER: Ticks = u32::MAX;
+const A_SECOND: Ticks = 10;
+
+impl DecisionSet {
+    pub fn new(start: Instant) -> Self {
+        Self { start, own: Table::default(), lapis: RwLock::default() }
+    }
+
+    /// Adds a decision of the operator's own: it never ends, and no answer of LAPI's takes it away.
+    pub fn pin(&mut self, value: IpNet, remediation: Remediation, reason: &str) {
+        let (origin, scope, kind) = ("config".into(), "own".into(), remediation.to_string());
+        let source = Arc::new(Source { origin, scenario: reason.into(), scope, kind });
+        let held = Held::new(Key::own(self.own.len()), remediation, NEVER);
+        self.own.put(value, held, source, 0);
+    }
+
+    /// The greatest remediation that stands against an address, and of several such the one that stands longest.
+    pub fn strongest(&self, address: IpAddr, now: Instant) -> Option<Standing> {
+        // The decisions are canonical, so the address has to be too: ::ffff:192.0.2.1 is 192.0.2.1.
+        let (address, now) = (address.to_canonical(), self.ticks(now));
+        let lapis = self.read();
+        let all = [&self.own, &*lapis]
+            .into_iter()
+            .flat_map(|table| table.against(address).map(move |(value, held)| (table, value, held)));
+        let standing = all.filter(|(_, _, held)| held.ends > now);
+        let (table, value, held) = standing.max_by_key(|(_, _, held)| held.rank(now))?;
+        let (id, expires_in) = match held.ends {
+            NEVER => (None, None),
+            ends => (held.key.id(), Some(left(ends, now))),
+        };
+        Some(Standing { remediation: held.remediation, id, value, source: table.source(held).clone(), expires_in })
+    }
+
+    /// How many decisions are held, the operator's own and those included that ended since the last full answer.
+    pub fn len(&self) -> usize {
+        self.own.len() + self.read().len()
+    }
+
+    /// Whether any decision bears this origin, or bore it since the last full answer.
+    pub fn has_origin(&self, origin: &str) -> bool {
+        self.read().sources().any(|source| source.origin == origin)
+    }
+
+    /// Starts to take over an answer with LAPI's changes since the last one.
+    pub fn changes(self: &Arc<Self>, types: Types, now: Instant) -> Changes {
+        Changes::new(self.clone(), types, now)
+    }
+
+    /// Starts to take over an answer with all that LAPI has.
+    pub fn everything(self: &Arc<Self>, types: Types, now: Instant) -> Everything {
+        Everything::new(self.clone(), types, now)
+    }
+
+    /// All decisions of LAPI's that stand, with what is left of each.
+    pub fn standing(&self, now: Instant) -> Vec<(IpNet, Key, Ticks, Arc<Source>)> {
+        let (now, table) = (self.ticks(now), self.read());
+        let standing = table.iter().filter(|(_, held)| held.ends > now);
+        standing.map(|(value, held)| (value, held.key, held.ends - now, table.source(held).clone())).collect()
+    }
+
+    fn ticks(&self, now: Instant) -> Ticks {
+        ticks(now.saturating_duration_since(self.start))
+    }
+
+    /// Rounds up, so that nobody is let go early.
+    fn end_of(&self, now: Instant, duration: Duration) -> Ticks {
+        ticks(now.saturating_duration_since(self.start) + duration + Duration::from_millis(99))
+    }
+
+    fn replace(&self, table: Table) {
+        let old = mem::replace(&mut *self.write(), table);
+        // The lock is free again by now: nobody waits while a million decisions are given back.
+        drop(old);
+    }
+
+    /// A panic under the lock leaves every decision whole, and to refuse to read would take the application down: go on.
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.lapis.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.lapis.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn ticks(since: Duration) -> Ticks {
+    (since.as_millis() / 100).min(u128::from(NEVER - 1)) as Ticks
+}
+
+fn left(ends: Ticks, now: Ticks) -> Duration {
+    Duration::from_millis(u64::from(ends.saturating_sub(now)) * 100)
+}

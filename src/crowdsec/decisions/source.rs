@@ -1,0 +1,41 @@
+//! What do many decisions have in common? Kept once for all of them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// What many decisions have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    pub origin: String,
+    pub scenario: String,
+    pub scope: String,
+    /// `type` on the wire.
+    pub kind: String,
+}
+
+/// Each source once, known by its place. None is ever taken out: each full answer makes a new set with new sources.
+#[derive(Clone, Default)]
+pub struct Sources {
+    list: Vec<Arc<Source>>,
+    places: HashMap<Arc<Source>, u32>,
+}
+
+impl Sources {
+    pub fn place_of(&mut self, source: Arc<Source>) -> u32 {
+        if let Some(place) = self.places.get(&source) {
+            return *place;
+        }
+        let place = self.list.len() as u32;
+        self.list.push(source.clone());
+        self.places.insert(source, place);
+        place
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = &Source> {
+        self.list.iter().map(Arc::as_ref)
+    }
+
+    pub fn at(&self, place: u32) -> &Arc<Source> {
+        &self.list[place as usize]
+    }
+}

@@ -1,0 +1,164 @@
+//! How do LAPI's changes become what we remember? A small batch at a time.
+
+use std::collections::HashSet;
+use std::mem;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ipnet::IpNet;
+
+use super::decision::Key;
+use super::table::{Held, Put};
+use super::{A_SECOND, Decision, DecisionSet, Remediation, Source, Table, Ticks, Types};
+
+/// One entry of an answer of LAPI's.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    New(Decision),
+    Deleted(Decision),
+    /// One that says nothing to us, and why: it costs itself, never the answer around it.
+    Unreadable(String),
+}
+
+/// What an answer held.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Taken {
+    pub new: usize,
+    /// Of the new ones, those that were known already.
+    pub renewed: usize,
+    /// Decisions that ended before their time.
+    pub ended: usize,
+    /// Decisions that a full answer lacked and that stand on, since nothing else has ended them so far.
+    pub kept: usize,
+    /// When the first of those may end.
+    pub kept_until: Option<Instant>,
+    pub unreadable: usize,
+    pub first_unreadable: Option<String>,
+    /// Decisions of type `allow`, which exempt nobody.
+    pub allows: usize,
+    /// Captchas that nobody could show, so that the fallback stands in.
+    pub captchas_without_provider: usize,
+    /// Decisions without an id that can be used.
+    pub without_id: usize,
+    /// Decisions beyond those that one address or network can have.
+    pub left_out: usize,
+    pub first_left_out: Option<IpNet>,
+}
+
+impl Taken {
+    /// Decisions that were not known before.
+    pub fn added(&self) -> usize {
+        self.new - self.renewed
+    }
+
+    pub(super) fn unreadable(&mut self, reason: String) {
+        self.unreadable += 1;
+        self.first_unreadable.get_or_insert(reason);
+    }
+
+    /// Puts a new decision into a table, if it means anything here.
+    pub(super) fn put(&mut self, table: &mut Table, decision: Decision, types: Types, now: Ticks, ends: Ticks) {
+        let Some(remediation) = types.remediation(&decision.kind) else {
+            self.allows += 1;
+            return;
+        };
+        // One that has ended already (LAPI says `0s`) would only take up room.
+        if decision.duration.is_zero() {
+            return;
+        }
+        let is_captcha = Remediation::from_type(&decision.kind) == Some(Remediation::Captcha);
+        self.captchas_without_provider += usize::from(is_captcha && remediation != Remediation::Captcha);
+        let held = Held::new(decision.key(), remediation, ends);
+        let Decision { id, origin, scenario, scope, kind, value, .. } = decision;
+        self.new += 1;
+        self.without_id += usize::from(id.is_none());
+        match table.put(value, held, Arc::new(Source { origin, scenario, scope, kind }), now) {
+            Put::Added => {}
+            Put::Renewed => self.renewed += 1,
+            Put::LeftOut => {
+                self.left_out += 1;
+                self.first_left_out.get_or_insert(value);
+            }
+        }
+    }
+}
+
+/// LAPI's changes on their way into the set. Dropped before they are complete, they leave what they named.
+pub struct Changes {
+    set: Arc<DecisionSet>,
+    types: Types,
+    now: Instant,
+    batch: Vec<Entry>,
+    /// Decisions without an id that this answer named as new. Newer LAPIs send `new` first, so a `deleted` of the same
+    /// key that follows in the same answer means the decision before this one.
+    new_without_id: HashSet<(IpNet, Key)>,
+    taken: Taken,
+}
+
+/// This many changes are made under one lock, in some ten microseconds.
+const BATCH: usize = 128;
+
+impl Changes {
+    pub(super) fn new(set: Arc<DecisionSet>, types: Types, now: Instant) -> Self {
+        let (batch, new_without_id) = (Vec::with_capacity(BATCH), HashSet::new());
+        Self { set, types, now, batch, new_without_id, taken: Taken::default() }
+    }
+
+    pub fn take(&mut self, entry: Entry) {
+        self.batch.push(entry);
+        if self.batch.len() == BATCH {
+            self.make();
+        }
+    }
+
+    /// The answer ended complete.
+    pub fn complete(mut self) -> Taken {
+        self.make();
+        mem::take(&mut self.taken)
+    }
+
+    fn make(&mut self) {
+        let (set, batch) = (self.set.clone(), mem::replace(&mut self.batch, Vec::with_capacity(BATCH)));
+        // A map that grows lays a million entries anew, which takes 50 ms: that is done beside.
+        let too_small = set.read().is_too_small_for(batch.len());
+        if too_small {
+            let larger = set.read().with_room_for(BATCH);
+            set.replace(larger);
+        }
+        let mut table = set.write();
+        for entry in batch {
+            match entry {
+                Entry::New(decision) => self.add(&mut table, decision),
+                Entry::Deleted(decision) => self.delete(&mut table, &decision),
+                Entry::Unreadable(reason) => self.taken.unreadable(reason),
+            }
+        }
+    }
+
+    fn add(&mut self, table: &mut Table, decision: Decision) {
+        if decision.id.is_none() {
+            self.new_without_id.insert((decision.value, decision.key()));
+        }
+        let ends = self.set.end_of(self.now, decision.duration);
+        self.taken.put(table, decision, self.types, self.set.ticks(self.now), ends);
+    }
+
+    fn delete(&mut self, table: &mut Table, decision: &Decision) {
+        if decision.id.is_none() && self.new_without_id.contains(&(decision.value, decision.key())) {
+            return;
+        }
+        // LAPI names those too that ended by themselves, give or take a second between its clock and ours.
+        let soon = self.set.ticks(self.now).saturating_add(A_SECOND);
+        let removed = table.remove(decision.value, decision.key());
+        self.taken.ended += usize::from(removed.is_some_and(|held| held.ends > soon));
+    }
+}
+
+/// Wherever the answer ended: what it named is real.
+impl Drop for Changes {
+    fn drop(&mut self) {
+        if !self.batch.is_empty() {
+            self.make();
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A LAPI that forgets for a while what it knows, and remembers again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ipnet::IpNet;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::{TYPES, decision, take_changes, tenths};
+use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Key};
+
+/// A LAPI that is the truth, forgets for a while what it knows, and remembers.
+#[derive(Clone, Debug)]
+enum Happens {
+    Add,
+    /// With a `deleted` in the next delta.
+    Delete(prop::sample::Index),
+    /// As `cscli alerts delete` and LAPI's own flush do it: no answer ever names it.
+    DeleteSilently(prop::sample::Index),
+    /// From now on each answer leaves out those whose id has one of these remainders by four.
+    Forget(u8),
+    Remember,
+    Polls(u64),
+}
+
+fn anything_happens() -> impl Strategy<Value = Happens> {
+    prop_oneof![
+        3 => Just(Happens::Add),
+        1 => any::<prop::sample::Index>().prop_map(Happens::Delete),
+        1 => any::<prop::sample::Index>().prop_map(Happens::DeleteSilently),
+        1 => (1..16_u8).prop_map(Happens::Forget),
+        2 => Just(Happens::Remember),
+        6 => (1..40_u64).prop_map(Happens::Polls),
+    ]
+}
+
+/// In tenths of a second: a poll every ten seconds, everything every five minutes.
+const POLL: u64 = 100;
+const RESYNC: u64 = 3000;
+
+struct Row {
+    id: u64,
+    since: u64,
+    gone: Option<u64>,
+    silently: bool,
+}
+
+struct World {
+    start: Instant,
+    now: u64,
+    set: Arc<DecisionSet>,
+    rows: Vec<Row>,
+    forgets: u8,
+    /// Since when LAPI forgets nothing.
+    sane_since: u64,
+    polled: u64,
+    everything_due: u64,
+}
+
+impl World {
+    fn decision(row: &Row) -> Decision {
+        decision(row.id, &format!("10.0.{}.{}", row.id / 256, row.id % 256), "ban", 4_000_000)
+    }
+
+    fn forgot(&self, row: &Row) -> bool {
+        self.forgets & (1 << (row.id % 4)) != 0
+    }
+
+    /// As the poller does it: changes, or everything where that is due, and at once after a question or a failure.
+    fn poll(&mut self) {
+        self.now += POLL;
+        let instant = self.start + tenths(self.now);
+        if self.now < self.everything_due {
+            let changed = |row: &&Row| !self.forgot(row);
+            let new = self.rows.iter().filter(changed).filter(|row| row.since > self.polled && row.gone.is_none());
+            let gone = self.rows.iter().filter(changed);
+            let gone = gone.filter(|row| !row.silently && row.gone.is_some_and(|gone| gone > self.polled));
+            let entries = new.map(|row| Entry::New(Self::decision(row)));
+            take_changes(&self.set, instant, entries.chain(gone.map(|row| Entry::Deleted(Self::decision(row)))));
+        } else {
+            let mut everything = self.set.everything(TYPES, instant);
+            for row in self.rows.iter().filter(|row| row.gone.is_none() && !self.forgot(row)) {
+                everything.take(Entry::New(Self::decision(row)));
+            }
+            let compared = everything.compare(instant, tenths(RESYNC / 2));
+            let asked: Vec<(IpNet, Key)> = compared.to_confirm().collect();
+            // A database that fails answers no question, also none for what is truly gone.
+            let confirmed = asked.is_empty() || self.forgets == 0;
+            let taken = compared.take_over(confirmed);
+            let due = taken.kept_until.map(|until| until.duration_since(self.start).as_millis() as u64 / 100);
+            let again = due.unwrap_or(u64::MAX).min(self.now + RESYNC);
+            self.everything_due = if asked.is_empty() { again } else { self.now };
+        }
+        self.polled = self.now;
+    }
+
+    fn stands(&self, row: &Row) -> bool {
+        self.set.strongest(Self::decision(row).value.addr(), self.start + tenths(self.now)).is_some()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(512)))]
+
+    #[test]
+    fn a_lapi_that_forgets_and_remembers_ends_nothing_and_what_is_gone_ends_in_time(
+        events in vec(anything_happens(), 1..60),
+    ) {
+        let start = Instant::now();
+        let set = Arc::new(DecisionSet::new(start));
+        let mut world = World {
+            start, set, now: 0, rows: vec![], forgets: 0, sane_since: 0, polled: 0, everything_due: 0,
+        };
+        // Half a resync_frequency between the two answers, one until the first of them, and some polls.
+        let in_time = RESYNC * 3 / 2 + 3 * POLL;
+        let mut known = HashSet::new();
+        for event in events {
+            let mut polls = 0;
+            match event {
+                Happens::Add => {
+                    let (id, since) = (world.rows.len() as u64 + 1, world.now + 1);
+                    world.rows.push(Row { id, since, gone: None, silently: false });
+                }
+                Happens::Delete(_) | Happens::DeleteSilently(_) if world.rows.is_empty() => {}
+                Happens::Delete(ref at) | Happens::DeleteSilently(ref at) => {
+                    let (silently, now) = (matches!(event, Happens::DeleteSilently(_)), world.now + 1);
+                    let at = at.index(world.rows.len());
+                    let row = &mut world.rows[at];
+                    if row.gone.is_none() {
+                        (row.gone, row.silently) = (Some(now), silently);
+                    }
+                }
+                Happens::Forget(which) => world.forgets = which,
+                Happens::Remember if world.forgets != 0 => {
+                    (world.forgets, world.sane_since) = (0, world.now);
+                }
+                Happens::Remember => {}
+                Happens::Polls(count) => polls = count,
+            }
+            for _ in 0..polls {
+                world.poll();
+                for row in &world.rows {
+                    let (stands, now) = (world.stands(row), world.now);
+                    if stands {
+                        known.insert(row.id);
+                    }
+                    match row.gone {
+                        None => prop_assert!(stands || !known.contains(&row.id), "{} was let go", row.id),
+                        Some(gone) if world.forgets == 0 && now > gone.max(world.sane_since) + in_time => {
+                            prop_assert!(!stands, "{} still stands, {} after its end", row.id, now - gone);
+                        }
+                        Some(_) => {}
+                    }
+                    let sane = row.since.max(world.sane_since);
+                    if row.gone.is_none() && world.forgets == 0 && now > sane + RESYNC + POLL {
+                        prop_assert!(stands, "{} never came", row.id);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of the bouncer's inside, most of them against whatever the outside may send.
+
+mod answer;
+mod decision;
+mod decisions;
+mod snapshot;

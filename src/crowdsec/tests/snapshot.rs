@@ -1,0 +1,213 @@
+//! The snapshot: what it brings back, and what is not believed.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+use tempfile::TempDir;
+
+use crate::crowdsec::config::{Credentials, LapiConfig, Location, Secret};
+use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Remediation, Types, network};
+use crate::crowdsec::snapshot::Snapshot;
+
+const TYPES: Types = Types { captcha: true, fallback: Remediation::Ban };
+
+/// A snapshot in this folder, of who asks this LAPI.
+fn snapshot(folder: &TempDir, lapi: &str, secret: Option<&str>) -> Snapshot {
+    let credentials = Credentials::Key(Secret("k".into()));
+    let lapi = LapiConfig { at: Location::Socket(lapi.into()), credentials, ca: None, filters: Vec::new() };
+    Snapshot::new(folder.path().join("s"), &lapi, secret.map(|secret| Secret(secret.into())).as_ref())
+}
+
+fn set_of(decisions: &[(u64, &str, &str, u64)]) -> Arc<DecisionSet> {
+    let mut set = DecisionSet::new(Instant::now());
+    set.pin(network("198.51.100.1").unwrap(), Remediation::Ban, "of the configuration, not of LAPI");
+    let set = Arc::new(set);
+    let mut changes = set.changes(TYPES, Instant::now());
+    for (id, value, kind, seconds) in decisions {
+        changes.take(Entry::New(Decision {
+            id: (*id > 0).then_some(*id),
+            origin: "cscli".into(),
+            scenario: format!("\"ünïcode\"\n{id}"),
+            scope: "Ip".into(),
+            kind: (*kind).into(),
+            value: network(value).unwrap(),
+            duration: Duration::from_secs(*seconds),
+        }));
+    }
+    changes.complete();
+    set
+}
+
+fn store(snapshot: &Snapshot, set: &DecisionSet) {
+    snapshot.store(&set.standing(Instant::now())).unwrap();
+}
+
+/// What an empty set makes of the file: why it is not believed, and how many decisions it brings.
+fn read(snapshot: &Snapshot) -> (Result<Option<Duration>, String>, usize) {
+    let set = Arc::new(DecisionSet::new(Instant::now()));
+    let result = snapshot.read(&set, TYPES, Instant::now());
+    (result, set.len())
+}
+
+/// The file with a time of writing that is this much earlier, signed as it ought to be by nobody.
+fn written_earlier(file: &[u8], seconds: u64) -> Vec<u8> {
+    let text = str::from_utf8(file).unwrap();
+    let (before, rest) = text.split_once(", at ").unwrap();
+    let (written, rest) = rest.split_once(',').unwrap();
+    format!("{before}, at {},{rest}", written.parse::<u64>().unwrap() - seconds).into_bytes()
+}
+
+#[test]
+fn decisions_survive_with_all_that_is_known_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = snapshot(&folder, "/lapi", Some("secret"));
+    store(
+        &snapshot,
+        &set_of(&[(0, "192.0.2.1", "ban", 100), (1, "2001:db8::/32", "captcha", 200), (2, "192.0.2.0/24", "x", 300)]),
+    );
+    let again = Arc::new(DecisionSet::new(Instant::now()));
+    assert!(snapshot.read(&again, TYPES, Instant::now()).unwrap().unwrap() < Duration::from_secs(60));
+    assert_eq!(again.len(), 3);
+    let now = Instant::now();
+    for (visitor, id, most) in [("192.0.2.1", 2, 300), ("2001:db8::1", 1, 200)] {
+        let standing = again.strongest(visitor.parse().unwrap(), now).unwrap();
+        assert_eq!((standing.id, &standing.source.scenario), (Some(id), &format!("\"ünïcode\"\n{id}")));
+        let left = standing.expires_in.unwrap().as_secs();
+        assert!((most - 60..=most).contains(&left), "{left}");
+    }
+    // The one without an id is renewed by LAPI's next answer and stands once.
+    let mut changes = again.changes(TYPES, now);
+    let (scope, kind, value) = ("Ip".to_owned(), "ban".to_owned(), network("192.0.2.1").unwrap());
+    let (origin, scenario, duration) = (String::new(), String::new(), Duration::from_secs(500));
+    changes.take(Entry::New(Decision { id: None, origin, scenario, scope, kind, value, duration }));
+    assert_eq!((changes.complete().added(), again.len()), (0, 3));
+}
+
+#[test]
+fn a_torn_foreign_or_old_file_is_not_believed_and_costs_nothing() {
+    for secret in [None, Some("secret")] {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = snapshot(&folder, "/lapi", secret);
+        assert_eq!(read(&ours), (Ok(None), 0));
+        store(&ours, &set_of(&[(1, "192.0.2.1", "ban", 100), (2, "192.0.2.2", "ban", 100)]));
+        let whole = fs::read(ours.path()).unwrap();
+        for length in 0..whole.len() {
+            fs::write(ours.path(), &whole[..length]).unwrap();
+            assert!(matches!(read(&ours), (Err(_), 0)), "cut to {length}");
+        }
+        for place in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[place] ^= 1;
+            fs::write(ours.path(), &changed).unwrap();
+            assert!(matches!(read(&ours), (Err(_), 0)), "changed at {place}");
+        }
+        fs::write(ours.path(), [whole.as_slice(), b" "].concat()).unwrap();
+        assert!(matches!(read(&ours), (Err(_), 0)), "longer by a blank");
+        fs::write(ours.path(), &whole).unwrap();
+        let foreign = read(&snapshot(&folder, "/another", secret));
+        assert_eq!(foreign, (Err("it was written with another api_url or other filters".into()), 0));
+        assert!(matches!(read(&ours), (Ok(Some(_)), 2)));
+        fs::write(ours.path(), written_earlier(&whole, 2 * 24 * 60 * 60)).unwrap();
+        assert_eq!(read(&ours), (Err("it is older than a day".into()), 0));
+    }
+}
+
+#[test]
+fn without_the_secret_key_nobody_forges_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let signed = snapshot(&folder, "/lapi", Some("secret"));
+    // Somebody who knows all but the secret writes that nobody is banned, and what they like of the rest.
+    store(&snapshot(&folder, "/lapi", None), &set_of(&[]));
+    let not_signed = "it is not signed, although secret_key is set: it was written without one, or forged";
+    assert_eq!(read(&signed), (Err(not_signed.into()), 0));
+    let unsigned = fs::read_to_string(signed.path()).unwrap();
+    fs::write(signed.path(), unsigned.replace(", unsigned,", ", signed,")).unwrap();
+    let torn = "it was cut or changed, or signed with another secret_key";
+    assert_eq!(read(&signed), (Err(torn.into()), 0));
+    store(&snapshot(&folder, "/lapi", Some("another secret")), &set_of(&[]));
+    assert_eq!(read(&signed), (Err(torn.into()), 0));
+    // One that is true, but for its age.
+    store(&signed, &set_of(&[(1, "192.0.2.1", "ban", 100)]));
+    assert!(matches!(read(&signed), (Ok(Some(_)), 1)));
+    let true_one = fs::read(signed.path()).unwrap();
+    fs::write(signed.path(), written_earlier(&true_one, 60)).unwrap();
+    assert_eq!(read(&signed), (Err(torn.into()), 0));
+}
+
+#[test]
+fn what_is_no_file_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = snapshot(&folder, "/lapi", None);
+    fs::create_dir(ours.path()).unwrap();
+    assert_eq!(read(&ours), (Err("it is no file".into()), 0));
+    assert!(ours.store(&[]).is_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn only_its_owner_may_read_it_and_nothing_is_left_beside_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let ours = snapshot(&folder, "/lapi", None);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for before in [0o666, 0o600, 0o000] {
+        // What a crash left, and a file of before, with modes of their own.
+        for name in ["s.new", "s"] {
+            let path = folder.path().join(name);
+            fs::write(&path, "of before").unwrap_or_default();
+            fs::set_permissions(&path, fs::Permissions::from_mode(before)).unwrap();
+        }
+        store(&ours, &set_of(&[(1, "192.0.2.1", "ban", 100)]));
+        assert_eq!(mode(ours.path()), 0o600, "{before:o} before");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn no_link_is_followed_where_it_is_written() {
+    use std::os::unix::fs::symlink;
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (ours, victim) = (snapshot(&folder, "/lapi", None), elsewhere.path().join("victim"));
+    for target in [victim.clone(), elsewhere.path().join("not there")] {
+        fs::write(&victim, "precious").unwrap();
+        let _ = fs::remove_file(ours.path());
+        symlink(&target, folder.path().join("s.new")).unwrap();
+        symlink(&target, ours.path()).unwrap();
+        store(&ours, &set_of(&[(1, "192.0.2.1", "ban", 100)]));
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 1);
+        assert!(fs::symlink_metadata(ours.path()).unwrap().is_file());
+        assert!(matches!(read(&ours), (Ok(Some(_)), 1)));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_no_snapshot(bytes in vec(any::<u8>(), 0..300), ours in any::<bool>()) {
+        let folder = tempfile::tempdir().unwrap();
+        let snapshot = snapshot(&folder, "/lapi", None);
+        store(&snapshot, &set_of(&[]));
+        let line = fs::read(snapshot.path()).unwrap().split(|byte| *byte == b'\n').next().unwrap().to_vec();
+        fs::write(snapshot.path(), if ours { [line, bytes].concat() } else { bytes }).unwrap();
+        prop_assert!(matches!(read(&snapshot), (Err(_), 0)));
+    }
+
+    #[test]
+    fn any_change_to_a_snapshot_makes_it_none(changes in vec((any::<Index>(), any::<u8>()), 1..6)) {
+        let folder = tempfile::tempdir().unwrap();
+        let snapshot = snapshot(&folder, "/lapi", Some("secret"));
+        store(&snapshot, &set_of(&[(1, "192.0.2.1", "ban", 100), (2, "2001:db8::/32", "captcha", 200)]));
+        let whole = fs::read(snapshot.path()).unwrap();
+        let mut changed = whole.clone();
+        changes.iter().for_each(|(at, byte)| changed[at.index(whole.len())] = *byte);
+        prop_assume!(changed != whole);
+        fs::write(snapshot.path(), &changed).unwrap();
+        prop_assert!(matches!(read(&snapshot), (Err(_), 0)));
+    }
+}
