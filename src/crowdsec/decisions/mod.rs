@@ -45,6 +45,7 @@ const A_SECOND: Ticks = 10;
 
 impl DecisionSet {
     pub fn new(start: Instant) -> Self {
+        give_large_blocks_back();
         Self { start, own: Table::default(), lapis: RwLock::default() }
     }
 
@@ -117,6 +118,16 @@ impl DecisionSet {
 
     fn write(&self) -> RwLockWriteGuard<'_, Table> {
         self.lapis.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has glibc map each block of a mebibyte or more by itself, as it does at first. Left alone, it learns from the first such
+/// block that is freed to keep the next ones: of every full answer, the memory of the table before would stay with us.
+fn give_large_blocks_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it sets a number of the allocator's, under the allocator's own lock.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
     }
 }
 
