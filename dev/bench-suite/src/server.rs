@@ -132,9 +132,10 @@ impl Snapshot {
         let path = file.to_str().expect("a plain path");
         lapi.knows(decisions::answer(decisions::many(count)));
         lapi.down(false);
-        Setup::protected(lapi).with("CROWDSEC_SNAPSHOT", path).start(directory).stop();
+        let server = Setup::protected(lapi).with("CROWDSEC_SNAPSHOT", path).start(directory);
+        eventually("the application has written a snapshot", || file.is_file());
+        server.stop();
         lapi.down(true);
-        assert!(file.is_file(), "the application wrote no snapshot");
         Self(path.into())
     }
 
