@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use common::{Answer, FakeLapi, answer, decision, eventually};
@@ -17,6 +18,8 @@ struct Logger {
 
 static LOGGER: Logger = Logger { panics_at: Mutex::new(""), lines: Mutex::new(Vec::new()) };
 
+static PANICS: AtomicUsize = AtomicUsize::new(0);
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -28,7 +31,10 @@ impl Log for Logger {
 
     fn log(&self, record: &Record) {
         let (line, panics_at) = (record.args().to_string(), *lock(&self.panics_at));
-        assert!(panics_at.is_empty() || !line.starts_with(panics_at), "failed printing to stdout: {line}");
+        if !panics_at.is_empty() && line.starts_with(panics_at) {
+            PANICS.fetch_add(1, Ordering::SeqCst);
+            panic!("failed printing to stdout: {line}");
+        }
         lock(&self.lines).push(line);
     }
 
@@ -46,6 +52,7 @@ async fn logger() -> tokio::sync::MutexGuard<'static, ()> {
     let turn = TURN.lock().await;
     panic_at("");
     lock(&LOGGER.lines).clear();
+    PANICS.store(0, Ordering::SeqCst);
     turn
 }
 
@@ -109,4 +116,23 @@ async fn where_nothing_can_be_told_polling_goes_on_and_the_shutdown_ends() {
     assert_eq!(logged(" is lost: ") + logged(" is back after "), 0);
     shutdown.notify();
     running.await.expect("no panic").expect("an end");
+}
+
+#[cfg(target_os = "linux")]
+#[rocket::async_test]
+async fn an_access_log_goes_on_where_it_cannot_be_told_that_its_disk_was_full() {
+    use std::{fs, os::unix::fs::symlink};
+    let _turn = logger().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, file) = (folder.path().join("access.log"), folder.path().join("with-room.log"));
+    symlink("/dev/full", &path).expect("a full disk");
+    let figment = common::figment().merge(("crowdsec.access_log", &path));
+    let client = Client::tracked(app::app(figment)).await.expect("a launch");
+    // The line begins with the path.
+    panic_at("/");
+    client.get("/").dispatch().await;
+    eventually(async || PANICS.load(Ordering::SeqCst) > 0).await;
+    fs::remove_file(&path).expect("another disk");
+    symlink(&file, &path).expect("a disk with room");
+    eventually(async || fs::read_to_string(&file).is_ok_and(|log| log.contains("GET / "))).await;
 }

@@ -153,6 +153,23 @@ fn the_certificate_that_openssl_req_x509_makes_is_believed_where_the_operator_na
 }
 
 #[test]
+fn a_real_lapi_with_a_self_signed_certificate_is_reached() {
+    let mut lapi = Lapi::start_with_tls();
+    lapi.ban("192.0.2.1");
+    lapi.stop();
+    let ca = lapi.value("LAPI_CA_CERT").to_string();
+    let of_lapi = |name: &str| ca.replace("ca.pem", name);
+    let folder = Folder::new("real");
+    folder.self_signed("lapi", LOCAL);
+    for (ours, theirs) in [("lapi.pem", "server.pem"), ("lapi.key", "server.key"), ("lapi.pem", "ca.pem")] {
+        fs::copy(folder.path(ours), of_lapi(theirs)).expect("a copy");
+    }
+    lapi.start_again();
+    let app = App::polling(lapi.url(), &[("CROWDSEC_CA_CERT_PATH", &ca)]);
+    assert_eq!(app.verdict("192.0.2.1"), Ban);
+}
+
+#[test]
 fn a_server_certificate_that_the_operator_names_is_believed_without_its_ca() {
     let (folder, lapi) = (Folder::new("leaf"), lapi());
     folder.signed("lapi", "subjectAltName=IP:127.0.0.1", "openssl");

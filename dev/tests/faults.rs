@@ -283,11 +283,15 @@ fn a_full_answer_that_lost_most_decisions_counts_as_a_failure_which_the_log_tell
 #[track_caller]
 fn an_endless_answer_ends(start: &'static str, piece: String, told: &str) {
     let lapi = FakeServer::start(standing(vec![ban(1, "192.0.2.1")]));
-    let app = App::polling(&lapi.url(), &[("CROWDSEC_UPDATE_FREQUENCY", "1s")]);
+    // A full answer: a delta would be given up sooner.
+    let app = App::polling(&lapi.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "1s")]);
     let sent = Arc::new(AtomicUsize::new(0));
     let count = sent.clone();
     let block = Arc::new(piece.repeat((1 << 18) / piece.len() + 1));
-    lapi.answers(move |_| {
+    lapi.answers(move |seen| {
+        if !seen.asks_for_all() {
+            return Reply::decisions(&[], &[]);
+        }
         let (count, block) = (count.clone(), block.clone());
         Reply::script(move |stream| {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")?;
