@@ -6,13 +6,8 @@ use common::{Visitor, app_with, client, figment, header};
 use rocket::http::Status;
 use rocket::local::blocking::LocalResponse;
 
-const NAMES: [&str; 5] = [
-    "Content-Security-Policy",
-    "Permissions-Policy",
-    "Referrer-Policy",
-    "X-Content-Type-Options",
-    "X-Frame-Options",
-];
+const NAMES: [&str; 5] =
+    ["Content-Security-Policy", "Permissions-Policy", "Referrer-Policy", "X-Content-Type-Options", "X-Frame-Options"];
 
 #[track_caller]
 fn has_each_once(response: &LocalResponse<'_>) {
