@@ -249,7 +249,7 @@ fn end_in_time(shutdown: Shutdown, config: &Config) -> impl Future<Output = ()> 
     let most = Duration::from_secs(u64::from(config.shutdown.grace) + u64::from(config.shutdown.mercy) + 3);
     async move {
         shutdown.await;
-        log::warn!("Asked to stop: within {} s at most.", most.as_secs());
+        log::info!(target: "launch", "Asked to stop, which takes {} s at most.", most.as_secs());
         // No task: all threads of the runtime may be busy.
         thread::spawn(move || {
             thread::sleep(most - Duration::from_secs(1));

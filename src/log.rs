@@ -2,7 +2,7 @@
 //!
 //! Rocket's own logger writes while a request waits: a standard output that nobody reads would stop every answer. Here
 //! nothing waits. What standard output does not take stays in memory up to a bound; further lines are dropped and counted.
-//! `tracing-subscriber` with `tracing-log` and `tracing-appender` would have been 12 more crates, and the levels for
+//! `tracing-subscriber` with `tracing-log` and `tracing-appender` would have been eight more crates, and the levels for
 //! journald and the choice of Rocket's lines would have had to be written all the same.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
@@ -79,7 +79,8 @@ pub fn rockets_error() -> String {
     let Some(logger) = LOGGER.get() else { return String::new() };
     let held = mem::take(&mut *lock(&logger.held));
     let texts = held.into_iter().skip_while(|line| line.level > Level::Error).map(|line| line.text);
-    texts.collect::<Vec<_>>().join(" ")
+    let said = texts.collect::<Vec<_>>().join(" ");
+    if said.is_empty() { "ROCKET_LOG_LEVEL=normal has more of it told.".into() } else { said }
 }
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
@@ -171,8 +172,8 @@ impl Logger {
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         let (level, target) = (metadata.level(), metadata.target());
-        // One line at the launch says what is connected, in the release profile too.
-        let always = target == "crowdsec" && level <= Level::Info;
+        // What an operator looks for in the release profile too: what is connected at the launch, and that it stops.
+        let always = (target == "crowdsec" || target == "launch") && level <= Level::Info;
         if self.level == LevelFilter::Off || !(always || level <= self.level) {
             return false;
         }
@@ -378,6 +379,7 @@ mod tests {
         }
         assert!(shows(&release, Level::Error, "rocket_dyn_templates::engine::tera::_"), "the owner has to mend it");
         assert!(shows(&release, Level::Info, "crowdsec"), "the line at the launch is for every profile");
+        assert!(shows(&release, Level::Info, "launch"), "so is the stop");
         assert!(!shows(&release, Level::Debug, "crowdsec"));
         assert!(!shows(&logger(LogLevel::Off, "debug"), Level::Error, "crowdsec"));
         assert!(!shows(&logger(LogLevel::Normal, "debug"), Level::Warn, "hyper::proto"));
