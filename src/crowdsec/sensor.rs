@@ -23,7 +23,7 @@ use super::guard::{has_no_bouncer, is_refused_by_guard};
 use super::journal::{AccessLog, Journal};
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
-/// nothing where that is not set. The folder `crowdsec/` has what reads it.
+/// nothing where that is not set. The folder `deploy/sensor/` has what reads it.
 pub struct Events<'r> {
     log: Option<&'r Journal>,
     address: IpAddr,
