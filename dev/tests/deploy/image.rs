@@ -9,6 +9,8 @@ use std::process::{Child, Command, Stdio};
 use dev::{KEY, Lapi, Request, eventually, root};
 use serde_json::Value;
 
+use super::set;
+
 struct Image {
     folder: PathBuf,
 }
@@ -25,11 +27,11 @@ impl Image {
             let copied = Command::new("cp").arg("-r").arg(root().join(part)).arg(&project).status();
             assert!(copied.expect("cp").success(), "{part}");
         }
-        // A generated project's lock file bears another name than its manifest.
-        let lock = fs::read_to_string(project.join("Cargo.lock")).expect("the lock file");
-        let own = "name = \"rocket-crowdsec\"";
-        assert!(lock.contains(own));
-        fs::write(project.join("Cargo.lock"), lock.replace(own, "name = \"another-name\"")).expect("the lock file");
+        // It has a name of its own, which its lock file does not know yet; and what is compiled for it takes nobody
+        // else's place in target/.
+        let manifest = fs::read_to_string(project.join("Cargo.toml")).expect("the manifest");
+        let renamed = set(manifest, "name = \"rocket-crowdsec\"", "name = \"in-an-image\"");
+        fs::write(project.join("Cargo.toml"), renamed).expect("the manifest");
         for secret in [".env", "deploy/.env", "access.log", "decisions.snapshot"] {
             fs::write(project.join(secret), "a secret").expect("writing a secret");
         }
