@@ -1,12 +1,13 @@
 //! Do the shipped proxies name each visitor, bound what visitors send, and keep instances that break off in service?
 
+use std::net::TcpStream;
 use std::process::Command;
 
 use dev::{FakeServer, Reply, eventually};
 use serde_json::json;
 
-use super::plain;
-use super::shipped::{ALL, BANNED, INNOCENT, Kind, Visitor, protected, proxy};
+use super::shipped::{ALL, BANNED, INNOCENT, Kind, Visitor, changed, protected, proxy};
+use super::{plain, set};
 
 #[test]
 fn who_is_banned_stays_out_behind_each_shipped_proxy_whatever_they_say_and_others_get_in() {
@@ -114,14 +115,12 @@ fn instances_that_break_off_an_upload_stay_in_service_behind_each_shipped_proxy(
     let (one, other) = (start(), start());
     for kind in ALL {
         let proxy = proxy(kind, &[one.address(), other.address()]);
-        for round in 0..5 {
-            for _ in 0..2 {
-                let status = Visitor(BANNED).asks(&proxy, "/post", &[b"--http1.1", b"--data", b"a=b"]);
-                assert_eq!(status, 502, "{kind:?} in round {round}");
-            }
-            for _ in 0..2 {
-                assert_eq!(Visitor(INNOCENT).asks(&proxy, "/", &[]), 200, "{kind:?} in round {round}");
-            }
+        for _ in 0..12 {
+            let status = Visitor(BANNED).asks(&proxy, "/post", &[b"--http1.1", b"--data", b"a=b"]);
+            assert_eq!(status, 502, "{kind:?}");
+        }
+        for _ in 0..4 {
+            assert_eq!(Visitor(INNOCENT).asks(&proxy, "/", &[]), 200, "{kind:?}");
         }
     }
 }
@@ -145,11 +144,27 @@ fn an_instance_that_has_lost_lapi_stays_in_service_behind_the_shipped_haproxy() 
         "/crowdsec/health" => Reply::new(503, "application/json", r#"{"status":"stale"}"#),
         _ => healthy("ok"),
     });
-    let proxy = proxy(Kind::HaProxy, &[stale.address()]);
+    let proxy = changed(Kind::HaProxy, &[stale.address()], |text| set(text, "inter 5s", "inter 100ms"));
     // HAProxy takes an instance out at the third check that fails.
     let checks = || stale.seen().iter().filter(|seen| seen.target == "/crowdsec/health").count();
     eventually("it was checked five times", || checks() >= 5);
     assert_eq!(Visitor(INNOCENT).asks(&proxy, "/", &[]), 200);
+}
+
+#[test]
+fn where_one_instance_dies_the_other_serves_at_once_behind_the_shipped_nginx_and_haproxy() {
+    for kind in [Kind::Nginx, Kind::HaProxy] {
+        let [one, other] = [0; 2].map(|_| FakeServer::start(|_| healthy("ok")));
+        let proxy = proxy(kind, &[one.address(), other.address()]);
+        let seen = || !one.seen().is_empty() && !other.seen().is_empty();
+        eventually("both serve", || Visitor(INNOCENT).asks(&proxy, "/", &[]) == 200 && seen());
+        let address = one.address();
+        drop(one);
+        eventually("it is dead", || TcpStream::connect(address).is_err());
+        for _ in 0..4 {
+            assert_eq!(Visitor(INNOCENT).asks(&proxy, "/", &[]), 200, "{kind:?}");
+        }
+    }
 }
 
 fn healthy(status: &str) -> Reply {

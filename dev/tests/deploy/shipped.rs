@@ -76,7 +76,6 @@ fn nginx(to: &[SocketAddr], change: impl Fn(String) -> String) -> Proxy {
 fn haproxy(to: &[SocketAddr], change: impl Fn(String) -> String) -> Proxy {
     let configuration = |directory: &Path, port: u16| {
         let mut text = instances(change(shipped_text("haproxy.cfg")), to);
-        text = set(text, "inter 5s", "inter 100ms");
         text = set(text, "bind :80\n", &format!("bind unix@{}/http\n", plain(directory)));
         text = set(text, "bind [::]:80 v6only\n", "");
         text = set(text, "bind :443 ", &format!("bind 127.0.0.1:{port} "));
