@@ -17,7 +17,7 @@ pub use app::{App, Ended, Process, Verdict, command};
 pub use fake::{FakeServer, Reply, Seen};
 pub use folder::Folder;
 pub use lapi::{Lapi, Machine};
-pub use proxy::Proxy;
+pub use proxy::{Proxy, server_command};
 pub use visitor::{Answer, Request, pipeline};
 
 /// The key that every test's bouncer is registered with. It stands out, so that a test can look for it where it must not be.

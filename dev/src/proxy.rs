@@ -54,7 +54,7 @@ impl Proxy {
             )
         };
         Self::start(configuration, |directory, file| {
-            let mut command = command("nginx");
+            let mut command = server_command("nginx");
             command.arg("-p").arg(directory).arg("-e").arg("stderr").arg("-c").arg(file);
             command
         })
@@ -73,14 +73,16 @@ impl Proxy {
             )
         };
         Self::start(configuration, |_, file| {
-            let mut command = command("haproxy");
+            let mut command = server_command("haproxy");
             command.arg("-db").arg("-q").arg("-f").arg(file);
             command
         })
     }
 
+    /// A proxy with this configuration, for which it gets a folder of its own and a port, and which this command runs,
+    /// given that folder and the configuration's file.
     #[track_caller]
-    fn start(configuration: impl Fn(&Path, u16) -> String, command: impl Fn(&Path, &Path) -> Command) -> Self {
+    pub fn start(configuration: impl Fn(&Path, u16) -> String, command: impl Fn(&Path, &Path) -> Command) -> Self {
         // Below the ports of outgoing connections, and above those of dev/lapi. A proxy cannot be told to look for a
         // free one itself, so that another process may be quicker: then the next port is tried.
         static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -121,6 +123,11 @@ impl Proxy {
         }
     }
 
+    /// The folder in which its configuration lies.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     pub fn v4(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
@@ -139,7 +146,7 @@ impl Drop for Proxy {
 }
 
 /// Debian keeps servers in a folder that is not on everybody's path.
-fn command(name: &str) -> Command {
+pub fn server_command(name: &str) -> Command {
     let mut command = Command::new(name);
     command.env("PATH", format!("{}:/usr/sbin", env::var("PATH").unwrap_or_default()));
     command

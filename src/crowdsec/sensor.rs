@@ -22,7 +22,7 @@ use super::visit::{Asked, Reason, is_ours};
 use super::{field, head};
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
-/// nothing where that is not set. The folder `crowdsec/` has what reads it.
+/// nothing where that is not set. The folder `deploy/sensor/` has what reads it.
 pub struct Events<'r> {
     log: Option<&'r Journal>,
     address: IpAddr,
