@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use log::warn;
+use rocket::Request;
 use rocket::http::Method;
-use rocket::{Request, warn};
 
 use super::captcha::Captcha;
 use super::client_ip::ClientIp;

@@ -169,7 +169,7 @@ impl Poller {
     fn compare(&mut self, taken: &Taken, named: usize) {
         let unnamed = taken.added() + taken.ended;
         if unnamed > 0 {
-            info!("CrowdSec: a full answer changed {unnamed} decisions that no delta had named.");
+            log::info!("CrowdSec: a full answer changed {unnamed} decisions that no delta had named.");
         }
         self.drifts = if unnamed >= 10 && unnamed * 3 > named { self.drifts + 1 } else { 0 };
         if self.drifts == 3 {
@@ -185,14 +185,14 @@ impl Poller {
         let Some(snapshot) = &self.snapshot else { return false };
         match snapshot.read(&self.set, self.types, Instant::now()) {
             Ok(Some(age)) => {
-                info!("{} decisions come from the snapshot of {} s ago.", self.set.len(), age.as_secs());
+                log::info!("{} decisions come from the snapshot of {} s ago.", self.set.len(), age.as_secs());
                 self.status.recalled();
                 true
             }
             Ok(None) => false,
             Err(reason) => {
                 // Fails towards LAPI: it will say what stands, and the next snapshot takes this one's place.
-                warn!("The snapshot {} is not used: {reason}.", snapshot.path().display());
+                log::warn!("The snapshot {} is not used: {reason}.", snapshot.path().display());
                 false
             }
         }
@@ -382,17 +382,17 @@ impl Poller {
 
     fn tell(&mut self, taken: &Taken) {
         if taken.added() + taken.ended > 0 {
-            info!("CrowdSec: {} new decisions, {} ended early.", taken.added(), taken.ended);
+            log::info!("CrowdSec: {} new decisions, {} ended early.", taken.added(), taken.ended);
         }
         if let Some(first) = &taken.first_unreadable {
-            warn!(
+            log::warn!(
                 "{} decisions of LAPI's could not be read and are not enforced. The first: {first}",
                 taken.unreadable
             );
         }
         if taken.allows > 0 && !self.warned_of_allows {
             self.warned_of_allows = true;
-            warn!(
+            log::warn!(
                 "LAPI holds decisions of type `allow`, which exempt nobody here: list such addresses in `crowdsec.decisions`."
             );
         }
