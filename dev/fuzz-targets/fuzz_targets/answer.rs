@@ -11,9 +11,11 @@ mod crowdsec {
     pub mod decision;
 }
 
+use std::collections::HashMap;
 use std::io::{self, Read};
 
 use libfuzzer_sys::fuzz_target;
+use serde::de::IgnoredAny;
 
 use crowdsec::answer::{Receive, read_answer};
 use crowdsec::decision::Decision;
@@ -25,8 +27,9 @@ fuzz_target!(|body: &[u8]| {
         assert!(heard == again && whole == whole_again, "in pieces of {size} bytes it is another answer");
     }
     if whole {
-        let json: serde_json::Value = serde_json::from_slice(body).expect("what is whole is well-formed");
-        assert!(json.get("new").or(json.get("deleted")).is_some(), "what is whole has one of the lists");
+        // Only the shape: a number that is too large for Rust, or text that is no UTF-8, costs the entry that it stands in.
+        let fields = serde_json::from_slice::<HashMap<String, IgnoredAny>>(body).expect("what is whole is well-formed");
+        assert!(["new", "deleted"].iter().any(|list| fields.contains_key(*list)), "what is whole has one of the lists");
         let length = body.trim_ascii_end().len();
         for cut in [length / 2, length - 1] {
             assert!(!read(&body[..cut], usize::MAX).1, "cut after {cut} bytes it is taken for whole");
