@@ -110,7 +110,7 @@ fn the_application_starts_with_the_settings_that_systemd_reads_in_the_example() 
     lapi.ban_range("192.0.2.0/24");
     app.catch_up(&lapi);
     assert_eq!(app.verdict("192.0.2.9"), dev::Verdict::Welcome, "the example's own decision lets its office in");
-    assert_eq!(app.logged("CROWDSEC_"), 0, "no setting is unknown: {}", app.log());
+    assert_eq!(app.logged("is called CROWDSEC_"), 0, "no setting is unknown: {}", app.log());
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn the_application_knows_every_setting_of_the_unit_and_of_compose() {
         let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let app = app(lapi.url(), &settings);
         assert_eq!(app.get("/").from("198.51.100.1").send().status, 200);
-        assert_eq!(app.logged("CROWDSEC_"), 0, "{name}: {}", app.log());
+        assert_eq!(app.logged("is called CROWDSEC_"), 0, "{name}: {}", app.log());
         assert!(app.stop().status.success());
         assert!(logs.0.join("decisions.snapshot").exists(), "{name} has a snapshot");
         fs::remove_file(logs.0.join("decisions.snapshot")).expect("removing the snapshot");
