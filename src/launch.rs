@@ -2,7 +2,7 @@
 //! tried, where, the system's reason, and what to do.
 
 use std::io::{self, IsTerminal, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{self, ExitCode};
 use std::time::Duration;
 use std::{fs, path, thread};
@@ -10,11 +10,11 @@ use std::{fs, path, thread};
 use figment::value::Dict;
 use figment::value::magic::RelativePathBuf;
 use figment::{Figment, Source};
-use rocket::config::Sig;
 use rocket::error::ErrorKind;
 use rocket::fairing::{AdHoc, Fairing};
 use rocket::fs::FileServer;
 use rocket::{Build, Config, Rocket, Shutdown};
+use tokio::net::TcpSocket;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs the application to its end. Status 0 after a stop that was asked for, 1 where the launch failed.
@@ -148,9 +148,14 @@ fn wanted(key: &str) -> &'static str {
 }
 
 /// Tries the port before anything else is done. A second start by mistake would otherwise first ask LAPI, with the same
-/// key, for the changes that the application that runs already is waiting for.
+/// key, for the changes that the application that runs already is waiting for. It does not listen, so that nobody connects.
 fn cannot_listen(config: &Config) -> Option<String> {
-    TcpListener::bind((config.address, config.port)).err().map(|error| not_bound(config, &error))
+    let tried = || {
+        let socket = if config.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::new(config.address, config.port))
+    };
+    tried().err().map(|error| not_bound(config, &error))
 }
 
 fn not_bound(config: &Config, error: &io::Error) -> String {
@@ -170,14 +175,14 @@ fn not_bound(config: &Config, error: &io::Error) -> String {
 
 async fn launch(rocket: Rocket<Build>, config: Config) -> Result<(), Vec<String>> {
     let no_signals = |error| vec![format!("Signals cannot be listened for: {error}.")];
-    let mut stop = Stop::new(&config).map_err(no_signals)?;
+    let mut stop = Stop::new().map_err(no_signals)?;
     stay_alive().map_err(no_signals)?;
     let ignited = tokio::select! {
         ignited = rocket.ignite() => ignited,
         // The launch may wait for LAPI.
         () = stop.asked() => return Ok(()),
     };
-    let rocket = ignited.map_err(|error| reason(&error, &config))?;
+    let rocket = ignited.map_err(|error| reason(&error))?;
     let shutdown = rocket.shutdown();
     tokio::spawn(end_in_time(shutdown.clone(), &config));
     tokio::spawn(async move {
@@ -199,22 +204,15 @@ async fn launch(rocket: Rocket<Build>, config: Config) -> Result<(), Vec<String>
 }
 
 /// SIGTERM and SIGINT.
-struct Stop(Option<(Signal, Signal)>);
+struct Stop(Signal, Signal);
 
 impl Stop {
-    /// Where the operator took one of them from Rocket (`shutdown.signals`, `shutdown.ctrlc`) it is not for us either.
-    fn new(config: &Config) -> io::Result<Self> {
-        if !config.shutdown.ctrlc || !config.shutdown.signals.contains(&Sig::Term) {
-            return Ok(Self(None));
-        }
-        Ok(Self(Some((signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))))
+    fn new() -> io::Result<Self> {
+        Ok(Self(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
     }
 
     async fn asked(&mut self) {
-        match &mut self.0 {
-            Some((term, interrupt)) => _ = tokio::select! { it = term.recv() => it, it = interrupt.recv() => it },
-            None => std::future::pending().await,
-        }
+        tokio::select! { _ = self.0.recv() => {}, _ = self.1.recv() => {} }
     }
 }
 
@@ -261,32 +259,14 @@ fn end_in_time(shutdown: Shutdown, config: &Config) -> impl Future<Output = ()> 
 }
 
 /// Why Rocket could not ignite; nothing where that has been told already.
-fn reason(error: &rocket::Error, config: &Config) -> Vec<String> {
-    let reason = match error.kind() {
-        ErrorKind::FailedFairings(_) if crate::log::has_told_an_error() => return Vec::new(),
-        ErrorKind::FailedFairings(failed) => {
-            let names: Vec<&str> = failed.iter().map(|fairing| fairing.name).collect();
-            format!("The launch failed in {}. {}", names.join(" and "), crate::log::rockets_error())
+fn reason(error: &rocket::Error) -> Vec<String> {
+    match error.kind() {
+        ErrorKind::FailedFairings(_) | ErrorKind::SentinelAborts(_) if crate::log::has_told_an_error() => Vec::new(),
+        // Rocket would show the value.
+        ErrorKind::Config(_) => vec!["The launch failed: a fairing made the configuration unusable.".into()],
+        _ => {
+            error.pretty_print();
+            vec![format!("The launch failed. {}", crate::log::rockets_error())]
         }
-        ErrorKind::Collisions(collisions) => {
-            let routes = collisions.routes.iter().map(|(one, other)| format!("{one} and {other}"));
-            let catchers = collisions.catchers.iter().map(|(one, other)| format!("{one} and {other}"));
-            let pairs: Vec<String> = routes.chain(catchers).collect();
-            format!(
-                "Routes or catchers answer the same requests: {}. Give one of them another rank or path.",
-                pairs.join("; ")
-            )
-        }
-        ErrorKind::SentinelAborts(_) if crate::log::has_told_an_error() => return Vec::new(),
-        ErrorKind::SentinelAborts(asked) => {
-            let names: Vec<&str> = asked.iter().map(|sentry| sentry.type_name).collect();
-            format!("Routes ask for what nobody provides: {}. Attach or manage it in src/lib.rs.", names.join(", "))
-        }
-        ErrorKind::InsecureSecretKey(_) => {
-            "`secret_key` is missing: set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints.".into()
-        }
-        ErrorKind::Bind(error) => not_bound(config, error),
-        kind => format!("The launch failed: {kind}."),
-    };
-    vec![reason]
+    }
 }

@@ -79,7 +79,8 @@ pub fn rockets_error() -> String {
     let Some(logger) = LOGGER.get() else { return String::new() };
     let held = mem::take(&mut *lock(&logger.held));
     let texts = held.into_iter().skip_while(|line| line.level > Level::Error).map(|line| line.text);
-    let said = texts.collect::<Vec<_>>().join(" ");
+    let said = texts.collect::<Vec<_>>().join(" ").replace("\\n", " ");
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
     if said.is_empty() { "ROCKET_LOG_LEVEL=normal has more of it told.".into() } else { said }
 }
 
