@@ -7,9 +7,9 @@ use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use rocket::Request;
 use rocket::futures::future::BoxFuture;
 use rocket::http::Method;
-use rocket::{Request, warn};
 
 use super::captcha::Captcha;
 use super::client_ip::{ClientIp, Subject};
@@ -172,15 +172,15 @@ impl Bouncer {
             more => format!(" ({more} more refusals went unlogged before)"),
         };
         match (judgement.verdict, &judgement.standing) {
-            (Verdict::Hidden, _) => warn!("Refused a visitor whom the proxy {address} does not name.{more}"),
-            (Verdict::NotYet, _) => warn!("Refused {address}: LAPI has not answered yet.{more}"),
+            (Verdict::Hidden, _) => log::warn!("Refused a visitor whom the proxy {address} does not name.{more}"),
+            (Verdict::NotYet, _) => log::warn!("Refused {address}: LAPI has not answered yet.{more}"),
             (_, Some(Standing { remediation, id, source, .. })) => {
                 let id = id.map_or("decision of your own".to_owned(), |id| format!("decision {id}"));
                 let (origin, mut scenario) = (printable(&source.origin), printable(&source.scenario));
                 if !scenario.is_empty() {
                     scenario = format!(" ({scenario})");
                 }
-                warn!("Refused {address}: {remediation} by {origin}{scenario}, {id}.{more}");
+                log::warn!("Refused {address}: {remediation} by {origin}{scenario}, {id}.{more}");
             }
             (_, None) => {}
         }

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use ipnet::IpNet;
-use rocket::{Request, warn, warn_};
+use rocket::Request;
 
 use super::config::Config;
 
@@ -81,12 +81,10 @@ impl ClientIp {
         let bears = |name: &&str| request.headers().contains(*name);
         let hidden = self.meant && bears(&"X-Forwarded-Proto") && HANDED_ON.iter().any(bears);
         if hidden && !self.told_of_hidden.swap(true, Ordering::Relaxed) {
-            warn!(
-                "Your proxy at {proxy} handed on a request without {} that names anybody: it is refused.",
+            log::warn!(
+                "Your proxy at {proxy} handed on a request without {} that names anybody: it is refused. If all are: name the header that it does set in `crowdsec.client_ip_header`. If few are: strangers try to hide. Let the proxy set the header rather than add to it.",
                 self.header
             );
-            warn_!("If all are: name the header that it does set in `crowdsec.client_ip_header`.");
-            warn_!("If few are: strangers try to hide. Let the proxy set the header rather than add to it.");
         }
         hidden
     }
@@ -168,9 +166,8 @@ impl Hint {
         if !private || *self.first.get_or_init(|| peer) != peer || !bears_header() {
             self.alike.store(DISMISSED, Ordering::Relaxed);
         } else if self.alike.fetch_add(1, Ordering::Relaxed) + 1 == ENOUGH {
-            warn!("Every visitor seems to come from {peer}, as behind a proxy that is not trusted.");
-            warn_!(
-                "If that is your proxy, add it to `crowdsec.trusted_proxies`; until then one ban is a ban of everybody."
+            log::warn!(
+                "Every visitor seems to come from {peer}, as behind a proxy that is not trusted. If that is your proxy, add it to `crowdsec.trusted_proxies`; until then one ban is a ban of everybody."
             );
         }
     }

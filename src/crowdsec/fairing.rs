@@ -9,7 +9,7 @@ use rocket::fairing::{Fairing, Info, Kind, Result};
 use rocket::futures::future::BoxFuture;
 use rocket::http::Method;
 use rocket::response::{Responder, Response};
-use rocket::{Build, Data, Orbit, Request, Rocket, info, info_, warn, warn_};
+use rocket::{Build, Data, Orbit, Request, Rocket};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -171,7 +171,7 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     let problem = |reason: &dyn ToString| Problems(vec![reason.to_string()]);
     let config = Config::read(rocket.figment())?;
     if !config.unknown_variables.is_empty() {
-        warn!("Nothing here is called {}: check the spelling.", config.unknown_variables.join(", "));
+        log::warn!("Nothing here is called {}: check the spelling.", config.unknown_variables.join(", "));
     }
     let captcha = config.captcha.as_ref().map(|captcha| Captcha::new(captcha, &config)).transpose();
     let captcha = captcha.map_err(|reason| problem(&reason))?;
@@ -222,7 +222,10 @@ async fn first_answer(mut poller: Poller, bouncer: &Bouncer) -> std::result::Res
     let Err(error) = result else {
         let own = bouncer.config.decisions.len();
         let known = bouncer.decisions.len() - own;
-        info!("Connected to CrowdSec's LAPI at {}, which has {known} decisions. {own} are your own.", poller.address());
+        log::info!(
+            "Connected to CrowdSec's LAPI at {}, which has {known} decisions. {own} are your own.",
+            poller.address()
+        );
         return Ok(poller);
     };
     let lapi = poller.address();
@@ -234,18 +237,19 @@ async fn first_answer(mut poller: Poller, bouncer: &Bouncer) -> std::result::Res
     poller.note(Err(error));
     match config.on_startup_failure {
         // Fails open, the default: an application that is down because its guard is late helps no visitor.
-        OnStartupFailure::Open => warn_!("Until it answers, visitors are let in: `on_startup_failure` is `open`."),
+        OnStartupFailure::Open => log::warn!("Until it answers, visitors are let in: `on_startup_failure` is `open`."),
         // Fails closed, for those to whom an unprotected minute is worse than a minute without the application.
-        _ => warn_!("Until it answers, visitors get 503: `on_startup_failure` is `closed`."),
+        _ => log::warn!("Until it answers, visitors get 503: `on_startup_failure` is `closed`."),
     }
     Ok(poller)
 }
 
 fn without_crowdsec(config: &Config) {
-    warn!("NOT CONNECTED TO CROWDSEC: no key is set, so only your own `crowdsec.decisions` are enforced.");
-    warn_!("Beside CrowdSec run:  cscli bouncers add {}", env!("CARGO_PKG_NAME"));
-    warn_!("and set CROWDSEC_API_KEY to the key it prints. Only the debug profile starts without.");
+    log::warn!(
+        "NOT CONNECTED TO CROWDSEC: no key is set, so only your own `crowdsec.decisions` are enforced. Beside CrowdSec run `cscli bouncers add {}`, and set CROWDSEC_API_KEY to the key it prints. Only the debug profile starts without.",
+        env!("CARGO_PKG_NAME")
+    );
     for own in &config.decisions {
-        info_!("{} meets: {}", own.value.0, own.remediation);
+        log::info!("{} meets: {}.", own.value.0, own.remediation);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rocket::http::Status as HttpStatus;
 use rocket::request::{FromRequest, Outcome};
-use rocket::{Ignite, Request, Rocket, Sentinel, error};
+use rocket::{Ignite, Request, Rocket, Sentinel};
 use serde::Serialize;
 
 use super::bouncer::{Bouncer, Verdict, is_ours};
@@ -184,7 +184,7 @@ impl Sentinel for Report {
 pub fn has_no_bouncer(rocket: &Rocket<Ignite>) -> bool {
     let missing = rocket.state::<Bouncer>().is_none();
     if missing {
-        error!(
+        log::error!(
             "A route asks for the bouncer, which is not there: attach `crowdsec::fairing()` in `app` of src/lib.rs."
         );
     }

@@ -13,7 +13,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use rocket::time::OffsetDateTime;
-use rocket::warn;
 
 use super::arrivals::Arrivals;
 
@@ -141,7 +140,7 @@ impl Shared {
             waiting.told = Some(Instant::now());
             let (path, dropped) = (self.path.display(), mem::take(&mut waiting.dropped));
             drop(waiting);
-            warn!("{path} does not take all that is written: at least {dropped} lines did not get there.");
+            log::warn!("{path} does not take all that is written: at least {dropped} lines did not get there.");
         }
     }
 }
@@ -189,7 +188,7 @@ impl Writer {
             last = self.shared.lock().closed;
             let result = self.round();
             if let (Err(error), false) = (&result, failing) {
-                warn!("{} cannot be written: {error}. It is tried again.", self.shared.path.display());
+                log::warn!("{} cannot be written: {error}. It is tried again.", self.shared.path.display());
             }
             failing = result.is_err();
             self.shared.tell(self.shared.lock(), false);

@@ -14,7 +14,7 @@ use rocket::outcome::IntoOutcome;
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::{self, Redirect, Responder, Response};
 use rocket::serde::json::{Json, Value, json};
-use rocket::{Request, Route, State, error, get, head, post, routes, uri};
+use rocket::{Request, Route, State, get, head, post, routes, uri};
 use rocket_dyn_templates::{Engines, Template, context, tera};
 use serde::Serialize;
 
@@ -143,7 +143,7 @@ impl Refusal {
         let (widget, sources) = match (self.kind, &bouncer.captcha) {
             (Kind::Captcha, Some(captcha)) => {
                 let widget = captcha.widget(judgement.subject());
-                let widget = widget.inspect_err(|reason| error!("No captcha can be made: {reason}.")).ok()?;
+                let widget = widget.inspect_err(|reason| log::error!("No captcha can be made: {reason}.")).ok()?;
                 (Some(widget), captcha.content_sources())
             }
             _ => (None, String::new()),
@@ -271,7 +271,7 @@ impl<'r> Responder<'r, 'static> for Refusal {
                 // A slip in a template must not make a refusal anything but a refusal: bare words stand in.
                 None => {
                     let slip = format!("The template `{}` cannot be rendered", self.kind.name());
-                    error!("{slip}; see the lines above.");
+                    log::error!("{slip}; see the lines above.");
                     if self.preview { format!("{slip}: the log says why.") } else { self.kind.title().into() }
                 }
             };

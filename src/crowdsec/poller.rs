@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rocket::{Shutdown, info, warn, warn_};
+use rocket::Shutdown;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
@@ -128,13 +128,12 @@ impl Poller {
     fn compare(&mut self, taken: &Taken, named: usize) {
         let unnamed = taken.added() + taken.ended;
         if unnamed > 0 {
-            info!("CrowdSec: a full answer changed {unnamed} decisions that no delta had named.");
+            log::info!("CrowdSec: a full answer changed {unnamed} decisions that no delta had named.");
         }
         self.drifts = if unnamed >= 10 && unnamed * 3 > named { self.drifts + 1 } else { 0 };
         if self.drifts == 3 {
-            warn!("LAPI's changes keep being incomplete: {unnamed} were missing, {named} came.");
-            warn_!(
-                "Does another instance use the same key? Each needs its own: see the IP addresses in `cscli bouncers list`."
+            log::warn!(
+                "LAPI's changes keep being incomplete: {unnamed} were missing, {named} came. Does another instance use the same key? Each needs its own: see the IP addresses in `cscli bouncers list`."
             );
         }
     }
@@ -144,14 +143,14 @@ impl Poller {
         let Some(snapshot) = &self.snapshot else { return false };
         match snapshot.read(&self.set, self.types, Instant::now()) {
             Ok(Some(age)) => {
-                info!("{} decisions come from the snapshot of {} s ago.", self.set.len(), age.as_secs());
+                log::info!("{} decisions come from the snapshot of {} s ago.", self.set.len(), age.as_secs());
                 self.status.recalled();
                 true
             }
             Ok(None) => false,
             Err(reason) => {
                 // Fails towards LAPI: it will say what stands, and the next snapshot takes this one's place.
-                warn!("The snapshot {} is not used: {reason}.", snapshot.path().display());
+                log::warn!("The snapshot {} is not used: {reason}.", snapshot.path().display());
                 false
             }
         }
@@ -201,7 +200,7 @@ impl Poller {
         if let Err(error) = saving.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
             self.unsaved = true;
             let path = snapshot.path().display();
-            warn!(
+            log::warn!(
                 "The snapshot {path} cannot be written: {error}. Check `crowdsec.snapshot`; a restart would start empty."
             );
         }
@@ -213,17 +212,19 @@ impl Poller {
         match (result, self.away_since) {
             (Ok(()), None) => {}
             (Ok(()), Some(since)) => {
-                warn!("CrowdSec's LAPI at {} is back after {} s.", self.address, since.elapsed().as_secs());
+                log::warn!("CrowdSec's LAPI at {} is back after {} s.", self.address, since.elapsed().as_secs());
                 self.away_since = None;
                 self.costly_failures = 0;
             }
             (Err(error), away_since) => {
                 if away_since.is_none() {
-                    warn!("CrowdSec's LAPI at {} is lost: {error}.", self.address);
-                    warn_!("Its decisions stand until each one's own end. Asking again until it is back.");
+                    log::warn!(
+                        "CrowdSec's LAPI at {} is lost: {error}. Its decisions stand until each one's own end. Asking again until it is back.",
+                        self.address
+                    );
                     self.away_since = Some(Instant::now());
                 } else {
-                    info!("CrowdSec's LAPI at {} is still lost: {error}.", self.address);
+                    log::info!("CrowdSec's LAPI at {} is still lost: {error}.", self.address);
                 }
                 self.costly_failures = if error.was_costly() { self.costly_failures + 1 } else { 0 };
             }
@@ -242,7 +243,7 @@ impl Poller {
         match aside(|| takeover.complete()).await? {
             Ok(taken) => Ok(taken),
             Err(Implausible { would_end, of }) => {
-                warn!(
+                log::warn!(
                     "LAPI's full answer would end {would_end} of {of} decisions: asking again before it is believed."
                 );
                 let takeover = self.answer(true).await?;
@@ -272,17 +273,17 @@ impl Poller {
 
     fn tell(&mut self, taken: &Taken) {
         if taken.added() + taken.ended > 0 {
-            info!("CrowdSec: {} new decisions, {} ended early.", taken.added(), taken.ended);
+            log::info!("CrowdSec: {} new decisions, {} ended early.", taken.added(), taken.ended);
         }
         if let Some(first) = &taken.first_unreadable {
-            warn!(
+            log::warn!(
                 "{} decisions of LAPI's could not be read and are not enforced. The first: {first}",
                 taken.unreadable
             );
         }
         if taken.allows > 0 && !self.warned_of_allows {
             self.warned_of_allows = true;
-            warn!(
+            log::warn!(
                 "LAPI holds decisions of type `allow`, which exempt nobody here: list such addresses in `crowdsec.decisions`."
             );
         }

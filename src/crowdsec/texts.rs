@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
+use rocket::Request;
 use rocket::http::Header;
-use rocket::{Request, error};
 
 use super::kept::{Kept, is_same_for_all};
 
@@ -55,7 +55,10 @@ impl Texts {
             Some(Ok(languages)) => page(best(&languages, wishes)),
             read => {
                 if let Some(Err(reason)) = read {
-                    error!("{} cannot be read, so the words are those of the launch: {reason}", self.path.display());
+                    log::error!(
+                        "{} cannot be read, so the words are those of the launch: {reason}",
+                        self.path.display()
+                    );
                 }
                 page(best(&self.languages, wishes))
             }

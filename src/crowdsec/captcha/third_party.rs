@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use reqwest::{Client, StatusCode, Url, redirect};
-use rocket::{error, warn};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -128,7 +127,7 @@ impl ThirdParty {
         match self.ask(answer, address).await {
             Ok(verified) => self.judge(&verified),
             Err(reason) => {
-                warn!("The captcha's provider {} cannot be asked: {reason}. The captcha stands.", self.known.name);
+                log::warn!("The captcha's provider {} cannot be asked: {reason}. The captcha stands.", self.known.name);
                 Verdict::Away
             }
         }
@@ -169,7 +168,7 @@ impl ThirdParty {
             return if foreign { Verdict::Wrong } else { Verdict::Human };
         }
         if says("invalid-input-secret") || says("missing-input-secret") || says("sitekey-secret-mismatch") {
-            error!(
+            log::error!(
                 "{} refuses `captcha.secret_key`: no visitor can solve the captcha until it is right.",
                 self.known.name
             );
