@@ -43,10 +43,10 @@ fn banned() -> Value {
 fn a_standard_output_that_nobody_reads_stops_no_answer_and_what_is_dropped_is_told() {
     let (mut process, port) = with_output(&[], Stdio::piped());
     let get = |target: &str| Request::new(port, "GET", target);
-    // In the debug profile each request is several lines. The pipe holds 64 KiB, and 2 MiB wait in memory.
-    for _ in 0..100 {
-        let many: Vec<Request> = (0..100).map(|_| get("/nothing-here")).collect();
-        assert!(dev::pipeline(&many).iter().all(|answer| answer.status == 404));
+    // In the debug profile the target is logged twice. The pipe holds 64 KiB, and 2 MiB wait in memory.
+    let long = format!("/nothing-here/{}", "x".repeat(3000));
+    for _ in 0..800 {
+        assert_eq!(get(&long).send().status, 404);
     }
     assert_eq!(get("/crowdsec/health").send().status, 200);
     assert_eq!(get("/").from("203.0.113.7").send().status, 403);
@@ -61,7 +61,7 @@ fn a_standard_output_that_nobody_reads_stops_no_answer_and_what_is_dropped_is_to
     let dropped = log.lines().find(|line| line.contains("lines of this log were dropped")).expect("it is told");
     let number: usize = dropped.split_whitespace().find_map(|word| word.parse().ok()).expect("how many");
     let written = log.lines().filter(|line| line.contains("/nothing-here")).count();
-    assert!(number > 1000 && written > 1000, "{number} dropped, {written} written");
+    assert!(number > 100 && written > 100, "{number} dropped, {written} written");
 }
 
 #[test]
