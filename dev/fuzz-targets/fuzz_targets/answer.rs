@@ -5,10 +5,11 @@
 
 /// The application's own reader, which it gives to nobody: compiled from the same files once more.
 #[path = "../../../src/crowdsec"]
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod crowdsec {
     pub mod answer;
-    pub mod decision;
+    pub mod decisions;
+    mod printable;
 }
 
 use std::collections::HashMap;
@@ -17,8 +18,8 @@ use std::io::{self, Read};
 use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
 
-use crowdsec::answer::{Receive, read_answer};
-use crowdsec::decision::Decision;
+use crowdsec::answer::read_answer;
+use crowdsec::decisions::{Decision, Entry};
 
 fuzz_target!(|body: &[u8]| {
     let (heard, whole) = read(body, usize::MAX);
@@ -40,7 +41,7 @@ fuzz_target!(|body: &[u8]| {
 /// What was heard of an answer that arrives so many bytes at a time, and whether it was taken for whole.
 fn read(body: &[u8], size: usize) -> (Heard, bool) {
     let mut heard = Heard::default();
-    let whole = read_answer(Pieces(body, size), &mut heard).is_ok();
+    let whole = read_answer(Pieces(body, size), &mut |entry| heard.take(entry)).is_ok();
     (heard, whole)
 }
 
@@ -51,17 +52,13 @@ struct Heard {
     unreadable: Vec<String>,
 }
 
-impl Receive for Heard {
-    fn added(&mut self, decision: Decision) {
-        self.added.push(decision);
-    }
-
-    fn deleted(&mut self, decision: Decision) {
-        self.deleted.push(decision);
-    }
-
-    fn unreadable(&mut self, reason: String) {
-        self.unreadable.push(reason);
+impl Heard {
+    fn take(&mut self, entry: Entry) {
+        match entry {
+            Entry::New(decision) => self.added.push(decision),
+            Entry::Deleted(decision) => self.deleted.push(decision),
+            Entry::Unreadable(reason) => self.unreadable.push(reason),
+        }
     }
 }
 
