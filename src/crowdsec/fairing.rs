@@ -18,15 +18,12 @@ use tokio::time::{sleep, timeout};
 
 use super::bouncer::Bouncer;
 use super::captcha::Captcha;
-use super::catcher;
 use super::config::{Config, OnStartupFailure, Problems, template_dir};
 use super::head;
 use super::journal::Logs;
 use super::lapi::Error;
-use super::pages::{self, Refusal};
+use super::pages::{self, Refusal, Texts};
 use super::poller::{Health, Poller};
-use super::texts::Texts;
-use super::unrouted;
 use super::visit::Reason;
 
 /// Protects the application. Attach it first: a request fairing before it would see refused requests as they came, one
@@ -72,10 +69,8 @@ impl Fairing for Crowdsec {
         match set_up(&rocket).await {
             Ok((bouncer, texts, poller)) => {
                 *self.poller.lock().unwrap_or_else(PoisonError::into_inner) = poller;
-                let routes = pages::routes(bouncer.config.debug);
                 let access_log = bouncer.logs.access.clone();
-                let rocket = rocket.manage(bouncer).manage(texts);
-                let rocket = catcher::register(rocket.mount("/crowdsec", routes).mount("/", unrouted::routes()));
+                let rocket = pages::mount(rocket, bouncer.config.debug).manage(bouncer).manage(texts);
                 Ok(match access_log {
                     Some(access_log) => rocket.attach(access_log),
                     None => rocket,

@@ -1,11 +1,11 @@
 //! The bouncer: keeps CrowdSec's decisions in memory and enforces them on every request.
 //!
 //! An application needs six names of it: [`figment`] to read its configuration, [`fairing`] to be protected, and the
-//! guards [`Cleared`], [`SameOrigin`], [`Report`] and [`Events`]. The folder names nothing of the application's, so that it can be
-//! replaced whole by a newer one.
+//! guards [`Cleared`], [`SameOrigin`], [`Report`] and [`Events`]. The folder names nothing of the application's, so that
+//! it can be replaced whole by a newer one.
 //!
-//! In reading order, each module imports only what stands before it: LAPI → poller → decisions → judgement → fairing and
-//! guards → pages.
+//! In reading order, each module imports only what stands before it: decisions → configuration → LAPI and its poller →
+//! visitors and captchas → judgement → guards and logs → pages → fairing.
 
 mod printable;
 mod panics;
@@ -14,7 +14,6 @@ mod answer;
 mod path;
 mod field;
 mod head;
-mod body;
 mod journal;
 mod tls;
 mod config;
@@ -30,10 +29,7 @@ mod bouncer;
 mod guard;
 mod same_origin;
 mod sensor;
-mod texts;
 mod pages;
-mod catcher;
-mod unrouted;
 mod fairing;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use rocket::route::{Handler, Outcome};
 use rocket::{Data, Request, Route};
 
 use super::body::drop_body;
-use super::visit::OUR_RANK;
+use crate::crowdsec::visit::OUR_RANK;
 
 /// Asked before the application's routes. After them is too late: a guard may have forwarded with a status of its own,
 /// which Rocket tells to nobody.

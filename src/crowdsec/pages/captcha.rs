@@ -1,0 +1,125 @@
+//! How does a visitor answer a captcha? Its page at an address of its own, and what is made of the form.
+
+use std::time::Duration;
+
+use rocket::form::FromForm;
+use rocket::http::{CookieJar, Status};
+use rocket::request::{FromRequest, Outcome};
+use rocket::response::Redirect;
+use rocket::{Request, State, get, post};
+
+use super::Leading;
+use super::body::{Dropped, Posted};
+use super::refusal::{Kind, Refusal};
+use super::return_to::return_to;
+use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::captcha::{self, Captcha};
+use crate::crowdsec::same_origin::SameOrigin;
+use crate::crowdsec::session;
+use crate::crowdsec::visit::{Judgement, Verdict};
+
+/// The captcha at an address of its own, for programs that were told `captcha_url`.
+#[get("/captcha?<return_to>", data = "<_body>")]
+pub fn show_captcha(return_to: Option<&str>, caller: Caller<'_>, _body: Dropped) -> Result<Leading, Refusal> {
+    let back = super::return_to::return_to(return_to.unwrap_or("/"));
+    match caller.judgement.verdict {
+        Verdict::Captcha => Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) }),
+        _ => Ok(Leading::new(Redirect::to(back))),
+    }
+}
+
+/// An answer to the captcha.
+#[derive(FromForm)]
+pub struct Answer<'r> {
+    #[field(default = "/")]
+    return_to: &'r str,
+    #[field(name = "g-recaptcha-response")]
+    recaptcha: Option<&'r str>,
+    #[field(name = "h-captcha-response")]
+    hcaptcha: Option<&'r str>,
+    #[field(name = "cf-turnstile-response")]
+    turnstile: Option<&'r str>,
+    altcha: Option<&'r str>,
+    /// `kept` where the page's script found that the browser keeps cookies.
+    #[field(default = "")]
+    cookies: &'r str,
+}
+
+impl<'r> Answer<'r> {
+    fn to(&self, captcha: &Captcha) -> Option<&'r str> {
+        let answer = match captcha.field() {
+            "g-recaptcha-response" => self.recaptcha,
+            "h-captcha-response" => self.hcaptcha,
+            "cf-turnstile-response" => self.turnstile,
+            _ => self.altcha,
+        };
+        answer.filter(|answer| !answer.is_empty())
+    }
+}
+
+/// Judges an answer. The order spares the provider: nothing to solve, then another site's form, then no answer at all.
+#[post("/captcha", data = "<answer>")]
+pub async fn check_captcha(
+    answer: Posted<Answer<'_>>,
+    caller: Caller<'_>,
+    own: Option<SameOrigin>,
+    bouncer: &State<Bouncer>,
+    cookies: &CookieJar<'_>,
+) -> Result<Leading, Refusal> {
+    let (judgement, answer) = (caller.judgement, answer.0);
+    let back = return_to(answer.as_ref().map_or("/", |answer| answer.return_to));
+    // Solved in another tab, lifted meanwhile, or never asked: there is nothing to prove.
+    let (Verdict::Captcha, Some(captcha)) = (judgement.verdict, &bouncer.captcha) else {
+        return Ok(Leading::new(Redirect::to(back)));
+    };
+    // Another site's page could use up its visitor's tries. A right proof of work, whoever sends it, harms nobody: all
+    // that it does is to let this visitor in.
+    if captcha.costs() && own.is_none() {
+        return Err(Refusal::captcha(Status::Forbidden, "wrong", back));
+    }
+    let Some((form, answer)) = answer.as_ref().and_then(|form| Some((form, form.to(captcha)?))) else {
+        return Err(Refusal::captcha(Status::Forbidden, "missing", back));
+    };
+    match captcha.verify(answer, judgement.address).await {
+        captcha::Verdict::Human { since } => {
+            let expiration = bouncer.config.captcha_expiration();
+            let until = since.saturating_add(expiration.as_secs());
+            bouncer.passes.grant(cookies, judgement.address, until, expiration, caller.https);
+            // The page has set the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
+            // line that is not UTF-8, without a trace. To lead on would lead in circles.
+            if form.cookies == "kept" && !session::probe_arrived(cookies) {
+                return Err(Refusal::captcha(Status::Forbidden, "cookie_lost", back));
+            }
+            Ok(Leading::new(Redirect::to(back)))
+        }
+        captcha::Verdict::TooMany(wait) => {
+            let refusal = Refusal::captcha(Status::TooManyRequests, "too_many", back);
+            Err(Refusal { retry_after: Some(wait), ..refusal })
+        }
+        captcha::Verdict::Wrong => Err(Refusal::captcha(Status::Forbidden, "wrong", back)),
+        captcha::Verdict::Expired => Err(Refusal::captcha(Status::Forbidden, "expired", back)),
+        // Fails closed: nobody could tell, so nobody is let in; but it is not the visitor's fault, and it is said.
+        captcha::Verdict::Away => {
+            let refusal = Refusal::captcha(Status::ServiceUnavailable, "away", back);
+            Err(Refusal { retry_after: Some(Duration::from_secs(30)), ..refusal })
+        }
+    }
+}
+
+/// Who calls one of our own routes, and whether by HTTPS.
+pub struct Caller<'r> {
+    judgement: &'r Judgement,
+    https: bool,
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Caller<'r> {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else {
+            return Outcome::Error((Status::InternalServerError, ()));
+        };
+        Outcome::Success(Self { judgement: bouncer.judgement(request), https: bouncer.client_ip.is_https(request) })
+    }
+}

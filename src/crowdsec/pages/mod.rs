@@ -1,0 +1,108 @@
+//! What do the refused see? The ban and captcha pages, their answers to programs, and the routes around them.
+
+mod body;
+mod captcha;
+mod catcher;
+mod health;
+mod negotiation;
+mod preview;
+mod refusal;
+mod return_to;
+mod trial;
+mod unrouted;
+mod words;
+
+use rocket::http::uri::Origin;
+use rocket::http::{Header, Method, Status};
+use rocket::response::stream::ReaderStream;
+use rocket::response::{self, Redirect, Responder};
+use rocket::{Build, Data, Request, Rocket, Route, route, routes};
+
+use super::bouncer::Bouncer;
+use super::visit::{OUR_RANK, Reason};
+
+pub use refusal::Refusal;
+pub use trial::try_pages;
+pub use words::Texts;
+
+/// Where the fairing sends a refused request. Nobody else finds anything there.
+pub fn refused_uri() -> Origin<'static> {
+    Origin::path_only("/crowdsec/refused")
+}
+
+/// Mounts the bouncer's own routes, and puts its pages before the application's catchers.
+pub fn mount(rocket: Rocket<Build>, debug: bool) -> Rocket<Build> {
+    catcher::register(rocket.mount("/crowdsec", routes(debug)).mount("/", unrouted::routes()))
+}
+
+fn routes(debug: bool) -> Vec<Route> {
+    let refused = [Method::Get, Method::Post].map(|method| Route::new(method, "/refused", Refused)).to_vec();
+    let always = routes![captcha::show_captcha, captcha::check_captcha, health::health];
+    let for_owners = if debug { routes![preview::preview_ban, preview::preview_captcha] } else { Vec::new() };
+    let mut routes = [refused, always, for_owners].concat();
+    // Rocket tries the application's routes for HEAD before ours for GET.
+    let mut for_head: Vec<Route> = routes.iter().filter(|route| route.method == Method::Get).cloned().collect();
+    for_head.iter_mut().for_each(|route| route.method = Method::Head);
+    routes.extend(for_head);
+    routes.iter_mut().for_each(|route| route.rank = OUR_RANK);
+    routes
+}
+
+/// Answers what the fairing refused, at the address that was asked for. For all others there is nothing here. It is
+/// written by hand, because only a handler gets the body of any method.
+#[derive(Clone)]
+struct Refused;
+
+#[rocket::async_trait]
+impl route::Handler for Refused {
+    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> route::Outcome<'r> {
+        match answer(request) {
+            None => route::Outcome::forward(data, Status::NotFound),
+            Some(Err(status)) => route::Outcome::error(status),
+            Some(Ok(mut response)) => {
+                // Who asks whether to send the body at all is answered before it comes, everybody else after it.
+                if body::is_waited_for(request) {
+                    let page = response.body_mut().take();
+                    response.set_streamed_body(ReaderStream! {
+                        yield page;
+                        body::drop_body(data).await;
+                    });
+                } else {
+                    body::drop_body(data).await;
+                }
+                route::Outcome::Success(response)
+            }
+        }
+    }
+}
+
+/// The answer to a request that the fairing refused; `None` to all others.
+fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
+    let bouncer = request.rocket().state::<Bouncer>()?;
+    let visit = bouncer.visit(request);
+    match visit.refused.get()? {
+        Reason::Judged => Refusal::of(visit).map(|refusal| refusal.respond_to(request)),
+        Reason::TooLarge(status) => Some(too_large(*status, request)),
+    }
+}
+
+/// In bare words: the headers may be too long to ask them for a language or a format.
+pub fn too_large(status: Status, request: &Request<'_>) -> response::Result<'static> {
+    (status, Uncached::new(status.reason_lossy())).respond_to(request)
+}
+
+/// An answer that no cache keeps.
+#[derive(Responder)]
+struct Uncached<T> {
+    answer: T,
+    cache: Header<'static>,
+}
+
+impl<T> Uncached<T> {
+    fn new(answer: T) -> Self {
+        Self { answer, cache: Header::new("Cache-Control", "no-store") }
+    }
+}
+
+/// 303 to a place of this application.
+type Leading = Uncached<Redirect>;

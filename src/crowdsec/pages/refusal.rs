@@ -1,0 +1,259 @@
+//! What is one answer of the bouncer's own?
+
+use std::io::Cursor;
+use std::time::{Duration, Instant};
+
+use rand::Rng;
+use rocket::Request;
+use rocket::http::{Header, RawStr, Status};
+use rocket::response::{self, Responder, Response};
+use rocket::serde::json::{Value, json};
+use rocket_dyn_templates::{Template, context};
+use serde::Serialize;
+
+use super::negotiation::wants_json;
+use super::return_to::{back_by_referer, is_safe, return_to};
+use super::words::{Language, Texts};
+use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::captcha::Widget;
+use crate::crowdsec::guard::DecisionView;
+use crate::crowdsec::visit::{Asked, Verdict, Visit};
+
+/// One answer of the bouncer's own, as a page or as `application/problem+json`.
+pub struct Refusal {
+    pub status: Status,
+    pub kind: Kind,
+    /// What went wrong with the last try at the captcha: `missing`, `wrong`, `away`, `too_many`, `expired`, `cookie_lost`.
+    pub problem: Option<&'static str>,
+    pub retry_after: Option<Duration>,
+    /// `None`: where the request itself wanted to go.
+    pub return_to: Option<String>,
+    /// Whether something was sent along that did not arrive.
+    pub not_sent: bool,
+    pub preview: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub enum Kind {
+    Ban,
+    Captcha,
+    Starting,
+}
+
+impl Kind {
+    /// The name of the template, and of the problem's type.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ban => "ban",
+            Self::Captcha => "captcha",
+            Self::Starting => "starting",
+        }
+    }
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Ban => "Access denied",
+            Self::Captcha => "Captcha required",
+            Self::Starting => "Not ready yet",
+        }
+    }
+}
+
+impl Refusal {
+    pub fn new(status: Status, kind: Kind) -> Self {
+        Self { status, kind, problem: None, retry_after: None, return_to: None, not_sent: false, preview: false }
+    }
+
+    /// The answer to a request that the judgement refuses; `None` for one that it admits.
+    pub fn of(visit: &Visit) -> Option<Self> {
+        Some(match visit.judgement.verdict {
+            Verdict::Admit => return None,
+            Verdict::Ban | Verdict::Hidden(_) => Self::new(Status::Forbidden, Kind::Ban),
+            Verdict::NotYet => Self {
+                retry_after: Some(Duration::from_secs(5)),
+                ..Self::new(Status::ServiceUnavailable, Kind::Starting)
+            },
+            Verdict::Captcha => {
+                let not_sent = !is_safe(visit.asked.method);
+                Self { not_sent, ..Self::new(Status::Forbidden, Kind::Captcha) }
+            }
+        })
+    }
+
+    pub fn captcha(status: Status, problem: &'static str, return_to: String) -> Self {
+        Self { problem: Some(problem), return_to: Some(return_to), ..Self::new(status, Kind::Captcha) }
+    }
+
+    fn return_to(&self, request: &Request<'_>, visit: &Visit) -> String {
+        let wanted = || match &visit.asked {
+            Asked { method, uri } if is_safe(*method) => return_to(&uri.to_string()),
+            _ => back_by_referer(request),
+        };
+        self.return_to.clone().unwrap_or_else(wanted)
+    }
+
+    /// Nothing of why: whoever is refused must not learn how to be refused less.
+    fn json(&self, request: &Request<'_>, visit: &Visit) -> Value {
+        let mut json = json!({
+            "type": format!("urn:crowdsec:{}", self.kind.name()),
+            "title": self.kind.title(),
+            "status": self.status.code,
+        });
+        if self.kind == Kind::Captcha {
+            let back = RawStr::new(&self.return_to(request, visit)).percent_encode().into_owned();
+            json["captcha_url"] = format!("/crowdsec/captcha?return_to={back}").into();
+        }
+        json
+    }
+
+    /// The page, and the content security policy that fits it.
+    fn page(&self, request: &Request<'_>, bouncer: &Bouncer, visit: &Visit) -> Option<(String, String)> {
+        let judgement = &visit.judgement;
+        let mut nonce = [0; 32];
+        rand::rng().fill_bytes(&mut nonce);
+        // 128 bits of chance.
+        let nonce = nonce.map(|byte| b'a' + byte % 16);
+        let nonce = str::from_utf8(&nonce).ok()?;
+        let (widget, sources) = match (self.kind, &bouncer.captcha) {
+            (Kind::Captcha, Some(captcha)) => {
+                let widget = captcha.widget(judgement.subject());
+                let widget = widget.inspect_err(|reason| log::error!("No captcha can be made: {reason}.")).ok()?;
+                (Some(widget), captcha.content_sources())
+            }
+            _ => (None, String::new()),
+        };
+        let decision = match (&judgement.standing, self.preview) {
+            (Some(standing), _) => Some(DecisionView::from(standing)),
+            (None, true) => Some(DecisionView::example(self.kind.name())),
+            (None, false) => None,
+        };
+        let page = request.rocket().state::<Texts>()?.with(request, |language| {
+            let return_to = self.return_to(request, visit);
+            let address = judgement.address.to_string();
+            let variables = self.variables(language, &address, return_to, decision, widget.as_ref(), nonce);
+            Template::show(request.rocket(), self.kind.name(), variables)
+        });
+        Some((page?, content_security_policy(nonce, &sources)))
+    }
+
+    /// templates/refusal.html.tera has the list for those who edit the pages.
+    pub fn variables(
+        &self,
+        language: &Language,
+        address: &str,
+        return_to: String,
+        decision: Option<DecisionView>,
+        widget: Option<&Widget>,
+        nonce: &str,
+    ) -> impl Serialize {
+        context! {
+            app: env!("CARGO_PKG_NAME"),
+            lang: &language.tag,
+            text: &language.words,
+            address,
+            return_to,
+            status: self.status.code,
+            decision,
+            captcha: widget,
+            problem: self.problem,
+            retry_after: self.retry_after.map(|wait| wait.as_secs().max(1)),
+            not_sent: self.not_sent,
+            preview: self.preview,
+            nonce,
+        }
+    }
+}
+
+impl<'r> Responder<'r, 'static> for Refusal {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let bouncer = request.rocket().state::<Bouncer>().ok_or(Status::InternalServerError)?;
+        let visit = bouncer.visit(request);
+        let mut response = Response::build();
+        let flood = || self.kind == Kind::Ban && bouncer.ban_pages.count((), Instant::now()).is_err();
+        let (kind, vary, body) = if wants_json(request) {
+            ("application/problem+json", "Accept", self.json(request, visit).to_string())
+        } else if flood() {
+            ("text/html; charset=utf-8", "Accept", self.kind.title().into())
+        } else {
+            let body = match self.page(request, bouncer, visit) {
+                Some((page, policy)) => {
+                    response.header(Header::new("Content-Security-Policy", policy));
+                    // A captcha's provider must not learn which page it was. A ban page asks nobody, and is made often.
+                    if self.kind == Kind::Captcha {
+                        response.header(Header::new("Referrer-Policy", "same-origin"));
+                    }
+                    page
+                }
+                // A slip in a template must not make a refusal anything but a refusal: bare words stand in.
+                None => {
+                    let slip = format!("The template `{}` cannot be rendered", self.kind.name());
+                    log::error!("{slip}; see the lines above.");
+                    if self.preview { format!("{slip}: the log says why.") } else { self.kind.title().into() }
+                }
+            };
+            ("text/html; charset=utf-8", "Accept, Accept-Language", body)
+        };
+        response.status(self.status).header(Header::new("Content-Type", kind)).header(Header::new("Vary", vary));
+        // A cache must neither keep a refusal nor hand it to somebody else.
+        response.header(Header::new("Cache-Control", "no-store"));
+        if let Some(wait) = self.retry_after {
+            response.header(Header::new("Retry-After", wait.as_secs().max(1).to_string()));
+        }
+        // In one piece: each further one is a system call, which a flood feels, and without the byte to spare Rocket makes
+        // room for another one to see that there is none. A new body forgets the size of its pieces.
+        let size = body.len();
+        response.sized_body(size, Cursor::new(body)).max_chunk_size(size + 1).ok()
+    }
+}
+
+/// Exactly what a page needs: its own style and script by nonce, the captcha provider's places, and no frame around it.
+fn content_security_policy(nonce: &str, sources: &str) -> String {
+    let own = [" 'nonce-", nonce, "' ", sources].concat();
+    let own = own.trim_end();
+    let frames = if sources.is_empty() { "'none'" } else { sources };
+    let always =
+        "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; img-src 'self' data:";
+    // `format!` takes four times as long.
+    [always, "; style-src", own, "; script-src", own, "; connect-src ", frames, "; frame-src ", frames].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::net::SocketAddr;
+
+    use rocket::Config;
+    use rocket::figment::Figment;
+    use rocket::local::blocking::Client;
+
+    use super::*;
+
+    #[test]
+    fn in_a_flood_of_bans_only_the_ban_page_gives_way_to_bare_words() {
+        let decision = |value, kind| BTreeMap::from([("value", value), ("type", kind)]);
+        let decisions = [decision("192.0.2.1", "ban"), decision("192.0.2.2", "captcha")];
+        let figment = Figment::from(Config::debug_default()).merge(("log_level", "off"));
+        let figment = figment.merge(("crowdsec.decisions", decisions)).merge(("crowdsec.captcha.provider", "altcha"));
+        let rocket = rocket::custom(figment).attach(crate::crowdsec::fairing()).attach(Template::fairing());
+        let client = Client::tracked(rocket).expect("a client");
+        let get = |visitor: [u8; 4], accept| {
+            let request =
+                client.get("/").remote(SocketAddr::from((visitor, 4711))).header(Header::new("Accept", accept));
+            let response = request.dispatch();
+            assert_eq!(response.status(), Status::Forbidden);
+            response.into_string().expect("a body")
+        };
+        let bouncer = client.rocket().state::<Bouncer>().expect("the bouncer");
+        let flooded = || while bouncer.ban_pages.count((), Instant::now()).is_ok() {};
+        assert!(get([192, 0, 2, 1], "text/html").contains("<h1>"));
+        // A second may end just then.
+        let bare = (0..20).any(|_| {
+            flooded();
+            get([192, 0, 2, 1], "text/html") == "Access denied"
+        });
+        assert!(bare);
+        flooded();
+        assert!(get([192, 0, 2, 2], "text/html").contains("<h1>"), "a captcha has to be solved in a flood as well");
+        assert!(get([192, 0, 2, 1], "application/json").contains("urn:crowdsec:ban"), "JSON costs little");
+    }
+}

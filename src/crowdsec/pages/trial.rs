@@ -1,0 +1,72 @@
+//! Can each page be made? Tried at the launch, so that a slip does not wait for the first visitor.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+
+use figment::Figment;
+use rocket::http::Status;
+use rocket_dyn_templates::{Engines, tera};
+
+use super::refusal::{Kind, Refusal};
+use super::words::Texts;
+use crate::crowdsec::captcha::Widget;
+use crate::crowdsec::config::template_dir;
+use crate::crowdsec::guard::DecisionView;
+
+impl Refusal {
+    /// Every case that a page may tell apart, for a trial at the launch.
+    fn trials() -> Vec<Self> {
+        let ban = Self::new(Status::Forbidden, Kind::Ban);
+        let starting =
+            Self { retry_after: Some(Duration::from_secs(5)), ..Self::new(Status::ServiceUnavailable, Kind::Starting) };
+        let captcha =
+            |problem| Self { problem, not_sent: problem.is_none(), ..Self::new(Status::Forbidden, Kind::Captcha) };
+        let problems = ["missing", "wrong", "away", "too_many", "expired", "cookie_lost"];
+        let later = [5, 120]
+            .map(|seconds| Self { retry_after: Some(Duration::from_secs(seconds)), ..captcha(Some("too_many")) });
+        let captchas = problems.map(|problem| captcha(Some(problem))).into_iter().chain(later).chain([captcha(None)]);
+        [ban, starting].into_iter().chain(captchas).collect()
+    }
+}
+
+/// Has `Template::try_custom` try each page of the bouncer's, in every language, with and without a decision. What is missing
+/// stops the launch; in the debug profile it is a warning, at the launch and after each edit, since bare words stand in.
+pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<dyn Error>> + Send + Sync + 'static {
+    let (templates, debug) = (template_dir(figment), figment.profile() == rocket::Config::DEBUG_PROFILE);
+    move |engines| {
+        // Where the words cannot be read, the fairing tells.
+        let Ok(texts) = Texts::read(&templates, true) else { return Ok(()) };
+        let mut problems = BTreeMap::new();
+        for (refusal, language) in
+            Refusal::trials().iter().flat_map(|trial| texts.all().iter().map(move |it| (trial, it)))
+        {
+            let page = refusal.kind.name();
+            let widgets =
+                if refusal.kind == Kind::Captcha { Vec::from(Widget::examples().map(Some)) } else { vec![None] };
+            for (widget, decision) in
+                widgets.iter().flat_map(|widget| [None, Some(DecisionView::example(page))].map(|it| (widget, it)))
+            {
+                let variables =
+                    refusal.variables(language, "192.0.2.1", "/".into(), decision, widget.as_ref(), "nonce");
+                let made =
+                    tera::Context::from_serialize(variables).and_then(|context| engines.tera.render(page, &context));
+                if let Err(error) = made {
+                    problems.entry(root_cause(&error)).or_insert((page, &language.tag));
+                }
+            }
+        }
+        for (cause, (page, tag)) in &problems {
+            let told = format!(
+                "The page `{page}` cannot be made, in [{tag}] of texts.toml: {cause}. A missing word belongs into [default] there; templates/refusal.html.tera lists the variables."
+            );
+            if debug { log::warn!("{told}") } else { log::error!("{told}") }
+        }
+        if debug || problems.is_empty() { Ok(()) } else { Err("pages of the bouncer's cannot be made".into()) }
+    }
+}
+
+/// Tera's outermost error names the template alone.
+fn root_cause(error: &dyn Error) -> String {
+    error.source().map_or_else(|| error.to_string(), root_cause)
+}
