@@ -85,7 +85,7 @@ impl Bouncer {
         request.local_cache(|| {
             let judgement = self.judge(request);
             let spared = self.spares(request, judgement.verdict);
-            Visit::new(request, judgement, spared)
+            Visit::new(judgement, spared)
         })
     }
 

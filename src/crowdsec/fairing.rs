@@ -8,7 +8,7 @@ use std::{fs, io, process, thread};
 
 use log::{info, warn};
 use rocket::fairing::{Fairing, Info, Kind, Result};
-use rocket::http::Method;
+use rocket::http::{Method, Status};
 use rocket::response::{Responder, Response};
 use rocket::{Build, Data, Orbit, Request, Rocket};
 use tokio::runtime::{Builder, Handle};
@@ -125,8 +125,12 @@ impl Fairing for Crowdsec {
         } else if let Some(status) = head::too_large(request) {
             Reason::TooLarge(status)
         } else {
+            if bouncer.logs.access.is_some() {
+                visit.asked(request);
+            }
             return;
         };
+        visit.asked(request);
         let _ = visit.refused.set(reason);
         request.set_uri(pages::refused_uri());
         if head::is_accept_too_dear(request) {
@@ -139,10 +143,13 @@ impl Fairing for Crowdsec {
 
     /// Puts the refusal's page where a guard refused: on its own, that would be the catcher's.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        if response.status() != Status::Forbidden {
+            return;
+        }
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         let visit = bouncer.visit(request);
-        if visit.is_refused_by_guard(response.status()) {
-            let refusal = Refusal::of(visit);
+        if visit.is_refused_by_guard() {
+            let refusal = Refusal::of(request, visit);
             if let Some(Ok(page)) = refusal.map(|refusal| refusal.respond_to(request)) {
                 // Merged, so that the headers of other fairings and routes stay.
                 response.merge(page);

@@ -130,13 +130,13 @@ impl Fairing for AccessLog {
             // CrowdSec would count a refusal of ours, and lengthen the ban that caused it.
             Some(Reason::Judged) => false,
             Some(Reason::TooLarge(_)) => true,
-            None => !is_ours(request) && !visit.is_refused_by_guard(status),
+            None => !is_ours(request) && !(status == Status::Forbidden && visit.is_refused_by_guard()),
         };
         if !is_told || !visit.judgement.has_a_name() {
             return;
         }
-        let line = Line::of(request, visit.judgement.address, &visit.asked, status);
-        let has_no_body = visit.asked.method == Method::Head || matches!(status.code, 204 | 304);
+        let line = Line::of(request, visit.judgement.address, visit.asked(request), status);
+        let has_no_body = visit.asked(request).method == Method::Head || matches!(status.code, 204 | 304);
         if let Some(size) = if has_no_body { Some(0) } else { response.body_mut().size().await } {
             return self.0.access(&line, size);
         }

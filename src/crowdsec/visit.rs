@@ -17,7 +17,7 @@ pub struct Visit {
     pub judgement: Judgement,
     /// Whether the fairing lets it pass whatever the judgement.
     spared: bool,
-    pub asked: Asked,
+    asked: OnceLock<Asked>,
     /// Set where the fairing refused: the request then goes to our own route, and the application never sees it.
     pub refused: OnceLock<Reason>,
     refused_by_guard: AtomicBool,
@@ -73,9 +73,15 @@ impl Judgement {
 }
 
 impl Visit {
-    pub fn new(request: &Request<'_>, judgement: Judgement, spared: bool) -> Self {
-        let asked = Asked { method: request.method(), uri: request.uri().clone().into_owned() };
-        Self { judgement, spared, asked, refused: OnceLock::new(), refused_by_guard: AtomicBool::new(false) }
+    pub fn new(judgement: Judgement, spared: bool) -> Self {
+        let refused_by_guard = AtomicBool::new(false);
+        Self { judgement, spared, asked: OnceLock::new(), refused: OnceLock::new(), refused_by_guard }
+    }
+
+    /// The request as it was when this was first asked for: as it came in where the fairing has refused it, or where there
+    /// is an access log.
+    pub fn asked(&self, request: &Request<'_>) -> &Asked {
+        self.asked.get_or_init(|| Asked { method: request.method(), uri: request.uri().clone().into_owned() })
     }
 
     /// Whether the judgement is for the fairing to enforce.
@@ -88,11 +94,10 @@ impl Visit {
         self.refused_by_guard.store(true, Ordering::Relaxed);
     }
 
-    /// Whether an answer with this status is a guard's refusal, and not the application's own 403 or the fairing's. A
-    /// handler that asks for `Option<Cleared>` may answer otherwise.
-    pub fn is_refused_by_guard(&self, status: Status) -> bool {
-        let by_guard = self.refused_by_guard.load(Ordering::Relaxed);
-        by_guard && self.refused.get().is_none() && status == Status::Forbidden
+    /// Whether a 403 is a guard's refusal, and not the application's own or the fairing's. (A handler that asks for
+    /// `Option<Cleared>` may answer something else than 403.)
+    pub fn is_refused_by_guard(&self) -> bool {
+        self.refused_by_guard.load(Ordering::Relaxed) && self.refused.get().is_none()
     }
 }
 

@@ -37,7 +37,7 @@ impl Handler for BadRequest {
     async fn handle<'r>(&self, status: Status, request: &'r Request<'_>) -> Result<'r> {
         if let Some(bouncer) = request.rocket().state::<Bouncer>() {
             let visit = bouncer.visit(request);
-            if let Some(refusal) = visit.is_refused().then(|| Refusal::of(visit)).flatten() {
+            if let Some(refusal) = visit.is_refused().then(|| Refusal::of(request, visit)).flatten() {
                 bouncer.log(&visit.judgement);
                 return refusal.respond_to(request);
             }

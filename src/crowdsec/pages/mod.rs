@@ -81,7 +81,7 @@ fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
     let bouncer = request.rocket().state::<Bouncer>()?;
     let visit = bouncer.visit(request);
     match visit.refused.get()? {
-        Reason::Judged => Refusal::of(visit).map(|refusal| refusal.respond_to(request)),
+        Reason::Judged => Refusal::of(request, visit).map(|refusal| refusal.respond_to(request)),
         Reason::TooLarge(status) => Some(too_large(*status, request)),
     }
 }

@@ -65,7 +65,7 @@ impl Refusal {
     }
 
     /// The answer to a request that the judgement refuses; `None` for one that it admits.
-    pub fn of(visit: &Visit) -> Option<Self> {
+    pub fn of(request: &Request<'_>, visit: &Visit) -> Option<Self> {
         Some(match visit.judgement.verdict {
             Verdict::Admit => return None,
             Verdict::Ban | Verdict::Hidden(_) => Self::new(Status::Forbidden, Kind::Ban),
@@ -74,7 +74,7 @@ impl Refusal {
                 ..Self::new(Status::ServiceUnavailable, Kind::Starting)
             },
             Verdict::Captcha => {
-                let not_sent = !is_safe(visit.asked.method);
+                let not_sent = !is_safe(visit.asked(request).method);
                 Self { not_sent, ..Self::new(Status::Forbidden, Kind::Captcha) }
             }
         })
@@ -85,7 +85,7 @@ impl Refusal {
     }
 
     fn return_to(&self, request: &Request<'_>, visit: &Visit) -> String {
-        let wanted = || match &visit.asked {
+        let wanted = || match visit.asked(request) {
             Asked { method, uri } if is_safe(*method) => return_to(&uri.to_string()),
             _ => back_by_referer(request),
         };
