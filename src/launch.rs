@@ -58,6 +58,11 @@ fn config(figment: &Figment) -> Result<Config, Vec<String>> {
     if let Err(errors) = figment.extract::<Dict>() {
         return Err(errors.into_iter().map(unreadable).collect());
     }
+    // Rocket would only say that it cannot use such a value.
+    let unreplaced = crate::crowdsec::unreplaced_variables(figment);
+    if !unreplaced.is_empty() {
+        return Err(unreplaced.into_iter().map(|what| format!("Cannot start: {what}.")).collect());
+    }
     let config = Config::try_from(figment);
     let templates = figment.extract_inner::<RelativePathBuf>("template_dir").err().filter(|error| !error.missing());
     let wrong = |errors: figment::Error| errors.into_iter().map(unusable).collect::<Vec<_>>();

@@ -28,6 +28,8 @@ impl Folder {
                 fs::copy(file.path(), folder.path(part).join(file.file_name())).expect("a copy");
             }
         }
+        // Without settings of its own, and without the warning that there is no such file.
+        folder.write("Rocket.toml", "[default]\n");
         folder
     }
 

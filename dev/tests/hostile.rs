@@ -161,16 +161,17 @@ const HAPROXY: &str = "option forwardfor
 /// What Rocket reads before it asks any fairing: the first of two lines, and methods that it does not know.
 #[test]
 fn the_proxies_lines_keep_away_what_rocket_reads_before_it_asks_any_fairing() {
-    let app = app(&[]);
+    // The visitor comes from another address than the proxies, which are the only ones to be trusted.
+    let app = app(&[("CROWDSEC_TRUSTED_PROXIES", "127.0.0.1")]);
     let nginx = Proxy::nginx_among(&[app.address()], "max_fails=0", "", NGINX);
     let haproxy = Proxy::haproxy(&[app.address()], HAPROXY, "");
     let dear = format!("a/json,{}a/b", many("a/b,", 7_500));
     for proxy in [nginx.v4(), haproxy.v4()] {
-        let ask = |method| Request::new(proxy, method, "/").accept("text/html");
+        let ask = |method| Request::new(proxy, method, "/").peer("127.0.0.9").accept("text/html");
         assert_eq!(ask("GET").send().status, 200);
         let twice = ask("GET").accept(&dear).accept("a/b");
         costs_little(&app, "a long Accept of three", dear.len(), twice.clone());
-        let twice = Request::new(proxy, "GET", "/").accept(&dear).accept("a/b");
+        let twice = Request::new(proxy, "GET", "/").peer("127.0.0.9").accept(&dear).accept("a/b");
         costs_little(&app, "a long Accept of two", dear.len(), twice.clone());
         assert_ne!(twice.send().status, 200);
         let unknown = Request::new(proxy, "PROPFIND", "/").accept(&dear);

@@ -176,7 +176,11 @@ fn a_forged_snapshot_is_not_believed_and_keeps_a_closed_application_closed() {
     let lapi = FakeServer::start(standing(vec![]));
     let (ours, theirs) =
         ("b3VycyBvdXJzIG91cnMgb3VycyBvdXJzIG91cnMhISE=", "dGhlaXJzIHRoZWlycyB0aGVpcnMgdGhlaXJzISEhISE=");
-    let closed = [("CROWDSEC_SNAPSHOT", path.as_str()), ("CROWDSEC_ON_STARTUP_FAILURE", "closed")];
+    let closed = [
+        ("CROWDSEC_SNAPSHOT", path.as_str()),
+        ("CROWDSEC_ON_STARTUP_FAILURE", "closed"),
+        ("CROWDSEC_STARTUP_TIMEOUT", "1s"),
+    ];
     let with = |key: &'static str| [closed.as_slice(), &[("ROCKET_SECRET_KEY", key)]].concat();
     // Who writes the file knows everything but the key: that nobody is banned, said without one and with another.
     for (settings, told) in [

@@ -21,9 +21,8 @@ use super::captcha::Captcha;
 use super::config::{Config, OnStartupFailure, Problems, template_dir};
 use super::head;
 use super::journal::Logs;
-use super::lapi::Error;
+use super::lapi::{Error, Health, Poller};
 use super::pages::{self, Refusal, Texts};
-use super::poller::{Health, Poller};
 use super::visit::Reason;
 
 /// Protects the application. Attach it first: a request fairing before it would see refused requests as they came, one

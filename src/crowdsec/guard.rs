@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::bouncer::Bouncer;
 use super::decisions::{Remediation, Standing};
-use super::poller::Health;
+use super::lapi::Health;
 use super::visit::Verdict;
 
 /// Proof that the bouncer has let this visitor in.

@@ -10,7 +10,6 @@
 mod printable;
 mod panics;
 mod decisions;
-mod answer;
 mod path;
 mod field;
 mod head;
@@ -18,8 +17,6 @@ mod journal;
 mod tls;
 mod config;
 mod lapi;
-mod snapshot;
-mod poller;
 mod client_ip;
 mod limit;
 mod captcha;
@@ -34,7 +31,7 @@ mod fairing;
 #[cfg(test)]
 mod tests;
 
-pub use config::{LogFormat, defaults, figment};
+pub use config::{LogFormat, defaults, figment, unreplaced_variables};
 pub use fairing::fairing;
 pub use guard::{Cleared, Report};
 pub use lapi::VERSION;

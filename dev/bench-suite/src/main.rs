@@ -21,6 +21,7 @@ mod visitor;
 mod crowdsec {
     pub mod printable;
     pub mod decisions;
+    #[path = "lapi/answer.rs"]
     pub mod answer;
 }
 

@@ -7,6 +7,7 @@
 #[path = "../../../src/crowdsec"]
 #[allow(dead_code, unused_imports)]
 mod crowdsec {
+    #[path = "lapi/answer.rs"]
     pub mod answer;
     pub mod decisions;
     mod printable;

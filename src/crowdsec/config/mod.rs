@@ -481,8 +481,9 @@ fn misspelt(figment: &Figment) -> Vec<String> {
     profiles.chain(keys).collect()
 }
 
-/// Values that a shell, a template or Compose should have replaced, among our keys and Rocket's secret one.
-fn unreplaced_variables(figment: &Figment) -> Vec<String> {
+/// Values that a shell, a template or Compose should have replaced, among our keys and Rocket's secret one: a sentence for
+/// each, without the value.
+pub fn unreplaced_variables(figment: &Figment) -> Vec<String> {
     fn look(figment: &Figment, key: &str, value: &Value, problems: &mut Vec<String>) {
         match value {
             Value::Dict(_, dict) => {

@@ -7,7 +7,7 @@ use rocket::{State, get};
 use super::Uncached;
 use super::body::Dropped;
 use crate::crowdsec::bouncer::Bouncer;
-use crate::crowdsec::poller::Health;
+use crate::crowdsec::lapi::Health;
 
 /// For load balancers: whether this instance is in step with CrowdSec, and nothing more.
 #[get("/health", data = "<_body>")]

@@ -10,8 +10,8 @@ use proptest::string::string_regex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::crowdsec::answer::{read_answer, read_list};
 use crate::crowdsec::decisions::{Decision, Entry};
+use crate::crowdsec::lapi::answer::{read_answer, read_list};
 
 #[derive(Default)]
 struct Heard {

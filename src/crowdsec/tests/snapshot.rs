@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::crowdsec::config::{Credentials, LapiConfig, Location, Secret};
 use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Remediation, Types, network};
-use crate::crowdsec::snapshot::Snapshot;
+use crate::crowdsec::lapi::snapshot::Snapshot;
 
 const TYPES: Types = Types { captcha: true, fallback: Remediation::Ban };
 

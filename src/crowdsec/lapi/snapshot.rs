@@ -18,8 +18,8 @@ use serde::Serialize;
 use sha2::Sha256;
 
 use super::answer::read_answer;
-use super::config::{LapiConfig, Secret};
-use super::decisions::{DecisionSet, Entry, Key, Source, Ticks, Types};
+use crate::crowdsec::config::{LapiConfig, Secret};
+use crate::crowdsec::decisions::{DecisionSet, Entry, Key, Source, Ticks, Types};
 
 /// Where the decisions are kept, and whose they are.
 #[derive(Clone)]

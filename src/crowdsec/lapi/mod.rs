@@ -7,8 +7,12 @@
 //!   behind those of origins that a filter leaves out.
 //! - A database error at authentication is the same 403 as a wrong key.
 
-use std::error::Error as _;
-use std::fmt;
+pub mod answer;
+mod error;
+mod health;
+mod poller;
+pub mod snapshot;
+
 use std::io::{self, Read};
 use std::time::Duration;
 
@@ -18,11 +22,15 @@ use reqwest::{Client, Identity, Response, StatusCode, Url, redirect};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::answer::{read_answer, read_list};
 use super::config::{Credentials, LapiConfig, Location};
 use super::decisions::{Decision, Entry};
-use super::printable::printable;
 use super::tls::{self, Handshake};
+use answer::{read_answer, read_list};
+use error::{setup, transfer};
+
+pub use error::Error;
+pub use health::{Health, Status};
+pub use poller::Poller;
 
 /// The folder's own version, told to LAPI. LAPI splits the User-Agent at its one slash.
 pub const VERSION: &str = "0.1.0";
@@ -211,125 +219,4 @@ impl<B: AsRef<[u8]>> Read for Body<B> {
             }
         }
     }
-}
-
-/// Why LAPI did not answer; each line says what to look at.
-#[derive(Debug)]
-pub enum Error {
-    /// The client could not be made from the configuration.
-    Setup(String),
-    /// Nobody answered: the connection was refused, cut or too slow.
-    Transfer(String),
-    /// `startup_timeout` passed.
-    TooSlow,
-    Forbidden,
-    Redirect(String),
-    Status(u16),
-    NotJson(String),
-    Unreadable(String),
-    /// Our own code broke off.
-    Panicked(String),
-    /// A full answer lacks decisions that nothing has ended, and LAPI does not confirm that they are gone.
-    Short {
-        missing: usize,
-        of: usize,
-        reason: String,
-    },
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Setup(reason) => write!(f, "the client cannot be set up: {reason}"),
-            Self::Transfer(reason) => f.write_str(reason),
-            Self::TooSlow => f.write_str("LAPI took longer than startup_timeout"),
-            Self::Forbidden => f.write_str(
-                "403: LAPI refuses the key (or its database fails: see LAPI's log). `cscli bouncers list` shows whether the bouncer is \
-                 there and valid, `cscli bouncers add` makes a new key; with a certificate, compare its OU with bouncers_allowed_ou",
-            ),
-            Self::Redirect(to) => {
-                write!(
-                    f,
-                    "a redirect to `{}`, which is not followed so that the key stays here: put that address into api_url",
-                    printable(to)
-                )
-            }
-            Self::Status(400) => f.write_str("status 400: LAPI does not understand us. If it speaks TLS, write https:// into api_url"),
-            Self::Status(404) => f.write_str("status 404: api_url is the address of LAPI's root, without /v1"),
-            Self::Status(status) => write!(f, "status {status}: see LAPI's own log"),
-            Self::NotJson(kind) => {
-                write!(f, "an answer of type `{}`, not JSON: is api_url another server's?", printable(kind))
-            }
-            Self::Unreadable(reason) => write!(f, "an answer that cannot be read: {reason}"),
-            Self::Panicked(reason) => write!(f, "a poll of ours panicked, which is a fault of this program: {}", printable(reason)),
-            Self::Short { missing, of, reason } => write!(
-                f,
-                "its full answer lacks {missing} of {of} decisions that nothing has ended, and {reason}. All of them are kept, \
-                 since LAPI's database may be failing: see its log"
-            ),
-        }
-    }
-}
-
-fn setup(error: reqwest::Error) -> Error {
-    let reason = chain(&error);
-    let help = "install the package ca-certificates, or set ca_cert_path to LAPI's CA";
-    Error::Setup(if reason.contains("No CA certificates") { format!("{reason}: {help}") } else { reason })
-}
-
-fn transfer(error: &reqwest::Error, handshake: Option<&Handshake>) -> Error {
-    use io::ErrorKind::{
-        BrokenPipe, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, NotFound,
-        PermissionDenied, UnexpectedEof,
-    };
-    let reason = chain(error);
-    let tls = causes(error).find_map(|error| error.downcast_ref::<rustls::Error>());
-    // The innermost: others wrap it as something of another kind.
-    let kind = causes(error).filter_map(|error| error.downcast_ref::<io::Error>()).last().map(io::Error::kind);
-    let meaning = match (tls, handshake, kind) {
-        (Some(error), Some(handshake), _) => handshake.meaning(error),
-        _ if error.is_timeout() && error.is_connect() => {
-            "nobody answers at that address: check api_url, the firewall, and whether LAPI hangs".into()
-        }
-        _ if error.is_timeout() => "LAPI took too long: does it hang, or is it overloaded? Its log may say".into(),
-        _ if reason.contains("dns error") => "the host in api_url has no address: check its spelling, and DNS".into(),
-        (_, Some(handshake), Some(UnexpectedEof | ConnectionReset | BrokenPipe))
-            if error.is_connect() && handshake.is_tls =>
-        {
-            handshake.cut_off()
-        }
-        (.., Some(ConnectionRefused | NotFound)) => {
-            "nobody listens there: is CrowdSec running, is api_url right?".into()
-        }
-        (.., Some(PermissionDenied)) => "this user may not connect there: see the socket's owner and mode".into(),
-        (.., Some(HostUnreachable | NetworkUnreachable)) => {
-            "no way leads to that address: check api_url, routes and the firewall".into()
-        }
-        _ => "the connection failed".to_owned(),
-    };
-    Error::Transfer(format!("{meaning} ({})", printable(&reason)))
-}
-
-type Cause<'a> = &'a (dyn std::error::Error + 'static);
-
-/// An error and all its causes.
-fn causes<'a>(error: Cause<'a>) -> impl Iterator<Item = Cause<'a>> {
-    std::iter::successors(Some(error), |&error: &Cause<'a>| {
-        // An error of io leaves out the one that it wraps when it is asked for its source.
-        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        }
-    })
-}
-
-/// An error with its causes. Without the address: the operator wrote it, and it may be long.
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}{}{error}", if text.is_empty() { "" } else { ": " });
-        cause = error.source();
-    }
-    if text.is_empty() { error.to_string() } else { text }
 }

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::decisions::{Decision, Entry, LARGEST_ID, go_duration, network};
-use super::printable::printable;
+use crate::crowdsec::decisions::{Decision, Entry, LARGEST_ID, go_duration, network};
+use crate::crowdsec::printable::printable;
 
 /// The most that one entry may take, since it is held as a whole. LAPI's are of some hundred bytes.
 const LARGEST_ENTRY: usize = 8 << 20;
