@@ -62,7 +62,7 @@ impl Bouncer {
 
     /// Judges a request anew. The order is the policy: who hides, what is allowed by the operator, then a ban, which no
     /// solved captcha outweighs, then the captcha.
-    fn judge(&self, request: &Request<'_>) -> Judgement {
+    pub fn judge(&self, request: &Request<'_>) -> Judgement {
         let (address, unnamed) = self.client_ip.of(request);
         if let Some(why) = unnamed {
             // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
@@ -84,9 +84,20 @@ impl Bouncer {
     pub fn visit<'r>(&self, request: &'r Request<'_>) -> &'r Visit {
         request.local_cache(|| {
             let judgement = self.judge(request);
-            let spared = self.spares(request, judgement.verdict);
-            Visit::new(judgement, spared)
+            self.visit_of(request, judgement)
         })
+    }
+
+    fn visit_of(&self, request: &Request<'_>, judgement: Judgement) -> Visit {
+        let spared = self.spares(request, judgement.verdict);
+        Visit::new(judgement, spared)
+    }
+
+    /// The same where the judgement was made already: `None` for a visitor against whom nothing stands, as for most, and of
+    /// whom no log is kept. There is nothing to remember of them.
+    pub fn remember<'r>(&self, request: &'r Request<'_>, judgement: Judgement) -> Option<&'r Visit> {
+        let nothing = judgement.verdict == Verdict::Admit && judgement.standing.is_none() && self.logs.access.is_none();
+        (!nothing).then(|| request.local_cache(|| self.visit_of(request, judgement)))
     }
 
     /// The judgement on this request.

@@ -116,20 +116,23 @@ impl Fairing for Crowdsec {
         if request.method() == Method::Head && !data.peek(1).await.is_empty() {
             request.set_method(Method::Get);
         }
-        let visit = bouncer.visit(request);
-        bouncer.client_ip.look_for_forgotten(request, visit.judgement.address);
-        let reason = if visit.is_refused() {
-            bouncer.log(&visit.judgement);
-            Reason::Judged
-        } else if let Some(status) = head::too_large(request) {
-            Reason::TooLarge(status)
-        } else {
-            if bouncer.logs.access.is_some() {
-                visit.asked(request);
-            }
-            return;
+        let judgement = bouncer.judge(request);
+        bouncer.client_ip.look_for_forgotten(request, judgement.address);
+        let too_large = head::too_large(request);
+        let visit = match too_large {
+            None => bouncer.remember(request, judgement),
+            Some(_) => Some(bouncer.visit(request)),
         };
+        let Some(visit) = visit else { return };
         visit.asked(request);
+        let reason = match too_large {
+            _ if visit.is_refused() => {
+                bouncer.log(&visit.judgement);
+                Reason::Judged
+            }
+            Some(status) => Reason::TooLarge(status),
+            None => return,
+        };
         let _ = visit.refused.set(reason);
         request.set_uri(pages::refused_uri());
         if head::is_accept_too_dear(request) {

@@ -21,8 +21,11 @@ pub fn escaped(line: &mut Vec<u8>, text: &str, most: usize) {
 
 /// How many bytes a text takes with those escapes.
 pub fn escaped_length(text: &str) -> usize {
-    text.bytes().map(|byte| if is_plain(&byte) { 1 } else { 4 }).sum()
+    text.bytes().map(|byte| if is_plain(&byte) { 1 } else { LONGEST_ESCAPE }).sum()
 }
+
+/// How many bytes one byte takes at most, as `\x22`.
+pub const LONGEST_ESCAPE: usize = 4;
 
 /// A text as JSON has it, all in ASCII: what could move a terminal's cursor is escaped too. It is cut, since a name in a
 /// form may be as long as the form.

@@ -3,7 +3,7 @@
 use rocket::Request;
 use rocket::http::Status;
 
-use super::field::escaped_length;
+use super::field::{LONGEST_ESCAPE, escaped_length};
 
 /// How many bytes Rocket's parser may copy of an `Accept`: it copies the whole header for each type in it, so that 48 kB
 /// took 341 MB. Browsers' headers have some 150 bytes and 8 types.
@@ -21,6 +21,12 @@ pub fn is_accept_too_dear(request: &Request<'_>) -> bool {
     request.headers().get("Accept").any(|accept| copied(accept) > ACCEPT)
 }
 
+/// Whether texts in a row are longer than that in the access log. Most are so short that nobody has to count.
+fn is_longer<const N: usize>(texts: [&str; N], most: usize) -> bool {
+    let length: usize = texts.iter().map(|text| text.len()).sum();
+    length * LONGEST_ESCAPE > most && texts.iter().map(|text| escaped_length(text)).sum::<usize>() > most
+}
+
 /// How many bytes Rocket copies to read an `Accept`.
 fn copied(accept: &str) -> usize {
     accept.len() * accept.split(',').count()
@@ -29,8 +35,8 @@ fn copied(accept: &str) -> usize {
 /// The status for a request whose target, or whose headers, are longer than anybody's may be.
 pub fn too_large(request: &Request<'_>) -> Option<Status> {
     let uri = request.uri();
-    let query = uri.query().map_or(0, |query| 1 + escaped_length(query.as_str()));
-    if escaped_length(uri.path().as_str()) + query > TARGET {
+    let query = uri.query().map_or("", |query| query.as_str());
+    if is_longer([uri.path().as_str(), "?", query], TARGET) {
         return Some(Status::UriTooLong);
     }
     // One walk over all headers: to look one up by its name takes Rocket as long.
@@ -40,8 +46,8 @@ pub fn too_large(request: &Request<'_>) -> Option<Status> {
         let is = |known| name.eq_ignore_ascii_case(known);
         all += name.len() + value.len() + ": \r\n".len();
         let too_long = (is("Accept") && copied(value) > ACCEPT)
-            || (is("Referer") && escaped_length(value) > REFERER)
-            || (is("User-Agent") && escaped_length(value) > AGENT);
+            || (is("Referer") && is_longer([value], REFERER))
+            || (is("User-Agent") && is_longer([value], AGENT));
         if too_long || all > HEADERS {
             return Some(Status::RequestHeaderFieldsTooLarge);
         }

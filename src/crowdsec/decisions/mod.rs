@@ -61,11 +61,15 @@ impl DecisionSet {
         // The decisions are canonical, so the address has to be too: ::ffff:192.0.2.1 is 192.0.2.1.
         let (address, now) = (address.to_canonical(), self.ticks(now));
         let lapis = self.read();
-        let all = [&self.own, &*lapis]
-            .into_iter()
-            .flat_map(|table| table.against(address).map(move |(value, held)| (table, value, held)));
-        let standing = all.filter(|(_, _, held)| held.ends > now);
-        let (table, value, held) = standing.max_by_key(|(_, _, held)| held.rank(now))?;
+        let mut greatest: Option<(&Table, IpNet, &Held)> = None;
+        for table in [&self.own, &*lapis] {
+            table.against(address, |value, held| {
+                if held.ends > now && greatest.is_none_or(|(.., other)| other.rank(now) <= held.rank(now)) {
+                    greatest = Some((table, value, held));
+                }
+            });
+        }
+        let (table, value, held) = greatest?;
         let (id, expires_in) = match held.ends {
             NEVER => (None, None),
             ends => (held.key.id(), Some(left(ends, now))),

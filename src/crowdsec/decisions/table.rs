@@ -78,13 +78,19 @@ impl Table {
         self.sources.all()
     }
 
-    /// All decisions on an address and on the networks around it. The address has to be canonical: not IPv4 mapped into
-    /// IPv6.
-    pub fn against(&self, address: IpAddr) -> impl Iterator<Item = (IpNet, &Held)> {
+    /// Shows all decisions on an address and on the networks around it. The address has to be canonical: not IPv4 mapped
+    /// into IPv6.
+    pub fn against<'a>(&'a self, address: IpAddr, mut show: impl FnMut(IpNet, &'a Held)) {
         let value = IpNet::from(address);
-        let networks = self.networks.cover(&value).map(|(network, first)| (network, *first));
-        let address = self.first(value).map(|first| (value, first));
-        networks.chain(address).flat_map(|(value, first)| self.chain(first).map(move |held| (value, held)))
+        // Many applications have no decision on a network at all, or none of the operator's own.
+        if !self.networks.is_empty() {
+            for (network, first) in self.networks.cover(&value) {
+                self.chain(*first).for_each(|held| show(network, held));
+            }
+        }
+        if let Some(first) = self.first(value) {
+            self.chain(first).for_each(|held| show(value, held));
+        }
     }
 
     pub fn get(&self, value: IpNet, key: Key) -> Option<&Held> {
