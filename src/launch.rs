@@ -271,7 +271,9 @@ fn reason(error: &rocket::Error) -> Vec<String> {
         ErrorKind::Config(_) => vec!["The launch failed: a fairing made the configuration unusable.".into()],
         _ => {
             error.pretty_print();
-            vec![format!("The launch failed. {}", crate::log::rockets_error())]
+            let said = crate::log::rockets_error();
+            let said = if said.is_empty() { "ROCKET_LOG_LEVEL=normal has more of it told.".into() } else { said };
+            vec![format!("The launch failed. {said}")]
         }
     }
 }

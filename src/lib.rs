@@ -21,11 +21,12 @@ pub fn rocket() -> Rocket<Build> {
 pub fn app(figment: Figment) -> Rocket<Build> {
     let pages = crowdsec::try_pages(&figment);
     rocket::custom(figment)
-        // The bouncer comes first: what is attached before it would see refused requests as they came.
+        // The pages are tried before LAPI is waited for. This fairing reads no request.
+        .attach(Template::try_custom(pages))
+        // Of those that do, the bouncer comes first: what is attached before it would see refused requests as they came.
         .attach(crowdsec::fairing())
         .attach(headers::shield())
         .attach(headers::policies())
-        .attach(Template::try_custom(pages))
         .attach(launch::files("/static", "static"))
         .mount("/", routes::all())
         .register("/", routes::catchers())

@@ -57,6 +57,14 @@ pub fn install(figment: &Figment) {
         if trace.status() == BacktraceStatus::Captured {
             trace.to_string().lines().for_each(|line| log::error!("{line}"));
         }
+        // Such a panic ends the process. Rocket has said why, if it was about a route, and nobody else waits for the log.
+        if thread::current().name() == Some("main") {
+            let said = rockets_error();
+            if !said.is_empty() {
+                log::error!("{said}");
+            }
+            finish();
+        }
     }));
 }
 
@@ -65,7 +73,8 @@ pub fn finish() {
     let Some(logger) = LOGGER.get() else { return };
     let (end, mut waiting) = (Instant::now() + PATIENCE, lock(&logger.waiting));
     while (waiting.writing || !waiting.lines.is_empty()) && Instant::now() < end {
-        waiting = logger.changed.wait_timeout(waiting, PATIENCE).unwrap_or_else(PoisonError::into_inner).0;
+        let left = end.saturating_duration_since(Instant::now());
+        waiting = logger.changed.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
     }
 }
 
@@ -80,8 +89,7 @@ pub fn rockets_error() -> String {
     let held = mem::take(&mut *lock(&logger.held));
     let texts = held.into_iter().skip_while(|line| line.level > Level::Error).map(|line| line.text);
     let said = texts.collect::<Vec<_>>().join(" ").replace("\\n", " ");
-    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    if said.is_empty() { "ROCKET_LOG_LEVEL=normal has more of it told.".into() } else { said }
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();

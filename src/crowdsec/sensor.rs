@@ -130,7 +130,7 @@ impl Fairing for AccessLog {
             // CrowdSec would count a refusal of ours, and lengthen the ban that caused it.
             Some(Reason::Judged) => false,
             Some(Reason::TooLarge(_)) => true,
-            None => !is_ours(request) && !(status == Status::Forbidden && visit.is_refused_by_guard()),
+            None => !(is_ours(request) || status == Status::Forbidden && visit.is_refused_by_guard()),
         };
         if !is_told || !visit.judgement.has_a_name() {
             return;

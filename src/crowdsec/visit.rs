@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rocket::Request;
 use rocket::http::ext::IntoOwned;
 use rocket::http::uri::Origin;
 use rocket::http::{Method, Status};
+use rocket::{Request, Route};
 
 use super::client_ip::{Subject, Unnamed};
 use super::decisions::Standing;
@@ -104,7 +104,8 @@ impl Visit {
 /// Before any route of the application's, however it is ranked.
 pub const OUR_RANK: isize = isize::MIN;
 
-/// Whether a request has come to one of our own routes.
+/// Whether a request has come to one of our own routes. `/crowdsec/refused` is none for whom the fairing did not send there.
 pub fn is_ours(request: &Request<'_>) -> bool {
-    request.route().is_some_and(|route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec")
+    let is_ours = |route: &Route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec";
+    request.route().is_some_and(|route| is_ours(route) && route.uri.path() != "/crowdsec/refused")
 }

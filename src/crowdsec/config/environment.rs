@@ -48,7 +48,7 @@ impl Environment {
         for (name, value) in vars {
             let (upper, value) = (name.trim().to_uppercase(), value.trim().to_owned());
             if let Some(key) = upper.strip_prefix("ROCKET_") {
-                // A Service called `rocket-crowdsec` makes Kubernetes set ROCKET_CROWDSEC_PORT, one called `rocket` ROCKET_PORT.
+                // Kubernetes sets such for its Services: ROCKET_CROWDSEC_PORT, and ROCKET_PORT for one called `rocket`.
                 let misspelt = looks_ours(key) && key.split('.').next() != Some("CROWDSEC");
                 let stray = misspelt || (key == "PORT" && value.contains("://"));
                 if stray || value.is_empty() {

@@ -6,13 +6,13 @@ use ipnet::IpNet;
 
 use super::FILE;
 
-/// Names those variables that look like ours and are none. They stop nothing: Kubernetes sets some for every Service, and a
+/// Names those variables that look like ours and are not. They stop nothing: Kubernetes sets some for every Service, and a
 /// file of variables may be shared.
 pub fn unknown_variables(names: &[String]) -> Option<String> {
     (!names.is_empty()).then(|| {
         format!(
-            "No setting is called {}: check the spelling, which is CROWDSEC_<KEY> as in CROWDSEC_API_KEY. Those that \
-             Kubernetes sets for a Service of that name do no harm.",
+            "Not used, since no setting is called so, or it holds what Kubernetes sets for a Service: {}. Check the spelling, \
+             which is CROWDSEC_<KEY> as in CROWDSEC_API_KEY. Those that Kubernetes sets do no harm.",
             names.join(", ")
         )
     })

@@ -37,7 +37,9 @@ impl Handler for BadRequest {
     async fn handle<'r>(&self, status: Status, request: &'r Request<'_>) -> Result<'r> {
         if let Some(bouncer) = request.rocket().state::<Bouncer>() {
             let visit = bouncer.visit(request);
-            if let Some(refusal) = visit.is_refused().then(|| Refusal::of(request, visit)).flatten() {
+            // Without a route Rocket did not know the method and took it for GET: no exemption is meant for that.
+            let refuses = visit.is_refused() || request.route().is_none();
+            if let Some(refusal) = refuses.then(|| Refusal::of(request, visit)).flatten() {
                 bouncer.log(&visit.judgement);
                 return refusal.respond_to(request);
             }

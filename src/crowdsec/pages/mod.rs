@@ -62,6 +62,10 @@ impl route::Handler for Refused {
             Some(Ok(mut response)) => {
                 // Who asks whether to send the body at all is answered before it comes, everybody else after it.
                 if body::is_waited_for(request) {
+                    // With its length, the answer is complete while the body is still awaited.
+                    if let Some(size) = response.body_mut().size().await {
+                        response.set_header(Header::new("Content-Length", size.to_string()));
+                    }
                     let page = response.body_mut().take();
                     response.set_streamed_body(ReaderStream! {
                         yield page;

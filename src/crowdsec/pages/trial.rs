@@ -9,7 +9,7 @@ use rocket::http::Status;
 use rocket_dyn_templates::{Engines, tera};
 
 use super::refusal::{Kind, Refusal};
-use super::words::Texts;
+use super::words::{DEFAULT, Texts};
 use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::config::template_dir;
 use crate::crowdsec::guard::DecisionView;
@@ -57,9 +57,13 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
             }
         }
         for (cause, (page, tag)) in &problems {
-            let told = format!(
-                "The page `{page}` cannot be made, in [{tag}] of texts.toml: {cause}. A missing word belongs into [default] there; templates/refusal.html.tera lists the variables."
-            );
+            let table = if tag.as_str() == DEFAULT { "default" } else { tag };
+            let remedy = if cause.contains("`text.") {
+                "Write the missing word into [default] of texts.toml"
+            } else {
+                "templates/refusal.html.tera lists the variables"
+            };
+            let told = format!("The page `{page}` cannot be made with the words of [{table}]: {cause}. {remedy}.");
             if debug { log::warn!("{told}") } else { log::error!("{told}") }
         }
         if debug || problems.is_empty() { Ok(()) } else { Err("pages of the bouncer's cannot be made".into()) }

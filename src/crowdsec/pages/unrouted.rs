@@ -7,11 +7,13 @@ use rocket::{Data, Request, Route};
 use super::body::drop_body;
 use crate::crowdsec::visit::OUR_RANK;
 
-/// Asked before the application's routes. After them is too late: a guard may have forwarded with a status of its own,
-/// which Rocket tells to nobody.
+/// Asked before the application's routes. After them we could not tell with which status a guard has forwarded, and would
+/// put 404 in its place.
 pub fn routes() -> Vec<Route> {
     let route = |method| Route::ranked(OUR_RANK + 1, method, "/<_..>", Unrouted);
-    [Method::Post, Method::Put, Method::Patch, Method::Delete].map(route).to_vec()
+    let methods =
+        [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Options, Method::Trace];
+    methods.map(route).to_vec()
 }
 
 #[derive(Clone)]
@@ -29,8 +31,8 @@ impl Handler for Unrouted {
     }
 }
 
-/// Whether a route could take a request, by method and path as Rocket compares them. When in doubt it could: then all is
-/// as it would be without us.
+/// Whether a route could take a request, by method and path as Rocket compares them. In doubt: yes, and Rocket
+/// does what it would do without us.
 fn may_take(route: &Route, request: &Request<'_>) -> bool {
     if route.method != request.method() {
         return false;

@@ -25,7 +25,7 @@ pub struct Texts {
 }
 
 /// `[default]` is in English.
-const DEFAULT: &str = "en";
+pub const DEFAULT: &str = "en";
 
 impl Texts {
     /// Reads the file; `live` where templates, too, are read anew when they change. Each table but `[default]` is a
