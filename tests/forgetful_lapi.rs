@@ -62,6 +62,18 @@ async fn a_short_answer_ends_nothing_while_lapi_does_not_confirm_it() {
 }
 
 #[rocket::async_test]
+async fn what_is_new_counts_while_lapi_is_still_asked_about_what_is_missing() {
+    let lapi = FakeLapi::answering([answer(&bans(1..=3), &[])]).await;
+    lapi.hangs_when_asked_of_one();
+    let client = launch(lapi.figment().merge(("crowdsec.resync_frequency", "200ms"))).await;
+    lapi.then(answer(&bans(2..=9), &[]));
+    eventually(async || lapi.questions().len() == 1 && is_refused(&client, "192.0.2.9").await).await;
+    // Nothing was given up meanwhile: the one question is still the first.
+    assert_eq!(lapi.questions().len(), 1);
+    assert!(is_refused(&client, "192.0.2.1").await);
+}
+
+#[rocket::async_test]
 async fn one_missing_decision_of_few_is_as_safe_as_all_of_many() {
     let lapi = FakeLapi::answering([answer(&bans(1..=200), &[])]).await;
     lapi.says_of_one(failure());

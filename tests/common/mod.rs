@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -78,6 +79,7 @@ pub struct FakeLapi {
 /// What the fake says of one address or network, and what it was asked of them.
 struct Questions {
     answer: Mutex<Answer>,
+    hang: AtomicBool,
     asked: Mutex<Vec<String>>,
 }
 
@@ -97,8 +99,11 @@ impl FakeLapi {
     pub async fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
         let answers = Arc::new(Mutex::new(answers.into_iter().collect::<VecDeque<_>>()));
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
-        let questions =
-            Arc::new(Questions { answer: Mutex::new(Answer(Status::Ok, "null".into())), asked: Mutex::default() });
+        let questions = Arc::new(Questions {
+            answer: Mutex::new(Answer(Status::Ok, "null".into())),
+            hang: false.into(),
+            asked: Mutex::default(),
+        });
         let (launched, port) = oneshot::channel();
         let launched = Mutex::new(Some(launched));
         let figment = Figment::from(Config::debug_default()).merge(("port", 0)).merge(("log_level", "off"));
@@ -120,6 +125,11 @@ impl FakeLapi {
     /// From now on it says this of every address and network. Until then it knows of nothing that stands there.
     pub fn says_of_one(&self, answer: Answer) {
         *self.questions.answer.lock().unwrap() = answer;
+    }
+
+    /// From now on it never answers a question about one address or network.
+    pub fn hangs_when_asked_of_one(&self) {
+        self.questions.hang.store(true, Ordering::Relaxed);
     }
 
     /// The queries of all questions about one address or network.
@@ -164,8 +174,11 @@ fn stream(
 }
 
 #[get("/v1/decisions")]
-fn question(questions: &State<Arc<Questions>>, request: Seen) -> (Status, (ContentType, String)) {
+async fn question(questions: &State<Arc<Questions>>, request: Seen) -> (Status, (ContentType, String)) {
     questions.asked.lock().unwrap().push(request.0.query);
+    if questions.hang.load(Ordering::Relaxed) {
+        std::future::pending::<()>().await;
+    }
     let Answer(status, body) = questions.answer.lock().unwrap().clone();
     (status, (ContentType::JSON, body))
 }

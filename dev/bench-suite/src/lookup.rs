@@ -31,7 +31,7 @@ pub fn run(directory: &Path) {
     let mut everything = set.everything(TYPES, now);
     let json = answer(decisions::many(MILLION));
     read_answer(&*json, &mut |entry| everything.take(entry)).expect("an answer like LAPI's");
-    everything.compare(now, Duration::ZERO).take_over(true);
+    everything.take_over(now, Duration::ZERO).settle(true);
     assert_eq!(set.len() as u64, MILLION);
 
     let bare: HashMap<IpAddr, u64> = decisions.iter().map(|(network, id)| (network.addr(), *id)).collect();

@@ -77,7 +77,7 @@ fn the_variables_of_a_service_are_named_and_stop_nothing() {
 fn of_rockets_variables_those_that_are_not_meant_for_it_are_left_out() {
     let vars = [
         ("ROCKET_CROWDSEC_PORT", "tcp://10.96.0.7:80"),
-        ("rocket_crowdsec_api_key", "a-secret-in-the-wrong-place"),
+        ("Rocket_Crowdsec_api_key", "a-secret-in-the-wrong-place"),
         ("ROCKET_CROWD_SEC", "{api_key=x}"),
         ("ROCKET_PORT", "tcp://10.96.0.7:80"),
         ("ROCKET_SECRET_KEY", " "),

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 
 use super::decision::Key;
 use super::table::Held;
+use super::update::BATCH;
 use super::{A_SECOND, DecisionSet, Entry, NEVER, Source, Table, Taken, Ticks, Types, left, ticks};
 
 /// A full answer on its way. Dropped before it is complete, it changes nothing.
@@ -27,13 +28,14 @@ pub struct Everything {
     taken: Taken,
 }
 
-/// A full answer that ended complete, beside what stood until now.
+/// A full answer that stands in the place of what stood before, and what it lacks, which stands on.
 pub struct Compared {
-    everything: Everything,
+    set: Arc<DecisionSet>,
     now: Ticks,
     /// How far apart the two answers have to be that end a missing decision.
     apart: Ticks,
     missing: Vec<Missing>,
+    taken: Taken,
 }
 
 struct Missing {
@@ -67,8 +69,9 @@ impl Everything {
         }
     }
 
-    /// The answer ended complete: finds what it lacks. Two answers that end a missing decision are this far `apart`.
-    pub fn compare(mut self, now: Instant, apart: Duration) -> Compared {
+    /// The answer ended complete: puts it in the place of what stood, so that what is new counts at once, and finds what it
+    /// lacks. Two answers that end a missing decision are this far `apart`.
+    pub fn take_over(mut self, now: Instant, apart: Duration) -> Compared {
         let (set, now) = (self.set.clone(), self.set.ticks(now));
         let mut missing = Vec::new();
         let old = set.read();
@@ -86,14 +89,18 @@ impl Everything {
             }
         }
         drop(old);
-        Compared { everything: self, now, apart: ticks(apart), missing }
+        for Missing { value, held, source } in &missing {
+            self.table.put(*value, *held, source.clone(), now);
+        }
+        set.replace(self.table);
+        Compared { set, now, apart: ticks(apart), missing, taken: self.taken }
     }
 }
 
 impl Compared {
-    /// How many decisions stand that the answer lacks.
-    pub fn missing(&self) -> usize {
-        self.missing.len()
+    /// How many decisions stand that the answer lacks, and how many stood that it has.
+    pub fn missing(&self) -> (usize, usize) {
+        (self.missing.len(), self.taken.renewed)
     }
 
     /// Those of which LAPI has to confirm some before the answer counts: it lacks them for the first time, or it would end
@@ -104,25 +111,31 @@ impl Compared {
         doubtful.map(|missing| (missing.value, missing.held.key))
     }
 
-    /// Puts the answer in the place of what stood. What it lacks stands on, until a second answer that is confirmed lacks
-    /// it too. An answer that is not confirmed ends nothing, and makes what it lacks start anew.
-    pub fn take_over(self, confirmed: bool) -> Taken {
-        let Self { everything: Everything { set, mut table, mut taken, .. }, now, apart, missing } = self;
-        let ends = |missing: &Missing| confirmed && has_waited(&missing.held, now, apart);
-        let (ended, kept): (Vec<Missing>, Vec<Missing>) = missing.into_iter().partition(ends);
-        taken.ended += ended.len();
-        taken.kept = kept.len();
+    /// What the answer lacks stands on, until a second answer that is confirmed lacks it too. An answer that is not confirmed
+    /// ends nothing, and makes what it lacks start anew.
+    pub fn settle(self, confirmed: bool) -> Taken {
+        let Self { set, now, apart, missing, mut taken } = self;
         let mut first_missed = NEVER;
-        for Missing { value, mut held, source } in kept {
-            held.missed = if confirmed { held.missed.min(now) } else { NEVER };
-            first_missed = first_missed.min(held.missed);
-            table.put(value, held, source, now);
+        for batch in missing.chunks(BATCH) {
+            let mut table = set.write();
+            for Missing { value, held, source } in batch {
+                if confirmed && has_waited(held, now, apart) {
+                    table.remove(*value, held.key);
+                    taken.ended += 1;
+                } else {
+                    let missed = if confirmed { held.missed.min(now) } else { NEVER };
+                    first_missed = first_missed.min(missed);
+                    let mut held = *held;
+                    held.missed = missed;
+                    table.put(*value, held, source.clone(), now);
+                    taken.kept += 1;
+                }
+            }
         }
         if first_missed != NEVER {
             let until = first_missed.saturating_add(apart);
             taken.kept_until = Some(set.start + left(until, 0));
         }
-        set.replace(table);
         taken
     }
 }

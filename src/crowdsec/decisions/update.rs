@@ -96,7 +96,7 @@ pub struct Changes {
 }
 
 /// This many changes are made under one lock, in some ten microseconds.
-const BATCH: usize = 128;
+pub const BATCH: usize = 128;
 
 impl Changes {
     pub(super) fn new(set: Arc<DecisionSet>, types: Types, now: Instant) -> Self {

@@ -33,11 +33,24 @@ pub fn read_answer(answer: impl Read, hand_on: &mut impl FnMut(Entry)) -> io::Re
 }
 
 /// Reads what LAPI says of one address or network: a list, or `null`. An entry that cannot be read is an error, since it
-/// may be the very one that is asked about.
-pub fn read_list(json: &[u8]) -> Result<Vec<Decision>, String> {
+/// may be the very one that is `asked` about; one with another id costs only itself.
+pub fn read_list(json: &[u8], asked: Option<u64>) -> Result<Vec<Decision>, String> {
     let entries: Option<Vec<&RawValue>> =
         serde_json::from_slice(json).map_err(|error| printable(&error.to_string()))?;
-    entries.into_iter().flatten().filter_map(|entry| read_entry(entry).transpose()).collect()
+    let is_another = |entry: &RawValue| {
+        let id = serde_json::from_str::<Id>(entry.get()).ok().map(|entry| entry.id);
+        asked.is_some() && id.is_some() && id != asked
+    };
+    let read = |entry| match read_entry(entry) {
+        Err(_) if is_another(entry) => None,
+        read => read.transpose(),
+    };
+    entries.into_iter().flatten().filter_map(read).collect()
+}
+
+#[derive(Deserialize)]
+struct Id {
+    id: u64,
 }
 
 /// A reader that ends with an error where no entry ends for long.

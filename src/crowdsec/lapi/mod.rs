@@ -23,7 +23,8 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::config::{Credentials, LapiConfig, Location};
-use super::decisions::{Decision, Entry};
+use super::decisions::{Decision, Entry, Key};
+use super::printable::printable;
 use super::tls::{self, Handshake};
 use answer::{read_answer, read_list};
 use error::{setup, transfer};
@@ -44,8 +45,8 @@ const WHOLE: Duration = Duration::from_secs(600);
 /// For an answer that tells what has changed, if three polls are shorter. It is short even at a million decisions: a LAPI
 /// that has not given it by then hangs, or is somewhere else by now.
 const CHANGES: Duration = Duration::from_secs(15);
-/// For what stands against one address.
-const QUESTION: Duration = Duration::from_secs(30);
+/// For what stands against one address: a LAPI with a million decisions needs half a second.
+const QUESTION: Duration = Duration::from_secs(5);
 const LONGEST_LIST: usize = 16 << 20;
 /// 512 MiB hold four million decisions; what is longer is no answer of LAPI's.
 const LONGEST: usize = 512 << 20;
@@ -118,7 +119,7 @@ impl Lapi {
 
     /// Asks for all that stands against one address or network, whatever its origin: a question that LAPI answers from
     /// its database, and with an error where that fails. It may move the mark that the next delta begins at.
-    pub async fn standing_on(&self, value: IpNet) -> Result<Vec<Decision>, Error> {
+    pub async fn standing_on(&self, value: IpNet, key: Key) -> Result<Vec<Decision>, Error> {
         let mut url = self.url.clone();
         url.path_segments_mut().expect("an address of http").pop();
         let (name, value) = match value.prefix_len() == value.max_prefix_len() {
@@ -134,7 +135,7 @@ impl Lapi {
                 return Err(Error::Unreadable("it is over 16 MiB".into()));
             }
         }
-        read_list(&list).map_err(Error::Unreadable)
+        read_list(&list, key.id()).map_err(Error::Unreadable)
     }
 
     async fn send(&self, url: Url, within: Duration) -> Result<Response, Error> {
@@ -188,7 +189,7 @@ impl Answer {
         drop(pieces);
         let read = reading.await.map_err(|panic| Error::Panicked(panic.to_string()))?;
         transferred?;
-        read.map_err(|error| Error::Unreadable(error.to_string()))
+        read.map_err(|error| Error::Unreadable(printable(&error.to_string())))
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use rand::seq::IteratorRandom;
 use rocket::Shutdown;
+use rocket::futures::future::join_all;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
@@ -324,13 +325,15 @@ impl Poller {
         let answer = self.lapi.ask(true).await?;
         let all = answer.read(self.set.everything(self.types, Instant::now()), Everything::take).await?;
         let apart = self.resync_frequency / 2;
-        let compared = aside(move || all.compare(Instant::now(), apart)).await?;
-        let cost = since.elapsed();
-        let confirmed = self.confirm(&compared).await;
-        let (missing, is_confirmed) = (compared.missing(), confirmed.is_ok());
-        let taken = aside(move || compared.take_over(is_confirmed)).await?;
+        let compared = aside(move || all.take_over(Instant::now(), apart)).await?;
         self.unsaved = true;
-        let of = missing + taken.renewed;
+        let cost = since.elapsed();
+        let ((missing, known), confirmed) = (compared.missing(), self.confirm(&compared).await);
+        let (of, is_confirmed) = (missing + known, confirmed.is_ok());
+        let taken = aside(move || compared.settle(is_confirmed)).await?;
+        if !is_confirmed {
+            self.tell(&taken);
+        }
         let asked = confirmed.map_err(|reason| Error::Short { missing, of, reason })?;
         self.tell_of_kept(&taken, of);
         let in_step = InStep { since, cost, named: 0, was_empty: taken.new == 0, kept_until: taken.kept_until };
@@ -341,12 +344,16 @@ impl Poller {
     /// whether it had to be asked. Fails towards the bans: whatever LAPI says but a plain no, all of them stay.
     async fn confirm(&self, compared: &Compared) -> Result<bool, String> {
         let some = compared.to_confirm().sample(&mut rand::rng(), CONFIRMATIONS);
-        for (value, key) in &some {
-            let standing = self
-                .lapi
-                .standing_on(*value)
-                .await
-                .map_err(|error| format!("of the one on {value} it says: {error}"))?;
+        // All at once: a LAPI that hangs is waited for only once.
+        let answers = join_all(some.iter().map(|(value, key)| self.lapi.standing_on(*value, *key))).await;
+        for ((value, key), standing) in some.iter().zip(answers) {
+            let standing = standing.map_err(|error| match error {
+                Error::Forbidden | Error::Status(404 | 405) => format!(
+                    "of the one on {value} it says: {error}. Whatever stands between us and LAPI has to let \
+                     GET /v1/decisions through as well"
+                ),
+                error => format!("of the one on {value} it says: {error}"),
+            })?;
             if standing.iter().any(|decision| decision.value == *value && decision.key() == *key) {
                 return Err(format!("asked about it, it says that the one on {value} stands"));
             }

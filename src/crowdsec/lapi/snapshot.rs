@@ -130,7 +130,7 @@ impl Snapshot {
         });
         body.hmac.verify_slice(&bytes(hmac)).map_err(|_| TORN)?;
         read.map_err(|_| TORN)?;
-        everything.compare(now, Duration::ZERO).take_over(true);
+        everything.take_over(now, Duration::ZERO).settle(true);
         Ok(age)
     }
 

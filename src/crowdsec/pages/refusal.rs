@@ -206,13 +206,13 @@ impl<'r> Responder<'r, 'static> for Refusal {
     }
 }
 
-/// Exactly what a page needs: its own style and script by nonce, the captcha provider's places, and no frame around it.
+/// Exactly what a page needs: its own style and script by nonce, the captcha provider's places, and frames of this site alone around it.
 fn content_security_policy(nonce: &str, sources: &str) -> String {
     let own = [" 'nonce-", nonce, "' ", sources].concat();
     let own = own.trim_end();
     let frames = if sources.is_empty() { "'none'" } else { sources };
     let always =
-        "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; img-src 'self' data:";
+        "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; img-src 'self' data:";
     // `format!` takes four times as long.
     [always, "; style-src", own, "; script-src", own, "; connect-src ", frames, "; frame-src ", frames].concat()
 }

@@ -131,13 +131,18 @@ fn an_id_that_cannot_be_one_is_none() {
 
 #[test]
 fn what_lapi_says_of_one_address_is_a_list_or_null_and_all_of_it_is_understood_or_nothing() {
-    assert_eq!(read_list(b"null"), Ok(vec![]));
-    assert_eq!(read_list(b"[]"), Ok(vec![]));
+    assert_eq!(read_list(b"null", None), Ok(vec![]));
+    assert_eq!(read_list(b"[]", None), Ok(vec![]));
     let country = entry(&[("scope", "Country".into()), ("value", "FR".into())]);
     let list = format!("[{},{country}]", entry(&[]));
-    assert_eq!(read_list(list.as_bytes()).unwrap().len(), 1);
+    assert_eq!(read_list(list.as_bytes(), None).unwrap().len(), 1);
+    // An entry that cannot be read costs itself, unless it may be the one that is asked about.
+    let odd = entry(&[("id", 9.into()), ("type", "x".repeat(70).into())]);
+    let list = format!("[{odd}]");
+    assert_eq!(read_list(list.as_bytes(), Some(4)), Ok(vec![]));
+    assert!(read_list(list.as_bytes(), Some(9)).is_err() && read_list(list.as_bytes(), None).is_err());
     for bad in ["", "{}", "[1]", "[", "<html>", "\"\"", "[] []", "[{\"scope\":\"Ip\"}]"] {
-        assert!(read_list(bad.as_bytes()).is_err(), "{bad}");
+        assert!(read_list(bad.as_bytes(), None).is_err(), "{bad}");
     }
 }
 

@@ -84,11 +84,11 @@ impl World {
             for row in self.rows.iter().filter(|row| row.gone.is_none() && !self.forgot(row)) {
                 everything.take(Entry::New(Self::decision(row)));
             }
-            let compared = everything.compare(instant, tenths(RESYNC / 2));
+            let compared = everything.take_over(instant, tenths(RESYNC / 2));
             let asked: Vec<(IpNet, Key)> = compared.to_confirm().collect();
             // A database that fails answers no question, also none for what is truly gone.
             let confirmed = asked.is_empty() || self.forgets == 0;
-            let taken = compared.take_over(confirmed);
+            let taken = compared.settle(confirmed);
             let due = taken.kept_until.map(|until| until.duration_since(self.start).as_millis() as u64 / 100);
             let again = due.unwrap_or(u64::MAX).min(self.now + RESYNC);
             self.everything_due = if asked.is_empty() { again } else { self.now };

@@ -33,7 +33,7 @@ fn tenths(tenths: u64) -> Duration {
 fn take_all(set: &Arc<DecisionSet>, now: Instant, decisions: impl IntoIterator<Item = Decision>) -> Taken {
     let mut everything = set.everything(TYPES, now);
     decisions.into_iter().for_each(|decision| everything.take(Entry::New(decision)));
-    everything.compare(now, tenths(APART)).take_over(true)
+    everything.take_over(now, tenths(APART)).settle(true)
 }
 
 fn take_changes(set: &Arc<DecisionSet>, now: Instant, entries: impl IntoIterator<Item = Entry>) -> Taken {
@@ -75,7 +75,7 @@ fn an_answer_that_is_not_confirmed_ends_nothing_and_brings_what_is_new() {
     for after in [0, APART, 2 * APART, 9 * APART] {
         let mut short = set.everything(TYPES, start + tenths(after));
         short.take(Entry::New(decision(9, "198.51.100.7", "ban", 100)));
-        let taken = short.compare(start + tenths(after), tenths(APART)).take_over(false);
+        let taken = short.take_over(start + tenths(after), tenths(APART)).settle(false);
         assert_eq!((taken.kept, taken.kept_until), (2, None));
         assert!(against(&set, "198.51.100.7", start + tenths(after)).is_some());
     }
@@ -105,7 +105,7 @@ fn what_a_full_answer_names_as_deleted_ends_at_once() {
     everything.take(Entry::New(many(1..2).next().unwrap()));
     // The one that is named as new as well stands.
     many(1..3).for_each(|gone| everything.take(Entry::Deleted(gone)));
-    let taken = everything.compare(now, tenths(APART)).take_over(true);
+    let taken = everything.take_over(now, tenths(APART)).settle(true);
     assert_eq!((taken.ended, taken.kept, set.len()), (1, 1, 2));
     assert!(against(&set, "192.0.0.2", now).is_none());
 }
@@ -187,10 +187,10 @@ fn of_too_many_decisions_on_one_address_the_greatest_are_held() {
     // What is left out of an answer, whichever it names first, is not missing. What would not have been is.
     let mut again = set.everything(TYPES, now);
     captchas.collect::<Vec<_>>().into_iter().rev().for_each(|captcha| again.take(Entry::New(captcha)));
-    let compared = again.compare(now, tenths(APART));
+    let compared = again.take_over(now, tenths(APART));
     let ban = decision(50_000, "192.0.2.1", "ban", 0);
     assert_eq!(compared.to_confirm().collect::<Vec<_>>(), [(ban.value, ban.key())]);
-    compared.take_over(true);
+    compared.settle(true);
     assert_eq!(set.len() as u64, most);
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Ban, Some(50_000))));
     let captchas = (40_001 - most..=40_000).map(|id| decision(id, "192.0.2.1", "captcha", 0));

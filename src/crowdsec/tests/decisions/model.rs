@@ -206,10 +206,14 @@ proptest! {
                         prop_assert_eq!(met(&set, start, now), before);
                         continue;
                     }
-                    let compared = everything.compare(instant, tenths(APART));
                     prop_assert_eq!(met(&set, start, now), before, "nothing changes before all of it is there");
+                    let compared = everything.take_over(instant, tenths(APART));
+                    let mut unconfirmed = model.clone();
+                    unconfirmed.everything(now, false, &entries);
+                    let expected: Vec<_> = visitors().map(|visitor| unconfirmed.strongest(visitor, now)).collect();
+                    prop_assert_eq!(met(&set, start, now), expected, "what is new counts, and what is missing stands");
                     let to_confirm = compared.to_confirm().count();
-                    let taken = compared.take_over(confirmed);
+                    let taken = compared.settle(confirmed);
                     prop_assert_eq!(to_confirm, model.everything(now, confirmed, &entries));
                     let marks = model.0.iter().filter(|known| known.end > now + 100).filter_map(|known| known.missed);
                     prop_assert_eq!(taken.kept_until, marks.min().map(|first| start + tenths(first + APART)));
