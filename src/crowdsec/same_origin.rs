@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_form_counts_if_the_browser_says_that_it_is_ours() {
-        let figment = rocket::Config::figment().merge(("log_level", "off"));
+        let figment = figment::Figment::from(rocket::Config::debug_default()).merge(("log_level", "off"));
         let client = Client::untracked(rocket::custom(figment).mount("/", routes![form])).unwrap();
         let (shop, local) = ("shop.example", "127.0.0.1:8000");
         for (host, headers) in [
