@@ -26,7 +26,7 @@ const POLICIES: [(&str, &str); 2] = [
     ("Referrer-Policy", "strict-origin-when-cross-origin"),
 ];
 
-/// Those that Shield would set too, but not without a warning in the log at each answer that has its own.
+/// Shield would set these too, but it warns in the log at each answer that already has one.
 pub fn policies() -> impl Fairing {
     AdHoc::on_response("Security headers", |_, response| {
         Box::pin(async move {

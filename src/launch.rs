@@ -20,7 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Runs the application to its end. Status 0 after a stop that was asked for, 1 where the launch failed.
 pub fn run(rocket: Rocket<Build>) -> ExitCode {
     let ended = match config(rocket.figment()) {
-        // What runs Rocket reads the configuration as well, and panics with its values where it cannot: so this comes second.
+        // `rocket::execute` reads the configuration itself, and on a bad value panics and prints it: so ours is read first.
         Ok(config) => rocket::execute(launch(rocket, config)),
         Err(problems) => Err(problems),
     };
@@ -152,8 +152,8 @@ fn wanted(key: &str) -> &'static str {
     }
 }
 
-/// Tries the port before anything else is done. A second start by mistake would otherwise first ask LAPI, with the same
-/// key, for the changes that the application that runs already is waiting for. It does not listen, so that nobody connects.
+/// Tries the port before anything else is done. If it was started twice by mistake, the second one would otherwise take
+/// from LAPI, with the same key, the changes that the first one waits for. It does not listen, so that nobody connects.
 fn cannot_listen(config: &Config) -> Option<String> {
     let tried = || {
         let socket = if config.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;

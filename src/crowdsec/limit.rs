@@ -22,8 +22,8 @@ struct Counts {
     of: HashMap<u64, u32>,
 }
 
-/// Keys in one window: 1 MB. When one more comes, all start anew, so that a newcomer is never refused for a crowd. The
-/// crowd gains nothing: who counts under more than this number of addresses did not need more tries for each of them.
+/// Keys in one window: 1 MB. When one more comes, all start anew, so that a newcomer is never refused for a crowd. A
+/// crowd gains nothing by that: with so many addresses it had enough tries already.
 const MOST_KEYS: usize = 50_000;
 
 impl Limit {

@@ -8,8 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rocket::futures::FutureExt;
 
-/// Does the work, or gives the words of the panic that broke it off. What the work leaves half done has to be fit for use:
-/// a change of state comes before the line that tells of it.
+/// Does the work. If it panics, gives the panic's words. Whatever state it had changed must be usable: change state first,
+/// log afterwards.
 pub async fn survive<T>(work: impl Future<Output = T>) -> Result<T, String> {
     AssertUnwindSafe(work).catch_unwind().await.map_err(words)
 }

@@ -29,7 +29,7 @@ impl Prefix {
     }
 }
 
-/// The decoded segments of a path, `None` if it is not in its plain form. One slash at the end says nothing.
+/// The decoded segments of a path, `None` if it is not in its plain form. One slash at the end is ignored.
 fn segments(path: &str) -> Option<Vec<String>> {
     let path = path.strip_prefix('/')?;
     let path = path.strip_suffix('/').unwrap_or(path);

@@ -94,8 +94,8 @@ impl<'r> Line<'r> {
 }
 
 impl Journal {
-    /// Writes a line of nginx's combined format. Each field is cut, so that the line fits into the 16 KiB that Docker
-    /// takes for one. Only of a request that was refused for its length is anything cut.
+    /// Writes a line of nginx's combined format. It fits into the 16 KiB that Docker takes for one; fields are cut only
+    /// where a request was refused for its length.
     fn access(&self, entry: &Line<'_>, size: usize) {
         let Asked { method, uri } = &*entry.asked;
         self.append(|line, clock| {

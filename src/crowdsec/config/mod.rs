@@ -169,7 +169,8 @@ impl Config {
             }
             // What is missing may stand under one of these names.
             Err(Problems(mut problems)) => {
-                problems.extend(unknown);
+                // Each problem is a sentence that gets its full stop where it is told.
+                problems.extend(unknown.map(|told| told.trim_end_matches('.').to_owned()));
                 Err(Problems(problems))
             }
         }
@@ -414,7 +415,8 @@ impl Check<'_> {
             (None, None) => return None,
         };
         if secret.0.is_empty() || !secret.0.bytes().all(|byte| byte.is_ascii_graphic()) {
-            self.wrong(key, "it is empty, or has spaces, line ends or characters that no key has: copy it again");
+            let key = if file.is_some() { format!("{key}_file") } else { key.to_owned() };
+            self.wrong(&key, "it is empty, or has spaces, line ends or characters that no key has: copy it again");
         }
         Some(secret)
     }
@@ -424,7 +426,10 @@ impl Check<'_> {
         match fs::read(&path) {
             Ok(bytes) => Some(bytes),
             Err(error) => {
-                self.wrong(key, &format!("cannot read {}: {error}", path.display()));
+                self.wrong(
+                    key,
+                    &format!("cannot read {}: {error}. Let this user read it, or name another file", path.display()),
+                );
                 None
             }
         }

@@ -24,7 +24,7 @@ pub async fn drop_body(data: Data<'_>) {
     }
 }
 
-/// Whether the visitor asks whether to send the body at all, and waits. (Rocket has answered `100 Continue` by now: it
+/// Whether the visitor waits to be told whether to send the body (`Expect: 100-continue`). (Rocket has answered `100 Continue` by now: it
 /// looks at the first bytes of every body.)
 pub fn is_waited_for(request: &Request<'_>) -> bool {
     request.headers().get_one("Expect").is_some_and(|wish| wish.eq_ignore_ascii_case("100-continue"))

@@ -4,7 +4,7 @@ use rocket::Request;
 use rocket::http::uri::Origin;
 use rocket::http::{Method, RawStr};
 
-/// Longer targets are cut to `/`: they come back as a header, and browsers differ in what they take.
+/// Longer targets become `/`: they come back as a header, and browsers differ in what they take.
 const LONGEST: usize = 2048;
 
 /// A place of this application to send a visitor back to: path and query only. Whatever could lead elsewhere (`//evil`,
