@@ -73,7 +73,10 @@ fn a_terminal_that_is_closed_takes_the_application_with_it() {
     // Gives a shell a terminal, which is closed when `script` dies. The shell itself dies with `script` in any case.
     // Whoever runs the tests may ignore SIGHUP (`nohup` does), and what they start would too.
     let mut script = Command::new("env");
-    script.args(["--default-signal=HUP", "script", "--quiet", "--command"]).arg(format!("{} & wait", app.get_program().display())).arg("/dev/null");
+    script
+        .args(["--default-signal=HUP", "script", "--quiet", "--command"])
+        .arg(format!("{} & wait", app.get_program().display()))
+        .arg("/dev/null");
     script.current_dir(app.get_current_dir().unwrap()).env_clear();
     script.envs(app.get_envs().filter_map(|(name, value)| Some((name, value?))));
     script.stdin(Stdio::null()).stdout(Stdio::null());

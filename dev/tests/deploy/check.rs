@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::LazyLock;
 
 use dev::{App, FakeServer, Lapi, Proxy, Reply, closed_port, root};
 
@@ -15,15 +16,19 @@ struct Checked {
     said: String,
 }
 
-#[track_caller]
-fn check(url: &str, cscli: &str) -> Checked {
-    // curl has its settings in a file of its user's.
+/// curl has its settings in a file of its user's. It is written once: the tests run side by side.
+static CURL_HOME: LazyLock<PathBuf> = LazyLock::new(|| {
     let home = std::env::temp_dir().join(format!("deploy-check-{}", std::process::id()));
     fs::create_dir_all(&home).expect("a folder for curl");
     fs::write(home.join(".curlrc"), format!("interface = {INNOCENT}\n")).expect("writing curl's settings");
+    home
+});
+
+#[track_caller]
+fn check(url: &str, cscli: &str) -> Checked {
     let mut command = Command::new("sh");
     command.arg(shipped_file("check")).arg(url).env("CSCLI", cscli);
-    command.env("CURL_HOME", &home).env("CURL_CA_BUNDLE", certificate());
+    command.env("CURL_HOME", &*CURL_HOME).env("CURL_CA_BUNDLE", certificate());
     let output = command.output().expect("running deploy/check");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     Checked { good: output.status.success(), said }
