@@ -61,7 +61,13 @@ fn sigpipe_changes_nothing() {
 
 #[test]
 fn sigquit_ends_it_at_once() {
-    let app = App::start(&[]);
+    // Whoever runs the tests may ignore SIGQUIT (a shell does so for what runs in the background), and so would we.
+    let app = command(&[]);
+    let mut quits = Command::new("env");
+    quits.arg("--default-signal=QUIT").arg(app.get_program()).current_dir(app.get_current_dir().unwrap()).env_clear();
+    quits.envs(app.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    quits.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let app = App::launched(quits).expect("it launches");
     app.signal("QUIT");
     assert_eq!(app.wait().status.signal(), Some(3));
 }

@@ -177,7 +177,7 @@ fn the_variables_of_a_kubernetes_service_are_named_in_one_warning_and_stop_nothi
     let app = App::polling(lapi.url(), &[SERVICE.as_slice(), &RELEASE].concat());
     assert_eq!(app.verdict("192.0.2.1"), Ban);
     SERVICE.iter().for_each(|(name, _)| told(&app, name));
-    told(&app, "No setting is called");
+    told(&app, "no setting is called so");
 }
 
 #[test]
