@@ -181,9 +181,20 @@ impl App {
         self.log.lock().unwrap().clone()
     }
 
-    /// How many lines of the log hold this text.
+    /// How many lines of the log hold this text by now. A thread of the application's own writes the log, a moment after
+    /// what it tells of: ask [`App::tells`] for a line that must come.
     pub fn logged(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()
+    }
+
+    /// Waits until this many lines of the log hold this text, and fails the test where more do.
+    #[track_caller]
+    pub fn tells(&self, text: &str, times: usize) {
+        let end = Instant::now() + PATIENCE;
+        while self.logged(text) < times && Instant::now() < end {
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(self.logged(text), times, "lines with {text:?}: {}", self.log());
     }
 
     pub fn signal(&self, name: &str) {

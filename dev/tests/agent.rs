@@ -560,7 +560,7 @@ fn a_full_disk_is_told_once_and_holds_up_neither_visitors_nor_the_end() {
         assert_eq!(app.get("/").send().status, 200);
         thread::sleep(Duration::from_millis(20));
     }
-    assert_eq!(app.logged("/dev/full cannot be written"), 1, "{}", app.log());
+    app.tells("/dev/full cannot be written", 1);
     let ended = app.stop();
     assert!(ended.status.success());
     assert!(ended.log.contains("at least 30 lines did not get there"), "{}", ended.log);

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::{env, fs, process, thread};
 
 use dev::Verdict::{Ban, NotYet, Welcome};
-use dev::{App, FakeServer, Lapi, Proxy, Reply};
+use dev::{App, FakeServer, Lapi, Proxy, Reply, eventually};
 use serde_json::json;
 
 /// A folder with certificates, gone with the test.
@@ -118,7 +118,7 @@ fn warns(url: &str, settings: &[(&str, &str)], told: &[&str]) {
     let closed = [settings, &[("CROWDSEC_ON_STARTUP_FAILURE", "closed"), ("CROWDSEC_STARTUP_TIMEOUT", "1s")]].concat();
     let app = App::polling(url, &closed);
     assert_eq!(app.verdict("192.0.2.2"), NotYet);
-    assert!(app.log().contains("VISITORS GET 503"), "{}", app.log());
+    eventually("it is told", || app.logged("VISITORS GET 503") > 0);
 }
 
 /// The launch ends, and a line of it says all of this.

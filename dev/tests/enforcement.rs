@@ -3,7 +3,7 @@
 use std::fs;
 
 use dev::Verdict::{Ban, Welcome};
-use dev::{Answer, App, Lapi, Request, pipeline, root};
+use dev::{Answer, App, Lapi, Request, eventually, pipeline, root};
 use serde_json::json;
 
 const BANNED: &str = "203.0.113.7";
@@ -391,7 +391,7 @@ fn no_refusal_tells_why() {
             }
         }
         // The operator's log is the place for it.
-        assert!(app.logged(REASON) > 0, "{}", app.log());
+        eventually("the refusal is told", || app.logged(REASON) > 0);
         assert!(!app.log().contains(dev::KEY));
     }
 }

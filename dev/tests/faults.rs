@@ -97,7 +97,7 @@ fn bans_outlive(fault: impl Fn() -> Reply + Send + Sync + 'static, told: &str) {
 fn a_refused_connection_at_the_launch_is_told_and_holds_nobody_up() {
     let app = App::polling(&format!("http://{}", closed_port()), &[]);
     assert_eq!(app.verdict("192.0.2.1"), Welcome);
-    assert_eq!(app.logged("nobody listens there"), 1, "{}", app.log());
+    app.tells("nobody listens there", 1);
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn bans_outlive_a_refused_connection() {
 fn a_black_hole_at_the_launch_costs_the_startup_timeout_and_is_told() {
     let lapi = FakeServer::start(|_| Reply::silence());
     let app = App::polling(&lapi.url(), &[("CROWDSEC_STARTUP_TIMEOUT", "2s")]);
-    assert_eq!(app.logged("startup_timeout"), 1, "{}", app.log());
+    app.tells("startup_timeout", 1);
     let own =
         [("CROWDSEC_STARTUP_TIMEOUT", "2s"), ("CROWDSEC_DECISIONS", r#"[{ value = "192.0.2.9", type = "ban" }]"#)];
     let app = App::polling(&lapi.url(), &own);
@@ -312,7 +312,7 @@ fn an_endless_answer_ends(start: &'static str, piece: String, told: &str) {
         assert!(Instant::now() < end, "no end after {} MB", sent.load(SeqCst) >> 20);
         sleep(Duration::from_millis(100));
     }
-    assert!(app.log().contains(told), "{}", app.log());
+    eventually("the log tells why", || app.logged(told) > 0);
     assert!(most.max(app.memory()) < 150, "{most} MB of memory");
 }
 
@@ -359,7 +359,7 @@ fn a_lapi_that_was_reinstalled_frees_whom_it_does_not_know_and_bans_whom_it_know
     app.eventually("192.0.2.2", Ban);
     app.eventually("198.18.0.149", Welcome);
     assert_eq!(known(&app), 2);
-    assert_eq!(app.logged("full answer lacks 150 of 15"), 1, "{}", app.log());
+    app.tells("full answer lacks 150 of 15", 1);
     all_are_answered(&app, "192.0.2.1", "198.18.0.0");
 }
 

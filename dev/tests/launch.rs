@@ -213,7 +213,7 @@ fn a_page_that_cannot_be_made_is_a_warning_in_the_debug_profile() {
         let mut command = command(&[]);
         command.current_dir(&folder);
         let app = App::launched(command).expect("it launches");
-        assert_eq!(app.logged(told), 1, "{told}: {}", app.log());
+        app.tells(told, 1);
         assert!(app.log().lines().any(|line| line.starts_with("Warning: ") && line.contains(told)), "{}", app.log());
         assert_eq!(app.get("/").from("203.0.113.7").send().status, 403, "a refusal stays a refusal");
     }

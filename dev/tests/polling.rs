@@ -33,7 +33,7 @@ fn a_lapi_that_starts_after_the_application_is_waited_for() {
             let settings = [("CROWDSEC_ON_STARTUP_FAILURE", word), ("CROWDSEC_UPDATE_FREQUENCY", "1h")];
             let app = App::polling(&url, &settings);
             assert_eq!((app.verdict("192.0.2.1"), app.verdict("192.0.2.2")), (Ban, Welcome), "{word}");
-            assert_eq!(app.logged("does not answer yet: nobody listens there"), 1, "{}", app.log());
+            app.tells("does not answer yet: nobody listens there", 1);
         })
     });
     std::thread::sleep(Duration::from_secs(3));
@@ -57,7 +57,8 @@ fn while_lapi_was_never_heard_the_log_says_each_minute_who_is_let_in() {
     let open = App::polling(&nowhere, &[]);
     let closed = [("CROWDSEC_ON_STARTUP_FAILURE", "closed"), ("CROWDSEC_STARTUP_TIMEOUT", "1s")];
     let closed = App::polling(&nowhere, &closed);
-    assert_eq!((open.logged("EVERYBODY IS LET IN"), closed.logged("VISITORS GET 503")), (1, 1));
+    open.tells("EVERYBODY IS LET IN", 1);
+    closed.tells("VISITORS GET 503", 1);
     assert_eq!((open.verdict("192.0.2.1"), closed.verdict("192.0.2.1")), (Welcome, NotYet));
     eventually_within(Duration::from_secs(150), "a second line each", || {
         open.logged("EVERYBODY IS LET IN") == 2 && closed.logged("VISITORS GET 503") == 2
@@ -118,7 +119,7 @@ fn a_lapi_that_froze_and_moved_is_found_after_the_time_limit_of_a_delta() {
     assert_eq!(app.verdict("192.0.2.1"), Ban);
     let asked: Vec<bool> = lapi.seen().iter().map(Seen::asks_for_all).collect();
     assert!(asked.windows(2).any(|two| two == [false, true]), "after the delta everything is asked for: {asked:?}");
-    assert_eq!(app.logged(" is lost: LAPI took too long"), 1, "{}", app.log());
+    app.tells(" is lost: LAPI took too long", 1);
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn trusting_nobody(lapi: &Lapi) -> App {
 
 #[track_caller]
 fn told(app: &App, text: &str) {
-    assert_eq!(app.logged(text), 1, "{text}: {}", app.log());
+    app.tells(text, 1);
 }
 
 // --- trusted_proxies, forgotten ---
@@ -105,7 +105,7 @@ fn a_configuration_file_that_is_not_there_is_told_of() {
     for (settings, count) in [(RELEASE.as_slice(), 1), (&[], 1)] {
         let settings = [settings, &[("ROCKET_CONFIG", "no-such-file.toml")]].concat();
         let app = App::polling(lapi.url(), &settings);
-        assert_eq!(app.logged("There is no no-such-file.toml"), count, "{}", app.log());
+        app.tells("There is no no-such-file.toml", count);
     }
     assert_eq!(App::polling(lapi.url(), &RELEASE).logged("There is no"), 0);
 }
@@ -138,7 +138,7 @@ fn origins_that_match_nothing_are_told_of() {
         let app = App::polling(lapi.url(), &[("CROWDSEC_ORIGINS", origins)]);
         assert_eq!(app.verdict("192.0.2.1"), Welcome);
         told(&app, &format!("LAPI has no decision that fits origins = {origins}"));
-        assert_eq!(app.logged(&format!("`crowdsec.origins` has \"{origins}\"")), usize::from(misspelt));
+        app.tells(&format!("`crowdsec.origins` has \"{origins}\""), usize::from(misspelt));
     }
     for usual in ["cscli", "cscli, lists, CAPI"] {
         let app = App::polling(lapi.url(), &[("CROWDSEC_ORIGINS", usual)]);

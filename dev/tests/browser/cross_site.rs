@@ -92,7 +92,7 @@ fn our_own_captcha_page_is_answered_on_plain_http_and_a_page_elsewhere_answers_n
     answer(&browser);
     browser.arrives_at(&format!("{shop}/members"));
     browser.shows("You have been let in");
-    assert!(app.logged("If it is your own site, let your proxy hand on `Host`") == 1, "{}", app.log());
+    app.tells("If it is your own site, let your proxy hand on `Host`", 1);
 }
 
 fn fill(browser: &Browser, password: &str) {
