@@ -1,6 +1,8 @@
 //! How does a visitor prove to be human? One of four providers, behind one small interface.
 
 mod altcha;
+mod config;
+mod pass;
 mod third_party;
 mod tries;
 
@@ -9,10 +11,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::client_ip::Subject;
-use super::config::{CaptchaConfig, Config, Provider, Secret};
+use super::setting::Secret;
+use super::visitor::Subject;
 use altcha::Altcha;
+use config::Provider;
 use third_party::ThirdParty;
+
+pub use config::Config;
+pub use pass::{Passes, probe_arrived};
 
 /// The configured provider.
 pub enum Captcha {
@@ -69,10 +75,11 @@ pub enum Verdict {
 }
 
 impl Captcha {
-    pub fn new(captcha: &CaptchaConfig, config: &Config) -> Result<Self, String> {
-        Ok(match captcha.provider {
-            Provider::Altcha => Self::Altcha(Altcha::new(captcha, &secret_or_chance(config.shared_secret.as_ref()))),
-            _ => Self::ThirdParty(Box::new(ThirdParty::new(captcha)?)),
+    /// `shared` is Rocket's secret key, where one is set.
+    pub fn new(config: &Config, shared: Option<&Secret>) -> Result<Self, String> {
+        Ok(match config.provider {
+            Provider::Altcha => Self::Altcha(Altcha::new(config, &secret_or_chance(shared))),
+            _ => Self::ThirdParty(Box::new(ThirdParty::new(config)?)),
         })
     }
 

@@ -7,9 +7,10 @@ use reqwest::{Client, StatusCode, Url, redirect};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::config::{Config, Provider};
 use super::tries::Tries;
 use super::{Verdict, Widget, unix_now};
-use crate::crowdsec::config::{CaptchaConfig, Provider, Secret};
+use crate::crowdsec::setting::Secret;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Answers of `siteverify` are a few hundred bytes.
@@ -74,7 +75,7 @@ struct SiteVerify {
 }
 
 impl ThirdParty {
-    pub fn new(config: &CaptchaConfig) -> Result<Self, String> {
+    pub fn new(config: &Config) -> Result<Self, String> {
         let known = match config.provider {
             Provider::Recaptcha => &RECAPTCHA,
             Provider::Hcaptcha => &HCAPTCHA,

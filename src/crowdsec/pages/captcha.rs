@@ -12,11 +12,9 @@ use super::Leading;
 use super::body::{Dropped, Posted};
 use super::refusal::{Kind, Refusal};
 use super::return_to::return_to;
-use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::bouncer::{Bouncer, Judgement, Verdict};
 use crate::crowdsec::captcha::{self, Captcha};
-use crate::crowdsec::same_origin::SameOrigin;
-use crate::crowdsec::session;
-use crate::crowdsec::visit::{Judgement, Verdict};
+use crate::crowdsec::guards::SameOrigin;
 
 /// The captcha at an address of its own, for programs that were told `captcha_url`.
 #[get("/captcha?<return_to>", data = "<_body>")]
@@ -82,12 +80,10 @@ pub async fn check_captcha(
     };
     match captcha.verify(answer, judgement.address).await {
         captcha::Verdict::Human { since } => {
-            let expiration = bouncer.config.captcha_expiration();
-            let until = since.saturating_add(expiration.as_secs());
-            bouncer.passes.grant(cookies, judgement.address, until, expiration, caller.https);
+            bouncer.passes.grant(cookies, judgement.address, since, caller.https);
             // The page has set the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
             // line that is not UTF-8, without a trace. To lead on would lead in circles.
-            if form.cookies == "kept" && !session::probe_arrived(cookies) {
+            if form.cookies == "kept" && !captcha::probe_arrived(cookies) {
                 return Err(Refusal::captcha(Status::Forbidden, "cookie_lost", back));
             }
             Ok(Leading::new(Redirect::to(back)))

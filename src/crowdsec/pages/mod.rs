@@ -18,12 +18,11 @@ use rocket::response::stream::ReaderStream;
 use rocket::response::{self, Redirect, Responder};
 use rocket::{Build, Data, Request, Rocket, Route, route, routes};
 
-use super::bouncer::Bouncer;
-use super::visit::{OUR_RANK, Reason};
+use super::bouncer::{Bouncer, OUR_RANK, Reason};
 
 pub use refusal::Refusal;
 pub use trial::try_pages;
-pub use words::Texts;
+pub use words::{Texts, template_dir};
 
 /// Where the fairing sends a refused request. Nobody else finds anything there.
 pub fn refused_uri() -> Origin<'static> {

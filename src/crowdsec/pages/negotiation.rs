@@ -3,7 +3,7 @@
 use rocket::Request;
 use rocket::http::{Accept, ContentType, MediaType};
 
-use crate::crowdsec::head;
+use crate::crowdsec::bouncer::head;
 
 /// JSON when `Accept` ranks a JSON type above `text/html`, or names no HTML type while the request itself is JSON.
 pub fn wants_json(request: &Request<'_>) -> bool {

@@ -14,10 +14,9 @@ use serde::Serialize;
 use super::negotiation::wants_json;
 use super::return_to::{back_by_referer, is_safe, return_to};
 use super::words::{Language, Texts};
-use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, Visit};
 use crate::crowdsec::captcha::Widget;
-use crate::crowdsec::guard::DecisionView;
-use crate::crowdsec::visit::{Asked, Verdict, Visit};
+use crate::crowdsec::guards::DecisionView;
 
 /// One answer of the bouncer's own, as a page or as `application/problem+json`.
 pub struct Refusal {

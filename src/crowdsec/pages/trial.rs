@@ -9,10 +9,9 @@ use rocket::http::Status;
 use rocket_dyn_templates::{Engines, tera};
 
 use super::refusal::{Kind, Refusal};
-use super::words::{DEFAULT, Texts};
+use super::words::{DEFAULT, Texts, template_dir};
 use crate::crowdsec::captcha::Widget;
-use crate::crowdsec::config::template_dir;
-use crate::crowdsec::guard::DecisionView;
+use crate::crowdsec::guards::DecisionView;
 
 impl Refusal {
     /// Every case that a page may tell apart, for a trial at the launch.
