@@ -1,10 +1,10 @@
 //! Where does it all come together? The fairing: wired at ignite, polling from liftoff, enforcing on every request.
 
 use std::net::SocketAddr;
-use std::path::{self, Path};
+use std::path;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use std::{fs, io, process, thread};
+use std::time::Duration;
+use std::{io, thread};
 
 use log::{info, warn};
 use rocket::fairing::{Fairing, Info, Kind, Result};
@@ -14,12 +14,12 @@ use rocket::{Build, Data, Orbit, Request, Rocket};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::bouncer::{Bouncer, OwnDecision, Reason, head};
 use super::captcha::{Captcha, Passes};
 use super::config::Config;
-use super::lapi::{Error, Health, OnStartupFailure, Poller};
+use super::lapi::{Health, Poller, first_answer};
 use super::pages::{self, Refusal, Texts, template_dir};
 use super::setting::Problems;
 use super::visitor::ClientIp;
@@ -171,15 +171,6 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
         let at = path::absolute(&templates).unwrap_or(templates).join("texts.toml");
         problem(&format!("the words of the bouncer's pages cannot be read from {}: {reason}. Start the application in the folder that holds `templates` (systemd: WorkingDirectory=), or mend that file", at.display()))
     })?;
-    if let Some(snapshot) = &config.lapi.snapshot {
-        let told = |error| {
-            format!(
-                "`crowdsec.snapshot`: cannot write to {}: {error}. Make its folder, and let this user write there",
-                snapshot.display()
-            )
-        };
-        try_to_write(snapshot).map_err(|error| problem(&told(error)))?;
-    }
     let Config { debug, bouncer, lapi, visitor, shared_secret, .. } = config;
     let bouncer = Bouncer::new(debug, bouncer, lapi, ClientIp::new(visitor), captcha, passes);
     let Some(connection) = &bouncer.lapi.connection else { return Ok((bouncer, texts, None)) };
@@ -188,58 +179,9 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     let poller = poller.map_err(|error| problem(&error))?;
     let thread = PollerThread::start();
     let thread = thread.map_err(|error| problem(&format!("the poller's thread cannot be started: {error}")))?;
-    let answer = thread.runtime.spawn(async { (first_answer(poller, &bouncer).await, bouncer) });
+    let answer = thread.runtime.spawn(async { (first_answer(poller, &bouncer.lapi).await, bouncer) });
     let (poller, bouncer) = answer.await.map_err(|panic| problem(&panic))?;
-    Ok((bouncer, texts, Some((poller?, thread))))
-}
-
-/// Makes a file beside the one that is to be written later, and takes it away: what would fail in a minute fails now.
-fn try_to_write(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".try-{}", process::id()));
-    fs::File::create_new(&beside)?;
-    fs::remove_file(&beside)
-}
-
-/// Waits for LAPI's first answer, as long as the operator said: `open` for one attempt, since visitors would be waiting;
-/// the others ask again each second, since CrowdSec may need some seconds after a boot.
-async fn first_answer(mut poller: Poller, bouncer: &Bouncer) -> std::result::Result<Poller, Problems> {
-    let config = &bouncer.lapi;
-    if poller.recall() {
-        return Ok(poller);
-    }
-    let (lapi, begin, mut told) = (poller.address().to_owned(), Instant::now(), false);
-    let left = || config.startup_timeout.saturating_sub(begin.elapsed());
-    let error = loop {
-        let Err(error) = timeout(left(), poller.try_poll()).await.unwrap_or(Err(Error::TooSlow)) else {
-            return Ok(poller);
-        };
-        // LAPI has answered, and no time will change what it says of this key.
-        let is_final = matches!(error, Error::Forbidden);
-        let pause = poller.pause();
-        if config.on_startup_failure == OnStartupFailure::Open || is_final || left() <= pause {
-            break error;
-        }
-        if !told {
-            told = true;
-            let seconds = config.startup_timeout.as_secs_f32();
-            warn!(
-                "CrowdSec's LAPI at {lapi} does not answer yet: {error}. The launch waits and asks again each second, for \
-                 `startup_timeout` ({seconds} s) at most."
-            );
-        }
-        sleep(pause).await;
-    };
-    if config.on_startup_failure == OnStartupFailure::Abort {
-        return Err(Problems(vec![format!(
-            "no first answer from LAPI at {lapi}: {error}. `on_startup_failure` is `abort`"
-        )]));
-    }
-    poller.note(Err(error));
-    Ok(poller)
+    Ok((bouncer, texts, Some((poller.map_err(|reason| problem(&reason))?, thread))))
 }
 
 /// What stands between visitors and the application, in a line for the log.

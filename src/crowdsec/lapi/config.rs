@@ -1,8 +1,8 @@
 //! Where is LAPI, how do we show who we are, and how often do we ask? The settings of this room, read and checked.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{fmt, fs, io, process};
 
 use figment::value::magic::RelativePathBuf;
 use reqwest::Url;
@@ -143,15 +143,31 @@ impl Config {
     pub fn read(reading: &mut Reading<'_>) -> Result<Self, Told> {
         let settings: Settings = reading.room()?;
         reading.warnings.extend(misspelt_origins(&settings.origins.0));
+        let snapshot = settings.snapshot.as_ref().map(RelativePathBuf::relative);
+        if let Some((path, Err(error))) = snapshot.as_ref().map(|path| (path.display(), try_to_write(path))) {
+            let help = "Make its folder, and let this user write there";
+            reading.wrong("snapshot", &format!("cannot write to {path}: {error}. {help}"));
+        }
         Ok(Self {
             connection: connection(reading, &settings),
             update_frequency: settings.update_frequency.0,
             resync_frequency: settings.resync_frequency.0,
             startup_timeout: settings.startup_timeout.0,
             on_startup_failure: settings.on_startup_failure,
-            snapshot: settings.snapshot.map(|path| path.relative()),
+            snapshot,
         })
     }
+}
+
+/// Makes a file beside the one that is to be written later, and takes it away: what would fail in a minute fails now.
+fn try_to_write(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".try-{}", process::id()));
+    fs::File::create_new(&beside)?;
+    fs::remove_file(&beside)
 }
 
 /// `None` where there is nothing to show LAPI. Only the debug profile goes on without.

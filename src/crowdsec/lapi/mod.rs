@@ -10,6 +10,7 @@
 pub mod answer;
 mod config;
 mod error;
+mod first_answer;
 mod health;
 mod poller;
 pub mod snapshot;
@@ -32,6 +33,7 @@ use tls::Handshake;
 
 pub use config::{Config, Connection, Credentials, Location, OnStartupFailure};
 pub use error::Error;
+pub use first_answer::first_answer;
 pub use health::{Health, Status};
 pub use poller::Poller;
 
