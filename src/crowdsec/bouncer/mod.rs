@@ -142,6 +142,13 @@ impl Bouncer {
             || self.config.excluded_paths.iter().any(|prefix| prefix.holds(path))
     }
 
+    /// Notes that the application refused something to a visitor, or noted an event of theirs: LAPI may have news soon.
+    pub fn note_suspicion(&self, judgement: &Judgement) {
+        if judgement.has_a_name() {
+            self.status.hurry.note(judgement.subject());
+        }
+    }
+
     /// Tells the log about a refusal, as often as is good for the log.
     pub fn log(&self, judgement: &Judgement) {
         let address = judgement.address;
