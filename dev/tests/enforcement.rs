@@ -81,6 +81,17 @@ fn what_rocket_answers_before_it_asks_any_fairing_is_refused_to_the_banned_too()
 }
 
 #[test]
+fn an_unknown_method_is_refused_to_the_banned_on_excluded_paths_too() {
+    let app = protected(&[("CROWDSEC_EXCLUDED_PATHS", "/hooks")]);
+    assert_eq!(app.get("/hooks/in").from(BANNED).send().status, 404, "what is known is spared there");
+    for method in ["PROPFIND", "FOO", "get"] {
+        let ban = refused_to_the_banned_alone(app.request(method, "/hooks/in"));
+        assert!(ban.text().contains("<h1>"), "the ban page: {}", ban.everything());
+        assert!(!ban.text().contains("Bad Request"), "not the application's catcher: {}", ban.text());
+    }
+}
+
+#[test]
 fn static_files_are_refused() {
     let app = protected(&[]);
     let files: Vec<_> =
