@@ -1,4 +1,4 @@
-//! How a visitor gets through by solving the captcha, and how nobody else does.
+//! Does a visitor get through by solving the captcha, and nobody without?
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! How a third party's captcha counts: only by a clear yes of the provider, and not for those who guess.
+//! How does a third party's captcha count? Only by a clear yes of the provider, and not for those who guess.
 
 mod common;
 

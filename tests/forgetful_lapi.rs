@@ -1,5 +1,5 @@
-//! A LAPI whose database fails answers 200 with an empty or a short list. What is missing from a full answer ends only
-//! when LAPI confirms twice that it is gone, half a `resync_frequency` apart.
+//! Does a LAPI whose database fails lift bans? It answers 200 with an empty or a short list. What is missing from a full
+//! answer ends only when LAPI confirms twice that it is gone, half a `resync_frequency` apart.
 
 mod common;
 

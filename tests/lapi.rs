@@ -1,4 +1,4 @@
-//! How the application keeps in step with CrowdSec, shown against a LAPI that says what it is told.
+//! Does the application keep in step with CrowdSec? Shown against a LAPI that says what it is told.
 
 mod common;
 

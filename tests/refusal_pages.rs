@@ -1,4 +1,4 @@
-//! What the refused are answered: a page or JSON that tells nothing of why; and the bouncer's other pages.
+//! What are the refused answered? A page or JSON that tells nothing of why; and the bouncer's other pages.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Who is refused, whatever they ask for and however, and who is not.
+//! Who is refused, whatever they ask for and however, and who is not?
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Who is asking: the address of the connection, or whom a trusted proxy names, in any spelling.
+//! Who is asking? The address of the connection, or whom a trusted proxy names, in any spelling.
 
 mod common;
 
