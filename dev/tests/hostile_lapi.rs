@@ -32,7 +32,8 @@ fn megabytes(stream: &mut TcpStream) -> std::io::Result<()> {
         let fields = ["origin", "scenario", "scope", "type", "value", "duration"];
         // Above all such as are kept: if they were kept whole, that would be more memory than the whole application takes.
         let field = if n < 36 { fields[n % 6] } else { fields[n % 2] };
-        let entry = decision(n as u64 + 1, &format!("192.0.2.{n}"), &[(field, much.as_str().into())]);
+        // Each another one: what is the same is kept once.
+        let entry = decision(n as u64 + 1, &format!("192.0.2.{n}"), &[(field, format!("{n} {much}").into())]);
         stream.write_all(format!("{entry},").as_bytes())?;
     }
     stream.write_all(format!("{}],\"deleted\":null}}", decision(999, "192.0.2.250", &[])).as_bytes())
