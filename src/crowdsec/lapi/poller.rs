@@ -14,11 +14,11 @@ use tokio::time::sleep;
 
 use super::health::Status;
 use super::snapshot::Snapshot;
-use super::{Error, Lapi};
-use crate::crowdsec::config::{Config, LapiConfig, OnStartupFailure};
+use super::{Config, Connection, Error, Lapi, OnStartupFailure};
 use crate::crowdsec::decisions::{Changes, Compared, DecisionSet, Everything, MOST_ON_ONE_VALUE, Taken, Types};
 use crate::crowdsec::panics::survive;
 use crate::crowdsec::printable::printable;
+use crate::crowdsec::setting::Secret;
 
 /// Keeps a decision set in step with LAPI.
 ///
@@ -83,13 +83,21 @@ const EAGER: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Poller {
-    pub fn new(lapi: &LapiConfig, config: &Config, set: Arc<DecisionSet>, status: Arc<Status>) -> Result<Self, Error> {
+    /// `secret` signs the snapshot, where one is kept.
+    pub fn new(
+        connection: &Connection,
+        config: &Config,
+        types: Types,
+        set: Arc<DecisionSet>,
+        status: Arc<Status>,
+        secret: Option<&Secret>,
+    ) -> Result<Self, Error> {
         Ok(Self {
-            lapi: Lapi::new(lapi, config.update_frequency)?,
-            address: lapi.at.to_string(),
+            lapi: Lapi::new(connection, config.update_frequency)?,
+            address: connection.at.to_string(),
             set,
             status,
-            types: config.types,
+            types,
             update_frequency: config.update_frequency,
             resync_frequency: config.resync_frequency,
             in_step: None,
@@ -102,9 +110,9 @@ impl Poller {
             warned_of_captchas: false,
             warned_of_ids: false,
             warned_of_crowds: false,
-            unwarned_filters: lapi.chosen_filters(),
+            unwarned_filters: connection.chosen_filters(),
             keeping: false,
-            snapshot: config.snapshot.clone().map(|path| Snapshot::new(path, lapi, config.shared_secret.as_ref())),
+            snapshot: config.snapshot.clone().map(|path| Snapshot::new(path, connection, secret)),
             unsaved: false,
             saved_at: None,
             saving_took: Duration::ZERO,
@@ -458,15 +466,20 @@ mod tests {
     use figment::Figment;
 
     use super::*;
+    use crate::crowdsec::decisions::Remediation;
+    use crate::crowdsec::setting::Reading;
 
     #[test]
     fn lapi_is_asked_each_second_until_it_answers_and_rests_where_it_worked_in_vain() {
         let settings = Figment::from(rocket::Config::debug_default()).merge(("crowdsec.api_key", "of-the-tests"));
-        let config = Config::read(&settings.merge(("crowdsec.update_frequency", "10s"))).expect("a configuration");
+        let settings = settings.merge(("crowdsec.update_frequency", "10s"));
+        let config = Config::read(&mut Reading::of(&settings)).expect("a configuration");
         let (set, status) =
             (Arc::new(DecisionSet::new(Instant::now())), Arc::new(Status::new(config.update_frequency)));
-        let lapi = config.lapi.as_ref().expect("LAPI");
-        let mut poller = Poller::new(lapi, &config, set, status.clone()).expect("a poller");
+        let connection = config.connection.as_ref().expect("a key");
+        let types = Types { captcha: false, fallback: Remediation::Ban };
+        let poller = Poller::new(connection, &config, types, set, status.clone(), None);
+        let mut poller = poller.expect("a poller");
         for usual in [1.0, 10.0] {
             for (wasted, pause) in [(0, usual), (1, usual), (30, 30.0), (600, 60.0)] {
                 poller.wasted = Duration::from_secs(wasted);

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
+use figment::value::magic::RelativePathBuf;
 use rocket::Request;
 use rocket::http::Header;
 
@@ -26,6 +27,12 @@ pub struct Texts {
 
 /// `[default]` is in English.
 pub const DEFAULT: &str = "en";
+
+/// Where the templates lie: as the fairing of rocket_dyn_templates has it.
+pub fn template_dir(figment: &Figment) -> PathBuf {
+    let set = figment.extract_inner::<RelativePathBuf>("template_dir");
+    set.map_or(PathBuf::from("templates"), |folder| folder.relative())
+}
 
 impl Texts {
     /// Reads the file; `live` where templates, too, are read anew when they change. Each table but `[default]` is a

@@ -9,8 +9,8 @@ use rocket::http::uri::Origin;
 use rocket::http::{Method, Status};
 use rocket::{Request, Route};
 
-use super::client_ip::{Subject, Unnamed};
-use super::decisions::Standing;
+use crate::crowdsec::decisions::Standing;
+use crate::crowdsec::visitor::{Subject, Unnamed};
 
 /// A request as it came in, the judgement on it, and who refused it.
 pub struct Visit {

@@ -8,9 +8,9 @@ use rocket::Request;
 use rocket::http::{Cookie, CookieJar, SameSite};
 use rocket::time;
 
-use super::captcha::{secret_or_chance, unix_now};
-use super::client_ip::Subject;
-use super::config::Secret;
+use super::{secret_or_chance, unix_now};
+use crate::crowdsec::setting::Secret;
+use crate::crowdsec::visitor::Subject;
 
 /// Makes passes, and reads them. A pass lies in the visitor's browser and nowhere else: every instance that shares
 /// `secret_key` can read it.
@@ -19,6 +19,8 @@ pub struct Passes {
     /// Eight digits made of the secret, in the cookie's name: two deployments on one host have two names, so that the
     /// pass of one does not replace the pass of the other.
     mark: String,
+    /// How long a pass holds.
+    expiration: Duration,
 }
 
 /// A pass has about 90 bytes in base64; a longer value is none, and costs no decryption.
@@ -28,7 +30,7 @@ const LONGEST: usize = 200;
 const PROBE: &str = "captcha-probe";
 
 impl Passes {
-    pub fn new(shared: Option<&Secret>) -> Self {
+    pub fn new(shared: Option<&Secret>, expiration: Duration) -> Self {
         let secret = secret_or_chance(shared);
         // The text has to be longer than 32 bytes, however short the secret is.
         let key = |purpose: &str| {
@@ -36,14 +38,15 @@ impl Passes {
         };
         // A key of its own, so that its first bytes may be known to everybody.
         let mark = key("name").encryption().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        Self { key: key("encryption"), mark }
+        Self { key: key("encryption"), mark, expiration }
     }
 
-    /// Gives the visitor a pass that ends at `until`, in seconds since 1970. `https` goes by how the visitor came, since
-    /// Rocket only knows of TLS that it ends itself.
+    /// Gives the visitor a pass that counts from `since` on, in seconds since 1970. `https` goes by how the visitor came,
+    /// since Rocket only knows of TLS that it ends itself.
     ///
     /// `Lax` rather than Rocket's `Strict`: who follows a link from elsewhere would have to solve the captcha again.
-    pub fn grant(&self, cookies: &CookieJar<'_>, address: IpAddr, until: u64, expiration: Duration, https: bool) {
+    pub fn grant(&self, cookies: &CookieJar<'_>, address: IpAddr, since: u64, https: bool) {
+        let until = since.saturating_add(self.expiration.as_secs());
         let name = self.name(address, https);
         let cookie = Cookie::build((name.clone(), value(address.into(), until)))
             .path("/")
@@ -51,7 +54,7 @@ impl Passes {
             .same_site(SameSite::Lax)
             .secure(https)
             // A wish to the browser. The end that counts is the one inside.
-            .max_age(time::Duration::seconds(expiration.as_secs().try_into().unwrap_or(i64::MAX)));
+            .max_age(time::Duration::seconds(self.expiration.as_secs().try_into().unwrap_or(i64::MAX)));
         let mut jar = cookie::CookieJar::new();
         jar.private_mut(&self.key).add(cookie);
         if let Some(encrypted) = jar.get(&name) {
@@ -104,7 +107,7 @@ mod tests {
     use super::*;
 
     fn passes(secret: &str) -> Passes {
-        Passes::new(Some(&Secret(secret.to_owned())))
+        Passes::new(Some(&Secret(secret.to_owned())), Duration::from_secs(60))
     }
 
     #[test]
@@ -117,8 +120,11 @@ mod tests {
         assert_eq!(names("a"), names("a"), "on every instance the same");
         let all: std::collections::BTreeSet<String> = [names("a"), names("b")].concat().into_iter().collect();
         assert_eq!(all.len(), 8, "{all:?}");
-        assert_ne!(passes("a").name(v4, false), Passes::new(None).name(v4, false));
-        assert_ne!(Passes::new(None).name(v4, false), Passes::new(None).name(v4, false));
+        assert_ne!(passes("a").name(v4, false), Passes::new(None, Duration::ZERO).name(v4, false));
+        assert_ne!(
+            Passes::new(None, Duration::ZERO).name(v4, false),
+            Passes::new(None, Duration::ZERO).name(v4, false)
+        );
         assert_eq!(all.iter().filter(|name| name.starts_with("__Host-")).count(), 4);
     }
 
@@ -152,7 +158,7 @@ mod tests {
 
         #[get("/grant")]
         fn grants(cookies: &CookieJar<'_>, passes: &State<Passes>) {
-            passes.grant(cookies, VISITOR, unix_now() + 60, Duration::from_secs(60), false);
+            passes.grant(cookies, VISITOR, unix_now(), false);
         }
 
         struct Admitted(bool);

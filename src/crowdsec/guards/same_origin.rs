@@ -8,7 +8,7 @@ use rocket::Request;
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 
-use super::printable::printable;
+use crate::crowdsec::printable::printable;
 
 /// Proof that no page of another origin has sent this request: neither another site's, nor one of another host, port or
 /// subdomain of the same site, which may be somebody else's.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::*;
+use crate::crowdsec::escaped::*;
 
 fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut line = b"before ".to_vec();

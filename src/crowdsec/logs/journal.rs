@@ -15,34 +15,10 @@ use std::time::{Duration, Instant, SystemTime};
 use log::warn;
 use rocket::time::OffsetDateTime;
 
-use super::panics::survive_now;
+use crate::crowdsec::panics::survive_now;
 
 /// Written in place of a path, it means standard output.
 pub const STDOUT: &str = "stdout";
-
-/// What CrowdSec reads. Both may go to one journal.
-pub struct Logs {
-    pub access: Option<AccessLog>,
-    pub events: Option<Arc<Journal>>,
-}
-
-/// The log of every request that was let in.
-#[derive(Clone)]
-pub struct AccessLog(pub Arc<Journal>);
-
-impl Logs {
-    pub fn open(access_log: Option<&PathBuf>, event_log: Option<&PathBuf>) -> Result<Self, String> {
-        let open = |key, path: &PathBuf| {
-            let help = "Make its folder, and let this user write there";
-            let told = |error| format!("`crowdsec.{key}`: cannot write to {}: {error}. {help}", path.display());
-            Journal::open(path).map(Arc::new).map_err(told)
-        };
-        let access = access_log.map(|path| open("access_log", path)).transpose()?;
-        let same = event_log == access_log;
-        let events = if same { access.clone() } else { event_log.map(|path| open("event_log", path)).transpose()? };
-        Ok(Self { access: access.map(AccessLog), events })
-    }
-}
 
 /// A log that takes lines at the speed of memory. What waits there is written when it is dropped.
 ///
@@ -69,7 +45,7 @@ const QUIET: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Journal {
-    fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path) -> io::Result<Self> {
         let mut waiting = Waiting { lines: Vec::with_capacity(KEPT), ..Waiting::default() };
         waiting.clock.set(SystemTime::now());
         let shared = Arc::new(Shared { path: path.into(), waiting: Mutex::new(waiting) });
@@ -242,7 +218,7 @@ fn is_stdout(path: &Path) -> bool {
 /// since opening a named pipe for writing alone waits for a reader. Addresses are for the owner and a group to read.
 ///
 /// Standard output is a file like any other, past the buffer of Rust's own: that does not say how much of it is written.
-fn open(path: &Path) -> io::Result<File> {
+pub fn open(path: &Path) -> io::Result<File> {
     if is_stdout(path) {
         return io::stdout().as_fd().try_clone_to_owned().map(File::from);
     }

@@ -1,4 +1,4 @@
-//! What does CrowdSec learn from this application? Each request that was let in, and what a handler notes.
+//! Who was let in, and asked for what? A line for each request, as nginx writes it.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -7,63 +7,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use rocket::Request;
 use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::{Method, Status};
-use rocket::outcome::IntoOutcome;
-use rocket::request::{FromRequest, Outcome};
 use rocket::response::{Body, Response};
-use rocket::{Ignite, Request, Rocket, Sentinel};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::bouncer::Bouncer;
-use super::guard::has_no_bouncer;
-use super::journal::{AccessLog, Journal};
-use super::visit::{Asked, Reason, is_ours};
-use super::{field, head};
+use super::journal::Journal;
+use crate::crowdsec::bouncer::{Asked, Bouncer, Reason, head, is_ours};
+use crate::crowdsec::escaped;
 
-/// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
-/// nothing where that is not set. The folder `deploy/sensor/` has what reads it.
-pub struct Events<'r> {
-    log: Option<&'r Journal>,
-    address: IpAddr,
-}
-
-impl Events<'_> {
-    /// What happened, in a word of your own, and to whose account.
-    pub fn note(&self, event: &str, user: Option<&str>) {
-        let Some(log) = self.log else { return };
-        log.append(|line, clock| {
-            // CrowdSec knows a line of ours by its first key.
-            line.extend_from_slice(b"{\"crowdsec_event\":");
-            field::json(line, event);
-            let _ = write!(line, ",\"time\":\"{}\",\"address\":\"{}\"", clock.rfc3339, self.address);
-            if let Some(user) = user {
-                line.extend_from_slice(b",\"user\":");
-                field::json(line, user);
-            }
-            line.extend_from_slice(b"}\n");
-        });
-    }
-}
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Events<'r> {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        request.rocket().state::<Bouncer>().or_error((Status::InternalServerError, ())).map(|bouncer| {
-            let judgement = bouncer.judgement(request);
-            let log = bouncer.logs.events.as_deref().filter(|_| judgement.has_a_name());
-            Self { log, address: judgement.address }
-        })
-    }
-}
-
-impl Sentinel for Events<'_> {
-    fn abort(rocket: &Rocket<Ignite>) -> bool {
-        has_no_bouncer(rocket)
-    }
-}
+/// The log of every request that was let in.
+pub struct AccessLog(pub Arc<Journal>);
 
 /// What stands in a line of the access log.
 struct Line<'r> {
@@ -101,16 +56,16 @@ impl Journal {
         self.append(|line, clock| {
             let _ = write!(line, "{}{}{method} ", entry.address, clock.common);
             let end = line.len() + head::TARGET;
-            field::escaped(line, uri.path().as_str(), head::TARGET);
+            escaped::escaped(line, uri.path().as_str(), head::TARGET);
             if let Some(query) = uri.query() {
-                field::escaped(line, "?", end.saturating_sub(line.len()));
-                field::escaped(line, query.as_str(), end.saturating_sub(line.len()));
+                escaped::escaped(line, "?", end.saturating_sub(line.len()));
+                escaped::escaped(line, query.as_str(), end.saturating_sub(line.len()));
             }
             // Rocket does not tell the version.
             let _ = write!(line, " HTTP/1.1\" {} {size} \"", entry.status.code);
-            field::escaped(line, &entry.referer, head::REFERER);
+            escaped::escaped(line, &entry.referer, head::REFERER);
             line.extend_from_slice(b"\" \"");
-            field::escaped(line, &entry.agent, head::AGENT);
+            escaped::escaped(line, &entry.agent, head::AGENT);
             line.extend_from_slice(b"\"\n");
         });
     }

@@ -3,7 +3,7 @@
 use rocket::Request;
 use rocket::http::Status;
 
-use super::field::{LONGEST_ESCAPE, escaped_length};
+use crate::crowdsec::escaped::{LONGEST_ESCAPE, escaped_length};
 
 /// How many bytes Rocket's parser may copy of an `Accept`: it copies the whole header for each type in it, so that 48 kB
 /// took 341 MB. Browsers' headers have some 150 bytes and 8 types.

@@ -4,11 +4,14 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::string::string_regex;
 
-use super::*;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::crowdsec::visitor::proxies;
+use crate::crowdsec::visitor::{ClientIp, Config};
 
 fn client_ip(header: &str) -> ClientIp {
     let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
-    ClientIp { trusted: trusted.into(), header: header.into(), ..Default::default() }
+    ClientIp::new(Config { trusted_proxies: trusted.into(), are_meant: true, client_ip_header: header.into() })
 }
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
@@ -115,8 +118,8 @@ proptest! {
     #[test]
     fn a_written_address_is_read_back(address in any_address(), port in any::<u16>()) {
         let canonical = Some(address.to_canonical());
-        prop_assert_eq!(super::address(&address.to_string()), canonical);
-        prop_assert_eq!(super::address(&SocketAddr::new(address, port).to_string()), canonical);
-        prop_assert_eq!(super::address(&format!("[{address}]")), canonical);
+        prop_assert_eq!(proxies::address(&address.to_string()), canonical);
+        prop_assert_eq!(proxies::address(&SocketAddr::new(address, port).to_string()), canonical);
+        prop_assert_eq!(proxies::address(&format!("[{address}]")), canonical);
     }
 }

@@ -1,38 +1,44 @@
 //! What is to be done with one request? The judgement, and all that it rests on.
 
+mod config;
+mod exemptions;
+pub mod head;
+mod visit;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use log::warn;
 use rocket::Request;
 use rocket::http::Method;
 
-use super::captcha::Captcha;
-use super::client_ip::ClientIp;
-use super::config::{Config, OnStartupFailure};
+use super::captcha::{Captcha, Passes};
 use super::decisions::{DecisionSet, Remediation, Standing};
-use super::journal::Logs;
-use super::lapi::{Health, Status};
+use super::lapi::{self, Health, OnStartupFailure, Status};
 use super::limit::Limit;
-use super::path::Prefix;
 use super::printable::printable;
-use super::session::Passes;
-use super::visit::{Judgement, Verdict, Visit};
+use super::visitor::ClientIp;
+
+pub use config::{Config, OwnDecision};
+pub use visit::{Asked, Judgement, OUR_RANK, Reason, Verdict, Visit, is_ours};
 
 /// Everything that a request is judged by, shared by all of them.
 pub struct Bouncer {
+    /// Whether this is the debug profile, with its previews and reports.
+    pub debug: bool,
     pub config: Config,
+    pub lapi: lapi::Config,
     pub decisions: Arc<DecisionSet>,
     pub status: Arc<Status>,
     pub client_ip: ClientIp,
     pub captcha: Option<Captcha>,
-    pub logs: Logs,
     pub passes: Passes,
     /// Ban pages. In a flood of them only bare words are sent.
     pub ban_pages: Limit,
     refusals: Limit,
     unlogged: AtomicU64,
+    keeps_visits: AtomicBool,
 }
 
 /// Ban pages in a second, of all visitors together: what a flood of the banned may cost has a ceiling.
@@ -41,21 +47,30 @@ const BAN_PAGES: u32 = 500;
 const LINES: u32 = 20;
 
 impl Bouncer {
-    pub fn new(config: Config, captcha: Option<Captcha>, logs: Logs) -> Self {
+    pub fn new(
+        debug: bool,
+        config: Config,
+        lapi: lapi::Config,
+        client_ip: ClientIp,
+        captcha: Option<Captcha>,
+        passes: Passes,
+    ) -> Self {
         let mut decisions = DecisionSet::new(Instant::now());
         for own in &config.decisions {
             decisions.pin(own.value.0, own.remediation, &own.reason);
         }
         Self {
             decisions: Arc::new(decisions),
-            status: Arc::new(Status::new(config.update_frequency)),
-            client_ip: ClientIp::new(&config),
+            status: Arc::new(Status::new(lapi.update_frequency)),
+            debug,
+            lapi,
+            client_ip,
             captcha,
-            logs,
-            passes: Passes::new(config.shared_secret.as_ref()),
+            passes,
             ban_pages: Limit::new(BAN_PAGES, Duration::from_secs(1)),
             refusals: Limit::new(LINES, Duration::from_secs(10)),
             unlogged: AtomicU64::new(0),
+            keeps_visits: AtomicBool::new(false),
             config,
         }
     }
@@ -93,10 +108,17 @@ impl Bouncer {
         Visit::new(judgement, spared)
     }
 
-    /// The same where the judgement was made already: `None` for a visitor against whom nothing stands, as for most, and of
-    /// whom no log is kept. There is nothing to remember of them.
+    /// Keeps every visit from now on, with the request as it came in: for whoever looks at it when the answer leaves.
+    pub fn keep_visits(&self) {
+        self.keeps_visits.store(true, Ordering::Relaxed);
+    }
+
+    /// The same where the judgement was made already: `None` for a visitor against whom nothing stands, as for most, where
+    /// nobody wants to look at all visits. There is nothing to remember of them.
     pub fn remember<'r>(&self, request: &'r Request<'_>, judgement: Judgement) -> Option<&'r Visit> {
-        let nothing = judgement.verdict == Verdict::Admit && judgement.standing.is_none() && self.logs.access.is_none();
+        let nothing = judgement.verdict == Verdict::Admit
+            && judgement.standing.is_none()
+            && !self.keeps_visits.load(Ordering::Relaxed);
         (!nothing).then(|| request.local_cache(|| self.visit_of(request, judgement)))
     }
 
@@ -109,12 +131,15 @@ impl Bouncer {
     fn spares(&self, request: &Request<'_>, verdict: Verdict) -> bool {
         let path = request.uri().path().as_str();
         // A load balancer's probe gets its answer wherever it comes from; it says nothing but up or down.
-        (path == "/crowdsec/health" && matches!(request.method(), Method::Get | Method::Head))
+        (matches!(path, "/crowdsec/health" | "/crowdsec/live") && matches!(request.method(), Method::Get | Method::Head))
             // Who has to solve a captcha has to be able to send the answer.
             || (verdict == Verdict::Captcha
                 && path == "/crowdsec/captcha"
                 && matches!(request.method(), Method::Get | Method::Head | Method::Post))
-            || self.config.excluded_paths.iter().any(|prefix: &Prefix| prefix.holds(path))
+            // A browser asks whether it may send a request before it sends it. It sends no cookie along, so that a solved
+            // captcha would not count. The request itself is judged.
+            || (verdict == Verdict::Captcha && is_preflight(request))
+            || self.config.excluded_paths.iter().any(|prefix| prefix.holds(path))
     }
 
     /// Tells the log about a refusal, as often as is good for the log.
@@ -148,10 +173,20 @@ impl Bouncer {
 
     /// Whether LAPI answers; true as well where there is none to ask.
     pub fn health(&self) -> Health {
-        if self.config.lapi.is_some() { self.status.health() } else { Health::Ok }
+        if self.lapi.connection.is_some() { self.status.health() } else { Health::Ok }
     }
 
     fn is_closed(&self) -> bool {
-        self.config.on_startup_failure == OnStartupFailure::Closed && self.health() == Health::Starting
+        self.lapi.on_startup_failure == OnStartupFailure::Closed && self.health() == Health::Starting
     }
+}
+
+/// Whether a browser asks by this request whether it may send another one, by the rules of CORS. It has no body.
+fn is_preflight(request: &Request<'_>) -> bool {
+    let says = |name| request.headers().get_one(name);
+    request.method() == Method::Options
+        && says("Origin").is_some()
+        && says("Access-Control-Request-Method").is_some()
+        && says("Transfer-Encoding").is_none()
+        && says("Content-Length").is_none_or(|length| length == "0")
 }

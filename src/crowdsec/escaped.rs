@@ -2,9 +2,6 @@
 
 use std::io::Write;
 
-#[cfg(test)]
-mod properties;
-
 /// A text with nginx's escapes, cut where it is longer than `most`.
 pub fn escaped(line: &mut Vec<u8>, text: &str, most: usize) {
     let end = line.len() + most;

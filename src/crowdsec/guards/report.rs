@@ -1,59 +1,17 @@
-//! How does a handler say whom it serves? Guards, to be written into its signature.
+//! How does the bouncer see a visitor and CrowdSec? For a page that shows it to the owner.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use rocket::http::Status as HttpStatus;
+use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 use serde::Serialize;
 
-use super::bouncer::Bouncer;
-use super::decisions::{Remediation, Standing};
-use super::lapi::Health;
-use super::visit::Verdict;
-
-/// Proof that the bouncer has let this visitor in.
-///
-/// The fairing refuses everybody else before any handler runs, so this is the second line of defence: it holds on
-/// `excluded_paths` too, which the fairing spares, and the application does not launch without the fairing.
-///
-/// ```text
-/// #[get("/members")]
-/// fn members(visitor: Cleared) -> String {
-///     format!("Hello, {}", visitor.address)
-/// }
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Cleared {
-    /// The visitor's address, trusted proxies considered; never IPv4 mapped into IPv6.
-    pub address: IpAddr,
-}
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Cleared {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        // Fails closed: without a bouncer nobody has been cleared.
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else {
-            return Outcome::Error((HttpStatus::InternalServerError, ()));
-        };
-        let visit = bouncer.visit(request);
-        if visit.judgement.verdict == Verdict::Admit {
-            return Outcome::Success(Self { address: visit.judgement.address });
-        }
-        visit.refuse_by_guard();
-        bouncer.log(&visit.judgement);
-        Outcome::Error((HttpStatus::Forbidden, ()))
-    }
-}
-
-impl Sentinel for Cleared {
-    fn abort(rocket: &Rocket<Ignite>) -> bool {
-        has_no_bouncer(rocket)
-    }
-}
+use super::has_no_bouncer;
+use crate::crowdsec::bouncer::{Bouncer, Verdict};
+use crate::crowdsec::decisions::{Remediation, Standing};
+use crate::crowdsec::lapi::Health;
 
 /// How the bouncer sees things, for a page that shows it to the owner. Never refuses anybody.
 #[derive(Debug, Serialize)]
@@ -142,10 +100,10 @@ impl<'r> FromRequest<'r> for Report {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else {
-            return Outcome::Error((HttpStatus::InternalServerError, ()));
+            return Outcome::Error((Status::InternalServerError, ()));
         };
-        let (debug, port) = (bouncer.config.debug, request.rocket().config().port);
-        let (judgement, lapi) = (bouncer.judgement(request), bouncer.config.lapi.as_ref());
+        let (debug, port) = (bouncer.debug, request.rocket().config().port);
+        let (judgement, lapi) = (bouncer.judgement(request), bouncer.lapi.connection.as_ref());
         let me = || Me {
             address: judgement.address,
             remediation: judgement.standing.as_ref().map_or("none", |standing| standing.remediation.as_str()),
@@ -159,7 +117,7 @@ impl<'r> FromRequest<'r> for Report {
             api_url: lapi.map(|lapi| lapi.at.to_string()).unwrap_or_default(),
             decisions: bouncer.decisions.len(),
             own_decisions: bouncer.config.decisions.len(),
-            examples: bouncer.config.examples,
+            examples: bouncer.config.are_examples,
             loopback_is_trusted: bouncer.client_ip.trusts(Ipv4Addr::LOCALHOST.into()),
             last_answer_seconds_ago: bouncer.status.since_last_answer().map(|age| age.as_secs()),
         };
@@ -171,14 +129,4 @@ impl Sentinel for Report {
     fn abort(rocket: &Rocket<Ignite>) -> bool {
         has_no_bouncer(rocket)
     }
-}
-
-pub fn has_no_bouncer(rocket: &Rocket<Ignite>) -> bool {
-    let missing = rocket.state::<Bouncer>().is_none();
-    if missing {
-        log::error!(
-            "A route asks for the bouncer, which is not there: attach `crowdsec::fairing()` in `app` of src/lib.rs."
-        );
-    }
-    missing
 }

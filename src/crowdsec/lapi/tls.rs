@@ -18,7 +18,7 @@ use rustls::{
     PeerIncompatible, RootCertStore, SignatureScheme,
 };
 
-use super::printable::printable;
+use crate::crowdsec::printable::printable;
 
 /// A file that the operator named.
 #[derive(Clone, Copy)]

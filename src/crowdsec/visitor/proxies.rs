@@ -1,42 +1,19 @@
-//! Who is asking? The socket's peer, or whom a trusted proxy names.
+//! Whom does a trusted proxy name?
 //!
 //! Rocket's own `client_ip()` is not used: it believes a header from anybody, so that a banned visitor walks free by
 //! sending one, and can have others banned.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use ipnet::IpNet;
 use rocket::Request;
 
 use super::config::Config;
-
-/// Whom a solved captcha or a limit counts for: an IPv4 address, or the /64 that an IPv6 visitor can move in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Subject(IpNet);
-
-impl From<IpAddr> for Subject {
-    fn from(address: IpAddr) -> Self {
-        let length = if address.is_ipv4() { 32 } else { 64 };
-        Self(IpNet::new_assert(address, length).trunc())
-    }
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+use super::reminder::Reminder;
 
 /// Whom to believe, and in which header.
-#[derive(Default)]
 pub struct ClientIp {
-    trusted: Vec<IpNet>,
-    /// Whether those are the operator's own words, and no example of the debug profile's.
-    meant: bool,
-    header: String,
+    config: Config,
     /// Requests that a proxy handed on without a name, by the reason.
     unnamed: [Reminder; 3],
     /// Requests that came by a proxy which is not trusted.
@@ -56,13 +33,8 @@ pub enum Unnamed {
 }
 
 impl ClientIp {
-    pub fn new(config: &Config) -> Self {
-        Self {
-            trusted: config.trusted_proxies.clone(),
-            meant: !config.example_proxies,
-            header: config.client_ip_header.clone(),
-            ..Self::default()
-        }
+    pub fn new(config: Config) -> Self {
+        Self { config, unnamed: Default::default(), forgotten: Reminder::default() }
     }
 
     /// The visitor's address, in canonical form; or the address of the last proxy that is known, and why no visitor is.
@@ -74,17 +46,17 @@ impl ClientIp {
             return (peer, None);
         }
         // Rocket hashes a header's name letter by letter, so it is looked up once.
-        let values: Vec<&str> = request.headers().get(&self.header).collect();
+        let values: Vec<&str> = request.headers().get(&self.config.client_ip_header).collect();
         let (address, unnamed) = self.behind(peer, &values);
         // The example of the debug profile is no proxy but the developer at work.
-        (address, unnamed.filter(|_| self.meant))
+        (address, unnamed.filter(|_| self.config.are_meant))
     }
 
     /// Tells the operator of a request that was refused because nobody could be told: at the first one, and once an hour
     /// while it lasts. It proposes no header of the request's own: a stranger may have sent that to be chosen.
     pub fn tell_unnamed(&self, proxy: IpAddr, why: Unnamed) {
         let Some(times) = self.unnamed[why as usize].count(1, Instant::now()) else { return };
-        let header = &self.header;
+        let header = &self.config.client_ip_header;
         let element = if header.eq_ignore_ascii_case("Forwarded") { "for=" } else { "" };
         let lines = format!(
             "In nginx write `proxy_set_header {header} {element}$remote_addr;`, in HAProxy `http-request set-header {header} \
@@ -138,17 +110,20 @@ impl ClientIp {
     fn sign_of_a_proxy(&self, request: &Request<'_>, visitor: IpAddr) -> Option<&str> {
         if !self.trusts(peer(request)) {
             let known = |name: &str| {
-                [self.header.as_str()].into_iter().chain(SET_BY_PROXIES).find(|known| known.eq_ignore_ascii_case(name))
+                [self.config.client_ip_header.as_str()]
+                    .into_iter()
+                    .chain(SET_BY_PROXIES)
+                    .find(|known| known.eq_ignore_ascii_case(name))
             };
             return request.headers().iter().find_map(|header| known(header.name().as_str()));
         }
         if self.trusts(visitor) || !is_private(visitor) {
             return None;
         }
-        let values: Vec<&str> = request.headers().get(&self.header).collect();
+        let values: Vec<&str> = request.headers().get(&self.config.client_ip_header).collect();
         let mut elements = values.iter().rev().flat_map(|value| from_the_right(value));
         let found = elements.any(|element| self.address(element) == Some(visitor));
-        (found && elements.next().is_some()).then_some(&self.header)
+        (found && elements.next().is_some()).then_some(&self.config.client_ip_header)
     }
 
     /// Whether the visitor came by HTTPS: directly, or as a trusted proxy says that ended it.
@@ -168,10 +143,26 @@ impl ClientIp {
             || said("Forwarded").split(',').next().is_some_and(forwarded)
     }
 
+    /// Below which path of the site a trusted proxy shows this application (`X-Forwarded-Prefix`), `/shop` or empty.
+    ///
+    /// Only a plain path is believed. A visitor may have written the header where the proxy hands it on: then it leads
+    /// that visitor astray, on this site and nowhere else.
+    pub fn prefix<'r>(&self, request: &'r Request<'_>) -> &'r str {
+        let said = || request.headers().get_one("X-Forwarded-Prefix").filter(|_| self.trusts(peer(request)));
+        let path = said().map(|path| path.trim_end_matches('/')).unwrap_or_default();
+        let is_plain = |segment: &str| {
+            let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            !matches!(segment, "" | "." | "..") && segment.bytes().all(is_letter)
+        };
+        let segments = path.strip_prefix('/').map(|rest| rest.split('/'));
+        let is_believed = path.len() <= 200 && segments.is_some_and(|mut segments| segments.all(is_plain));
+        if is_believed { path } else { "" }
+    }
+
     /// Walks the header from the right, where the nearest proxy wrote, and stops at the first address that is not a
     /// trusted proxy's: what stands left of it is only a stranger's word. At something unreadable it stops too, with
     /// the last proxy it knows: taking the next one to the left would let a visitor choose who to be.
-    fn behind(&self, peer: IpAddr, values: &[&str]) -> (IpAddr, Option<Unnamed>) {
+    pub fn behind(&self, peer: IpAddr, values: &[&str]) -> (IpAddr, Option<Unnamed>) {
         let (mut known, mut why) = (peer, Unnamed::Missing);
         for element in values.iter().rev().flat_map(|value| from_the_right(value)) {
             let Some(address) = self.address(element) else { return (known, Some(Unnamed::Unreadable)) };
@@ -184,12 +175,12 @@ impl ClientIp {
     }
 
     pub fn trusts(&self, address: IpAddr) -> bool {
-        self.trusted.iter().any(|net| net.contains(&address))
+        self.config.trusted_proxies.iter().any(|net| net.contains(&address))
     }
 
     /// The address in one element of the header: the `for` of RFC 7239's `Forwarded`, or the whole of any other's.
     fn address(&self, element: &str) -> Option<IpAddr> {
-        if !self.header.eq_ignore_ascii_case("Forwarded") {
+        if !self.config.client_ip_header.eq_ignore_ascii_case("Forwarded") {
             return address(element);
         }
         let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
@@ -203,26 +194,6 @@ const SET_BY_PROXIES: [&str; 4] = ["X-Forwarded-For", "X-Real-IP", "X-Forwarded-
 
 /// A single such request may be a stranger's.
 const FEW: u64 = 3;
-
-/// Something that is wrong for as long as it lasts: it is counted, told after a few times, and told again once an hour.
-#[derive(Default)]
-struct Reminder(Mutex<(u64, Option<Instant>)>);
-
-impl Reminder {
-    const PAUSE: Duration = Duration::from_secs(60 * 60);
-
-    /// Counts once more. Gives the count where it is time to tell, for the first time after `few` times.
-    fn count(&self, few: u64, now: Instant) -> Option<u64> {
-        let mut reminder = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (times, told) = &mut *reminder;
-        *times += 1;
-        let due = told.map_or(*times >= few, |at| now.saturating_duration_since(at) >= Self::PAUSE);
-        due.then(|| {
-            *told = Some(now);
-            *times
-        })
-    }
-}
 
 /// Whether only machines of one's own network have such an address.
 fn is_private(address: IpAddr) -> bool {
@@ -262,14 +233,11 @@ fn from_the_right(list: &str) -> impl Iterator<Item = &str> {
 }
 
 /// `192.0.2.1`, `192.0.2.1:4711`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:4711`.
-fn address(text: &str) -> Option<IpAddr> {
+pub fn address(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let address = bare.parse::<IpAddr>().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()))?;
     Some(address.to_canonical())
 }
-
-#[cfg(test)]
-mod properties;
 
 #[cfg(test)]
 mod tests {
@@ -279,10 +247,10 @@ mod tests {
 
     fn client_ip(header: &str) -> ClientIp {
         let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
-        ClientIp { trusted: trusted.into(), meant: true, header: header.into(), ..Default::default() }
+        ClientIp::new(Config { trusted_proxies: trusted.into(), are_meant: true, client_ip_header: header.into() })
     }
 
-    fn behind(header: &str, values: &[&str]) -> (String, Option<Unnamed>) {
+    pub fn behind(header: &str, values: &[&str]) -> (String, Option<Unnamed>) {
         let (address, unnamed) = client_ip(header).behind("10.0.0.1".parse().unwrap(), values);
         (address.to_string(), unnamed)
     }
@@ -341,15 +309,6 @@ mod tests {
             let found = sign("10.0.0.1", &[("CF-Connecting-IP", value), ("X-Forwarded-For", "192.0.2.9")]);
             assert_eq!(found.is_some(), is_proxy, "{value}");
         }
-    }
-
-    #[test]
-    fn what_lasts_is_told_after_a_few_times_again_once_an_hour_and_counted() {
-        let (reminder, start) = (Reminder::default(), Instant::now());
-        let at = |minutes: u64| reminder.count(3, start + Duration::from_secs(60 * minutes));
-        assert_eq!([at(0), at(0), at(0), at(1)], [None, None, Some(3), None]);
-        assert_eq!([at(59), at(60), at(61), at(119)], [None, Some(6), None, None]);
-        assert_eq!([at(500), at(501)], [Some(9), None], "it lasts, or has come back");
     }
 
     #[test]
