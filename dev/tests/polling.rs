@@ -5,18 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use dev::Verdict::{Ban, NotYet, Welcome};
-use dev::{App, FakeServer, KEY, Lapi, Reply, Seen, closed_port, eventually, eventually_within};
-use serde_json::{Value, json};
-
-/// A decision as LAPI writes it.
-fn ban(id: u32, address: &str) -> Value {
-    json!({ "duration": "3h59m59.6s", "id": id, "origin": "cscli", "scenario": "end-to-end", "scope": "Ip", "type": "ban", "value": address })
-}
-
-/// A LAPI that knows these bans and in which nothing ever changes.
-fn standing(bans: Vec<Value>) -> impl Fn(&Seen) -> Reply {
-    move |seen| Reply::decisions(if seen.asks_for_all() { &bans } else { &[] }, &[])
-}
+use dev::{App, FakeServer, KEY, Lapi, Reply, Seen, ban, closed_port, eventually, eventually_within, standing};
+use serde_json::json;
 
 // --- the launch ---
 
