@@ -65,9 +65,9 @@ impl Fairing for Crowdsec {
     /// stands, or `on_startup_failure` has decided.
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Result {
         match set_up(&rocket).await {
-            Ok((bouncer, texts, poller)) => {
+            Ok(SetUp { bouncer, texts, site, poller }) => {
                 *self.poller.lock().unwrap_or_else(PoisonError::into_inner) = poller;
-                Ok(pages::mount(rocket, bouncer.debug).manage(bouncer).manage(texts))
+                Ok(pages::mount(rocket, bouncer.debug).manage(bouncer).manage(texts).manage(site))
             }
             Err(Problems(problems)) => {
                 for problem in problems {
@@ -154,7 +154,13 @@ impl Fairing for Crowdsec {
     }
 }
 
-type SetUp = (Bouncer, Texts, Option<(Poller, PollerThread)>);
+/// Everything that the fairing needs, made of the configuration.
+struct SetUp {
+    bouncer: Bouncer,
+    texts: Texts,
+    site: pages::Config,
+    poller: Option<(Poller, PollerThread)>,
+}
 
 async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> {
     let problem = |reason: &dyn ToString| Problems(vec![reason.to_string()]);
@@ -171,9 +177,11 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
         let at = path::absolute(&templates).unwrap_or(templates).join("texts.toml");
         problem(&format!("the words of the bouncer's pages cannot be read from {}: {reason}. Start the application in the folder that holds `templates` (systemd: WorkingDirectory=), or mend that file", at.display()))
     })?;
-    let Config { debug, bouncer, lapi, visitor, shared_secret, .. } = config;
+    let Config { debug, bouncer, lapi, visitor, pages: site, shared_secret, .. } = config;
     let bouncer = Bouncer::new(debug, bouncer, lapi, ClientIp::new(visitor), captcha, passes);
-    let Some(connection) = &bouncer.lapi.connection else { return Ok((bouncer, texts, None)) };
+    let Some(connection) = &bouncer.lapi.connection else {
+        return Ok(SetUp { bouncer, texts, site, poller: None });
+    };
     let (set, status) = (bouncer.decisions.clone(), bouncer.status.clone());
     let poller = Poller::new(connection, &bouncer.lapi, bouncer.config.types, set, status, shared_secret.as_ref());
     let poller = poller.map_err(|error| problem(&error))?;
@@ -181,7 +189,8 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     let thread = thread.map_err(|error| problem(&format!("the poller's thread cannot be started: {error}")))?;
     let answer = thread.runtime.spawn(async { (first_answer(poller, &bouncer.lapi).await, bouncer) });
     let (poller, bouncer) = answer.await.map_err(|panic| problem(&panic))?;
-    Ok((bouncer, texts, Some((poller.map_err(|reason| problem(&reason))?, thread))))
+    let poller = poller.map_err(|reason| problem(&reason))?;
+    Ok(SetUp { bouncer, texts, site, poller: Some((poller, thread)) })
 }
 
 /// What stands between visitors and the application, in a line for the log.

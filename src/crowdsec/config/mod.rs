@@ -17,7 +17,7 @@ use rocket::config::SecretKey;
 use serde::Deserialize;
 
 use super::setting::{Problems, Reading, Secret, Told, VARIABLE, source, unreplaced_variables};
-use super::{bouncer, captcha, lapi, logs, visitor};
+use super::{bouncer, captcha, lapi, logs, pages, visitor};
 use environment::{Environment, TABLES, UNKNOWN, looks_ours};
 
 /// The configuration, checked, room by room.
@@ -27,6 +27,7 @@ pub struct Config {
     pub visitor: visitor::Config,
     pub captcha: Option<captcha::Config>,
     pub bouncer: bouncer::Config,
+    pub pages: pages::Config,
     pub shared_secret: Option<Secret>,
     /// Whether this is the debug profile.
     pub debug: bool,
@@ -93,6 +94,7 @@ impl Config {
         let captcha = captcha::Config::read(reading);
         // Where the captcha's settings cannot be read, that is told already.
         let bouncer = bouncer::Config::read(reading, !matches!(captcha, Ok(None)));
+        let pages = pages::Config::read(reading);
         let logs = logs::Config::read(reading);
         let log = reading.room::<Settings>();
         no_secret(reading);
@@ -110,6 +112,7 @@ impl Config {
             visitor: visitor?,
             captcha: captcha?,
             bouncer: bouncer?,
+            pages: pages?,
             shared_secret: reading.shared_secret(),
             debug: reading.debug,
             warnings: mem::take(&mut reading.warnings),
