@@ -12,7 +12,7 @@ use std::mem;
 
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Value};
-use figment::{Figment, Provider as _};
+use figment::{Figment, Provider};
 use rocket::config::SecretKey;
 use serde::Deserialize;
 
@@ -72,6 +72,12 @@ pub fn figment() -> Figment {
     let figment = missing.into_iter().fold(figment, |figment, name| figment.merge((MISSING_FILE, name)));
     let profile = environment.profile();
     figment.merge(environment).select(profile)
+}
+
+/// The variables `CROWDSEC_*`, for an application that puts its configuration together itself: merged last, they beat what
+/// its files say.
+pub fn variables() -> impl Provider {
+    Environment::read()
 }
 
 impl Config {
