@@ -80,8 +80,8 @@ impl Visit {
         Self { judgement, spared, asked: OnceLock::new(), refused: OnceLock::new(), refused_by_guard }
     }
 
-    /// The request as it was when this was first asked for: as it came in where the fairing has refused it, or where there
-    /// is an access log.
+    /// The request as it was when this was first asked for: as it came in where the fairing has refused it, or where
+    /// `Bouncer::keeps_visits` is set.
     pub fn asked(&self, request: &Request<'_>) -> &Asked {
         self.asked.get_or_init(|| Asked { method: request.method(), uri: request.uri().clone().into_owned() })
     }
@@ -106,8 +106,8 @@ impl Visit {
 /// Before any route of the application's, however it is ranked.
 pub const OUR_RANK: isize = isize::MIN;
 
-/// Whether a request has come to one of our own routes. `/crowdsec/refused` is none for whom the fairing did not send there.
+/// Whether a request has come to one of our own routes.
 pub fn is_ours(request: &Request<'_>) -> bool {
     let is_ours = |route: &Route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec";
-    request.route().is_some_and(|route| is_ours(route) && route.uri.path() != "/crowdsec/refused")
+    request.route().is_some_and(is_ours)
 }
