@@ -12,7 +12,7 @@ use std::mem;
 
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Value};
-use figment::{Figment, Provider as _};
+use figment::{Figment, Provider};
 use rocket::config::SecretKey;
 use serde::Deserialize;
 
@@ -73,6 +73,11 @@ pub fn figment() -> Figment {
     let figment = missing.into_iter().fold(figment, |figment, name| figment.merge((MISSING_FILE, name)));
     let profile = environment.profile();
     figment.merge(environment).select(profile)
+}
+
+/// The variables `CROWDSEC_*`, for an application with a figment of its own: merge them last, so that they beat its files.
+pub fn variables() -> impl Provider {
+    Environment::read()
 }
 
 impl Config {
