@@ -21,7 +21,7 @@ use super::printable::printable;
 use super::visitor::ClientIp;
 
 pub use config::{Config, OwnDecision};
-pub use visit::{Asked, Judgement, OUR_RANK, Reason, Verdict, Visit, is_ours};
+pub use visit::{Asked, Judgement, OUR_RANK, Reason, Verdict, Visit};
 
 /// Everything that a request is judged by, shared by all of them.
 pub struct Bouncer {
@@ -38,7 +38,9 @@ pub struct Bouncer {
     pub ban_pages: Limit,
     refusals: Limit,
     unlogged: AtomicU64,
-    keeps_visits: AtomicBool,
+    /// Set at ignition by whoever wants to look at every visit when the answer leaves: each is then kept from the start on,
+    /// with the request as it came in.
+    pub keeps_visits: AtomicBool,
 }
 
 /// Ban pages in a second, of all visitors together: what a flood of the banned may cost has a ceiling.
@@ -106,11 +108,6 @@ impl Bouncer {
     fn visit_of(&self, request: &Request<'_>, judgement: Judgement) -> Visit {
         let spared = self.spares(request, judgement.verdict);
         Visit::new(judgement, spared)
-    }
-
-    /// Keeps every visit from now on, with the request as it came in: for whoever looks at it when the answer leaves.
-    pub fn keep_visits(&self) {
-        self.keeps_visits.store(true, Ordering::Relaxed);
     }
 
     /// The same where the judgement was made already: `None` for a visitor against whom nothing stands, as for most, where

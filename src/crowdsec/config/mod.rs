@@ -18,7 +18,7 @@ use rocket::config::SecretKey;
 use serde::Deserialize;
 
 use super::setting::{Problems, Reading, Secret, Told, VARIABLE, source, unreplaced_variables};
-use super::{bouncer, captcha, lapi, logs, pages, visitor};
+use super::{bouncer, captcha, lapi, pages, visitor};
 use environment::{Environment, TABLES, UNKNOWN, looks_ours};
 
 /// The configuration, checked, room by room.
@@ -123,10 +123,10 @@ impl Config {
         // Where the captcha's settings cannot be read, that is told already.
         let bouncer = bouncer::Config::read(reading, !matches!(captcha, Ok(None)));
         let pages = pages::Config::read(reading);
-        let logs = logs::Config::read(reading);
-        let log = reading.room::<Settings>();
-        match &log {
-            Ok(Settings { rocket_secret_key_file: Some(file), .. }) => secret_of_file(reading, file),
+        // What is wrong with the logs is told with all the rest. They read their settings again when they are opened.
+        let _ = super::logs::Config::read(reading);
+        match reading.room::<Settings>() {
+            Ok(Settings { rocket_secret_key_file: Some(file), .. }) => secret_of_file(reading, &file),
             _ => no_secret(reading),
         }
         let unknown = unknown_keys(reading);
@@ -135,7 +135,6 @@ impl Config {
             reading.problems.extend(unknown.map(|told| told.trim_end_matches('.').to_owned()));
             return Err(Told);
         }
-        (_, _) = (logs?, log?);
         warnings::told(reading);
         reading.warnings.extend(unknown);
         Ok(Self {

@@ -7,15 +7,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rocket::Request;
 use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::{Method, Status};
 use rocket::response::{Body, Response};
+use rocket::{Request, Route};
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::has_a_name;
 use super::journal::Journal;
-use crate::crowdsec::bouncer::{Asked, Bouncer, Reason, head, is_ours};
-use crate::crowdsec::escaped;
+use super::line::escaped;
+use crate::crowdsec::bouncer::{Asked, Bouncer, OUR_RANK, Reason, head};
 
 /// The log of every request that was let in.
 pub struct AccessLog(pub Arc<Journal>);
@@ -56,16 +57,16 @@ impl Journal {
         self.append(|line, clock| {
             let _ = write!(line, "{}{}{method} ", entry.address, clock.common);
             let end = line.len() + head::TARGET;
-            escaped::escaped(line, uri.path().as_str(), head::TARGET);
+            escaped(line, uri.path().as_str(), head::TARGET);
             if let Some(query) = uri.query() {
-                escaped::escaped(line, "?", end.saturating_sub(line.len()));
-                escaped::escaped(line, query.as_str(), end.saturating_sub(line.len()));
+                escaped(line, "?", end.saturating_sub(line.len()));
+                escaped(line, query.as_str(), end.saturating_sub(line.len()));
             }
             // Rocket does not tell the version.
             let _ = write!(line, " HTTP/1.1\" {} {size} \"", entry.status.code);
-            escaped::escaped(line, &entry.referer, head::REFERER);
+            escaped(line, &entry.referer, head::REFERER);
             line.extend_from_slice(b"\" \"");
-            escaped::escaped(line, &entry.agent, head::AGENT);
+            escaped(line, &entry.agent, head::AGENT);
             line.extend_from_slice(b"\"\n");
         });
     }
@@ -87,7 +88,7 @@ impl Fairing for AccessLog {
             Some(Reason::TooLarge(_)) => true,
             None => !(is_ours(request) || status == Status::Forbidden && visit.is_refused_by_guard()),
         };
-        if !is_told || !visit.judgement.has_a_name() {
+        if !is_told || !has_a_name(&visit.judgement) {
             return;
         }
         let line = Line::of(request, visit.judgement.address, visit.asked(request), status);
@@ -99,6 +100,12 @@ impl Fairing for AccessLog {
         response.set_streamed_body(Counted { body, count: 0, journal: self.0.clone(), line: line.into_owned() });
         response.set_max_chunk_size(chunk);
     }
+}
+
+/// Whether a request has come to one of our own routes. `/crowdsec/refused` is none for whom the fairing did not send there.
+fn is_ours(request: &Request<'_>) -> bool {
+    let is_ours = |route: &Route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec";
+    request.route().is_some_and(|route| is_ours(route) && route.uri.path() != "/crowdsec/refused")
 }
 
 /// A body of unknown size, whose line is written when it ends, or when the visitor leaves. It borrows nothing of the

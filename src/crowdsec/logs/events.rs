@@ -8,9 +8,10 @@ use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 
+use super::has_a_name;
 use super::journal::Journal;
+use super::line::json;
 use crate::crowdsec::bouncer::Bouncer;
-use crate::crowdsec::escaped;
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
 /// nothing where that is not set. The folder `deploy/sensor/` has what reads it.
@@ -29,11 +30,11 @@ impl Events<'_> {
         log.append(|line, clock| {
             // CrowdSec knows a line of ours by its first key.
             line.extend_from_slice(b"{\"crowdsec_event\":");
-            escaped::json(line, event);
+            json(line, event);
             let _ = write!(line, ",\"time\":\"{}\",\"address\":\"{}\"", clock.rfc3339, self.address);
             if let Some(user) = user {
                 line.extend_from_slice(b",\"user\":");
-                escaped::json(line, user);
+                json(line, user);
             }
             line.extend_from_slice(b"}\n");
         });
@@ -50,7 +51,7 @@ impl<'r> FromRequest<'r> for Events<'r> {
             return Outcome::Error((Status::InternalServerError, ()));
         };
         let judgement = bouncer.judgement(request);
-        let log = log.as_deref().filter(|_| judgement.has_a_name());
+        let log = log.as_deref().filter(|_| has_a_name(judgement));
         Outcome::Success(Self { log, address: judgement.address })
     }
 }

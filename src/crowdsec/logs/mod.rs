@@ -7,15 +7,17 @@ mod access_log;
 mod config;
 mod events;
 mod journal;
+mod line;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use figment::Figment;
 use rocket::fairing::{AdHoc, Fairing};
 
-use super::bouncer::Bouncer;
+use super::bouncer::{Bouncer, Judgement, Verdict};
 use super::setting::Reading;
 use access_log::AccessLog;
 use events::EventLog;
@@ -37,7 +39,7 @@ pub fn logs() -> impl Fairing {
             }
         };
         if access.is_some() {
-            bouncer.keep_visits();
+            bouncer.keeps_visits.store(true, Ordering::Relaxed);
         }
         let rocket = rocket.manage(EventLog(events));
         // Attached now, it comes after all others, and sees the answer as it leaves.
@@ -55,4 +57,10 @@ fn open(figment: &Figment) -> io::Result<Journals> {
     let are_one = config.event_log == config.access_log;
     let events = if are_one { access.clone() } else { config.event_log.as_ref().map(open).transpose()? };
     Ok((access, events))
+}
+
+/// Whether it is known whose request this is. Without a name CrowdSec is told nothing: an attacker who hides behind a proxy
+/// would have it ban the proxy's address, and with it everybody.
+fn has_a_name(judgement: &Judgement) -> bool {
+    !matches!(judgement.verdict, Verdict::Hidden(_))
 }
