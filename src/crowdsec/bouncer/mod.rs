@@ -21,7 +21,7 @@ use super::printable::printable;
 use super::visitor::ClientIp;
 
 pub use config::{Config, OwnDecision};
-pub use visit::{Asked, Judgement, OUR_RANK, Reason, Verdict, Visit};
+pub use visit::{Asked, Judgement, OUR_RANK, Reason, Verdict, Visit, is_ours};
 
 /// Everything that a request is judged by, shared by all of them.
 pub struct Bouncer {
@@ -137,6 +137,13 @@ impl Bouncer {
             // captcha would not count. The request itself is judged.
             || (verdict == Verdict::Captcha && is_preflight(request))
             || self.config.excluded_paths.iter().any(|prefix| prefix.holds(path))
+    }
+
+    /// Notes that the application refused something to a visitor, or noted an event of theirs: LAPI may have news soon.
+    pub fn note_suspicion(&self, judgement: &Judgement) {
+        if judgement.has_a_name() {
+            self.status.hurry.note(judgement.subject());
+        }
     }
 
     /// Tells the log about a refusal, as often as is good for the log.
