@@ -80,8 +80,8 @@ impl Visit {
         Self { judgement, spared, asked: OnceLock::new(), refused: OnceLock::new(), refused_by_guard }
     }
 
-    /// The request as it was when this was first asked for: as it came in where the fairing has refused it, or where
-    /// `Bouncer::keeps_visits` is set.
+    /// The request as it was when this was first asked for: as it came in where the fairing has refused it, or where there
+    /// is an access log.
     pub fn asked(&self, request: &Request<'_>) -> &Asked {
         self.asked.get_or_init(|| Asked { method: request.method(), uri: request.uri().clone().into_owned() })
     }

@@ -74,8 +74,12 @@ pub fn figment() -> Figment {
     let missing = file.metadata().source.is_none().then_some(name);
     let figment = defaults().merge(file).merge(environment.of_rocket());
     let figment = missing.into_iter().fold(figment, |figment, name| figment.merge((MISSING_FILE, name)));
-    let profile = environment.profile();
-    with_secret_of_file(figment.merge(environment).select(profile))
+    with_variables(figment.select(environment.profile()))
+}
+
+/// Any figment with the variables `CROWDSEC_*` over it: for an application that has a figment of its own.
+pub fn with_variables(figment: Figment) -> Figment {
+    with_secret_of_file(figment.merge(Environment::read()))
 }
 
 /// Where a file has Rocket's `secret_key`, Rocket finds it where it looks. What is wrong with the file is told when the
@@ -125,7 +129,7 @@ impl Config {
         // Where the captcha's settings cannot be read, that is told already.
         let bouncer = bouncer::Config::read(reading, !matches!(captcha, Ok(None)));
         let pages = pages::Config::read(reading);
-        // What is wrong with these two is told with all the rest. Whoever uses them reads them again.
+        // What is wrong with the logs is told with all the rest. They read their settings again when they are opened.
         let _ = super::logs::Config::read(reading);
         match reading.room::<Settings>() {
             Ok(Settings { rocket_secret_key_file: Some(file), .. }) => secret_of_file(reading, &file),
