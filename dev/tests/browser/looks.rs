@@ -13,6 +13,9 @@ use crate::{VISITOR, asking, at, word, words};
 
 const BANNED: (&str, &str) = ("CROWDSEC_DECISIONS", r#"[{ value = "127.0.0.1", type = "ban" }]"#);
 
+/// From the smallest phone, or a desk at 400 %, to a large screen.
+const WIDTHS: [u32; 5] = [320, 390, 768, 1280, 1920];
+
 /// Looks at the page as it stands: on a phone and on a desk, in light and in dark.
 #[track_caller]
 fn look(browser: &Browser, name: &str) {
@@ -101,6 +104,36 @@ fn the_applications_own_pages() {
     ]);
     browser.open(&at(&app, "/"));
     look(&browser, "index-release");
+}
+
+#[test]
+fn nobody_sees_hears_or_reaches_the_trap_of_the_sign_in_form_at_any_width_and_size_of_text() {
+    let (browser, app) = (Browser::start(), App::start(&[]));
+    for forced_colours in ["none", "active"] {
+        let features = json!([{ "name": "forced-colors", "value": forced_colours }]);
+        browser.devtools("Emulation.setEmulatedMedia", json!({ "features": features }));
+        for (width, text) in WIDTHS.iter().flat_map(|width| [100, 150, 200, 400].map(|text| (*width, text))) {
+            let view = format!("{width} px, text of {text} %, forced colours {forced_colours}");
+            browser.resize(width, 844);
+            browser.open(&at(&app, "/sign-in"));
+            let seen = browser.run(&format!(
+                "document.documentElement.style.fontSize = '{text}%';
+                 return [...document.querySelectorAll('.trap, .trap *')].flatMap((part) => [...part.getClientRects()])
+                   .filter((box) => box.right > 0 && box.left < innerWidth && box.width > 1 && box.height > 1).length"
+            ));
+            assert_eq!(seen, json!(0), "{view}");
+            let reached = browser.run(
+                "const trap = document.querySelector('[name=nickname]'); trap.focus();
+                 return [trap.labels.length, document.activeElement === trap, innerText_has(trap.labels[0])];
+                 function innerText_has(label) { return document.body.innerText.includes(label.textContent.trim()) }",
+            );
+            assert_eq!(reached, json!([1, false, false]), "{view}");
+        }
+    }
+    let heard = browser.devtools("Accessibility.getFullAXTree", json!({})).to_string();
+    assert!(heard.contains("Password") && !heard.contains("Nickname"), "{heard}");
+    // Programs that read the form find it all the same.
+    assert!(app.get("/sign-in").send().text().contains("name=\"nickname\""));
 }
 
 #[test]
