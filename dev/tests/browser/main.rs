@@ -43,5 +43,5 @@ fn words(language: &str, key: &str) -> String {
 
 /// The words of a page in English.
 fn word(key: &str) -> String {
-    words("default", key)
+    words("en", key)
 }

@@ -21,9 +21,10 @@ use rocket::{Build, Data, Request, Rocket, Route, route, routes};
 use super::bouncer::Bouncer;
 use super::visit::{OUR_RANK, Reason};
 
+pub use negotiation::wants_json;
 pub use refusal::Refusal;
 pub use trial::try_pages;
-pub use words::Texts;
+pub use words::{Texts, Words};
 
 /// Where the fairing sends a refused request. Nobody else finds anything there.
 pub fn refused_uri() -> Origin<'static> {

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::negotiation::wants_json;
 use super::return_to::{back_by_referer, is_safe, return_to};
-use super::words::{Language, Texts};
+use super::words::{Language, SITE, Texts};
 use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guard::DecisionView;
@@ -148,7 +148,9 @@ impl Refusal {
     ) -> impl Serialize {
         context! {
             app: env!("CARGO_PKG_NAME"),
+            site: SITE,
             lang: &language.tag,
+            dir: language.dir,
             text: &language.words,
             address,
             return_to,

@@ -9,7 +9,7 @@ use rocket::http::Status;
 use rocket_dyn_templates::{Engines, tera};
 
 use super::refusal::{Kind, Refusal};
-use super::words::{DEFAULT, Texts};
+use super::words::Texts;
 use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::config::template_dir;
 use crate::crowdsec::guard::DecisionView;
@@ -57,13 +57,12 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
             }
         }
         for (cause, (page, tag)) in &problems {
-            let table = if tag.as_str() == DEFAULT { "default" } else { tag };
             let remedy = if cause.contains("`text.") {
-                "Write the missing word into [default] of texts.toml"
+                "Write the missing word into the default language's table of texts.toml"
             } else {
                 "templates/refusal.html.tera lists the variables"
             };
-            let told = format!("The page `{page}` cannot be made with the words of [{table}]: {cause}. {remedy}.");
+            let told = format!("The page `{page}` cannot be made with the words of [{tag}]: {cause}. {remedy}.");
             if debug { log::warn!("{told}") } else { log::error!("{told}") }
         }
         if debug || problems.is_empty() { Ok(()) } else { Err("pages of the bouncer's cannot be made".into()) }
