@@ -43,10 +43,10 @@ fn look(browser: &Browser, name: &str) {
             assert_eq!(violations, json!([]), "{view}");
         }
     }
-    emulate(browser, json!({ "media": "print" }));
+    emulate(browser, json!({ "media": "print", "features": [{ "name": "forced-colors", "value": "none" }] }));
     fits(browser, 794, &format!("{name}-print"));
     browser.photograph(&pictures().join(format!("{name}-print.png")));
-    emulate(browser, json!({ "features": [] }));
+    emulate(browser, json!({ "media": "" }));
     for text in [200, 100] {
         write_in(browser, text);
         for width in WIDTHS {
