@@ -11,7 +11,7 @@ use crate::browser::Browser;
 use crate::providers::{PROVIDERS, answer, asking_with, script_of};
 use crate::{VISITOR, asking, at, word, words};
 
-const BANNED: (&str, &str) = ("CROWDSEC_DECISIONS", r#"[{ value = "127.0.0.1", type = "ban" }]"#);
+pub const BANNED: (&str, &str) = ("CROWDSEC_DECISIONS", r#"[{ value = "127.0.0.1", type = "ban" }]"#);
 
 /// From the smallest phone, or a desk at 400 %, to a large screen.
 const WIDTHS: [u32; 5] = [320, 390, 768, 1280, 1920];
@@ -88,11 +88,11 @@ fn without_a_shape(browser: &Browser) -> Value {
     )
 }
 
-fn axe() -> PathBuf {
+pub fn axe() -> PathBuf {
     root().join("target/axe-core/package/axe.min.js")
 }
 
-fn pictures() -> PathBuf {
+pub fn pictures() -> PathBuf {
     let folder = root().join("target/screenshots");
     fs::create_dir_all(&folder).expect("a folder for pictures");
     folder
