@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use dev::{App, Lapi, Verdict, closed_port, eventually, root};
+use dev::{App, Folder, Lapi, Verdict, closed_port, eventually, root};
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
@@ -323,6 +323,24 @@ fn the_captcha_of_another_service() {
     answer(&browser);
     browser.shows(&word("problem_away"));
     look(&browser, "problem-away");
+}
+
+#[test]
+fn a_language_that_is_written_from_right_to_left_mirrors_the_pages() {
+    let folder = Folder::of_the_application();
+    folder.replace("templates/texts.toml", "[fr]\n", "[ar]\nban_title = \"لا يمكنك الدخول الآن\"\n\n[fr]\n");
+    let mut command = dev::command(&[BANNED]);
+    command.current_dir(&folder);
+    let app = App::launched(command).unwrap_or_else(|ended| panic!("{}", ended.log));
+    for (wishes, mirrored) in [("ar", true), ("en", false)] {
+        let browser = Browser::speaking(wishes);
+        browser.open(&at(&app, "/"));
+        let panel_is_right = "return document.querySelector('.panel').getBoundingClientRect().left > document.querySelector('main').getBoundingClientRect().left";
+        assert_eq!(browser.run(panel_is_right), json!(mirrored), "{wishes}");
+        if mirrored {
+            look(&browser, "ban-ar");
+        }
+    }
 }
 
 #[test]
