@@ -103,12 +103,6 @@ fn has_secret_key(figment: &Figment) -> bool {
     figment.extract_inner::<SecretKey>("secret_key").is_ok_and(|key| key.is_provided())
 }
 
-/// The variables `CROWDSEC_*`, for an application that puts its configuration together itself: merged last, they beat what
-/// its files say.
-pub fn variables() -> impl Provider {
-    Environment::read()
-}
-
 impl Config {
     pub fn read(figment: &Figment) -> Result<Self, Problems> {
         let mut reading = Reading::of(figment);
