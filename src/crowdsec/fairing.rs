@@ -8,7 +8,7 @@ use std::{io, thread};
 
 use log::{info, warn};
 use rocket::fairing::{Fairing, Info, Kind, Result};
-use rocket::http::{Method, Status};
+use rocket::http::{Method, Status, StatusClass};
 use rocket::response::{Responder, Response};
 use rocket::{Build, Data, Orbit, Request, Rocket};
 use tokio::runtime::{Builder, Handle};
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::bouncer::{Bouncer, OwnDecision, Reason, head};
+use super::bouncer::{Bouncer, OwnDecision, Reason, head, is_ours};
 use super::captcha::{Captcha, Passes};
 use super::config::Config;
 use super::lapi::{Health, Poller, first_answer};
@@ -137,14 +137,18 @@ impl Fairing for Crowdsec {
         }
     }
 
-    /// Puts the refusal's page where a guard refused: on its own, that would be the catcher's.
+    /// Puts the refusal's page where a guard refused: on its own, that would be the catcher's. What the application refuses
+    /// itself is counted: after a burst of it CrowdSec is about to decide.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        if response.status() != Status::Forbidden {
+        if response.status().class() != StatusClass::ClientError {
             return;
         }
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         let visit = bouncer.visit(request);
-        if visit.is_refused_by_guard() {
+        if visit.refused.get().is_none() && !visit.is_refused_by_guard() && !is_ours(request) {
+            bouncer.note_suspicion(&visit.judgement);
+        }
+        if response.status() == Status::Forbidden && visit.is_refused_by_guard() {
             let refusal = Refusal::of(request, visit);
             if let Some(Ok(page)) = refusal.map(|refusal| refusal.respond_to(request)) {
                 // Merged, so that the headers of other fairings and routes stay.

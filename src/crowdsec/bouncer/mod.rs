@@ -3,22 +3,22 @@
 mod config;
 mod exemptions;
 pub mod head;
+mod told;
 mod visit;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use log::warn;
 use rocket::Request;
 use rocket::http::Method;
 
 use super::captcha::{Captcha, Passes};
-use super::decisions::{DecisionSet, Remediation, Standing};
+use super::decisions::{DecisionSet, Remediation};
 use super::lapi::{self, Health, OnStartupFailure, Status};
 use super::limit::Limit;
-use super::printable::printable;
 use super::visitor::ClientIp;
+use told::Told;
 
 pub use config::{Config, OwnDecision};
 pub use visit::{Asked, Judgement, OUR_RANK, Reason, Verdict, Visit, is_ours};
@@ -36,15 +36,12 @@ pub struct Bouncer {
     pub passes: Passes,
     /// Ban pages. In a flood of them only bare words are sent.
     pub ban_pages: Limit,
-    refusals: Limit,
-    unlogged: AtomicU64,
+    pub told: Told,
     keeps_visits: AtomicBool,
 }
 
 /// Ban pages in a second, of all visitors together: what a flood of the banned may cost has a ceiling.
 const BAN_PAGES: u32 = 500;
-/// Lines about refusals in ten seconds; a flood of requests must not become a flood of the log.
-const LINES: u32 = 20;
 
 impl Bouncer {
     pub fn new(
@@ -68,8 +65,7 @@ impl Bouncer {
             captcha,
             passes,
             ban_pages: Limit::new(BAN_PAGES, Duration::from_secs(1)),
-            refusals: Limit::new(LINES, Duration::from_secs(10)),
-            unlogged: AtomicU64::new(0),
+            told: Told::default(),
             keeps_visits: AtomicBool::new(false),
             config,
         }
@@ -78,12 +74,12 @@ impl Bouncer {
     /// Judges a request anew. The order is the policy: who hides, what is allowed by the operator, then a ban, which no
     /// solved captcha outweighs, then the captcha.
     pub fn judge(&self, request: &Request<'_>) -> Judgement {
-        let (address, unnamed) = self.client_ip.of(request);
+        let ((address, unnamed), at) = (self.client_ip.of(request), Instant::now());
         if let Some(why) = unnamed {
             // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
-            return Judgement { address, verdict: Verdict::Hidden(why), standing: None };
+            return Judgement { address, at, verdict: Verdict::Hidden(why), standing: None };
         }
-        let standing = self.decisions.strongest(address, Instant::now());
+        let standing = self.decisions.strongest(address, at);
         let verdict = match standing.as_ref().map(|standing| standing.remediation) {
             Some(Remediation::Allow) => Verdict::Admit,
             Some(Remediation::Ban) => Verdict::Ban,
@@ -92,7 +88,7 @@ impl Bouncer {
             Some(Remediation::Captcha) if !self.passes.admit(request, address) => Verdict::Captcha,
             Some(Remediation::Captcha) | None => Verdict::Admit,
         };
-        Judgement { address, verdict, standing }
+        Judgement { address, at, verdict, standing }
     }
 
     /// What is known of this request, made once: what the fairing decided, every guard, page and log finds here.
@@ -142,33 +138,19 @@ impl Bouncer {
             || self.config.excluded_paths.iter().any(|prefix| prefix.holds(path))
     }
 
-    /// Tells the log about a refusal, as often as is good for the log.
+    /// Notes that the application refused something to a visitor, or noted an event of theirs: LAPI may have news soon.
+    pub fn note_suspicion(&self, judgement: &Judgement) {
+        if judgement.has_a_name() {
+            self.status.hurry.note(judgement.subject());
+        }
+    }
+
+    /// Tells the log about a refusal.
     pub fn log(&self, judgement: &Judgement) {
-        let address = judgement.address;
         if let Verdict::Hidden(why) = judgement.verdict {
-            self.client_ip.tell_unnamed(address, why);
+            self.client_ip.tell_unnamed(judgement.address, why);
         }
-        if self.refusals.count((), Instant::now()).is_err() {
-            self.unlogged.fetch_add(1, Ordering::Relaxed);
-            return;
-        }
-        let more = match self.unlogged.swap(0, Ordering::Relaxed) {
-            0 => String::new(),
-            more => format!(" ({more} more refusals went unlogged before)"),
-        };
-        match (judgement.verdict, &judgement.standing) {
-            (Verdict::Hidden(_), _) => warn!("Refused a visitor whom the proxy {address} does not name.{more}"),
-            (Verdict::NotYet, _) => warn!("Refused {address}: LAPI has not answered yet.{more}"),
-            (_, Some(standing)) => {
-                let Standing { remediation, source, .. } = standing;
-                let (origin, mut scenario) = (printable(&source.origin), printable(&source.scenario));
-                if !scenario.is_empty() {
-                    scenario = format!(" ({scenario})");
-                }
-                warn!("Refused {address}: {remediation} by {origin}{scenario}, {}.{more}", standing.name());
-            }
-            (_, None) => {}
-        }
+        self.told.refused(judgement);
     }
 
     /// Whether LAPI answers; true as well where there is none to ask.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use rocket::http::ext::IntoOwned;
 use rocket::http::uri::Origin;
@@ -44,6 +45,7 @@ pub enum Reason {
 #[derive(Clone, Debug)]
 pub struct Judgement {
     pub address: IpAddr,
+    pub at: Instant,
     pub verdict: Verdict,
     /// What stands against the visitor, even if it is solved or allowed.
     pub standing: Option<Standing>,

@@ -11,6 +11,7 @@ mod refusal;
 mod return_to;
 mod trial;
 mod unrouted;
+mod variables;
 mod words;
 
 use rocket::http::uri::Origin;

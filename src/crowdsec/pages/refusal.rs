@@ -8,15 +8,14 @@ use rocket::Request;
 use rocket::http::{Header, RawStr, Status};
 use rocket::response::{self, Responder, Response};
 use rocket::serde::json::{Value, json};
-use rocket_dyn_templates::{Template, context};
-use serde::Serialize;
+use rocket_dyn_templates::Template;
 
 use super::config::Config;
 use super::negotiation::{is_from_htmx, is_from_script, wants_json};
 use super::return_to::{back_by_referer, is_safe, return_to};
-use super::words::{Language, Texts};
+use super::variables::Variables;
+use super::words::Texts;
 use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, Visit};
-use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guards::DecisionView;
 
 /// One answer of the bouncer's own, as a page or as `application/problem+json`.
@@ -135,46 +134,19 @@ impl Refusal {
         };
         let site = request.rocket().state::<Config>()?;
         let page = request.rocket().state::<Texts>()?.with(request, |language| {
-            let return_to = self.return_to(request, visit, prefix);
-            let address = judgement.address.to_string();
-            let variables =
-                self.variables(site, language, &address, prefix, return_to, decision, widget.as_ref(), nonce);
+            let variables = Variables {
+                address: judgement.address.to_string(),
+                reference: bouncer.told.reference(judgement),
+                prefix,
+                return_to: self.return_to(request, visit, prefix),
+                decision,
+                captcha: widget.as_ref(),
+                nonce,
+                ..Variables::of(self, site, language)
+            };
             Template::show(request.rocket(), self.kind.name(), variables)
         });
         Some((page?, content_security_policy(nonce, &sources)))
-    }
-
-    /// templates/refusal.html.tera has the list for those who edit the pages.
-    #[expect(clippy::too_many_arguments, reason = "they become one table of names")]
-    pub fn variables(
-        &self,
-        site: &Config,
-        language: &Language,
-        address: &str,
-        prefix: &str,
-        return_to: String,
-        decision: Option<DecisionView>,
-        widget: Option<&Widget>,
-        nonce: &str,
-    ) -> impl Serialize {
-        context! {
-            app: env!("CARGO_PKG_NAME"),
-            site_name: &site.site_name,
-            contact: &site.contact,
-            lang: &language.tag,
-            text: &language.words,
-            address,
-            prefix,
-            return_to,
-            status: self.status.code,
-            decision,
-            captcha: widget,
-            problem: self.problem,
-            retry_after: self.retry_after.map(|wait| wait.as_secs().max(1)),
-            not_sent: self.not_sent,
-            preview: self.preview,
-            nonce,
-        }
     }
 }
 

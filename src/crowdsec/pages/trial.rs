@@ -10,6 +10,7 @@ use rocket_dyn_templates::{Engines, tera};
 
 use super::config::Config;
 use super::refusal::{Kind, Refusal};
+use super::variables::Variables;
 use super::words::{DEFAULT, Texts, template_dir};
 use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guards::DecisionView;
@@ -50,7 +51,7 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
                 widgets.iter().flat_map(|widget| [None, Some(DecisionView::example(page))].map(|it| (widget, it)))
             {
                 let variables =
-                    refusal.variables(site, language, "192.0.2.1", "", "/".into(), decision, widget.as_ref(), "nonce");
+                    Variables { decision, captcha: widget.as_ref(), ..Variables::of(refusal, site, language) };
                 let made =
                     tera::Context::from_serialize(variables).and_then(|context| engines.tera.render(page, &context));
                 if let Err(error) = made {
