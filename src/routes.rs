@@ -43,18 +43,17 @@ struct SignIn<'r> {
     nickname: &'r str,
 }
 
-/// What goes wrong here is told to CrowdSec, if `event_log` is set. After too much of it that address is banned. Therefore
-/// only our own page may send it (`SameOrigin`): any other page could send it in its visitor's name.
+/// Only our own page may send this form (`SameOrigin`): any other page could send it in its visitor's name, and have them
+/// banned for what goes wrong.
 #[post("/sign-in", data = "<form>")]
 fn sign_in(_own: SameOrigin, form: Form<SignIn<'_>>, events: Events<'_>) -> Either<Redirect, (Status, Template)> {
-    if !form.nickname.is_empty() {
-        events.note("honeypot", Some(form.user));
-    } else if is_right(form.user, form.password) {
+    let is_person = form.nickname.is_empty();
+    if is_person && is_right(form.user, form.password) {
         // Remember who it is, in a private cookie for example, before sending them on.
         return Either::Left(Redirect::to("/members"));
-    } else {
-        events.note("failed-sign-in", Some(form.user));
     }
+    // CrowdSec is told, if `event_log` is set. After too much of it, CrowdSec bans the address.
+    events.note(if is_person { "failed-sign-in" } else { "honeypot" }, Some(form.user));
     let page = Template::render("sign-in", context! { app: env!("CARGO_PKG_NAME"), failed: true });
     Either::Right((Status::Unauthorized, page))
 }

@@ -179,7 +179,7 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     let templates = template_dir(rocket.figment());
     let texts = Texts::read(&templates, config.debug || cfg!(debug_assertions)).map_err(|reason| {
         let at = path::absolute(&templates).unwrap_or(templates).join("texts.toml");
-        problem(&format!("the words of the bouncer's pages cannot be read from {}: {reason}. Start the application in the folder that holds `templates` (systemd: WorkingDirectory=), or mend that file", at.display()))
+        problem(&format!("the words of the bouncer's pages cannot be read from {}: {reason}. Start the application in the folder that holds its templates (systemd: WorkingDirectory=), or mend that file", at.display()))
     })?;
     let Config { debug, bouncer, lapi, visitor, pages: site, shared_secret, .. } = config;
     let bouncer = Bouncer::new(debug, bouncer, lapi, ClientIp::new(visitor), captcha, passes);

@@ -1,15 +1,15 @@
 //! The bouncer: keeps CrowdSec's decisions in memory and enforces them on every request.
 //!
-//! An application needs seven names of it: [`figment`] to read its configuration, [`fairing`] to be protected, [`logs`] to
-//! feed CrowdSec, and the guards [`Cleared`], [`SameOrigin`], [`Report`] and [`Events`]. The folder names nothing of the
-//! application's, so that it can be replaced whole by a newer one.
+//! An application needs few names of it: [`figment`] to read its configuration, [`fairing`] to be protected, and the guards
+//! [`Cleared`], [`SameOrigin`] and [`Report`]. The folder names nothing of the application's, so that it can be replaced
+//! whole by a newer one, or be copied into another application: docs/into-an-existing-application.md.
+//! [`logs`] and [`Events`] feed CrowdSec. That room can be left out: docs/leaving-a-room-out.md.
 //!
 //! In reading order, each room imports only what stands before it: what stands against whom (decisions), how a setting is
-//! written, how LAPI is asked, who is asking, the captcha, the judgement, and then whoever acts by it: guards, logs, pages,
-//! and the fairing, which puts all of it together.
+//! written, how LAPI is asked, who is asking, the captcha, the judgement, and then whoever acts by it: guards, observers,
+//! pages, and the fairing, which puts all of it together.
 
 mod printable;
-mod escaped;
 mod panics;
 mod limit;
 mod decisions;
@@ -26,7 +26,7 @@ mod fairing;
 #[cfg(test)]
 mod tests;
 
-pub use config::{LogFormat, defaults, figment};
+pub use config::{LogFormat, defaults, figment, with_variables};
 pub use fairing::fairing;
 pub use guards::{Cleared, Report, SameOrigin};
 pub use lapi::VERSION;

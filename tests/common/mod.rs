@@ -4,6 +4,8 @@
 //! meet your real CrowdSec.
 #![allow(dead_code)]
 
+pub mod logger;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};

@@ -37,7 +37,9 @@ pub struct Bouncer {
     /// Ban pages. In a flood of them only bare words are sent.
     pub ban_pages: Limit,
     pub told: Told,
-    keeps_visits: AtomicBool,
+    /// Set at ignition by whoever wants to look at every visit when the answer leaves: each is then kept from the start on,
+    /// with the request as it came in.
+    pub keeps_visits: AtomicBool,
 }
 
 /// Ban pages in a second, of all visitors together: what a flood of the banned may cost has a ceiling.
@@ -102,11 +104,6 @@ impl Bouncer {
     fn visit_of(&self, request: &Request<'_>, judgement: Judgement) -> Visit {
         let spared = self.spares(request, judgement.verdict);
         Visit::new(judgement, spared)
-    }
-
-    /// Keeps every visit from now on, with the request as it came in: for whoever looks at it when the answer leaves.
-    pub fn keep_visits(&self) {
-        self.keeps_visits.store(true, Ordering::Relaxed);
     }
 
     /// The same where the judgement was made already: `None` for a visitor against whom nothing stands, as for most, where

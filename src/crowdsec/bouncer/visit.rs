@@ -106,8 +106,8 @@ impl Visit {
 /// Before any route of the application's, however it is ranked.
 pub const OUR_RANK: isize = isize::MIN;
 
-/// Whether a request has come to one of our own routes. `/crowdsec/refused` is none for whom the fairing did not send there.
+/// Whether a request has come to one of our own routes.
 pub fn is_ours(request: &Request<'_>) -> bool {
     let is_ours = |route: &Route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec";
-    request.route().is_some_and(|route| is_ours(route) && route.uri.path() != "/crowdsec/refused")
+    request.route().is_some_and(is_ours)
 }

@@ -13,12 +13,12 @@ use std::{fs, mem};
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::magic::RelativePathBuf;
 use figment::value::{Dict, Value};
-use figment::{Figment, Profile, Provider as _};
+use figment::{Figment, Profile, Provider};
 use rocket::config::SecretKey;
 use serde::Deserialize;
 
 use super::setting::{Problems, Reading, Secret, Told, VARIABLE, source, unreplaced_variables};
-use super::{bouncer, captcha, lapi, logs, pages, visitor};
+use super::{bouncer, captcha, lapi, pages, visitor};
 use environment::{Environment, TABLES, UNKNOWN, looks_ours};
 
 /// The configuration, checked, room by room.
@@ -74,8 +74,12 @@ pub fn figment() -> Figment {
     let missing = file.metadata().source.is_none().then_some(name);
     let figment = defaults().merge(file).merge(environment.of_rocket());
     let figment = missing.into_iter().fold(figment, |figment, name| figment.merge((MISSING_FILE, name)));
-    let profile = environment.profile();
-    with_secret_of_file(figment.merge(environment).select(profile))
+    with_variables(figment.select(environment.profile()))
+}
+
+/// Any figment with the variables `CROWDSEC_*` over it: for an application that has a figment of its own.
+pub fn with_variables(figment: Figment) -> Figment {
+    with_secret_of_file(figment.merge(Environment::read()))
 }
 
 /// Where a file has Rocket's `secret_key`, Rocket finds it where it looks. What is wrong with the file is told when the
@@ -99,6 +103,12 @@ fn has_secret_key(figment: &Figment) -> bool {
     figment.extract_inner::<SecretKey>("secret_key").is_ok_and(|key| key.is_provided())
 }
 
+/// The variables `CROWDSEC_*`, for an application that puts its configuration together itself: merged last, they beat what
+/// its files say.
+pub fn variables() -> impl Provider {
+    Environment::read()
+}
+
 impl Config {
     pub fn read(figment: &Figment) -> Result<Self, Problems> {
         let mut reading = Reading::of(figment);
@@ -119,10 +129,10 @@ impl Config {
         // Where the captcha's settings cannot be read, that is told already.
         let bouncer = bouncer::Config::read(reading, !matches!(captcha, Ok(None)));
         let pages = pages::Config::read(reading);
-        let logs = logs::Config::read(reading);
-        let log = reading.room::<Settings>();
-        match &log {
-            Ok(Settings { rocket_secret_key_file: Some(file), .. }) => secret_of_file(reading, file),
+        // What is wrong with the logs is told with all the rest. They read their settings again when they are opened.
+        let _ = super::logs::Config::read(reading);
+        match reading.room::<Settings>() {
+            Ok(Settings { rocket_secret_key_file: Some(file), .. }) => secret_of_file(reading, &file),
             _ => no_secret(reading),
         }
         let unknown = unknown_keys(reading);
@@ -131,7 +141,6 @@ impl Config {
             reading.problems.extend(unknown.map(|told| told.trim_end_matches('.').to_owned()));
             return Err(Told);
         }
-        (_, _) = (logs?, log?);
         warnings::told(reading);
         reading.warnings.extend(unknown);
         Ok(Self {

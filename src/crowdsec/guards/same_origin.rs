@@ -18,7 +18,7 @@ use crate::crowdsec::printable::printable;
 ///
 /// ```text
 /// #[post("/order", data = "<form>")]
-/// fn order(_own: SameOrigin, form: Form<Order>, events: Events<'_>) { … }
+/// fn order(_own: SameOrigin, form: Form<Order>) { … }
 /// ```
 ///
 /// Whoever is refused gets 422, and the form is not read. Not 403 or 401: CrowdSec's own scenarios ban an address for six

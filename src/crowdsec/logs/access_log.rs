@@ -14,8 +14,8 @@ use rocket::response::{Body, Response};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::journal::Journal;
+use super::line::escaped;
 use crate::crowdsec::bouncer::{Asked, Bouncer, Reason, head, is_ours};
-use crate::crowdsec::escaped;
 
 /// The log of every request that was let in.
 pub struct AccessLog(pub Arc<Journal>);
@@ -56,16 +56,16 @@ impl Journal {
         self.append(|line, clock| {
             let _ = write!(line, "{}{}{method} ", entry.address, clock.common);
             let end = line.len() + head::TARGET;
-            escaped::escaped(line, uri.path().as_str(), head::TARGET);
+            escaped(line, uri.path().as_str(), head::TARGET);
             if let Some(query) = uri.query() {
-                escaped::escaped(line, "?", end.saturating_sub(line.len()));
-                escaped::escaped(line, query.as_str(), end.saturating_sub(line.len()));
+                escaped(line, "?", end.saturating_sub(line.len()));
+                escaped(line, query.as_str(), end.saturating_sub(line.len()));
             }
             // Rocket does not tell the version.
             let _ = write!(line, " HTTP/1.1\" {} {size} \"", entry.status.code);
-            escaped::escaped(line, &entry.referer, head::REFERER);
+            escaped(line, &entry.referer, head::REFERER);
             line.extend_from_slice(b"\" \"");
-            escaped::escaped(line, &entry.agent, head::AGENT);
+            escaped(line, &entry.agent, head::AGENT);
             line.extend_from_slice(b"\"\n");
         });
     }

@@ -8,8 +8,8 @@ use rocket::request::{FromRequest, Outcome};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 
 use super::journal::Journal;
+use super::line::json;
 use crate::crowdsec::bouncer::{Bouncer, Judgement};
-use crate::crowdsec::escaped;
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
 /// nothing where that is not set. The folder `deploy/sensor/` has what reads it.
@@ -30,11 +30,11 @@ impl Events<'_> {
         log.append(|line, clock| {
             // CrowdSec knows a line of ours by its first key.
             line.extend_from_slice(b"{\"crowdsec_event\":");
-            escaped::json(line, event);
+            json(line, event);
             let _ = write!(line, ",\"time\":\"{}\",\"address\":\"{}\"", clock.rfc3339, self.judgement.address);
             if let Some(user) = user {
                 line.extend_from_slice(b",\"user\":");
-                escaped::json(line, user);
+                json(line, user);
             }
             line.extend_from_slice(b"}\n");
         });

@@ -7,10 +7,12 @@ mod access_log;
 mod config;
 mod events;
 mod journal;
+mod line;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use figment::Figment;
 use rocket::fairing::{AdHoc, Fairing};
@@ -37,7 +39,7 @@ pub fn logs() -> impl Fairing {
             }
         };
         if access.is_some() {
-            bouncer.keep_visits();
+            bouncer.keeps_visits.store(true, Ordering::Relaxed);
         }
         let rocket = rocket.manage(EventLog(events));
         // Attached now, it comes after all others, and sees the answer as it leaves.

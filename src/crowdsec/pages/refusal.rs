@@ -218,6 +218,7 @@ fn content_security_policy(nonce: &str, sources: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::fs;
     use std::net::SocketAddr;
 
     use rocket::Config;
@@ -230,7 +231,14 @@ mod tests {
     fn in_a_flood_of_bans_only_the_ban_page_gives_way_to_bare_words() {
         let decision = |value, kind| BTreeMap::from([("value", value), ("type", kind)]);
         let decisions = [decision("192.0.2.1", "ban"), decision("192.0.2.2", "captcha")];
+        // Pages of the test's own: the application's templates may lie anywhere.
+        let templates = tempfile::tempdir().expect("a folder");
+        for page in ["ban.html.tera", "captcha.html.tera", "starting.html.tera"] {
+            fs::write(templates.path().join(page), "<h1>").expect("a page");
+        }
+        fs::write(templates.path().join("texts.toml"), "[default]").expect("words");
         let figment = Figment::from(Config::debug_default()).merge(("log_level", "off"));
+        let figment = figment.merge(("template_dir", templates.path()));
         let figment = figment.merge(("crowdsec.decisions", decisions)).merge(("crowdsec.captcha.provider", "altcha"));
         let rocket = rocket::custom(figment).attach(crate::crowdsec::fairing()).attach(Template::fairing());
         let client = Client::tracked(rocket).expect("a client");

@@ -64,7 +64,7 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
             let remedy = if cause.contains("`text.") {
                 "Write the missing word into [default] of texts.toml"
             } else {
-                "templates/refusal.html.tera lists the variables"
+                "refusal.html.tera lists the variables"
             };
             let told = format!("The page `{page}` cannot be made with the words of [{table}]: {cause}. {remedy}.");
             if debug { log::warn!("{told}") } else { log::error!("{told}") }

@@ -3,6 +3,5 @@
 mod answer;
 mod decision;
 mod decisions;
-mod escaped;
 mod proxies;
 mod snapshot;
