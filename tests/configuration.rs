@@ -1,4 +1,4 @@
-//! What stops a launch, and what is said about it.
+//! What stops a launch, and what is said about it?
 
 mod common;
 

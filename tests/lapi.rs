@@ -1,4 +1,4 @@
-//! How the application keeps in step with CrowdSec, shown against a LAPI that says what it is told.
+//! Does the application keep in step with CrowdSec? Shown against a LAPI that says what it is told.
 
 mod common;
 
@@ -180,6 +180,7 @@ async fn no_failure_unbans_anybody_and_the_next_question_is_for_everything() {
         Answer(Status::Ok, "{}".into()),
         Answer(Status::Ok, "[]".into()),
         Answer(Status::Ok, "null".into()),
+        Answer(Status::Ok, r#"{"new":"none","deleted":7}"#.into()),
         Answer(Status::Ok, r#"{"new":null,"deleted":null} and more"#.into()),
         Answer(Status::NotFound, "".into()),
         Answer(Status::Found, "".into()),

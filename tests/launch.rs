@@ -1,4 +1,4 @@
-//! What is tried at the launch, so that it does not break in front of a visitor.
+//! Is what could break in front of a visitor tried at the launch?
 
 mod common;
 

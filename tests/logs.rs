@@ -202,6 +202,21 @@ fn a_refusal_is_not_in_it_or_it_would_lengthen_the_ban_that_caused_it() {
 }
 
 #[test]
+fn what_a_free_visitor_asks_for_at_the_refusals_own_address_is_in_it_as_the_404_that_it_is() {
+    let site = Site::start();
+    site.get("/crowdsec/refused");
+    site.client.post("/crowdsec/refused").visitor("192.0.2.2").dispatch();
+    // The banned are refused there, as anywhere.
+    assert_eq!(site.client.get("/crowdsec/refused").visitor("192.0.2.1").dispatch().status(), Status::Forbidden);
+    let lines: Vec<String> = site.lines().iter().map(|line| timeless(line)).collect();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    for (line, method) in lines.iter().zip(["GET", "POST"]) {
+        let start = format!(r#"192.0.2.2 - - [] "{method} /crowdsec/refused HTTP/1.1" 404 "#);
+        assert!(line.starts_with(&start), "{line}");
+    }
+}
+
+#[test]
 fn an_event_is_a_line_of_its_own_in_the_same_log_or_in_another() {
     let note = |site: &Site| {
         site.client.post("/logs/events").visitor("192.0.2.2").body("ro\"ot\n").dispatch();

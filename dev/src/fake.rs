@@ -133,6 +133,16 @@ fn field(pairs: &str, name: &str) -> Option<String> {
     Some(unescape(value))
 }
 
+/// A decision as LAPI writes it.
+pub fn ban(id: u32, address: &str) -> Value {
+    json!({ "duration": "3h59m59.6s", "id": id, "origin": "cscli", "scenario": "end-to-end", "scope": "Ip", "type": "ban", "value": address })
+}
+
+/// A LAPI that knows these bans and in which nothing ever changes.
+pub fn standing(bans: Vec<Value>) -> impl Fn(&Seen) -> Reply {
+    move |seen| Reply::standing(seen, &bans)
+}
+
 /// What the server does with a request.
 pub struct Reply {
     status: u16,

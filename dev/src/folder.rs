@@ -45,6 +45,17 @@ impl Folder {
         String::from_utf8_lossy(&fs::read(self.path(name)).expect("reading a file")).into_owned()
     }
 
+    /// The lines of a log that may not be there yet.
+    pub fn lines(&self, name: &str) -> Vec<String> {
+        let bytes = fs::read(self.path(name)).unwrap_or_default();
+        String::from_utf8(bytes).expect("a log is text").lines().map(str::to_owned).collect()
+    }
+
+    /// How many of them hold this text.
+    pub fn count(&self, name: &str, text: &str) -> usize {
+        self.lines(name).iter().filter(|line| line.contains(text)).count()
+    }
+
     /// Changes a file of the application's; the test fails where there is nothing to change.
     #[track_caller]
     pub fn replace(&self, name: &str, from: &str, to: &str) {

@@ -5,6 +5,7 @@ mod fake;
 mod folder;
 mod lapi;
 mod proxy;
+mod site;
 mod visitor;
 
 use std::net::{SocketAddr, TcpListener};
@@ -14,10 +15,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use app::{App, Ended, Process, Verdict, command};
-pub use fake::{FakeServer, Reply, Seen};
+pub use fake::{FakeServer, Reply, Seen, ban, standing};
 pub use folder::Folder;
 pub use lapi::{Lapi, Machine};
 pub use proxy::{Proxy, server_command};
+pub use site::Site;
 pub use visitor::{Answer, Request, pipeline};
 
 /// The key that every test's bouncer is registered with. It stands out, so that a test can look for it where it must not be.

@@ -126,6 +126,33 @@ fn who_asks_whether_to_send_a_body_is_answered_at_once() {
 }
 
 #[test]
+fn who_asks_whether_to_send_a_body_gets_an_answer_of_known_length_and_need_not_send_it() {
+    let app = app();
+    for (address, accept) in [(BANNED, "text/html"), (BANNED, "application/json"), (CAPTCHA, "text/html")] {
+        let stream = connect(app.address());
+        let (mut to, mut from) = (&stream, BufReader::new(&stream));
+        let head = format!(
+            "PUT /a HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\nAccept: {accept}\r\nExpect: 100-continue\r\n\
+             Content-Length: 500000\r\n\r\n"
+        );
+        to.write_all(&[head.as_bytes(), &[b'x'; 20]].concat()).expect("the head, and the beginning of the body");
+        assert_eq!(first_line(&mut from), "HTTP/1.1 100 Continue");
+        assert_eq!(first_line(&mut from), "");
+        assert_eq!(first_line(&mut from), "HTTP/1.1 403 Forbidden");
+        let headers: Vec<String> = std::iter::repeat_with(|| first_line(&mut from).to_lowercase())
+            .take_while(|line| !line.is_empty())
+            .collect();
+        let length = headers.iter().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        let length: usize = length.unwrap_or_else(|| panic!("no Content-Length: {headers:#?}"));
+        assert!(!headers.iter().any(|line| line.starts_with("transfer-encoding")), "{headers:#?}");
+        let mut page = vec![0; length];
+        from.read_exact(&mut page).expect("the whole answer, while nothing more is sent");
+        let end = if accept == "text/html" { "</html>" } else { "}" };
+        assert!(String::from_utf8_lossy(&page).trim_end().ends_with(end), "{}", String::from_utf8_lossy(&page));
+    }
+}
+
+#[test]
 fn the_captchas_own_form_may_be_as_large_as_anybody_likes() {
     let app = app();
     let large = "x".repeat(2 << 20);
@@ -150,6 +177,16 @@ fn an_upload_that_no_route_takes_is_read_before_it_is_404() {
     }
     // A route is there, which wants another kind of body: its own word counts.
     assert_eq!(app.request("POST", "/sign-in").from(FREE).body(UPLOAD, &upload).send().status, 415);
+}
+
+#[test]
+fn a_body_that_comes_with_get_options_or_trace_where_no_route_is_is_read_too() {
+    let app = app();
+    let upload = "x".repeat(3 << 20);
+    for method in ["GET", "OPTIONS", "TRACE"] {
+        let request = app.request(method, "/no/route/leads/here").from(FREE).body(UPLOAD, &upload);
+        assert_eq!(keeps_the_connection(&app, request).status, 404, "{method}");
+    }
 }
 
 #[test]

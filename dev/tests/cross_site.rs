@@ -1,43 +1,18 @@
 //! Can a page on another site have its visitors banned here? It can send forms in their name, and nothing comes of it.
 
-use std::path::{Path, PathBuf};
-use std::{env, fs, process};
+use dev::{App, Folder, KEY, Lapi, Request, Site, eventually};
 
-use dev::{App, KEY, Lapi, Request, eventually};
-
-/// A folder for logs, gone with the test.
-struct Logs(PathBuf);
-
-impl Logs {
-    fn new(name: &str) -> Self {
-        let folder = env::temp_dir().join(format!("cross-site-{}-{name}", process::id()));
-        fs::create_dir(&folder).expect("a folder for logs");
-        Self(folder)
-    }
-
-    fn lines(&self, name: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.0.join(name)).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    /// An application that faces the internet by itself, and writes both of its logs here.
-    fn app(&self, lapi_url: &str) -> App {
-        let path = |name: &str| Path::join(&self.0, name).to_str().expect("a plain path").to_owned();
-        App::polling(
-            lapi_url,
-            &[
-                ("CROWDSEC_TRUSTED_PROXIES", "192.0.2.0/24"),
-                ("CROWDSEC_ACCESS_LOG", &path("access.log")),
-                ("CROWDSEC_EVENT_LOG", &path("events.log")),
-            ],
-        )
-    }
-}
-
-impl Drop for Logs {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// An application that faces the internet by itself, and writes both of its logs into this folder.
+fn facing_everybody(lapi_url: &str, logs: &Folder) -> App {
+    let path = |name: &str| logs.path(name).to_str().expect("a plain path").to_owned();
+    App::polling(
+        lapi_url,
+        &[
+            ("CROWDSEC_TRUSTED_PROXIES", "192.0.2.0/24"),
+            ("CROWDSEC_ACCESS_LOG", &path("access.log")),
+            ("CROWDSEC_EVENT_LOG", &path("events.log")),
+        ],
+    )
 }
 
 /// What a browser says of a form that a page of another origin has sent.
@@ -67,14 +42,12 @@ fn bans(lapi: &Lapi, address: &str) -> String {
 
 #[test]
 fn forms_of_other_sites_have_nobody_banned() {
-    let logs = Logs::new("agent");
-    let lapi = Lapi::start_with_agent(&logs.0);
-    let app = logs.app(lapi.url());
+    let Site { app, lapi, .. } = &Site::start();
     // Each visitor has a page open that sends a dozen forms.
     for (n, headers) in FOREIGN.iter().enumerate() {
         let visitor = format!("127.80.0.{n}");
         for nickname in ["", "Bob"].repeat(6) {
-            let answer = sign_in(&app, &visitor, nickname, headers).send();
+            let answer = sign_in(app, &visitor, nickname, headers).send();
             assert_eq!(answer.status, 422, "{headers:?}: {}", answer.everything());
         }
     }
@@ -83,23 +56,23 @@ fn forms_of_other_sites_have_nobody_banned() {
     let at_home: [&[(&str, &str)]; 3] = [&[], &[("Sec-Fetch-Site", "same-origin")], &[("Origin", &own)]];
     for (n, headers) in at_home.iter().enumerate() {
         let guesser = format!("127.80.1.{n}");
-        (0..6).for_each(|_| assert_eq!(sign_in(&app, &guesser, "", headers).send().status, 401));
-        eventually("the guesser is banned", || bans(&lapi, &guesser).contains("failed-sign-ins"));
+        (0..6).for_each(|_| assert_eq!(sign_in(app, &guesser, "", headers).send().status, 401));
+        eventually("the guesser is banned", || bans(lapi, &guesser).contains("failed-sign-ins"));
     }
     // The agent reads each log in order: by now it has read all of the visitors' lines too. The last ones of all are
     // an attack that is known by the access log alone.
     (0..11).for_each(|n| assert_eq!(app.get(&format!("/admin{n}.php")).peer("127.80.2.1").send().status, 404));
-    eventually("the scanner is banned", || bans(&lapi, "127.80.2.1").contains("http-probing"));
+    eventually("the scanner is banned", || bans(lapi, "127.80.2.1").contains("http-probing"));
     for n in 0..FOREIGN.len() {
-        assert_eq!(bans(&lapi, &format!("127.80.0.{n}")), "null");
+        assert_eq!(bans(lapi, &format!("127.80.0.{n}")), "null");
     }
 }
 
 #[test]
 fn a_form_of_another_site_is_not_noted_and_stands_in_the_access_log_all_the_same() {
-    let logs = Logs::new("raw");
+    let logs = Folder::empty();
     let lapi = Lapi::start();
-    let app = logs.app(lapi.url());
+    let app = facing_everybody(lapi.url(), &logs);
     for headers in FOREIGN {
         let right = [("user", "demo"), ("password", "demo"), ("nickname", "")];
         let request = app.request("POST", "/sign-in").form(&right);
@@ -107,15 +80,13 @@ fn a_form_of_another_site_is_not_noted_and_stands_in_the_access_log_all_the_same
         assert_eq!((answer.status, answer.header("Location")), (422, None), "a right password helps nobody");
         assert_eq!(sign_in(&app, "127.0.0.1", "Bob", headers).send().status, 422);
     }
-    eventually("each of them is in the access log", || {
-        logs.lines("access.log").iter().filter(|line| line.contains("\"POST /sign-in HTTP/1.1\" 422")).count()
-            == 2 * FOREIGN.len()
-    });
+    let posts = || logs.count("access.log", "\"POST /sign-in HTTP/1.1\" 422");
+    eventually("each of them is in the access log", || posts() == 2 * FOREIGN.len());
     assert_eq!(sign_in(&app, "127.0.0.1", "Bob", &[]).send().status, 401);
     eventually("an event", || !logs.lines("events.log").is_empty());
     assert_eq!(logs.lines("events.log").len(), 1, "that one alone");
     // A page that is missing counts, whatever a header claims: else it would blind CrowdSec.
     let missing = app.get("/missing").header("Sec-Fetch-Site", "cross-site").header("Origin", "null").send();
     assert_eq!(missing.status, 404);
-    eventually("it is in the log", || logs.lines("access.log").iter().any(|line| line.contains("/missing")));
+    eventually("it is in the log", || logs.count("access.log", "/missing") == 1);
 }

@@ -15,13 +15,25 @@ fn decision(id: u64, value: &str, instead: &[(&str, Value)]) -> Value {
     decision
 }
 
+/// LAPI fails for a moment, and says everything anew: what is told once is not told again.
+#[track_caller]
+fn comes_back(lapi: &FakeServer, app: &App, all: Vec<Value>) {
+    lapi.answers(|_| Reply::error(500));
+    eventually("LAPI is lost", || app.logged(" is lost: ") > 0);
+    lapi.answers(move |seen| Reply::standing(seen, &all));
+    eventually("LAPI is back", || app.logged(" is back after ") > 0);
+}
+
 /// Piece by piece, so that the test itself holds little of it.
 fn megabytes(stream: &mut TcpStream) -> std::io::Result<()> {
     let much = "x".repeat(1 << 20);
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{\"new\":[")?;
-    for n in 0..36 {
-        let field = ["origin", "scenario", "scope", "type", "value", "duration"][n % 6];
-        let entry = decision(n as u64 + 1, &format!("192.0.2.{n}"), &[(field, much.as_str().into())]);
+    for n in 0..136 {
+        let fields = ["origin", "scenario", "scope", "type", "value", "duration"];
+        // Above all such as are kept: if they were kept whole, that would be more memory than the whole application takes.
+        let field = if n < 36 { fields[n % 6] } else { fields[n % 2] };
+        // Each another one: what is the same is kept once.
+        let entry = decision(n as u64 + 1, &format!("192.0.2.{n}"), &[(field, format!("{n} {much}").into())]);
         stream.write_all(format!("{entry},").as_bytes())?;
     }
     stream.write_all(format!("{}],\"deleted\":null}}", decision(999, "192.0.2.250", &[])).as_bytes())
@@ -72,6 +84,7 @@ fn what_cannot_be_read_reaches_the_log_without_power_over_it() {
 fn thousands_of_decisions_on_one_address_are_held_down_to_the_greatest_and_told_once() {
     let captcha = |id: u64| decision(id, "192.0.2.1", &[("type", "captcha".into())]);
     let all: Vec<Value> = (1..=5000).map(captcha).chain([decision(50_000, "192.0.2.1", &[])]).collect();
+    let again = all.clone();
     let lapi = FakeServer::start(move |seen| Reply::standing(seen, &all));
     let app = App::polling(&lapi.url(), &[("CROWDSEC_STARTUP_TIMEOUT", "5m"), ("CROWDSEC_RESYNC_FREQUENCY", "1s")]);
     assert_eq!(app.verdict("192.0.2.1"), Ban);
@@ -80,6 +93,7 @@ fn thousands_of_decisions_on_one_address_are_held_down_to_the_greatest_and_told_
         lapi.seen().iter().skip(so_far).filter(|seen| seen.asks_for_all()).count() > 2
     });
     assert!(!lapi.seen().iter().any(|seen| seen.is_question()), "what is left out is not missing");
+    comes_back(&lapi, &app, again);
     app.tells("LAPI has more than 256 decisions on 192.0.2.1/32", 1);
     assert_eq!(app.verdict("192.0.2.1"), Ban);
 }
@@ -94,13 +108,14 @@ fn decisions_without_an_id_are_enforced_told_once_and_never_called_the_operators
     };
     let mut all: Vec<Value> = (0..20_000).map(unnamed).collect();
     all.push(decision(0, "192.0.2.7", &[("id", "seven".into()), ("type", "captcha".into())]));
-    let gone = all.clone();
+    let (again, gone) = (all.clone(), all.clone());
     let lapi = FakeServer::start(move |seen| Reply::standing(seen, &all));
     let app = App::polling(&lapi.url(), &[("CROWDSEC_STARTUP_TIMEOUT", "5m")]);
     assert_eq!((app.verdict(&value(19_999)), app.verdict("192.0.2.7")), (Ban, Captcha));
     app.tells("20001 decisions of LAPI's have no id that can be used", 1);
     eventually("the refusal is told", || app.logged(", a decision without an id.") > 0);
     assert_eq!(app.logged("of your own."), 0, "{}", app.log());
+    comes_back(&lapi, &app, again);
     lapi.answers(move |_| Reply::decisions(&[], &gone));
     app.eventually(&value(0), Welcome);
     app.eventually("192.0.2.7", Welcome);

@@ -6,18 +6,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use dev::Verdict::{Ban, NotYet, Welcome};
-use dev::{App, FakeServer, KEY, Lapi, Reply, Request, Seen, closed_port, eventually};
+use dev::{App, FakeServer, KEY, Lapi, Reply, Request, Seen, ban, closed_port, eventually, standing};
 use serde_json::{Value, json};
-
-/// A decision as LAPI writes it.
-fn ban(id: u32, address: &str) -> Value {
-    json!({ "duration": "3h59m59.6s", "id": id, "origin": "cscli", "scenario": "end-to-end", "scope": "Ip", "type": "ban", "value": address })
-}
-
-/// A LAPI that knows these bans and in which nothing ever changes.
-fn standing(bans: Vec<Value>) -> impl Fn(&Seen) -> Reply {
-    move |seen| Reply::standing(seen, &bans)
-}
 
 // --- the launch ---
 
@@ -78,13 +68,6 @@ fn a_silent_lapi_holds_the_launch_up_for_the_startup_timeout_alone() {
     assert_eq!(app.get("/crowdsec/health").send().status, 503);
 }
 
-#[test]
-fn the_launch_waits_for_a_slow_first_answer() {
-    let lapi = FakeServer::start(|_| Reply::decisions(&[ban(1, "192.0.2.1")], &[]).after(Duration::from_secs(3)));
-    let app = App::polling(&lapi.url(), &[]);
-    assert_eq!(app.verdict("192.0.2.1"), Ban);
-}
-
 /// LAPI is down at the launch, and starts later.
 fn launched_before_lapi(on_startup_failure: &str) -> (Lapi, App) {
     let lapi = Lapi::start();
@@ -117,14 +100,6 @@ fn a_closed_application_answers_503_until_lapi_comes() {
     assert_eq!(app.verdict("192.0.2.1"), Ban);
     let health = app.get("/crowdsec/health").send();
     assert_eq!((health.status, health.json()), (200, json!({ "status": "ok" })));
-}
-
-#[test]
-fn decisions_of_the_operators_own_are_enforced_while_lapi_is_awaited() {
-    let own = r#"[{ value = "192.0.2.9", type = "ban" }]"#;
-    let app = App::polling(&format!("http://{}", closed_port()), &[("CROWDSEC_DECISIONS", own)]);
-    assert_eq!(app.verdict("192.0.2.9"), Ban);
-    assert_eq!(app.verdict("192.0.2.8"), Welcome);
 }
 
 // --- LAPI comes and goes ---
@@ -266,16 +241,6 @@ fn bans_outlive(fault: fn() -> Reply) {
 }
 
 #[test]
-fn bans_outlive_an_answer_500() {
-    bans_outlive(|| Reply::error(500));
-}
-
-#[test]
-fn bans_outlive_an_answer_403() {
-    bans_outlive(|| Reply::error(403));
-}
-
-#[test]
 fn bans_outlive_an_answer_that_is_cut() {
     bans_outlive(|| Reply::decisions(&[], &[ban(1, "192.0.2.1")]).cut());
 }
@@ -283,22 +248,6 @@ fn bans_outlive_an_answer_that_is_cut() {
 #[test]
 fn bans_outlive_a_connection_that_is_closed_without_an_answer() {
     bans_outlive(Reply::hang_up);
-}
-
-#[test]
-fn bans_outlive_a_page_of_html() {
-    bans_outlive(|| Reply::html("<h1>Please sign in to the hotel's network</h1>"));
-}
-
-#[test]
-fn bans_outlive_json_that_means_something_else() {
-    bans_outlive(|| Reply::json(&json!([])));
-    bans_outlive(|| Reply::json(&json!({ "new": "none", "deleted": 7 })));
-}
-
-#[test]
-fn bans_outlive_an_answer_that_ends_in_the_middle_of_its_json() {
-    bans_outlive(|| Reply::new(200, "application/json", r#"{"deleted":null,"new":[{"duration":"4h","id":9,"#));
 }
 
 #[test]
@@ -338,111 +287,7 @@ fn a_proxy_in_the_environment_is_not_used() {
     assert!(proxy.seen().is_empty(), "{:?}", proxy.seen());
 }
 
-#[test]
-fn a_ban_ends_by_our_own_clock_even_if_lapi_never_says_so() {
-    let mut short = ban(1, "192.0.2.1");
-    short["duration"] = json!("2.5s");
-    let lapi = FakeServer::start(standing(vec![short, ban(2, "192.0.2.2")]));
-    let app = App::polling(&lapi.url(), &[]);
-    app.eventually("192.0.2.1", Welcome);
-    assert_eq!(app.verdict("192.0.2.2"), Ban);
-}
-
-#[test]
-fn one_unreadable_decision_costs_itself_alone() {
-    let odd = [
-        json!({ "id": 7 }),
-        json!("nonsense"),
-        json!({ "duration": "soon", "id": 8, "origin": "x", "scenario": "x", "scope": "Ip", "type": "ban", "value": "192.0.2.8" }),
-        json!({ "duration": "4h", "id": 9, "origin": "x", "scenario": "x", "scope": "Ip", "type": "ban", "value": "192.0.2.999" }),
-    ];
-    let lapi = FakeServer::start(standing([odd.as_slice(), &[ban(1, "192.0.2.1")]].concat()));
-    let app = App::polling(&lapi.url(), &[]);
-    assert_eq!(app.verdict("192.0.2.1"), Ban);
-    assert_eq!(app.verdict("192.0.2.2"), Welcome);
-}
-
-fn many_bans() -> Vec<Value> {
-    (0..120).map(|n| ban(n, &format!("192.0.2.{n}"))).collect()
-}
-
-#[test]
-fn a_full_answer_that_lost_most_of_its_decisions_once_frees_nobody() {
-    let lapi = FakeServer::start(standing(many_bans()));
-    let app = App::polling(&lapi.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "2s")]);
-    // A newer LAPI whose database fails closes its JSON properly, with status 200, wherever it stands.
-    let (first, shrunk) = (AtomicBool::new(true), Arc::new(AtomicBool::new(false)));
-    let told = shrunk.clone();
-    lapi.answers(move |seen| {
-        let lie = seen.asks_for_all() && first.swap(false, SeqCst);
-        told.fetch_or(lie, SeqCst);
-        standing(if lie { vec![ban(1, "192.0.2.1")] } else { many_bans() })(seen)
-    });
-    eventually("the short answer", || {
-        assert_eq!(app.verdict("192.0.2.99"), Ban);
-        shrunk.load(SeqCst)
-    });
-    let so_far = lapi.seen().len();
-    eventually("two more polls", || {
-        assert_eq!(app.verdict("192.0.2.99"), Ban);
-        lapi.seen().len() >= so_far + 2
-    });
-}
-
-#[test]
-fn a_full_answer_that_lacks_most_decisions_is_believed_the_second_time_that_lapi_confirms_it() {
-    let lapi = FakeServer::start(standing(many_bans()));
-    let app = App::polling(&lapi.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "2s")]);
-    assert_eq!(app.verdict("192.0.2.99"), Ban);
-    lapi.answers(standing(vec![ban(1, "192.0.2.1")]));
-    app.eventually("192.0.2.99", Welcome);
-    assert_eq!(app.verdict("192.0.2.1"), Ban);
-}
-
-#[test]
-fn a_delta_that_deletes_most_decisions_is_believed_at_once() {
-    let lapi = FakeServer::start(standing(many_bans()));
-    let app = App::polling(&lapi.url(), &[]);
-    assert_eq!(app.verdict("192.0.2.99"), Ban);
-    let gone = many_bans().split_off(2);
-    lapi.answers(move |_| Reply::decisions(&[], &gone));
-    app.eventually("192.0.2.99", Welcome);
-    assert_eq!(app.verdict("192.0.2.1"), Ban);
-}
-
 // --- what LAPI is told, and the end ---
-
-#[test]
-fn lapi_is_asked_as_its_protocol_wants_it() {
-    let lapi = FakeServer::start(standing(vec![]));
-    // The operator may leave out the slash at the end of the URL.
-    let _app = App::polling(lapi.url().trim_end_matches('/'), &[]);
-    eventually("three polls", || lapi.seen().len() >= 3);
-    let seen = lapi.seen();
-    assert!(seen[0].asks_for_all(), "{:?}", seen[0]);
-    for poll in &seen {
-        assert_eq!(poll.target.split('?').next(), Some("/v1/decisions/stream"));
-        assert_eq!(poll.header("X-Api-Key"), Some(KEY));
-        // LAPI's own deduplication hides bans that stand.
-        assert_eq!(poll.query("dedup").as_deref(), Some("false"));
-    }
-    for delta in &seen[1..] {
-        assert!(!delta.asks_for_all(), "{delta:?}");
-    }
-}
-
-#[test]
-fn the_user_agent_has_a_name_and_a_version_and_one_slash() {
-    let lapi = FakeServer::start(standing(vec![]));
-    let _app = App::polling(&lapi.url(), &[]);
-    let seen = lapi.seen();
-    let agent = seen[0].header("User-Agent").expect("a User-Agent");
-    // LAPI splits at slashes, and calls everything but two parts a version "N/A".
-    let (name, version) = agent.split_once('/').expect("a slash");
-    assert_eq!(name, "crowdsec-rocket-bouncer");
-    let numbers: Vec<_> = version.strip_prefix('v').expect("a v").split('.').collect();
-    assert!(numbers.len() == 3 && numbers.iter().all(|n| n.parse::<u32>().is_ok()), "{agent}");
-}
 
 #[test]
 fn lapi_knows_the_bouncer_by_its_version() {

@@ -1,29 +1,28 @@
 //! Where does it all come together? The fairing: wired at ignite, polling from liftoff, enforcing on every request.
 
 use std::net::SocketAddr;
-use std::path::{self, Path};
+use std::path;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
-use std::{fs, io, process, thread};
+use std::time::Duration;
+use std::{io, thread};
 
 use log::{info, warn};
 use rocket::fairing::{Fairing, Info, Kind, Result};
-use rocket::http::{Method, Status};
+use rocket::http::{Method, Status, StatusClass};
 use rocket::response::{Responder, Response};
 use rocket::{Build, Data, Orbit, Request, Rocket};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use super::bouncer::Bouncer;
-use super::captcha::Captcha;
-use super::config::{Config, OnStartupFailure, Problems, template_dir};
-use super::head;
-use super::journal::Logs;
-use super::lapi::{Error, Health, Poller};
-use super::pages::{self, Refusal, Texts};
-use super::visit::Reason;
+use super::bouncer::{Bouncer, OwnDecision, Reason, head, is_ours};
+use super::captcha::{Captcha, Passes};
+use super::config::Config;
+use super::lapi::{Health, Poller, first_answer};
+use super::pages::{self, Refusal, Texts, template_dir};
+use super::setting::Problems;
+use super::visitor::ClientIp;
 
 /// Protects the application. Attach it first: a request fairing before it would see refused requests as they came, one
 /// after it sees them on their way to the refusal.
@@ -66,14 +65,9 @@ impl Fairing for Crowdsec {
     /// stands, or `on_startup_failure` has decided.
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Result {
         match set_up(&rocket).await {
-            Ok((bouncer, texts, poller)) => {
+            Ok(SetUp { bouncer, texts, site, poller }) => {
                 *self.poller.lock().unwrap_or_else(PoisonError::into_inner) = poller;
-                let access_log = bouncer.logs.access.clone();
-                let rocket = pages::mount(rocket, bouncer.config.debug).manage(bouncer).manage(texts);
-                Ok(match access_log {
-                    Some(access_log) => rocket.attach(access_log),
-                    None => rocket,
-                })
+                Ok(pages::mount(rocket, bouncer.debug).manage(bouncer).manage(texts).manage(site))
             }
             Err(Problems(problems)) => {
                 for problem in problems {
@@ -85,8 +79,8 @@ impl Fairing for Crowdsec {
     }
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
-        if let Some(bouncer) = rocket.state::<Bouncer>().filter(|bouncer| bouncer.config.lapi.is_none()) {
-            without_crowdsec(&bouncer.config);
+        if let Some(bouncer) = rocket.state::<Bouncer>().filter(|bouncer| bouncer.lapi.connection.is_none()) {
+            without_crowdsec(&bouncer.config.decisions);
         }
         if let Some((poller, thread)) = self.poller.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let polling = thread.runtime.spawn(poller.run(rocket.shutdown()));
@@ -143,14 +137,18 @@ impl Fairing for Crowdsec {
         }
     }
 
-    /// Puts the refusal's page where a guard refused: on its own, that would be the catcher's.
+    /// Puts the refusal's page where a guard refused: on its own, that would be the catcher's. What the application refuses
+    /// itself is counted: after a burst of it CrowdSec is about to decide.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        if response.status() != Status::Forbidden {
+        if response.status().class() != StatusClass::ClientError {
             return;
         }
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         let visit = bouncer.visit(request);
-        if visit.is_refused_by_guard() {
+        if visit.refused.get().is_none() && !visit.is_refused_by_guard() && !is_ours(request) {
+            bouncer.note_suspicion(&visit.judgement);
+        }
+        if response.status() == Status::Forbidden && visit.is_refused_by_guard() {
             let refusal = Refusal::of(request, visit);
             if let Some(Ok(page)) = refusal.map(|refusal| refusal.respond_to(request)) {
                 // Merged, so that the headers of other fairings and routes stay.
@@ -160,7 +158,13 @@ impl Fairing for Crowdsec {
     }
 }
 
-type SetUp = (Bouncer, Texts, Option<(Poller, PollerThread)>);
+/// Everything that the fairing needs, made of the configuration.
+struct SetUp {
+    bouncer: Bouncer,
+    texts: Texts,
+    site: pages::Config,
+    poller: Option<(Poller, PollerThread)>,
+}
 
 async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> {
     let problem = |reason: &dyn ToString| Problems(vec![reason.to_string()]);
@@ -168,104 +172,50 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
-    let captcha = config.captcha.as_ref().map(|captcha| Captcha::new(captcha, &config)).transpose();
+    let secret = config.shared_secret.as_ref();
+    let captcha = config.captcha.as_ref().map(|captcha| Captcha::new(captcha, secret)).transpose();
     let captcha = captcha.map_err(|reason| problem(&reason))?;
+    let passes = Passes::new(secret, config.captcha.as_ref().map_or(Duration::ZERO, |captcha| captcha.expiration));
     let templates = template_dir(rocket.figment());
     let texts = Texts::read(&templates, config.debug || cfg!(debug_assertions)).map_err(|reason| {
         let at = path::absolute(&templates).unwrap_or(templates).join("texts.toml");
         problem(&format!("the words of the bouncer's pages cannot be read from {}: {reason}. Start the application in the folder that holds `templates` (systemd: WorkingDirectory=), or mend that file", at.display()))
     })?;
-    if let Some(snapshot) = &config.snapshot {
-        let told = |error| {
-            format!(
-                "`crowdsec.snapshot`: cannot write to {}: {error}. Make its folder, and let this user write there",
-                snapshot.display()
-            )
-        };
-        try_to_write(snapshot).map_err(|error| problem(&told(error)))?;
-    }
-    let logs = Logs::open(config.access_log.as_ref(), config.event_log.as_ref()).map_err(|reason| problem(&reason))?;
-    let bouncer = Bouncer::new(config, captcha, logs);
-    let Some(lapi) = &bouncer.config.lapi else { return Ok((bouncer, texts, None)) };
-    let poller = Poller::new(lapi, &bouncer.config, bouncer.decisions.clone(), bouncer.status.clone());
+    let Config { debug, bouncer, lapi, visitor, pages: site, shared_secret, .. } = config;
+    let bouncer = Bouncer::new(debug, bouncer, lapi, ClientIp::new(visitor), captcha, passes);
+    let Some(connection) = &bouncer.lapi.connection else {
+        return Ok(SetUp { bouncer, texts, site, poller: None });
+    };
+    let (set, status) = (bouncer.decisions.clone(), bouncer.status.clone());
+    let poller = Poller::new(connection, &bouncer.lapi, bouncer.config.types, set, status, shared_secret.as_ref());
     let poller = poller.map_err(|error| problem(&error))?;
     let thread = PollerThread::start();
     let thread = thread.map_err(|error| problem(&format!("the poller's thread cannot be started: {error}")))?;
-    let answer = thread.runtime.spawn(async { (first_answer(poller, &bouncer).await, bouncer) });
+    let answer = thread.runtime.spawn(async { (first_answer(poller, &bouncer.lapi).await, bouncer) });
     let (poller, bouncer) = answer.await.map_err(|panic| problem(&panic))?;
-    Ok((bouncer, texts, Some((poller?, thread))))
-}
-
-/// Makes a file beside the one that is to be written later, and takes it away: what would fail in a minute fails now.
-fn try_to_write(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".try-{}", process::id()));
-    fs::File::create_new(&beside)?;
-    fs::remove_file(&beside)
-}
-
-/// Waits for LAPI's first answer, as long as the operator said: `open` for one attempt, since visitors would be waiting;
-/// the others ask again each second, since CrowdSec may need some seconds after a boot.
-async fn first_answer(mut poller: Poller, bouncer: &Bouncer) -> std::result::Result<Poller, Problems> {
-    let config = &bouncer.config;
-    if poller.recall() {
-        return Ok(poller);
-    }
-    let (lapi, begin, mut told) = (poller.address().to_owned(), Instant::now(), false);
-    let left = || config.startup_timeout.saturating_sub(begin.elapsed());
-    let error = loop {
-        let Err(error) = timeout(left(), poller.try_poll()).await.unwrap_or(Err(Error::TooSlow)) else {
-            return Ok(poller);
-        };
-        // LAPI has answered, and no time will change what it says of this key.
-        let is_final = matches!(error, Error::Forbidden);
-        let pause = poller.pause();
-        if config.on_startup_failure == OnStartupFailure::Open || is_final || left() <= pause {
-            break error;
-        }
-        if !told {
-            told = true;
-            let seconds = config.startup_timeout.as_secs_f32();
-            warn!(
-                "CrowdSec's LAPI at {lapi} does not answer yet: {error}. The launch waits and asks again each second, for \
-                 `startup_timeout` ({seconds} s) at most."
-            );
-        }
-        sleep(pause).await;
-    };
-    if config.on_startup_failure == OnStartupFailure::Abort {
-        return Err(Problems(vec![format!(
-            "no first answer from LAPI at {lapi}: {error}. `on_startup_failure` is `abort`"
-        )]));
-    }
-    poller.note(Err(error));
-    Ok(poller)
+    let poller = poller.map_err(|reason| problem(&reason))?;
+    Ok(SetUp { bouncer, texts, site, poller: Some((poller, thread)) })
 }
 
 /// What stands between visitors and the application, in a line for the log.
 fn protection(bouncer: &Bouncer) -> String {
-    let config = &bouncer.config;
-    let (all, own) = (bouncer.decisions.len(), config.decisions.len());
-    let known = match &config.lapi {
+    let (all, own) = (bouncer.decisions.len(), bouncer.config.decisions.len());
+    let known = match &bouncer.lapi.connection {
         Some(lapi) if bouncer.health() == Health::Starting => {
             format!("CrowdSec's LAPI at {} has not answered yet: {own} decisions of your own stand", lapi.at)
         }
         Some(lapi) => format!("{all} decisions stand, of CrowdSec's LAPI at {}, {own} of them your own", lapi.at),
         None => format!("No CrowdSec: {own} decisions of your own stand"),
     };
-    let enforced = match config.captcha {
+    let enforced = match bouncer.captcha {
         Some(_) => "bans and captchas are enforced",
         None => "bans are enforced, and captchas as bans, since no `captcha.provider` is set",
     };
     format!("{known}; {enforced}.")
 }
 
-fn without_crowdsec(config: &Config) {
-    let own: Vec<String> =
-        config.decisions.iter().map(|own| format!("{} meets: {}", own.value.0, own.remediation)).collect();
+fn without_crowdsec(decisions: &[OwnDecision]) {
+    let own: Vec<String> = decisions.iter().map(|own| format!("{} meets: {}", own.value.0, own.remediation)).collect();
     warn!(
         "NOT CONNECTED TO CROWDSEC: no key is set, so only your own `crowdsec.decisions` are enforced ({}). Beside CrowdSec \
          run `cscli bouncers add {}`, and set CROWDSEC_API_KEY to the key it prints. Only the debug profile starts without.",

@@ -52,7 +52,8 @@ impl Limit {
         spent.then(|| self.rest_of(window, now))
     }
 
-    fn window_at(&self, now: Instant) -> u32 {
+    /// The number of the window that a time lies in.
+    pub fn window_at(&self, now: Instant) -> u32 {
         (now.saturating_duration_since(self.start).as_millis() / self.window.as_millis()) as u32
     }
 

@@ -127,9 +127,9 @@ impl FakeLapi {
         *self.questions.answer.lock().unwrap() = answer;
     }
 
-    /// From now on it never answers a question about one address or network.
-    pub fn hangs_when_asked_of_one(&self) {
-        self.questions.hang.store(true, Ordering::Relaxed);
+    /// From now on it answers no question about one address or network; with `false` it answers those that wait, too.
+    pub fn hangs_when_asked_of_one(&self, hangs: bool) {
+        self.questions.hang.store(hangs, Ordering::Relaxed);
     }
 
     /// The queries of all questions about one address or network.
@@ -176,8 +176,8 @@ fn stream(
 #[get("/v1/decisions")]
 async fn question(questions: &State<Arc<Questions>>, request: Seen) -> (Status, (ContentType, String)) {
     questions.asked.lock().unwrap().push(request.0.query);
-    if questions.hang.load(Ordering::Relaxed) {
-        std::future::pending::<()>().await;
+    while questions.hang.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let Answer(status, body) = questions.answer.lock().unwrap().clone();
     (status, (ContentType::JSON, body))

@@ -6,7 +6,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 /// Listens on a unix socket, whose path is the same for an application that is started again: a snapshot is believed
 /// only by who asks the same LAPI.
@@ -20,7 +19,6 @@ pub struct FakeLapi {
 struct State {
     everything: Arc<Vec<u8>>,
     changes: VecDeque<Arc<Vec<u8>>>,
-    delay: Duration,
     polls: usize,
     full_answers: usize,
 }
@@ -65,11 +63,6 @@ impl FakeLapi {
         }
     }
 
-    /// How long it thinks before each answer.
-    pub fn delay(&self, delay: Duration) {
-        self.state.lock().unwrap().delay = delay;
-    }
-
     /// How often it was asked for anything, before it said anything.
     pub fn polls(&self) -> usize {
         self.state.lock().unwrap().polls
@@ -92,9 +85,7 @@ impl FakeLapi {
         } else {
             state.changes.pop_front().unwrap_or_else(|| Arc::new(br#"{"deleted":null,"new":null}"#.to_vec()))
         };
-        let delay = state.delay;
         drop(state);
-        thread::sleep(delay);
         let length = answer.len();
         write!(
             stream,

@@ -2,16 +2,12 @@
 
 mod decisions;
 mod fake_lapi;
-mod flood;
-mod load;
-mod lookup;
 mod memory;
 mod paced;
 mod report;
 mod requests;
 mod server;
 mod stall;
-mod start;
 mod time;
 mod visitor;
 
@@ -32,13 +28,9 @@ fn main() {
     let part: fn(&Path) = match env::args().nth(1).as_deref() {
         Some("requests") => requests::run,
         Some("log") => requests::log,
-        Some("load") => load::run,
-        Some("flood") => flood::run,
-        Some("lookup") => lookup::run,
         Some("memory") => memory::run,
         Some("time") => time::run,
         Some("stall") => stall::run,
-        Some("start") => start::run,
         part => panic!("{part:?} is no part of the benchmarks: see dev/bench --help"),
     };
     let scratch = Scratch(env::temp_dir().join(format!("bench-{}", process::id())));

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use crate::decisions::{self, BANNED, Decision, answer};
 use crate::fake_lapi::FakeLapi;
-use crate::load::Measured;
 use crate::paced::{Pace, Sample, ask, millis};
 use crate::report::{Report, quantile};
 use crate::server::{Server, Setup, eventually};
@@ -34,7 +33,7 @@ pub fn run(directory: &Path) {
     for round in 0..2 * ROUNDS as u64 {
         let (asked, port) = [(Asked::Itself, server.port), (Asked::NextDoor, next_door.port)][round as usize % 2];
         let mut stretches = Vec::new();
-        let samples = while_asking(port, || {
+        let samples = while_asking(USUAL, port, || {
             go_through(round, &lapi, &server, |kind, start| stretches.push((kind, start, Instant::now())));
         });
         for (kind, start, end) in stretches {
@@ -95,9 +94,10 @@ enum Asked {
     NextDoor,
 }
 
-fn while_asking(port: u16, work: impl FnOnce()) -> Vec<Sample> {
+const USUAL: Pace = Pace { from: V4, path: "/text", status: 200, per_second: 1000.0, connections: 8 };
+
+fn while_asking(pace: Pace, port: u16, work: impl FnOnce()) -> Vec<Sample> {
     let stop = AtomicBool::new(false);
-    let pace = Pace { from: V4, path: "/text", status: 200, per_second: 1000.0, connections: 8 };
     thread::scope(|scope| {
         let asking = scope.spawn(|| ask(pace, port, &stop));
         // Also where the work panics: the visitors would ask for ever.
@@ -141,13 +141,15 @@ fn with_a_stuck_log(lapi: &FakeLapi, directory: &Path) -> (Vec<f64>, Vec<f64>) {
     let without = setup.start(directory);
     let with = setup.with("CROWDSEC_ACCESS_LOG", path.to_str().expect("a plain path")).start(directory);
     eventually("the log's memory is full", || {
-        Measured::of(&with, "/text", "4s");
+        // As fast as the application answers.
+        let pace = Pace { per_second: 1e6, connections: 16, ..USUAL };
+        while_asking(pace, with.port, || sleep(Duration::from_secs(4)));
         with.log().contains("does not take all")
     });
     let mut latencies = [Vec::new(), Vec::new()];
     for turn in 0..2 * ROUNDS {
         let port = [without.port, with.port][turn % 2];
-        latencies[turn % 2].extend(millis(&while_asking(port, || sleep(Duration::from_secs(4)))));
+        latencies[turn % 2].extend(millis(&while_asking(USUAL, port, || sleep(Duration::from_secs(4)))));
     }
     let mut held = vec![0; 2 * full.len()];
     let number = pipe.read(&mut held).expect("what it holds");

@@ -2,21 +2,22 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::crowdsec::answer::read_answer;
-use crate::crowdsec::decisions::DecisionSet;
-use crate::decisions::{self, BANNED, answer, answer_that_ends};
+use crate::crowdsec::decisions::{DecisionSet, Remediation, Types};
+use crate::decisions::{self, BANNED, Chance, answer, answer_that_ends};
 use crate::fake_lapi::FakeLapi;
-use crate::lookup::TYPES;
 use crate::report::{Report, median, quantile, thousands};
 use crate::server::{Setup, root};
 
 const MILLION: u64 = 1_000_000;
 const TURNS: usize = 7;
+const TYPES: Types = Types { captcha: false, fallback: Remediation::Ban };
 
 pub fn run(directory: &Path) {
     let mut report = Report::new("time", "Time to take over");
@@ -67,6 +68,16 @@ pub fn run(directory: &Path) {
         row("a delta that adds", count, &adding, "each as before");
         row("a delta that ends", count, &ending, "each as before");
     }
+    let mut visitors: Vec<IpAddr> = decisions::many(MILLION).map(|decision| decision.network().addr()).collect();
+    let mut chance = Chance(4711);
+    // In the order of the list they would lie beside each other in memory.
+    (1..visitors.len()).rev().for_each(|at| visitors.swap(at, chance.below(at as u64 + 1) as usize));
+    let found = |visitors: &[IpAddr]| visitors.iter().filter(|a| set.set.strongest(**a, set.now).is_some()).count();
+    let hits = timed(|| assert_eq!(found(&visitors), visitors.len()));
+    row("look-ups that find a decision, from memory", MILLION, &[hits], "each ≤ 0.5 µs");
+    let strangers: Vec<IpAddr> = (0..MILLION).map(|_| chance.v4().into()).collect();
+    let misses = timed(|| assert!(found(&strangers) < strangers.len() / 2));
+    row("look-ups of which most find none", MILLION, &[misses], "each ≤ 0.5 µs");
     report.note("The real LAPI is 1.4.6 with SQLite, which is asked by curl and by a starting application in turn, each with an empty memory.");
     report.finish();
 }

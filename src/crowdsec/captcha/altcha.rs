@@ -16,17 +16,15 @@ use ::altcha::{CreateChallengeOptions, Payload, VerifySolutionOptions, create_ch
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::config::Config;
 use super::{Verdict, Widget, unix_now};
-use crate::crowdsec::client_ip::Subject;
-use crate::crowdsec::config::CaptchaConfig;
+use crate::crowdsec::visitor::Subject;
 
 pub const FIELD: &str = "altcha";
 
 /// Long enough to fetch a coffee before looking at the page. Half of `captcha.expiration` where that is less, so that
 /// whoever takes their time still has a pass for the other half.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(600);
-/// The largest number a browser may have to count to. See the README for how long that takes.
-const DIFFICULTY: u32 = 1_000_000;
 
 pub struct Altcha {
     difficulty: u32,
@@ -38,9 +36,9 @@ pub struct Altcha {
 
 impl Altcha {
     /// Signs with keys made of `secret`.
-    pub fn new(config: &CaptchaConfig, secret: &str) -> Self {
+    pub fn new(config: &Config, secret: &str) -> Self {
         Self {
-            difficulty: config.difficulty.unwrap_or(DIFFICULTY),
+            difficulty: config.difficulty,
             lifetime: (config.expiration / 2).min(LONGEST_LIFETIME).as_secs().max(1),
             challenge_secret: format!("crowdsec altcha challenge {secret}"),
             key_secret: format!("crowdsec altcha key {secret}"),
@@ -109,7 +107,8 @@ mod tests {
     use ::altcha::{Challenge, SolveChallengeOptions, solve_challenge};
 
     use super::*;
-    use crate::crowdsec::config::{Provider, Secret};
+    use crate::crowdsec::captcha::config::Provider;
+    use crate::crowdsec::setting::Secret;
 
     fn altcha(secret: &str) -> Altcha {
         Altcha {
@@ -147,14 +146,15 @@ mod tests {
         let old = solve(&altcha.widget_at(visitor, unix_now() - 602).unwrap());
         assert_eq!(altcha.verify(&old, visitor), Verdict::Expired);
         for (expiration, lifetime) in [(3600, 600), (1200, 600), (60, 30), (3, 1), (1, 1)] {
-            let config = CaptchaConfig {
+            let config = Config {
                 provider: Provider::Altcha,
                 site_key: String::new(),
                 secret_key: Secret(String::new()),
                 verify_url: None,
                 script_url: None,
                 hostnames: Vec::new(),
-                difficulty: None,
+                sources: Vec::new(),
+                difficulty: 50,
                 expiration: Duration::from_secs(expiration),
             };
             assert_eq!(Altcha::new(&config, "s").lifetime, lifetime, "{expiration}");

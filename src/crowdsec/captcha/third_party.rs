@@ -7,9 +7,10 @@ use reqwest::{Client, StatusCode, Url, redirect};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::config::{Config, Provider};
 use super::tries::Tries;
 use super::{Verdict, Widget, unix_now};
-use crate::crowdsec::config::{CaptchaConfig, Provider, Secret};
+use crate::crowdsec::setting::Secret;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Answers of `siteverify` are a few hundred bytes.
@@ -74,7 +75,7 @@ struct SiteVerify {
 }
 
 impl ThirdParty {
-    pub fn new(config: &CaptchaConfig) -> Result<Self, String> {
+    pub fn new(config: &Config) -> Result<Self, String> {
         let known = match config.provider {
             Provider::Recaptcha => &RECAPTCHA,
             Provider::Hcaptcha => &HCAPTCHA,
@@ -123,7 +124,11 @@ impl ThirdParty {
 
     /// The provider's own places, and the one of a script that the operator put in their stead.
     pub fn content_sources(&self) -> String {
-        format!("{} {}", self.known.sources, self.script_url.origin().ascii_serialization())
+        let script = self.script_url.origin().ascii_serialization();
+        // Where reCAPTCHA is loaded from Google's address for countries that block google.com, so is the rest of it.
+        let elsewhere =
+            if self.script_url.host_str() == Some("www.recaptcha.net") { "https://www.gstatic.cn" } else { "" };
+        [self.known.sources, &script, elsewhere].join(" ").trim_end().to_owned()
     }
 
     /// Wrong answers are counted, since each one costs a question. A right one is not: somebody has earned it.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::crowdsec::client_ip::Subject;
 use crate::crowdsec::limit::Limit;
+use crate::crowdsec::visitor::Subject;
 
 /// Wrong answers of one visitor's in a minute.
 const MOST_WRONG: u32 = 20;

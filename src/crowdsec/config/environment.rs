@@ -3,25 +3,13 @@
 use std::env;
 
 use figment::providers::Env;
-use figment::value::{Dict, Map, Value};
+use figment::value::{Dict, Map};
 use figment::{Error, Metadata, Profile, Provider};
 
-/// Keys whose variable is text as it stands: `007` stays `007`, and lengths of time are read later.
-const TEXT: &str = "api_url api_key api_key_file cert_path key_path ca_cert_path update_frequency resync_frequency \
-    startup_timeout on_startup_failure fallback_remediation client_ip_header snapshot access_log event_log log_format \
-    captcha.provider captcha.site_key captcha.secret_key captcha.secret_key_file captcha.verify_url captcha.script_url \
-    captcha.expiration";
+use crate::crowdsec::setting::VARIABLE;
 
-/// Keys whose variable is a list: `a, b`, or figment's own `["a", "b"]`.
-const LISTS: &str = "scopes origins scenarios_containing scenarios_not_containing excluded_paths trusted_proxies \
-    captcha.hostnames";
-
-/// Keys whose variable is in figment's notation.
-const VALUES: &str = "decisions captcha.difficulty";
-
-fn lists(keys: &str, key: &str) -> bool {
-    keys.split_whitespace().any(|known| known == key)
-}
+/// The tables within ours: `CROWDSEC_CAPTCHA_SITE_KEY` is `captcha.site_key`.
+pub const TABLES: [&str; 1] = ["captcha"];
 
 /// Where the names of unknown variables wait for the launch to warn of them.
 pub const UNKNOWN: &str = "crowdsec_unknown_variables";
@@ -86,36 +74,21 @@ pub fn looks_ours(name: &str) -> bool {
 
 impl Provider for Environment {
     fn metadata(&self) -> Metadata {
-        Metadata::named("environment variable").interpolater(|_, keys| keys.join("_").to_uppercase())
+        Metadata::named(VARIABLE).interpolater(|_, keys| keys.join("_").to_uppercase())
     }
 
-    /// Variables count in every profile.
+    /// Variables count in every profile. Each is text as it stands, `007` stays `007`, and the setting itself reads it.
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
-        let (mut crowdsec, mut captcha, mut unknown) = (Dict::new(), Dict::new(), self.unknown.clone());
+        let (mut crowdsec, mut tables, mut unknown) = (Dict::new(), Map::<&str, Dict>::new(), self.unknown.clone());
         for (name, key, text) in &self.ours {
-            let key = key.strip_prefix("captcha_").map_or(key.clone(), |key| format!("captcha.{key}"));
-            let value = match key.as_str() {
-                key if lists(TEXT, key) => Value::from(text.as_str()),
-                key if lists(LISTS, key) && !text.starts_with('[') => {
-                    text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Vec<_>>().into()
-                }
-                key if lists(LISTS, key) || lists(VALUES, key) => match text.parse() {
-                    Ok(value) => value,
-                    Err(never) => match never {},
-                },
-                _ => {
-                    unknown.push(name.clone());
-                    continue;
-                }
-            };
-            match key.strip_prefix("captcha.") {
-                Some(key) => captcha.insert(key.into(), value),
-                None => crowdsec.insert(key, value),
-            };
+            let in_table = TABLES.iter().find_map(|table| Some((*table, key.strip_prefix(table)?.strip_prefix('_')?)));
+            match in_table {
+                Some((table, key)) => _ = tables.entry(table).or_default().insert(key.into(), text.as_str().into()),
+                None if TABLES.contains(&key.as_str()) => unknown.push(name.clone()),
+                None => _ = crowdsec.insert(key.clone(), text.as_str().into()),
+            }
         }
-        if !captcha.is_empty() {
-            crowdsec.insert("captcha".into(), captcha.into());
-        }
+        crowdsec.extend(tables.into_iter().map(|(table, keys)| (table.to_owned(), keys.into())));
         let mut all = Dict::new();
         if !crowdsec.is_empty() {
             all.insert("crowdsec".into(), crowdsec.into());

@@ -4,8 +4,8 @@ use std::error::Error as _;
 use std::fmt;
 use std::io;
 
+use super::tls::Handshake;
 use crate::crowdsec::printable::printable;
-use crate::crowdsec::tls::Handshake;
 
 /// Why LAPI did not answer; each line says what to look at.
 #[derive(Debug)]

@@ -8,10 +8,16 @@
 //! - A database error at authentication is the same 403 as a wrong key.
 
 pub mod answer;
+mod config;
 mod error;
+mod first_answer;
 mod health;
+mod hurry;
 mod poller;
+mod saving;
 pub mod snapshot;
+mod telling;
+mod tls;
 
 use std::io::{self, Read};
 use std::time::Duration;
@@ -22,14 +28,15 @@ use reqwest::{Client, Identity, Response, StatusCode, Url, redirect};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::config::{Credentials, LapiConfig, Location};
 use super::decisions::{Decision, Entry, Key};
 use super::printable::printable;
-use super::tls::{self, Handshake};
 use answer::{read_answer, read_list};
 use error::{setup, transfer};
+use tls::Handshake;
 
+pub use config::{Config, Connection, Credentials, Location, OnStartupFailure};
 pub use error::Error;
+pub use first_answer::first_answer;
 pub use health::{Health, Status};
 pub use poller::Poller;
 
@@ -61,7 +68,7 @@ pub struct Lapi {
 
 impl Lapi {
     /// Fails on certificates or keys that cannot be used.
-    pub fn new(config: &LapiConfig, update_frequency: Duration) -> Result<Self, Error> {
+    pub fn new(config: &Connection, update_frequency: Duration) -> Result<Self, Error> {
         // The first provider stays; a second call changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
@@ -153,12 +160,6 @@ impl Lapi {
 }
 
 const API_KEY: reqwest::header::HeaderName = reqwest::header::HeaderName::from_static("x-api-key");
-
-impl Location {
-    fn is_https(&self) -> bool {
-        matches!(self, Self::Url(url) if url.scheme() == "https")
-    }
-}
 
 /// An answer whose body is still to come.
 pub struct Answer(Response);

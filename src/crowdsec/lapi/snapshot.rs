@@ -18,8 +18,9 @@ use serde::Serialize;
 use sha2::Sha256;
 
 use super::answer::read_answer;
-use crate::crowdsec::config::{LapiConfig, Secret};
+use super::config::Connection;
 use crate::crowdsec::decisions::{DecisionSet, Entry, Key, Source, Ticks, Types};
+use crate::crowdsec::setting::Secret;
 
 /// Where the decisions are kept, and whose they are.
 #[derive(Clone)]
@@ -42,7 +43,7 @@ const DIGITS: usize = 64;
 const TORN: &str = "it was cut or changed, or signed with another secret_key";
 
 impl Snapshot {
-    pub fn new(path: PathBuf, lapi: &LapiConfig, secret: Option<&Secret>) -> Self {
+    pub fn new(path: PathBuf, lapi: &Connection, secret: Option<&Secret>) -> Self {
         let hmac = |key: &[u8]| Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length");
         // A key of our own out of the secret, which signs and encrypts other things too. Without one, what is left is a sum
         // that finds torn files.

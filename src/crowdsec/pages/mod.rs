@@ -3,6 +3,7 @@
 mod body;
 mod captcha;
 mod catcher;
+mod config;
 mod health;
 mod negotiation;
 mod preview;
@@ -10,6 +11,7 @@ mod refusal;
 mod return_to;
 mod trial;
 mod unrouted;
+mod variables;
 mod words;
 
 use rocket::http::uri::Origin;
@@ -18,13 +20,13 @@ use rocket::response::stream::ReaderStream;
 use rocket::response::{self, Redirect, Responder};
 use rocket::{Build, Data, Request, Rocket, Route, route, routes};
 
-use super::bouncer::Bouncer;
-use super::visit::{OUR_RANK, Reason};
+use super::bouncer::{Bouncer, OUR_RANK, Reason};
 
+pub use config::Config;
 pub use negotiation::wants_json;
 pub use refusal::Refusal;
 pub use trial::try_pages;
-pub use words::{Texts, Words};
+pub use words::{Texts, Words, template_dir};
 
 /// Where the fairing sends a refused request. Nobody else finds anything there.
 pub fn refused_uri() -> Origin<'static> {
@@ -38,7 +40,7 @@ pub fn mount(rocket: Rocket<Build>, debug: bool) -> Rocket<Build> {
 
 fn routes(debug: bool) -> Vec<Route> {
     let refused = [Method::Get, Method::Post].map(|method| Route::new(method, "/refused", Refused)).to_vec();
-    let always = routes![captcha::show_captcha, captcha::check_captcha, health::health];
+    let always = routes![captcha::show_captcha, captcha::check_captcha, health::health, health::live];
     let for_owners = if debug { routes![preview::preview_ban, preview::preview_captcha] } else { Vec::new() };
     let mut routes = [refused, always, for_owners].concat();
     // Rocket tries the application's routes for HEAD before ours for GET.

@@ -8,11 +8,13 @@ use figment::Figment;
 use rocket::http::Status;
 use rocket_dyn_templates::{Engines, tera};
 
+use super::config::Config;
 use super::refusal::{Kind, Refusal};
-use super::words::Texts;
+use super::variables::Variables;
+use super::words::{Texts, template_dir};
 use crate::crowdsec::captcha::Widget;
-use crate::crowdsec::config::template_dir;
-use crate::crowdsec::guard::DecisionView;
+use crate::crowdsec::guards::DecisionView;
+use crate::crowdsec::setting::Reading;
 
 impl Refusal {
     /// Every case that a page may tell apart, for a trial at the launch.
@@ -34,9 +36,10 @@ impl Refusal {
 /// stops the launch; in the debug profile it is a warning, at the launch and after each edit, since bare words stand in.
 pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<dyn Error>> + Send + Sync + 'static {
     let (templates, debug) = (template_dir(figment), figment.profile() == rocket::Config::DEBUG_PROFILE);
+    let site = Config::read(&mut Reading::of(figment));
     move |engines| {
         // Where the words cannot be read, the fairing tells.
-        let Ok(texts) = Texts::read(&templates, true) else { return Ok(()) };
+        let (Ok(texts), Ok(site)) = (Texts::read(&templates, true), &site) else { return Ok(()) };
         let mut problems = BTreeMap::new();
         for (refusal, language) in
             Refusal::trials().iter().flat_map(|trial| texts.all().iter().map(move |it| (trial, it)))
@@ -48,7 +51,7 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
                 widgets.iter().flat_map(|widget| [None, Some(DecisionView::example(page))].map(|it| (widget, it)))
             {
                 let variables =
-                    refusal.variables(language, "192.0.2.1", "/".into(), decision, widget.as_ref(), "nonce");
+                    Variables { decision, captcha: widget.as_ref(), ..Variables::of(refusal, site, language) };
                 let made =
                     tera::Context::from_serialize(variables).and_then(|context| engines.tera.render(page, &context));
                 if let Err(error) = made {

@@ -5,7 +5,7 @@ use rocket::route::{Handler, Outcome};
 use rocket::{Data, Request, Route};
 
 use super::body::drop_body;
-use crate::crowdsec::visit::OUR_RANK;
+use crate::crowdsec::bouncer::OUR_RANK;
 
 /// Asked before the application's routes. After them we could not tell with which status a guard has forwarded, and would
 /// put 404 in its place.

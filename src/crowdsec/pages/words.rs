@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
+use figment::value::magic::RelativePathBuf;
 use figment::value::{Dict, Value};
 use rocket::http::{Header, Status};
 use rocket::request::{FromRequest, Outcome};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 use serde::Serialize;
 
-use crate::crowdsec::guard::has_no_bouncer;
+use super::config::Config;
+use crate::crowdsec::guards::has_no_bouncer;
 
 /// A language of the file, and its words by key.
 #[derive(Clone, Serialize)]
@@ -30,7 +32,7 @@ pub struct Language {
 pub struct Words {
     #[serde(flatten)]
     language: Language,
-    site: &'static str,
+    site: String,
 }
 
 impl Words {
@@ -45,10 +47,11 @@ impl<'r> FromRequest<'r> for Words {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let Some(texts) = request.rocket().state::<Texts>() else {
+        let (texts, site) = (request.rocket().state::<Texts>(), request.rocket().state::<Config>());
+        let (Some(texts), Some(site)) = (texts, site) else {
             return Outcome::Error((Status::InternalServerError, ()));
         };
-        Outcome::Success(Self { language: texts.with(request, Language::clone), site: SITE })
+        Outcome::Success(Self { language: texts.with(request, Language::clone), site: site.site_name.clone() })
     }
 }
 
@@ -57,9 +60,6 @@ impl Sentinel for Words {
         has_no_bouncer(rocket)
     }
 }
-
-/// What the pages call the site.
-pub const SITE: &str = env!("CARGO_PKG_NAME");
 
 pub struct Texts {
     path: PathBuf,
@@ -70,6 +70,12 @@ pub struct Texts {
 
 /// The language of a table `[default]`, which a file may have in place of `default = "…"`.
 const ENGLISH: &str = "en";
+
+/// Where the templates lie: as the fairing of rocket_dyn_templates has it.
+pub fn template_dir(figment: &Figment) -> PathBuf {
+    let set = figment.extract_inner::<RelativePathBuf>("template_dir");
+    set.map_or(PathBuf::from("templates"), |folder| folder.relative())
+}
 
 impl Texts {
     /// Reads the file; `live` where templates, too, are read anew when they change. Each table is a language, and falls

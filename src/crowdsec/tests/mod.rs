@@ -3,4 +3,6 @@
 mod answer;
 mod decision;
 mod decisions;
+mod escaped;
+mod proxies;
 mod snapshot;

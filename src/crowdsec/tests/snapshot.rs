@@ -10,16 +10,17 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use tempfile::TempDir;
 
-use crate::crowdsec::config::{Credentials, LapiConfig, Location, Secret};
 use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Remediation, Types, network};
 use crate::crowdsec::lapi::snapshot::Snapshot;
+use crate::crowdsec::lapi::{Connection, Credentials, Location};
+use crate::crowdsec::setting::Secret;
 
 const TYPES: Types = Types { captcha: true, fallback: Remediation::Ban };
 
 /// A snapshot in this folder, of who asks this LAPI.
 fn snapshot(folder: &TempDir, lapi: &str, secret: Option<&str>) -> Snapshot {
     let credentials = Credentials::Key(Secret("k".into()));
-    let lapi = LapiConfig { at: Location::Socket(lapi.into()), credentials, ca: None, filters: Vec::new() };
+    let lapi = Connection { at: Location::Socket(lapi.into()), credentials, ca: None, filters: Vec::new() };
     Snapshot::new(folder.path().join("s"), &lapi, secret.map(|secret| Secret(secret.into())).as_ref())
 }
 

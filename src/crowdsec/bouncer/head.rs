@@ -1,0 +1,56 @@
+//! How large may the head of a request be? What costs more than it should is bounded here, before anything reads it.
+
+use rocket::Request;
+use rocket::http::Status;
+
+use crate::crowdsec::escaped::{LONGEST_ESCAPE, escaped_length};
+
+/// How many bytes Rocket's parser may copy of an `Accept`: it copies the whole header for each type in it, so that 48 kB
+/// took 341 MB. Browsers' headers have some 150 bytes and 8 types.
+const ACCEPT: usize = 64 << 10;
+/// All header lines of a request together, as they stand on the wire. nginx takes 32 KiB, HAProxy 16 KiB.
+const HEADERS: usize = 64 << 10;
+/// The longest target, referer and user agent, as the access log writes them. A line of the log has room for all three:
+/// Docker cuts a line at 16 KiB. A longer one would be served and not seen, so nobody is served one.
+pub const TARGET: usize = 8 << 10;
+pub const REFERER: usize = 4 << 10;
+pub const AGENT: usize = 2 << 10;
+
+/// Whether reading the `Accept` would cost more than it should. Then nothing may ask Rocket for it.
+pub fn is_accept_too_dear(request: &Request<'_>) -> bool {
+    request.headers().get("Accept").any(|accept| copied(accept) > ACCEPT)
+}
+
+/// Whether texts in a row are longer than that in the access log. Most are so short that nobody has to count.
+fn is_longer<const N: usize>(texts: [&str; N], most: usize) -> bool {
+    let length: usize = texts.iter().map(|text| text.len()).sum();
+    length * LONGEST_ESCAPE > most && texts.iter().map(|text| escaped_length(text)).sum::<usize>() > most
+}
+
+/// How many bytes Rocket copies to read an `Accept`.
+fn copied(accept: &str) -> usize {
+    accept.len() * accept.split(',').count()
+}
+
+/// The status for a request whose target, or whose headers, are longer than anybody's may be.
+pub fn too_large(request: &Request<'_>) -> Option<Status> {
+    let uri = request.uri();
+    let query = uri.query().map_or("", |query| query.as_str());
+    if is_longer([uri.path().as_str(), "?", query], TARGET) {
+        return Some(Status::UriTooLong);
+    }
+    // One walk over all headers: to look one up by its name takes Rocket as long.
+    let mut all = 0;
+    for header in request.headers().iter() {
+        let (name, value) = (header.name().as_str(), header.value());
+        let is = |known| name.eq_ignore_ascii_case(known);
+        all += name.len() + value.len() + ": \r\n".len();
+        let too_long = (is("Accept") && copied(value) > ACCEPT)
+            || (is("Referer") && is_longer([value], REFERER))
+            || (is("User-Agent") && is_longer([value], AGENT));
+        if too_long || all > HEADERS {
+            return Some(Status::RequestHeaderFieldsTooLarge);
+        }
+    }
+    None
+}

@@ -1,0 +1,98 @@
+//! Which refusals does the log tell of, and by which reference does an operator find them?
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::{Judgement, Verdict};
+use crate::crowdsec::decisions::Standing;
+use crate::crowdsec::limit::Limit;
+use crate::crowdsec::printable::printable;
+
+/// The log's lines about refusals.
+pub struct Told {
+    /// One line a minute for each address (IPv6: /64).
+    of_one: Limit,
+    /// A flood of requests must not become a flood of the log.
+    of_all: Limit,
+    unlogged: AtomicU64,
+    /// Keys the references, so that nobody can make one.
+    chance: RandomState,
+}
+
+const MINUTE: Duration = Duration::from_secs(60);
+/// Lines in ten seconds.
+const LINES: u32 = 100;
+/// Without those that are easily taken for another one.
+const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+impl Default for Told {
+    fn default() -> Self {
+        Self {
+            of_one: Limit::new(1, MINUTE),
+            of_all: Limit::new(LINES, Duration::from_secs(10)),
+            unlogged: AtomicU64::new(0),
+            chance: RandomState::new(),
+        }
+    }
+}
+
+impl Told {
+    /// What a refused visitor can quote, `7QK3-0M2F`. All refusals of one address within one minute have the same, which is
+    /// that of the line that the log has of them.
+    pub fn reference(&self, judgement: &Judgement) -> String {
+        let bits = self.chance.hash_one((judgement.subject(), self.of_one.window_at(judgement.at)));
+        let letter = |place: u32| char::from(LETTERS[(bits >> (5 * place)) as usize % LETTERS.len()]);
+        let half = |places: std::ops::Range<u32>| places.map(letter).collect::<String>();
+        format!("{}-{}", half(0..4), half(4..8))
+    }
+
+    /// Tells of a refusal, as often as is good for the log.
+    pub fn refused(&self, judgement: &Judgement) {
+        let is_first = self.of_one.count(judgement.subject(), judgement.at).is_ok();
+        if !is_first || self.of_all.count((), Instant::now()).is_err() {
+            self.unlogged.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let (address, reference) = (judgement.address, self.reference(judgement));
+        let more = match self.unlogged.swap(0, Ordering::Relaxed) {
+            0 => String::new(),
+            more => format!(" ({more} more refusals went unlogged before)"),
+        };
+        let what = match (judgement.verdict, &judgement.standing) {
+            (Verdict::Hidden(_), _) => format!("a visitor whom the proxy {address} does not name"),
+            (Verdict::NotYet, _) => format!("{address}: LAPI has not answered yet"),
+            (_, Some(standing)) => {
+                let Standing { remediation, source, .. } = standing;
+                let (origin, mut scenario) = (printable(&source.origin), printable(&source.scenario));
+                if !scenario.is_empty() {
+                    scenario = format!(" ({scenario})");
+                }
+                format!("{address}: {remediation} by {origin}{scenario}, {}", standing.name())
+            }
+            (_, None) => return,
+        };
+        log::warn!("Refused {what}, reference {reference}.{more}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_has_one_reference_a_minute_and_others_have_others() {
+        let (told, now) = (Told::default(), Instant::now());
+        let of = |address: &str, seconds| {
+            let at = now + Duration::from_secs(seconds);
+            let address = address.parse().expect("an address");
+            told.reference(&Judgement { address, at, verdict: Verdict::Ban, standing: None })
+        };
+        assert_eq!(of("192.0.2.1", 0), of("192.0.2.1", 50));
+        assert_eq!(of("2001:db8::1", 0), of("2001:db8::2", 50));
+        assert_ne!(of("192.0.2.1", 0), of("192.0.2.1", 70));
+        assert_ne!(of("192.0.2.1", 0), of("192.0.2.2", 0));
+        let reference = of("192.0.2.1", 0);
+        assert!(reference.len() == 9 && reference.bytes().all(|byte| byte == b'-' || LETTERS.contains(&byte)));
+    }
+}

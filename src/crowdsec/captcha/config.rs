@@ -1,0 +1,113 @@
+//! Which provider asks the captcha, and with which keys? The settings of this room, read and checked.
+
+use std::time::Duration;
+
+use figment::value::magic::RelativePathBuf;
+use reqwest::Url;
+use serde::Deserialize;
+
+use crate::crowdsec::setting::{List, Number, Reading, Secret, Span, Told};
+
+/// `[default.crowdsec.captcha]`: each key as Rocket.toml and the variables write it; docs/configuration.md says what each
+/// means.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Settings {
+    provider: Option<Provider>,
+    site_key: Option<Secret>,
+    secret_key: Option<Secret>,
+    secret_key_file: Option<RelativePathBuf>,
+    verify_url: Option<String>,
+    script_url: Option<String>,
+    hostnames: List<String>,
+    sources: List<String>,
+    difficulty: Number,
+    expiration: Span,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            provider: None,
+            site_key: None,
+            secret_key: None,
+            secret_key_file: None,
+            verify_url: None,
+            script_url: None,
+            hostnames: List::default(),
+            sources: List::default(),
+            difficulty: Number(1_000_000),
+            expiration: Span::seconds(60 * 60),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Provider {
+    Recaptcha,
+    Hcaptcha,
+    Turnstile,
+    Altcha,
+}
+
+#[derive(Debug)]
+pub struct Config {
+    pub provider: Provider,
+    pub site_key: String,
+    pub secret_key: Secret,
+    pub verify_url: Option<Url>,
+    pub script_url: Option<Url>,
+    pub hostnames: Vec<String>,
+    /// Further places that the page's content security policy allows.
+    pub sources: Vec<String>,
+    /// The largest number that altcha may have a browser count to.
+    pub difficulty: u32,
+    /// How long a solved captcha holds.
+    pub expiration: Duration,
+}
+
+impl Config {
+    /// `None` where no provider is set. The debug profile then has the one that needs no account and no network.
+    pub fn read(reading: &mut Reading<'_>) -> Result<Option<Self>, Told> {
+        let set: Option<Settings> = reading.table_of("captcha")?;
+        let example = || Settings { provider: Some(Provider::Altcha), ..Settings::default() };
+        let Some(settings) = set.or_else(|| reading.debug.then(example)) else { return Ok(None) };
+        let Some(provider) = settings.provider else {
+            if settings.site_key.is_some() || settings.secret_key.is_some() || settings.secret_key_file.is_some() {
+                reading.wrong("captcha", "there are keys but no `captcha.provider`: write \"recaptcha\", \"hcaptcha\", \"turnstile\" or \"altcha\"");
+            }
+            return Ok(None);
+        };
+        let (key, file) = (settings.secret_key.as_ref(), settings.secret_key_file.as_ref());
+        let secret = reading.secret("captcha.secret_key", key, file);
+        if provider != Provider::Altcha && (secret.is_none() || settings.site_key.is_none()) {
+            reading.wrong(
+                "captcha",
+                "this provider needs `captcha.site_key` and `captcha.secret_key`: take both from your account there",
+            );
+        }
+        // Each goes into a header as it stands, where `;` would begin another rule.
+        let is_source = |text: &String| text.bytes().all(|byte| byte.is_ascii_graphic() && !b";,'\"".contains(&byte));
+        if !settings.sources.0.iter().all(is_source) {
+            reading.wrong(
+                "captcha.sources",
+                "write each place as in a content security policy, \"https://www.gstatic.cn\"",
+            );
+        }
+        if settings.difficulty == Number(0) {
+            reading.wrong("captcha.difficulty", "a proof of no work proves nothing: write a number from 1");
+        }
+        Ok(Some(Self {
+            provider,
+            site_key: settings.site_key.map(|key| key.0).unwrap_or_default(),
+            secret_key: secret.unwrap_or(Secret(String::new())),
+            verify_url: reading.url("captcha.verify_url", settings.verify_url),
+            script_url: reading.url("captcha.script_url", settings.script_url),
+            hostnames: settings.hostnames.0,
+            sources: settings.sources.0,
+            difficulty: settings.difficulty.0,
+            expiration: settings.expiration.0,
+        }))
+    }
+}

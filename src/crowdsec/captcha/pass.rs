@@ -1,0 +1,239 @@
+//! Who has proven to be human? A pass says so: an encrypted cookie. The one place that touches cookies.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use cookie::Key;
+use rocket::Request;
+use rocket::http::{Cookie, CookieJar, SameSite};
+use rocket::time;
+
+use super::{secret_or_chance, unix_now};
+use crate::crowdsec::setting::Secret;
+use crate::crowdsec::visitor::Subject;
+
+/// Makes passes, and reads them. A pass lies in the visitor's browser and nowhere else: every instance that shares
+/// `secret_key` can read it.
+pub struct Passes {
+    key: Key,
+    /// Eight digits made of the secret, in the cookie's name: two deployments on one host have two names, so that the
+    /// pass of one does not replace the pass of the other.
+    mark: String,
+    /// How long a pass holds.
+    expiration: Duration,
+}
+
+/// A pass has about 90 bytes in base64; a longer value is none, and costs no decryption.
+const LONGEST: usize = 200;
+
+/// The page's script sets this cookie, to see whether the browser keeps cookies and whether they arrive here.
+const PROBE: &str = "captcha-probe";
+
+impl Passes {
+    pub fn new(shared: Option<&Secret>, expiration: Duration) -> Self {
+        let secret = secret_or_chance(shared);
+        // The text has to be longer than 32 bytes, however short the secret is.
+        let key = |purpose: &str| {
+            Key::derive_from(format!("crowdsec captcha pass, key for the {purpose}: {secret}").as_bytes())
+        };
+        // A key of its own, so that its first bytes may be known to everybody.
+        let mark = key("name").encryption().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        Self { key: key("encryption"), mark, expiration }
+    }
+
+    /// Gives the visitor a pass that counts from `since` on, in seconds since 1970. `https` goes by how the visitor came,
+    /// since Rocket only knows of TLS that it ends itself.
+    ///
+    /// `Lax` rather than Rocket's `Strict`: who follows a link from elsewhere would have to solve the captcha again.
+    pub fn grant(&self, cookies: &CookieJar<'_>, address: IpAddr, since: u64, https: bool) {
+        let until = since.saturating_add(self.expiration.as_secs());
+        let name = self.name(address, https);
+        let cookie = Cookie::build((name.clone(), value(address.into(), until)))
+            .path("/")
+            .http_only(true)
+            .same_site(SameSite::Lax)
+            .secure(https)
+            // A wish to the browser. The end that counts is the one inside.
+            .max_age(time::Duration::seconds(self.expiration.as_secs().try_into().unwrap_or(i64::MAX)));
+        let mut jar = cookie::CookieJar::new();
+        jar.private_mut(&self.key).add(cookie);
+        if let Some(encrypted) = jar.get(&name) {
+            cookies.add(encrypted.clone());
+        }
+    }
+
+    /// Whether the visitor has a pass that still counts.
+    ///
+    /// Rocket's jar keeps the last of several cookies of one name. A neighbour on the same domain can set another one of
+    /// ours, which a browser sends beside it, so that all of the request's are tried: one that is none takes nothing
+    /// away from one that is.
+    pub fn admit(&self, request: &Request<'_>, address: IpAddr) -> bool {
+        let names = [true, false].map(|https| self.name(address, https));
+        let kept = names.iter().filter_map(|name| request.cookies().get(name).cloned());
+        let lines = request.headers().get("Cookie");
+        let sent = lines.flat_map(Cookie::split_parse_encoded).filter_map(Result::ok);
+        let sent = sent.filter(|cookie| names.iter().any(|name| name == cookie.name())).map(Cookie::into_owned);
+        let (none, now) = (cookie::CookieJar::new(), unix_now());
+        kept.chain(sent).filter(|cookie| cookie.value().len() <= LONGEST).any(|cookie| {
+            let pass = none.private(&self.key).decrypt(cookie);
+            pass.is_some_and(|pass| is_for(pass.value(), address.into(), now))
+        })
+    }
+
+    /// A browser does not let plain HTTP replace a `Secure` cookie, so that one has a name of its own; `__Host-` keeps
+    /// other hosts from setting it. So has each family: who has an address of both would lose one pass by the other.
+    fn name(&self, address: IpAddr, https: bool) -> String {
+        let (host, family) = (if https { "__Host-" } else { "" }, if address.is_ipv4() { "v4" } else { "v6" });
+        format!("{host}{}-captcha-{}-{family}", env!("CARGO_PKG_NAME"), self.mark)
+    }
+}
+
+/// Whether the cookie has arrived that the captcha page's script has set.
+pub fn probe_arrived(cookies: &CookieJar<'_>) -> bool {
+    cookies.get(PROBE).is_some()
+}
+
+fn value(subject: Subject, until: u64) -> String {
+    format!("{until} {subject}")
+}
+
+fn is_for(value: &str, subject: Subject, now: u64) -> bool {
+    let Some((until, whose)) = value.split_once(' ') else { return false };
+    until.parse().is_ok_and(|until: u64| now < until) && whose == subject.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passes(secret: &str) -> Passes {
+        Passes::new(Some(&Secret(secret.to_owned())), Duration::from_secs(60))
+    }
+
+    #[test]
+    fn cookies_that_could_fight_have_names_of_their_own() {
+        let (v4, v6) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        let names = |secret| {
+            let passes = passes(secret);
+            [(v4, false), (v4, true), (v6, false), (v6, true)].map(|(address, https)| passes.name(address, https))
+        };
+        assert_eq!(names("a"), names("a"), "on every instance the same");
+        let all: std::collections::BTreeSet<String> = [names("a"), names("b")].concat().into_iter().collect();
+        assert_eq!(all.len(), 8, "{all:?}");
+        assert_ne!(passes("a").name(v4, false), Passes::new(None, Duration::ZERO).name(v4, false));
+        assert_ne!(
+            Passes::new(None, Duration::ZERO).name(v4, false),
+            Passes::new(None, Duration::ZERO).name(v4, false)
+        );
+        assert_eq!(all.iter().filter(|name| name.starts_with("__Host-")).count(), 4);
+    }
+
+    #[test]
+    fn a_pass_is_for_one_address_until_its_end() {
+        let subject = |address: &str| Subject::from(address.parse::<IpAddr>().unwrap());
+        let pass = value(subject("192.0.2.1"), 100);
+        assert!(is_for(&pass, subject("192.0.2.1"), 99));
+        assert!(!is_for(&pass, subject("192.0.2.1"), 100));
+        assert!(!is_for(&pass, subject("192.0.2.2"), 99));
+        let pass = value(subject("2001:db8::1"), 100);
+        assert!(is_for(&pass, subject("2001:db8::ffff"), 99));
+        assert!(!is_for(&pass, subject("2001:db8:0:1::1"), 99));
+        for junk in ["", "100", " ", "x 192.0.2.1/32", "100 ", "-1 192.0.2.1/32", "99999999999999999999 192.0.2.1/32"] {
+            assert!(!is_for(junk, subject("192.0.2.1"), 1), "{junk}");
+        }
+    }
+
+    mod properties {
+        use figment::Figment;
+        use proptest::prelude::*;
+        use proptest::sample::Index;
+        use rocket::http::Header;
+        use rocket::local::blocking::Client;
+        use rocket::request::{FromRequest, Outcome};
+        use rocket::{State, get, routes};
+
+        use super::*;
+
+        const VISITOR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+        #[get("/grant")]
+        fn grants(cookies: &CookieJar<'_>, passes: &State<Passes>) {
+            passes.grant(cookies, VISITOR, unix_now(), false);
+        }
+
+        struct Admitted(bool);
+
+        #[rocket::async_trait]
+        impl<'r> FromRequest<'r> for Admitted {
+            type Error = ();
+
+            async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+                let passes = request.rocket().state::<Passes>().expect("managed");
+                Outcome::Success(Self(passes.admit(request, VISITOR)))
+            }
+        }
+
+        #[get("/admit")]
+        fn asks(admitted: Admitted) -> String {
+            admitted.0.to_string()
+        }
+
+        /// Somebody with no cookie, at an application that only grants and asks.
+        fn somebody() -> Client {
+            let config = Figment::from(rocket::Config::debug_default()).merge(("log_level", "off"));
+            let app = rocket::custom(config).manage(passes("a")).mount("/", routes![grants, asks]);
+            Client::untracked(app).unwrap()
+        }
+
+        /// By one `Cookie` line, as a browser sends it.
+        fn is_let_in(client: &Client, line: &str) -> bool {
+            let request = client.get("/admit").header(Header::new("Cookie", line.to_owned()));
+            request.dispatch().into_string().unwrap() == "true"
+        }
+
+        fn granted(client: &Client) -> Cookie<'static> {
+            let name = passes("a").name(VISITOR, false);
+            client.get("/grant").dispatch().cookies().get(&name).unwrap().clone()
+        }
+
+        #[test]
+        fn no_cookie_but_a_granted_one_lets_anybody_in() {
+            let client = somebody();
+            let pass = granted(&client);
+            let (name, pass) = (pass.name(), pass.value());
+            let is_pass = |value: &str| is_let_in(&client, &[name, "=", value].concat());
+            assert!(is_pass(pass));
+            assert!(is_let_in(&client, &format!("__Host-other=x; {name}=junk; {name}={pass}; {name}=; a=b")));
+            assert!(!is_let_in(&client, &format!("other={pass}")), "the value is bound to its name");
+            // The words that it holds are no secret; that they are encrypted with our key is what counts.
+            let words = value(VISITOR.into(), unix_now() + 60);
+            assert!(!is_pass(&words));
+            proptest!(|(junk in any::<String>(), like in "[A-Za-z0-9+/]{40,120}={0,2}")| {
+                prop_assert!(!is_let_in(&client, &junk));
+                prop_assert!(!is_pass(&junk));
+                prop_assert!(!is_pass(&like));
+            });
+            proptest!(|(at in any::<Index>(), other in "[A-Za-z0-9+/]")| {
+                let at = at.index(pass.len());
+                let cut = &pass[..at];
+                let changed = format!("{cut}{other}{}", &pass[at + 1..]);
+                prop_assert!(!is_pass(cut));
+                prop_assert_eq!(is_pass(&changed), changed == pass);
+            });
+        }
+
+        proptest! {
+            #[test]
+            fn a_pass_names_its_visitor_and_a_time_to_come(
+                text in prop_oneof![any::<String>(), "[+-]?[0-9]{0,21} ?(192.0.2.[12]|2001:db8::)(/32|/64)? ?"],
+                now in 0..2_000_000_000u64,
+            ) {
+                if is_for(&text, VISITOR.into(), now) {
+                    let (until, whose) = text.split_once(' ').unwrap();
+                    prop_assert_eq!(whose, "192.0.2.1/32");
+                    prop_assert!(until.parse::<u64>().unwrap() > now);
+                }
+            }
+        }
+    }
+}

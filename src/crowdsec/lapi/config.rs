@@ -1,0 +1,268 @@
+//! Where is LAPI, how do we show who we are, and how often do we ask? The settings of this room, read and checked.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fmt, fs, io, process};
+
+use figment::value::magic::RelativePathBuf;
+use reqwest::Url;
+use rustls::pki_types::CertificateDer;
+use serde::Deserialize;
+
+use super::tls::{self, File};
+use crate::crowdsec::printable::printable;
+use crate::crowdsec::setting::{List, Reading, Secret, Span, Told, url};
+
+/// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Settings {
+    api_url: String,
+    api_key: Option<Secret>,
+    api_key_file: Option<RelativePathBuf>,
+    cert_path: Option<RelativePathBuf>,
+    key_path: Option<RelativePathBuf>,
+    ca_cert_path: Option<RelativePathBuf>,
+    update_frequency: Span,
+    resync_frequency: Span,
+    startup_timeout: Span,
+    on_startup_failure: OnStartupFailure,
+    scopes: List<String>,
+    origins: List<String>,
+    scenarios_containing: List<String>,
+    scenarios_not_containing: List<String>,
+    snapshot: Option<RelativePathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            api_url: "http://127.0.0.1:8080/".into(),
+            api_key: None,
+            api_key_file: None,
+            cert_path: None,
+            key_path: None,
+            ca_cert_path: None,
+            update_frequency: Span::seconds(10),
+            resync_frequency: Span::seconds(15 * 60),
+            startup_timeout: Span::seconds(60),
+            on_startup_failure: OnStartupFailure::Open,
+            scopes: List(SCOPES.map(str::to_owned).into()),
+            origins: List::default(),
+            scenarios_containing: List::default(),
+            scenarios_not_containing: List::default(),
+            snapshot: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStartupFailure {
+    Open,
+    Closed,
+    Abort,
+}
+
+/// The scopes whose decisions are enforced.
+const SCOPES: [&str; 2] = ["ip", "range"];
+
+/// CrowdSec's own origins. Other programs that write decisions may use further ones.
+const ORIGINS: [&str; 7] = ["crowdsec", "cscli", "cscli-import", "CAPI", "lists", "console", "remediation_sync"];
+
+/// How we keep in step with LAPI.
+#[derive(Debug)]
+pub struct Config {
+    /// `None` in the debug profile without a key: then the operator's own decisions are all there is.
+    pub connection: Option<Connection>,
+    pub update_frequency: Duration,
+    pub resync_frequency: Duration,
+    pub startup_timeout: Duration,
+    pub on_startup_failure: OnStartupFailure,
+    pub snapshot: Option<PathBuf>,
+}
+
+/// Where LAPI is, how we show who we are, and what we ask it for.
+#[derive(Debug)]
+pub struct Connection {
+    pub at: Location,
+    pub credentials: Credentials,
+    /// The operator's own CAs.
+    pub ca: Option<Vec<CertificateDer<'static>>>,
+    /// The filters, as LAPI's query parameters.
+    pub filters: Vec<(&'static str, String)>,
+}
+
+impl Connection {
+    /// For messages, the filters that may leave out decisions which would be enforced; and the origins among them that are
+    /// none of CrowdSec's own, as a misspelt one is.
+    pub fn chosen_filters(&self) -> Option<(String, Vec<String>)> {
+        let chosen: Vec<_> = self.filters.iter().filter(|(name, _)| *name != "scopes").collect();
+        let text: Vec<String> = chosen.iter().map(|(name, list)| format!("{name} = {}", printable(list))).collect();
+        let origins = chosen.iter().filter(|(name, _)| *name == "origins").flat_map(|(_, list)| list.split(','));
+        let unusual = origins.filter(|origin| !ORIGINS.contains(origin)).map(str::to_owned).collect();
+        (!text.is_empty()).then(|| (text.join(", "), unusual))
+    }
+}
+
+#[derive(Debug)]
+pub enum Location {
+    /// Ends with a slash.
+    Url(Url),
+    Socket(PathBuf),
+}
+
+impl Location {
+    pub fn is_https(&self) -> bool {
+        matches!(self, Self::Url(url) if url.scheme() == "https")
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => url.fmt(f),
+            Self::Socket(path) => path.display().fmt(f),
+        }
+    }
+}
+
+pub enum Credentials {
+    Key(Secret),
+    /// Certificate and private key, in one PEM.
+    Certificate(Vec<u8>),
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[private]")
+    }
+}
+
+impl Config {
+    pub fn read(reading: &mut Reading<'_>) -> Result<Self, Told> {
+        let settings: Settings = reading.room()?;
+        reading.warnings.extend(misspelt_origins(&settings.origins.0));
+        let snapshot = settings.snapshot.as_ref().map(RelativePathBuf::relative);
+        if let Some((path, Err(error))) = snapshot.as_ref().map(|path| (path.display(), try_to_write(path))) {
+            let help = "Make its folder, and let this user write there";
+            reading.wrong("snapshot", &format!("cannot write to {path}: {error}. {help}"));
+        }
+        Ok(Self {
+            connection: connection(reading, &settings),
+            update_frequency: settings.update_frequency.0,
+            resync_frequency: settings.resync_frequency.0,
+            startup_timeout: settings.startup_timeout.0,
+            on_startup_failure: settings.on_startup_failure,
+            snapshot,
+        })
+    }
+}
+
+/// Makes a file beside the one that is to be written later, and takes it away: what would fail in a minute fails now.
+fn try_to_write(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".try-{}", process::id()));
+    fs::File::create_new(&beside)?;
+    fs::remove_file(&beside)
+}
+
+/// `None` where there is nothing to show LAPI. Only the debug profile goes on without.
+fn connection(reading: &mut Reading<'_>, settings: &Settings) -> Option<Connection> {
+    if settings.api_key.is_none() && settings.api_key_file.is_none() && settings.cert_path.is_none() {
+        if !reading.debug {
+            reading.problems.push(format!(
+                "`crowdsec.api_key` is missing: run `cscli bouncers add {}` beside CrowdSec, and set CROWDSEC_API_KEY to the key it prints",
+                env!("CARGO_PKG_NAME")
+            ));
+        }
+        return None;
+    }
+    let at = location(reading, &settings.api_url)?;
+    let credentials = credentials(reading, settings)?;
+    let ca = settings.ca_cert_path.as_ref();
+    if !at.is_https() && (matches!(credentials, Credentials::Certificate(_)) || ca.is_some()) {
+        reading
+            .wrong("api_url", "certificates (`cert_path`, `ca_cert_path`) need an address that begins with https://");
+    }
+    let ca = ca.and_then(|path| authorities(reading, path));
+    let scopes = &settings.scopes.0;
+    let is_known = |scope: &String| SCOPES.iter().any(|known| scope.eq_ignore_ascii_case(known));
+    if scopes.is_empty() || !scopes.iter().all(is_known) {
+        reading.wrong("scopes", "only \"ip\" and \"range\" are enforced so far: write those, or leave the key out");
+    }
+    let filters = [
+        ("scopes", scopes),
+        ("origins", &settings.origins.0),
+        ("scenarios_containing", &settings.scenarios_containing.0),
+        ("scenarios_not_containing", &settings.scenarios_not_containing.0),
+    ];
+    let filters = filters.into_iter().filter(|(_, list)| !list.is_empty());
+    Some(Connection { at, credentials, ca, filters: filters.map(|(name, list)| (name, list.join(","))).collect() })
+}
+
+fn location(reading: &mut Reading<'_>, api_url: &str) -> Option<Location> {
+    if api_url.starts_with('/') {
+        return Some(Location::Socket(api_url.into()));
+    }
+    // Exactly one slash at the end: two would ask for `//v1/decisions`, which LAPI does not have.
+    let url = url(&format!("{}/", api_url.trim().trim_end_matches('/')));
+    let bare = |url: &Url| url.query().or(url.fragment()).or(url.password()).is_none() && url.username().is_empty();
+    let url = url.filter(bare);
+    if url.is_none() {
+        reading.wrong("api_url", "write \"http://127.0.0.1:8080/\", an https:// address, or the path of a unix socket");
+    }
+    url.map(Location::Url)
+}
+
+fn credentials(reading: &mut Reading<'_>, settings: &Settings) -> Option<Credentials> {
+    let key = reading.secret("api_key", settings.api_key.as_ref(), settings.api_key_file.as_ref());
+    match (key, &settings.cert_path, &settings.key_path) {
+        (Some(key), None, None) => Some(Credentials::Key(key)),
+        (None, Some(cert), Some(key)) => identity(reading, cert, key).map(Credentials::Certificate),
+        // Its file could not be read, or the like: that is told already.
+        (None, None, None) => None,
+        (key, _, _) => {
+            let both = "a client certificate and `api_key` are two ways to the same end: take one away";
+            let half = "a client certificate needs both `cert_path` and `key_path`: set both, or neither";
+            reading.wrong("cert_path", if key.is_some() { both } else { half });
+            None
+        }
+    }
+}
+
+fn identity(reading: &mut Reading<'_>, cert: &RelativePathBuf, key: &RelativePathBuf) -> Option<Vec<u8>> {
+    let (cert_pem, key_pem) = (reading.file("cert_path", cert)?, reading.file("key_path", key)?);
+    let (cert, key) = (cert.relative().display().to_string(), key.relative().display().to_string());
+    let (certificate, private) = (File { path: &cert, bytes: &cert_pem }, File { path: &key, bytes: &key_pem });
+    let told = |(setting, problem)| {
+        let path = if setting == "cert_path" { &cert } else { &key };
+        reading.wrong(setting, &format!("{path} {problem}"));
+    };
+    tls::identity(certificate, private).map_err(told).ok()
+}
+
+fn authorities(reading: &mut Reading<'_>, path: &RelativePathBuf) -> Option<Vec<CertificateDer<'static>>> {
+    let bytes = reading.file("ca_cert_path", path)?;
+    let path = path.relative().display().to_string();
+    let told = |problem| reading.wrong("ca_cert_path", &format!("{path} {problem}"));
+    tls::authorities(File { path: &path, bytes: &bytes }).map_err(told).ok()
+}
+
+/// LAPI compares an origin letter by letter, and has no decision of one that is misspelt.
+fn misspelt_origins(origins: &[String]) -> impl Iterator<Item = String> {
+    origins.iter().filter_map(|origin| {
+        let remedy = match ORIGINS.iter().find(|known| known.eq_ignore_ascii_case(origin.trim())) {
+            Some(known) if known == origin => return None,
+            Some(known) => format!("write \"{known}\""),
+            None => {
+                let list = origin.strip_prefix("lists:")?;
+                format!("write \"lists\", and for this list alone scenarios_containing = [\"{list}\"]")
+            }
+        };
+        Some(format!("`crowdsec.origins` has \"{origin}\", of which LAPI knows no decision: {remedy}."))
+    })
+}

@@ -1,0 +1,69 @@
+//! What has a handler noticed? Failed sign-ins and the like, for CrowdSec to judge.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use rocket::http::Status;
+use rocket::request::{FromRequest, Outcome};
+use rocket::{Ignite, Request, Rocket, Sentinel};
+
+use super::journal::Journal;
+use crate::crowdsec::bouncer::{Bouncer, Judgement};
+use crate::crowdsec::escaped;
+
+/// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
+/// nothing where that is not set. The folder `deploy/sensor/` has what reads it.
+pub struct Events<'r> {
+    log: Option<&'r Journal>,
+    bouncer: &'r Bouncer,
+    judgement: &'r Judgement,
+}
+
+/// The log of what handlers note, `None` where no `event_log` is set.
+pub struct EventLog(pub Option<Arc<Journal>>);
+
+impl Events<'_> {
+    /// What happened, in a word of your own, and to whose account.
+    pub fn note(&self, event: &str, user: Option<&str>) {
+        self.bouncer.note_suspicion(self.judgement);
+        let Some(log) = self.log else { return };
+        log.append(|line, clock| {
+            // CrowdSec knows a line of ours by its first key.
+            line.extend_from_slice(b"{\"crowdsec_event\":");
+            escaped::json(line, event);
+            let _ = write!(line, ",\"time\":\"{}\",\"address\":\"{}\"", clock.rfc3339, self.judgement.address);
+            if let Some(user) = user {
+                line.extend_from_slice(b",\"user\":");
+                escaped::json(line, user);
+            }
+            line.extend_from_slice(b"}\n");
+        });
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Events<'r> {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let rocket = request.rocket();
+        let (Some(bouncer), Some(EventLog(log))) = (rocket.state::<Bouncer>(), rocket.state()) else {
+            return Outcome::Error((Status::InternalServerError, ()));
+        };
+        let judgement = bouncer.judgement(request);
+        let log = log.as_deref().filter(|_| judgement.has_a_name());
+        Outcome::Success(Self { log, bouncer, judgement })
+    }
+}
+
+impl Sentinel for Events<'_> {
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        let is_missing = rocket.state::<EventLog>().is_none();
+        if is_missing {
+            log::error!(
+                "A route asks for `Events`, which nobody writes: attach `crowdsec::logs()` after `crowdsec::fairing()`."
+            );
+        }
+        is_missing
+    }
+}

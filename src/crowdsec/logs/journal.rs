@@ -1,0 +1,307 @@
+//! How does a line reach a log? Through memory and a thread of its own, so that no request ever waits for a disk.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::mem;
+use std::ops::Range;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use log::warn;
+use rocket::time::OffsetDateTime;
+
+use crate::crowdsec::panics::survive_now;
+
+/// Written in place of a path, it means standard output.
+pub const STDOUT: &str = "stdout";
+
+/// A log that takes lines at the speed of memory. What waits there is written when it is dropped.
+///
+/// `tracing-appender` was measured beside it: four times the instructions, an allocation and a wake for each line, and a
+/// file that is rotated is not opened anew.
+pub struct Journal {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+/// Between two writes: short beside a poll, long enough that each write has many lines. A thread that looks by itself
+/// spares requests the system call of waking it.
+const PAUSE: Duration = Duration::from_millis(100);
+/// What may wait for a slow disk, beside as much that is being written. Further lines are dropped and counted: the
+/// application is worth more than its log.
+const MOST: usize = 4 << 20;
+/// What stays allocated when a burst is over. Doubled again and again it is `MOST`, and never more.
+const KEPT: usize = 256 << 10;
+/// No line is longer: Docker cuts those.
+const LONGEST: usize = 16 << 10;
+/// Between two warnings about dropped lines.
+const QUIET: Duration = Duration::from_secs(10);
+/// How long a stuck disk may hold up the end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Journal {
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut waiting = Waiting { lines: Vec::with_capacity(KEPT), ..Waiting::default() };
+        waiting.clock.set(SystemTime::now());
+        let shared = Arc::new(Shared { path: path.into(), waiting: Mutex::new(waiting) });
+        let lines = Vec::with_capacity(KEPT);
+        let writer = Writer { shared: shared.clone(), file: open(path)?, lines, written: 0 };
+        let thread = thread::Builder::new().name("log".into()).spawn(|| writer.run())?;
+        Ok(Self { shared, thread })
+    }
+
+    /// Lets `write` add one line, which ends with a line feed.
+    pub fn append(&self, write: impl FnOnce(&mut Vec<u8>, &Clock)) {
+        let mut waiting = self.shared.lock();
+        if waiting.lines.len() + LONGEST <= MOST {
+            let Waiting { lines, clock, .. } = &mut *waiting;
+            clock.set(SystemTime::now());
+            return write(lines, clock);
+        }
+        waiting.dropped += 1;
+        self.shared.tell(waiting, true);
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.shared.lock().closed = true;
+        self.thread.thread().unpark();
+        let end = Instant::now() + PATIENCE;
+        while !self.thread.is_finished() && Instant::now() < end {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let stuck = !self.thread.is_finished();
+        let mut waiting = self.shared.lock();
+        waiting.dropped += waiting.lines.iter().filter(|byte| **byte == b'\n').count() + usize::from(stuck);
+        waiting.told = None;
+        self.shared.tell(waiting, stuck);
+    }
+}
+
+/// What requests and the thread have in common.
+struct Shared {
+    path: PathBuf,
+    waiting: Mutex<Waiting>,
+}
+
+/// What the thread has not taken yet.
+#[derive(Default)]
+struct Waiting {
+    lines: Vec<u8>,
+    clock: Clock,
+    dropped: usize,
+    told: Option<Instant>,
+    closed: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells how many lines were dropped, unless that was told only now, or would be on a standard output that may be
+    /// stuck itself.
+    fn tell(&self, mut waiting: MutexGuard<'_, Waiting>, stuck: bool) {
+        let loud = waiting.told.is_none_or(|told| told.elapsed() >= QUIET) && !(stuck && is_stdout(&self.path));
+        if loud && waiting.dropped > 0 {
+            waiting.told = Some(Instant::now());
+            let (path, dropped) = (self.path.display(), mem::take(&mut waiting.dropped));
+            drop(waiting);
+            // Neither a visitor's request nor the log's thread ends because this cannot be told.
+            let _ = survive_now(|| {
+                warn!("{path} does not take all that is written: at least {dropped} lines did not get there.");
+            });
+        }
+    }
+}
+
+/// The time in words, put together once a second rather than for each line.
+#[derive(Default)]
+pub struct Clock {
+    /// When they are true.
+    second: Option<Range<SystemTime>>,
+    /// As nginx writes it, with what stands around.
+    pub common: String,
+    /// As RFC 3339 writes it.
+    pub rfc3339: String,
+}
+
+impl Clock {
+    fn set(&mut self, now: SystemTime) {
+        if self.second.as_ref().is_none_or(|second| !second.contains(&now)) {
+            let whole = OffsetDateTime::from(now).replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+            self.second = Some(whole.into()..(whole + Duration::from_secs(1)).into());
+            let (date, day, month, year) = (whole.date(), whole.day(), whole.month(), whole.year());
+            let (h, m, s) = whole.to_hms();
+            self.common.clear();
+            self.rfc3339.clear();
+            let _ = write!(self.common, " - - [{day:02}/{month:.3}/{year}:{h:02}:{m:02}:{s:02} +0000] \"");
+            let _ = write!(self.rfc3339, "{date}T{h:02}:{m:02}:{s:02}Z");
+        }
+    }
+}
+
+/// The thread's half.
+struct Writer {
+    shared: Arc<Shared>,
+    file: File,
+    lines: Vec<u8>,
+    /// How much of `lines` is written: after an error the rest is tried again, so that no line is doubled. One may be torn
+    /// where a disk was full and the file has been moved away since.
+    written: usize,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let (mut failing, mut last) = (false, false);
+        while !last {
+            thread::park_timeout(PAUSE);
+            last = self.shared.lock().closed;
+            let result = self.round();
+            if let (Err(error), false) = (&result, mem::replace(&mut failing, result.is_err())) {
+                let path = self.shared.path.display();
+                let _ = survive_now(|| warn!("{path} cannot be written: {error}. It is tried again."));
+            }
+            self.shared.tell(self.shared.lock(), false);
+        }
+        self.shared.lock().lines.extend_from_slice(&self.lines[self.written..]);
+    }
+
+    /// Writes what an error left, then what has come since. No lock is held meanwhile.
+    fn round(&mut self) -> io::Result<()> {
+        self.write()?;
+        self.lines.clear();
+        self.lines.shrink_to(KEPT);
+        self.written = 0;
+        mem::swap(&mut self.lines, &mut self.shared.lock().lines);
+        self.write()
+    }
+
+    /// Writes whole lines, piece by piece: on standard output Rocket's lines and ours must not meet in the middle, and
+    /// Rocket's must not wait until a slow reader has taken all of ours.
+    fn write(&mut self) -> io::Result<()> {
+        while self.written < self.lines.len() {
+            // Whoever rotates logs has moved the file away, and needs no signal to us.
+            if !is_at(&self.file, &self.shared.path) {
+                self.file = open(&self.shared.path)?;
+            }
+            let locked = is_stdout(&self.shared.path).then(|| io::stdout().lock());
+            let piece = &self.lines[self.written..self.lines.len().min(self.written + LONGEST)];
+            let end = self.written + piece.iter().rposition(|byte| *byte == b'\n').map_or(piece.len(), |at| at + 1);
+            while self.written < end {
+                match self.file.write(&self.lines[self.written..end])? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    more => self.written += more,
+                }
+            }
+            if locked.is_some() {
+                drop(locked);
+                // Who waits for the lock needs a moment to take it.
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_stdout(path: &Path) -> bool {
+    path.as_os_str() == STDOUT
+}
+
+/// Appending, so that a file that is cut down to nothing (`copytruncate`) starts anew. It is opened for reading too,
+/// since opening a named pipe for writing alone waits for a reader. Addresses are for the owner and a group to read.
+///
+/// Standard output is a file like any other, past the buffer of Rust's own: that does not say how much of it is written.
+pub fn open(path: &Path) -> io::Result<File> {
+    if is_stdout(path) {
+        return io::stdout().as_fd().try_clone_to_owned().map(File::from);
+    }
+    File::options().read(true).append(true).create(true).mode(0o640).open(path)
+}
+
+/// Whether the path still leads to this file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let id = |meta: io::Result<fs::Metadata>| meta.ok().map(|meta| (meta.dev(), meta.ino()));
+    is_stdout(path) || id(fs::metadata(path)).is_some_and(|there| id(file.metadata()) == Some(there))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// More than a socket holds.
+    fn many_lines() -> String {
+        (0..50_000).map(|n| format!("a line like many others, number {n}\n")).collect()
+    }
+
+    fn shared(path: &Path, lines: &str) -> Arc<Shared> {
+        let waiting = Waiting { lines: lines.into(), ..Waiting::default() };
+        Arc::new(Shared { path: path.into(), waiting: Mutex::new(waiting) })
+    }
+
+    /// A log that went into a socket until that was full, and ends there in the middle of a line; what the socket's other
+    /// end got so far; and that end.
+    fn half_written() -> (Writer, String, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        ours.set_nonblocking(true).expect("an option");
+        theirs.set_nonblocking(true).expect("an option");
+        let path = format!("/proc/self/fd/{}", ours.as_raw_fd());
+        let shared = shared(Path::new(&path), &many_lines());
+        let mut writer = Writer { shared, file: OwnedFd::from(ours).into(), lines: Vec::new(), written: 0 };
+        assert!(writer.round().is_err());
+        let text = read(&theirs);
+        writer.written += writer.file.write(&writer.lines[writer.written..][..10]).expect("room again");
+        assert_ne!(writer.lines[writer.written - 1], b'\n');
+        (writer, text, theirs)
+    }
+
+    fn read(mut from: impl Read) -> String {
+        let mut bytes = Vec::new();
+        let _ = from.read_to_end(&mut bytes);
+        String::from_utf8(bytes).expect("text")
+    }
+
+    #[test]
+    fn after_an_error_each_line_is_written_once_and_whole() {
+        let (mut writer, mut text, reader) = half_written();
+        while writer.round().is_err() {
+            text += &read(&reader);
+        }
+        text += &read(&reader);
+        assert!(text == many_lines());
+    }
+
+    #[test]
+    fn a_burst_takes_no_more_than_it_may_and_gives_it_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.log");
+        let mut journal = Journal::open(&path).expect("a log");
+        // A thread that is stuck takes nothing.
+        let stuck = thread::spawn(|| ());
+        let thread = mem::replace(&mut journal.thread, stuck);
+        journal.shared.lock().closed = true;
+        thread.thread().unpark();
+        thread.join().expect("its end");
+        for _ in 0..100_000 {
+            journal.append(|line, _| line.extend_from_slice("a hundred letters\n".repeat(5).as_bytes()));
+        }
+        let most = journal.shared.lock().lines.capacity();
+        assert_eq!(most, MOST);
+        assert!(journal.shared.lock().dropped > 0);
+        let file = open(&path).expect("the log");
+        let mut writer = Writer { shared: journal.shared.clone(), file, lines: Vec::new(), written: 0 };
+        writer.round().expect("a disk with room");
+        writer.round().expect("a disk with room");
+        assert!(writer.lines.capacity() + journal.shared.lock().lines.capacity() <= 2 * KEPT);
+    }
+}

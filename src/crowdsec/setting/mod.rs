@@ -1,0 +1,198 @@
+//! How is a setting written, and what is an operator told whose setting is no good?
+
+mod unreplaced;
+mod written;
+
+use std::fs;
+use std::net::IpAddr;
+
+use figment::Figment;
+use figment::error::Kind;
+use figment::value::Value;
+use figment::value::magic::RelativePathBuf;
+use reqwest::Url;
+use rocket::Config;
+use serde::de::DeserializeOwned;
+
+pub use written::{List, Network, Number, Secret, Span, keys_of};
+
+/// Everything that is wrong with the configuration, each in a sentence that says what to do.
+#[derive(Debug)]
+pub struct Problems(pub Vec<String>);
+
+/// Something of the configuration cannot be used, and `Reading::problems` says what.
+#[derive(Debug)]
+pub struct Told;
+
+/// The configuration while it is being read. Each room takes its own settings from it, and says here what is wrong with
+/// them, so that an operator learns of everything at once.
+pub struct Reading<'a> {
+    pub figment: &'a Figment,
+    /// Whether this is the debug profile, where examples stand in for what no source sets.
+    pub debug: bool,
+    /// The names of all settings that a room has taken, `captcha.provider` for one in a table.
+    pub known: Vec<String>,
+    pub problems: Vec<String>,
+    /// What is allowed, and probably not meant: told at the launch.
+    pub warnings: Vec<String>,
+}
+
+impl<'a> Reading<'a> {
+    pub fn of(figment: &'a Figment) -> Self {
+        let debug = figment.profile() == Config::DEBUG_PROFILE;
+        Self { figment, debug, known: Vec::new(), problems: Vec::new(), warnings: Vec::new() }
+    }
+
+    /// The settings of one room, out of `[default.crowdsec]`: its fields' names are the keys.
+    pub fn room<T: DeserializeOwned + Default>(&mut self) -> Result<T, Told> {
+        self.known.extend(keys_of::<T>().iter().map(|key| (*key).to_owned()));
+        Ok(self.table("crowdsec")?.unwrap_or_default())
+    }
+
+    /// The settings of a table within it, `None` where no source has one.
+    pub fn table_of<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Told> {
+        self.known.extend(keys_of::<T>().iter().map(|key| format!("{name}.{key}")));
+        self.table(&format!("crowdsec.{name}"))
+    }
+
+    fn table<T: DeserializeOwned>(&mut self, path: &str) -> Result<Option<T>, Told> {
+        if self.figment.find_value(path).is_err() {
+            return Ok(None);
+        }
+        self.figment.extract_inner(path).map(Some).map_err(|errors: figment::Error| {
+            for mut error in errors {
+                // Figment puts the table's own path behind the key's.
+                let depth = path.split('.').count().min(error.path.len());
+                error.path.rotate_right(depth);
+                let key = error.path.join(".");
+                self.wrong(key.trim_start_matches("crowdsec."), &without_value(error.kind));
+            }
+            Told
+        })
+    }
+
+    /// Notes what is wrong with a key of ours: `what` says what to write.
+    pub fn wrong(&mut self, key: &str, what: &str) {
+        let at = source(self.figment, &format!("crowdsec.{key}"));
+        self.problems.push(format!("`crowdsec.{key}`{at}: {what}"));
+    }
+
+    /// A secret given as text or in a file, as Docker and systemd hand them over.
+    pub fn secret(&mut self, key: &str, text: Option<&Secret>, file: Option<&RelativePathBuf>) -> Option<Secret> {
+        let secret = match (text, file) {
+            (Some(_), Some(_)) => {
+                self.wrong(key, &format!("`{key}` and `{key}_file` are both set: take one away"));
+                return None;
+            }
+            (Some(secret), None) => secret.clone(),
+            (None, Some(path)) => {
+                let text = String::from_utf8_lossy(&self.file(&format!("{key}_file"), path)?).trim().to_owned();
+                if let Some(what) = unreplaced::variable(&text) {
+                    self.wrong(&format!("{key}_file"), &what);
+                    return None;
+                }
+                Secret(text)
+            }
+            (None, None) => return None,
+        };
+        if secret.0.is_empty() || !secret.0.bytes().all(|byte| byte.is_ascii_graphic()) {
+            let key = if file.is_some() { format!("{key}_file") } else { key.to_owned() };
+            self.wrong(&key, "it is empty, or has spaces, line ends or characters that no key has: copy it again");
+        }
+        Some(secret)
+    }
+
+    /// What a file holds that the operator named.
+    pub fn file(&mut self, key: &str, path: &RelativePathBuf) -> Option<Vec<u8>> {
+        let path = path.relative();
+        let told =
+            |error| format!("cannot read {}: {error}. Let this user read it, or name another file", path.display());
+        fs::read(&path).map_err(|error| self.wrong(key, &told(error))).ok()
+    }
+
+    pub fn url(&mut self, key: &str, text: Option<String>) -> Option<Url> {
+        let url = url(&text?);
+        if url.is_none() {
+            self.wrong(key, "write a whole address, https://…");
+        }
+        url
+    }
+
+    /// Where Rocket listens.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.figment.extract_inner("address").ok()
+    }
+
+    /// Rocket's `secret_key`, where one is set: what is signed with it holds on every instance that shares it.
+    pub fn shared_secret(&self) -> Option<Secret> {
+        self.figment.extract_inner("secret_key").ok().map(Secret)
+    }
+}
+
+/// A whole address. Tabs and line ends in the middle, which the standard for addresses leaves out, are refused.
+pub fn url(text: &str) -> Option<Url> {
+    let whole = !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    let url = Url::parse(text).ok().filter(|_| whole)?;
+    (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
+}
+
+/// What figment calls the variables `CROWDSEC_*`, by which their values are told from those of `ROCKET_CROWDSEC`.
+pub const VARIABLE: &str = "environment variable";
+
+/// Where a key's value comes from, " (Rocket.toml)" or " (environment variable CROWDSEC_API_KEY)"; nothing for one that no
+/// source sets.
+pub fn source(figment: &Figment, key: &str) -> String {
+    // Figment knows where a list comes from, not its entries, whose path goes on with a number.
+    let is_name = |part: &&str| part.parse::<usize>().is_err();
+    let path = key.split('.').take_while(is_name).collect::<Vec<_>>().join(".");
+    let Some(metadata) = figment.find_metadata(&path) else { return String::new() };
+    match (&metadata.source, &*metadata.name) {
+        (Some(source), _) => format!(" ({source})"),
+        (None, VARIABLE) => format!(" ({VARIABLE} {})", path.replace('.', "_").to_uppercase()),
+        (None, name) if name.contains("ROCKET_") => {
+            let first = key.split('.').next().unwrap_or_default();
+            format!(" ({VARIABLE} ROCKET_{})", first.to_uppercase())
+        }
+        (None, name) => format!(" ({name})"),
+    }
+}
+
+/// Values that a shell, a template or Compose should have replaced, among our keys and Rocket's secret one: a sentence for
+/// each, without the value.
+pub fn unreplaced_variables(figment: &Figment) -> Vec<String> {
+    fn look(figment: &Figment, key: &str, value: &Value, problems: &mut Vec<String>) {
+        match value {
+            Value::Dict(_, dict) => {
+                dict.iter().for_each(|(name, value)| look(figment, &format!("{key}.{name}"), value, problems));
+            }
+            Value::Array(_, items) => items.iter().for_each(|item| look(figment, key, item, problems)),
+            Value::String(_, text) => {
+                let problem = unreplaced::variable(text);
+                problems.extend(problem.map(|what| format!("`{key}`{}: {what}", source(figment, key))));
+            }
+            _ => {}
+        }
+    }
+    let profile = unreplaced::variable(figment.profile().as_str().as_str());
+    let mut problems: Vec<String> = profile.into_iter().map(|what| format!("ROCKET_PROFILE: {what}")).collect();
+    for key in ["crowdsec", "secret_key"] {
+        if let Ok(value) = figment.find_value(key) {
+            look(figment, key, &value, &mut problems);
+        }
+    }
+    problems
+}
+
+/// What is wrong with a value, without the value: it may be a secret in the wrong place.
+fn without_value(kind: Kind) -> String {
+    match kind {
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => {
+            format!("what stands there is no good: write {expected}")
+        }
+        Kind::UnknownVariant(_, words) => {
+            let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+            format!("there is no such word: write {}", words.join(" or "))
+        }
+        kind => kind.to_string(),
+    }
+}

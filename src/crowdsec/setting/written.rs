@@ -1,0 +1,163 @@
+//! How is a value written? Each kind is read from Rocket.toml as it stands, and from a variable as text.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use figment::error::Kind;
+use figment::value::{Num, Value};
+use ipnet::IpNet;
+use serde::de::value::{Error as Nothing, SeqAccessDeserializer};
+use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
+
+use crate::crowdsec::decisions;
+
+/// A key or password: text that is never shown.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[private]")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    /// Serde's own message would show the value. A number is refused rather than turned into text, because `007` would
+    /// arrive as `7`.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Value as Deserialize>::deserialize(deserializer)?.into_string();
+        let wrong = "no text: write it in quotes, key = \"…\"";
+        text.map(Secret).ok_or_else(|| D::Error::custom(wrong))
+    }
+}
+
+/// A length of time: `"10s"`, `"15m"`, `"1h30m"`, or whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// What every sum with a length of time can bear.
+    const SENSIBLE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10 * 365 * 86_400);
+
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wrong = "no length of time from 1ms to ten years: write \"10s\", \"15m\", \"1h30m\", or whole seconds";
+        let text = number_or_text(deserializer)?;
+        let span = text.parse().ok().map(Duration::from_secs).or_else(|| decisions::go_duration(&text));
+        span.filter(|span| Self::SENSIBLE.contains(span)).map(Span).ok_or_else(|| D::Error::custom(wrong))
+    }
+}
+
+/// A whole number from 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Number(pub u32);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = number_or_text(deserializer)?.parse().map(Number);
+        number.map_err(|_| D::Error::custom("no whole number from 0 to 4294967295"))
+    }
+}
+
+/// The digits of a whole number, or a text; empty for anything else.
+fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let value = <Value as Deserialize>::deserialize(deserializer)?;
+    let number = value.to_num().and_then(Num::to_u128_lossy).filter(|_| value.as_str().is_none());
+    Ok(number.map(|number| number.to_string()).or(value.into_string()).unwrap_or_default())
+}
+
+/// An address or a network.
+#[derive(Clone, Copy, Debug)]
+pub struct Network(pub IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = || {
+            D::Error::custom(format!("`{text}` is no address or network: write \"203.0.113.7\" or \"2001:db8::/32\""))
+        };
+        decisions::network(&text).map(Network).ok_or_else(wrong)
+    }
+}
+
+/// A list: `["a", "b"]`, or the same as text with commas, `a, b`.
+#[derive(Clone, Debug)]
+pub struct List<T>(pub Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Items(PhantomData))
+    }
+}
+
+struct Items<T>(PhantomData<T>);
+
+impl<'de, T: DeserializeOwned> Visitor<'de> for Items<T> {
+    type Value = List<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list, [\"…\"], or for `decisions` [{ value = \"…\", type = \"…\" }]")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<List<T>, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(items)).map(List)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<List<T>, E> {
+        let items: Value = match text.strip_prefix('[') {
+            Some(_) => text.parse().unwrap_or_else(|never| match never {}),
+            None => text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Vec<_>>().into(),
+        };
+        items.deserialize().map(List).map_err(|error| match error.kind {
+            Kind::Message(told) => E::custom(told),
+            // The other kinds show the value, which may be a secret in the wrong place.
+            _ => E::custom("this is no list: write [\"…\"], or for `decisions` [{ value = \"…\", type = \"…\" }]"),
+        })
+    }
+}
+
+/// The names of a struct's fields, as Serde reads them: the keys of a room's settings.
+pub fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
+    struct Names<'a>(&'a mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Names<'_> {
+        type Error = Nothing;
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Nothing> {
+            *self.0 = fields;
+            Err(Nothing::custom("only the names were wanted"))
+        }
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Nothing> {
+            Err(Nothing::custom("no struct"))
+        }
+
+        forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut names: &[&str] = &[];
+    let _ = T::deserialize(Names(&mut names));
+    names
+}

@@ -1,0 +1,58 @@
+//! Whatever a visitor sends, one line is one event of the true address.
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use crate::crowdsec::escaped::*;
+
+fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut line = b"before ".to_vec();
+    write(&mut line);
+    String::from_utf8(line).expect("plain text").strip_prefix("before ").expect("what was there before").to_owned()
+}
+
+/// Undoes what nginx's escaping does.
+fn unescaped(mut text: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some((plain, escaped)) = text.split_once("\\x") {
+        bytes.extend(plain.bytes());
+        bytes.push(u8::from_str_radix(&escaped[..2], 16).expect("two digits"));
+        text = &escaped[2..];
+    }
+    bytes.extend(text.bytes());
+    bytes
+}
+
+/// Any text, and with better luck texts made of what forgeries are made of.
+fn texts() -> impl Strategy<Value = String> {
+    let forged = "\n198.51.100.66 - - [22/Nov/2026:14:54:27 +0000] \"GET /x HTTP/1.1\" 404 153 \"-\" \"-\"\n";
+    prop_oneof![any::<String>(), "[\"\\\\x0-9\u{0}-\u{20}\u{7f}-\u{a0}\u{2028}]{0,40}", Just(forged.to_owned())]
+}
+
+proptest! {
+    #[test]
+    fn no_text_ends_a_field_or_a_line(text in texts()) {
+        let field = written(|line| escaped(line, &text, usize::MAX / 2));
+        prop_assert!(field.bytes().all(|byte| matches!(byte, b' '..=b'~') && byte != b'"'), "{}", field);
+        prop_assert_eq!(unescaped(&field), text.as_bytes());
+        prop_assert_eq!(field.len(), escaped_length(&text));
+    }
+
+    #[test]
+    fn a_field_is_cut_and_begins_as_the_text_does(text in texts(), most in 0..100_usize) {
+        let (cut, whole) = (written(|line| escaped(line, &text, most)), written(|line| escaped(line, &text, 1 << 20)));
+        prop_assert!(cut.len() < most + 4 && whole.starts_with(&cut), "{}", cut);
+        prop_assert!(cut == whole || cut.len() >= most);
+    }
+
+    #[test]
+    fn an_event_is_one_line_of_json_whatever_it_says(text in texts()) {
+        let json = written(|line| json(line, &text));
+        prop_assert!(json.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{}", json);
+        let cut = String::from_utf16_lossy(&text.encode_utf16().take(200).collect::<Vec<_>>());
+        // Half of a pair at the cut has no other form.
+        if !cut.ends_with(char::REPLACEMENT_CHARACTER) {
+            prop_assert_eq!(serde_json::from_str::<Value>(&json).expect("JSON"), Value::from(cut));
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! Whom does a trusted proxy name?
+//!
+//! Rocket's own `client_ip()` is not used: it believes a header from anybody, so that a banned visitor walks free by
+//! sending one, and can have others banned.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Instant;
+
+use rocket::Request;
+
+use super::config::Config;
+use super::reminder::Reminder;
+
+/// Whom to believe, and in which header.
+pub struct ClientIp {
+    config: Config,
+    /// Requests that a proxy handed on without a name, by the reason.
+    unnamed: [Reminder; 3],
+    /// Requests that came by a proxy which is not trusted.
+    forgotten: Reminder,
+}
+
+/// Why nobody knows whose request it is that a trusted proxy handed on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Unnamed {
+    /// The header is not there. Rocket drops one that is not UTF-8, so that a visitor's stray byte takes along what a proxy
+    /// added to it.
+    Missing,
+    /// It ends in something else than an address: some proxies write `unknown`, and nginx on a unix socket `unix:`.
+    Unreadable,
+    /// Every address in it is a trusted proxy's.
+    OnlyProxies,
+}
+
+impl ClientIp {
+    pub fn new(config: Config) -> Self {
+        Self { config, unnamed: Default::default(), forgotten: Reminder::default() }
+    }
+
+    /// The visitor's address, in canonical form; or the address of the last proxy that is known, and why no visitor is.
+    ///
+    /// No other header is asked instead: a visitor may have written it.
+    pub fn of(&self, request: &Request<'_>) -> (IpAddr, Option<Unnamed>) {
+        let peer = peer(request);
+        if !self.trusts(peer) {
+            return (peer, None);
+        }
+        // Rocket hashes a header's name letter by letter, so it is looked up once.
+        let values: Vec<&str> = request.headers().get(&self.config.client_ip_header).collect();
+        let (address, unnamed) = self.behind(peer, &values);
+        // The example of the debug profile is no proxy but the developer at work.
+        (address, unnamed.filter(|_| self.config.are_meant))
+    }
+
+    /// Tells the operator of a request that was refused because nobody could be told: at the first one, and once an hour
+    /// while it lasts. It proposes no header of the request's own: a stranger may have sent that to be chosen.
+    pub fn tell_unnamed(&self, proxy: IpAddr, why: Unnamed) {
+        let Some(times) = self.unnamed[why as usize].count(1, Instant::now()) else { return };
+        let header = &self.config.client_ip_header;
+        let element = if header.eq_ignore_ascii_case("Forwarded") { "for=" } else { "" };
+        let lines = format!(
+            "In nginx write `proxy_set_header {header} {element}$remote_addr;`, in HAProxy `http-request set-header {header} \
+             {element}%[src]`, or name the header that the proxy sets on every request in `crowdsec.client_ip_header`"
+        );
+        let (what, remedy) = match why {
+            Unnamed::Missing => (
+                "does not arrive",
+                format!(
+                    "If it is missing on every request, your proxy does not set it. {lines}. If it is missing on few, \
+                     strangers send bytes that are not UTF-8, to hide: let the proxy set the header, not add to it"
+                ),
+            ),
+            Unnamed::Unreadable => (
+                "ends in no address (some proxies write `unknown` or `unix:`)",
+                format!("{lines}. An nginx on a unix socket needs `set_real_ip_from unix:;` and `real_ip_header` as well"),
+            ),
+            Unnamed::OnlyProxies => (
+                "names only trusted proxies",
+                "List the proxies alone in `crowdsec.trusted_proxies`, and no network that visitors come from. A proxy \
+                 behind another one has to hand on whom that one names: in nginx write `set_real_ip_from` with the other \
+                 proxy's address, and `real_ip_header`"
+                    .into(),
+            ),
+        };
+        log::warn!(
+            "Your proxy at {proxy} handed on requests that name nobody: {header} {what}. They were refused ({times} so far), \
+             since they may be anybody's. {remedy}. Send health checks to /crowdsec/health, which is answered to everybody."
+        );
+    }
+
+    /// Looks whether `trusted_proxies` was forgotten, in whole or in part: then everybody seems to come from the proxy's
+    /// address, and one ban is a ban of everybody. Our own routes are left out: load balancers probe there.
+    pub fn look_for_forgotten(&self, request: &Request<'_>, visitor: IpAddr) {
+        if request.uri().path().starts_with("/crowdsec/") {
+            return;
+        }
+        let Some(header) = self.sign_of_a_proxy(request, visitor) else { return };
+        let Some(times) = self.forgotten.count(FEW, Instant::now()) else { return };
+        log::warn!(
+            "{times} requests so far bore {header}, as a proxy sets it, and came from an address that is no trusted \
+             proxy's: the last one from {visitor}. If that is your proxy, every visitor behind it has its address, and one \
+             ban is a ban of everybody: add the address to `crowdsec.trusted_proxies`, as in \
+             CROWDSEC_TRUSTED_PROXIES={visitor}. If no proxy stands in front of this application, strangers send that \
+             header; it is not believed, and there is nothing to do."
+        );
+    }
+
+    /// The header by which an untrusted peer looks like a proxy. Where a trusted proxy names this visitor, it is the header
+    /// that names somebody behind them as well, if their address is private, as a second proxy's is.
+    fn sign_of_a_proxy(&self, request: &Request<'_>, visitor: IpAddr) -> Option<&str> {
+        if !self.trusts(peer(request)) {
+            let known = |name: &str| {
+                [self.config.client_ip_header.as_str()]
+                    .into_iter()
+                    .chain(SET_BY_PROXIES)
+                    .find(|known| known.eq_ignore_ascii_case(name))
+            };
+            return request.headers().iter().find_map(|header| known(header.name().as_str()));
+        }
+        if self.trusts(visitor) || !is_private(visitor) {
+            return None;
+        }
+        let values: Vec<&str> = request.headers().get(&self.config.client_ip_header).collect();
+        let mut elements = values.iter().rev().flat_map(|value| from_the_right(value));
+        let found = elements.any(|element| self.address(element) == Some(visitor));
+        (found && elements.next().is_some()).then_some(&self.config.client_ip_header)
+    }
+
+    /// Whether the visitor came by HTTPS: directly, or as a trusted proxy says that ended it.
+    pub fn is_https(&self, request: &Request<'_>) -> bool {
+        if !self.trusts(peer(request)) {
+            return request.rocket().config().tls_enabled();
+        }
+        let said = |name| request.headers().get_one(name).unwrap_or_default();
+        let first = |list: &str| list.split(',').next().is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
+        let forwarded = |element: &str| {
+            element.split(';').filter_map(|pair| pair.trim().split_once('=')).any(|(name, value)| {
+                name.eq_ignore_ascii_case("proto") && value.trim_matches('"').eq_ignore_ascii_case("https")
+            })
+        };
+        request.rocket().config().tls_enabled()
+            || first(said("X-Forwarded-Proto"))
+            || said("Forwarded").split(',').next().is_some_and(forwarded)
+    }
+
+    /// Below which path of the site a trusted proxy shows this application (`X-Forwarded-Prefix`), `/shop` or empty.
+    ///
+    /// Only a plain path is believed. A visitor may have written the header where the proxy hands it on: then it leads
+    /// that visitor astray, on this site and nowhere else.
+    pub fn prefix<'r>(&self, request: &'r Request<'_>) -> &'r str {
+        let said = || request.headers().get_one("X-Forwarded-Prefix").filter(|_| self.trusts(peer(request)));
+        let path = said().map(|path| path.trim_end_matches('/')).unwrap_or_default();
+        let is_plain = |segment: &str| {
+            let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            !matches!(segment, "" | "." | "..") && segment.bytes().all(is_letter)
+        };
+        let segments = path.strip_prefix('/').map(|rest| rest.split('/'));
+        let is_believed = path.len() <= 200 && segments.is_some_and(|mut segments| segments.all(is_plain));
+        if is_believed { path } else { "" }
+    }
+
+    /// Walks the header from the right, where the nearest proxy wrote, and stops at the first address that is not a
+    /// trusted proxy's: what stands left of it is only a stranger's word. At something unreadable it stops too, with
+    /// the last proxy it knows: taking the next one to the left would let a visitor choose who to be.
+    pub fn behind(&self, peer: IpAddr, values: &[&str]) -> (IpAddr, Option<Unnamed>) {
+        let (mut known, mut why) = (peer, Unnamed::Missing);
+        for element in values.iter().rev().flat_map(|value| from_the_right(value)) {
+            let Some(address) = self.address(element) else { return (known, Some(Unnamed::Unreadable)) };
+            if !self.trusts(address) {
+                return (address, None);
+            }
+            (known, why) = (address, Unnamed::OnlyProxies);
+        }
+        (known, Some(why))
+    }
+
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.config.trusted_proxies.iter().any(|net| net.contains(&address))
+    }
+
+    /// The address in one element of the header: the `for` of RFC 7239's `Forwarded`, or the whole of any other's.
+    fn address(&self, element: &str) -> Option<IpAddr> {
+        if !self.config.client_ip_header.eq_ignore_ascii_case("Forwarded") {
+            return address(element);
+        }
+        let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+        let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+        address(node.trim().trim_matches('"'))
+    }
+}
+
+/// What nearly every proxy adds, as its makers or the usual guides have it.
+const SET_BY_PROXIES: [&str; 4] = ["X-Forwarded-For", "X-Real-IP", "X-Forwarded-Proto", "Forwarded"];
+
+/// A single such request may be a stranger's.
+const FEW: u64 = 3;
+
+/// Whether only machines of one's own network have such an address.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
+            v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_loopback() || v6.is_unicast_link_local(),
+    }
+}
+
+/// Only Rocket's local client has no peer: a test on this very machine.
+fn peer(request: &Request<'_>) -> IpAddr {
+    request.remote().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |remote| remote.ip().to_canonical())
+}
+
+/// The non-empty elements of a list, the last one first. Quotes are matched from the right as well: a quote that a
+/// stranger left open on the left must not swallow what a proxy wrote after it.
+fn from_the_right(list: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(list);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let mut quoted = false;
+        let comma = text.bytes().enumerate().rev().find(|(_, byte)| {
+            quoted ^= *byte == b'"';
+            *byte == b',' && !quoted
+        });
+        let (left, element) = match comma {
+            Some((at, _)) => (Some(&text[..at]), &text[at + 1..]),
+            None => (None, text),
+        };
+        rest = left;
+        Some(element.trim())
+    })
+    .filter(|element| !element.is_empty())
+}
+
+/// `192.0.2.1`, `192.0.2.1:4711`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:4711`.
+pub fn address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse::<IpAddr>().ok().or_else(|| Some(text.parse::<SocketAddr>().ok()?.ip()))?;
+    Some(address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use Unnamed::*;
+
+    fn client_ip(header: &str) -> ClientIp {
+        let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
+        ClientIp::new(Config { trusted_proxies: trusted.into(), are_meant: true, client_ip_header: header.into() })
+    }
+
+    pub fn behind(header: &str, values: &[&str]) -> (String, Option<Unnamed>) {
+        let (address, unnamed) = client_ip(header).behind("10.0.0.1".parse().unwrap(), values);
+        (address.to_string(), unnamed)
+    }
+
+    #[test]
+    fn the_rightmost_address_that_is_no_proxy_of_ours_is_the_visitor() {
+        for (values, visitor) in [
+            (&["192.0.2.1"][..], "192.0.2.1"),
+            (&["203.0.113.9, 192.0.2.1"], "192.0.2.1"),
+            (&["203.0.113.9, 192.0.2.1, 10.0.0.2"], "192.0.2.1"),
+            (&["203.0.113.9", "192.0.2.1, 10.0.0.2"], "192.0.2.1"),
+            (&["203.0.113.9,192.0.2.1:4711"], "192.0.2.1"),
+            (&["[2001:db8::1]:4711"], "2001:db8::1"),
+            (&["[2001:db8::1]"], "2001:db8::1"),
+            (&["2001:db8::1, 2001:db8:ffff::2"], "2001:db8::1"),
+            (&["::ffff:192.0.2.1"], "192.0.2.1"),
+            (&["192.0.2.1, , "], "192.0.2.1"),
+        ] {
+            assert_eq!(behind("X-Forwarded-For", values), (visitor.into(), None), "{values:?}");
+        }
+    }
+
+    /// The visitor is whom the walk has found.
+    #[test]
+    fn a_proxy_that_nobody_trusts_is_known_by_what_it_sets() {
+        let client = rocket::local::blocking::Client::untracked(rocket::custom(rocket::Config::debug_default()));
+        let client = client.expect("a client");
+        let sign = |peer: &str, headers: &[(&'static str, &'static str)]| {
+            let request = client.get("/").remote(SocketAddr::new(peer.parse().unwrap(), 4711));
+            let request = headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(rocket::http::Header::new(*name, *value)));
+            let client_ip = client_ip("CF-Connecting-IP");
+            let (visitor, _) = client_ip.of(request.inner());
+            client_ip.sign_of_a_proxy(request.inner(), visitor).map(str::to_owned)
+        };
+        for peer in ["192.0.2.1", "192.168.0.1", "127.0.0.1", "2001:db8::1"] {
+            for name in ["X-Forwarded-For", "x-forwarded-proto", "X-REAL-IP", "Forwarded", "CF-Connecting-IP"] {
+                let found = sign(peer, &[("Accept", "a/b"), (name, "192.0.2.9")]);
+                assert!(found.is_some_and(|found| found.eq_ignore_ascii_case(name)), "{name} from {peer}");
+            }
+            assert_eq!(sign(peer, &[("Accept", "a/b"), ("Via", "1.1 a"), ("Referer", "/")]), None, "{peer}");
+        }
+        // Behind a trusted proxy, a private address with somebody behind it is a second one.
+        for (value, is_proxy) in [
+            ("192.0.2.9, 192.168.0.1", true),
+            ("192.0.2.9, fd00::1, 10.0.0.2", true),
+            ("unknown, 100.64.0.1", true),
+            ("192.168.0.1", false),
+            ("192.168.0.1, 10.0.0.2", false),
+            ("192.0.2.9, 192.0.2.8", false),
+            ("192.0.2.9, 100.128.0.1", false),
+            ("192.0.2.9, unknown, 10.0.0.2", false),
+            ("192.0.2.9", false),
+        ] {
+            let found = sign("10.0.0.1", &[("CF-Connecting-IP", value), ("X-Forwarded-For", "192.0.2.9")]);
+            assert_eq!(found.is_some(), is_proxy, "{value}");
+        }
+    }
+
+    #[test]
+    fn who_is_not_named_is_nobody_and_the_reason_is_known() {
+        for (values, why) in [
+            (&[][..], Missing),
+            (&[""], Missing),
+            (&[" , "], Missing),
+            (&["192.0.2.1, unknown"], Unreadable),
+            (&["192.0.2.1, unix:"], Unreadable),
+            (&["192.0.2.1, 10.0.0.2x"], Unreadable),
+            (&["192.0.2.1 10.0.0.2"], Unreadable),
+            (&["192.0.2.01"], Unreadable),
+            (&["10.0.0.1"], OnlyProxies),
+            (&[" , ", "10.0.0.1"], OnlyProxies),
+        ] {
+            assert_eq!(behind("X-Forwarded-For", values), ("10.0.0.1".into(), Some(why)), "{values:?}");
+        }
+        // The last proxy that is known, and never the next one to the left.
+        let last = behind("X-Forwarded-For", &["192.0.2.1, junk, 10.0.0.2"]);
+        assert_eq!(last, ("10.0.0.2".into(), Some(Unreadable)));
+        assert_eq!(behind("X-Forwarded-For", &["10.0.0.3, 10.0.0.2"]), ("10.0.0.3".into(), Some(OnlyProxies)));
+    }
+
+    #[test]
+    fn forwarded_is_read_as_rfc_7239_says() {
+        for (value, visitor, unnamed) in [
+            ("for=192.0.2.1", "192.0.2.1", None),
+            ("For=\"[2001:db8::1]:4711\";proto=https", "2001:db8::1", None),
+            ("for=203.0.113.9, for=192.0.2.1;by=10.0.0.2;host=a", "192.0.2.1", None),
+            ("for=192.0.2.1, for=_hidden", "10.0.0.1", Some(Unreadable)),
+            ("for=192.0.2.1, for=unknown", "10.0.0.1", Some(Unreadable)),
+            ("by=192.0.2.1", "10.0.0.1", Some(Unreadable)),
+            // A stranger's open quote, and a comma in quotes.
+            ("for=\"x, for=192.0.2.1", "192.0.2.1", None),
+            ("for=192.0.2.1;host=\"a,b\"", "192.0.2.1", None),
+        ] {
+            assert_eq!(behind("Forwarded", &[value]), (visitor.into(), unnamed), "{value:?}");
+        }
+    }
+}
