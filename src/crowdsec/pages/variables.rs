@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::config::{Config, Contact};
 use super::refusal::Refusal;
-
 use super::words::Language;
 use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guards::DecisionView;

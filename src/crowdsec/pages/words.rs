@@ -13,7 +13,6 @@ use rocket::{Ignite, Request, Rocket, Sentinel};
 use serde::Serialize;
 
 use super::config::Config;
-
 use crate::crowdsec::guards::has_no_bouncer;
 
 /// A language of the file, and its words by key.
@@ -48,8 +47,8 @@ impl<'r> FromRequest<'r> for Words {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let rocket = request.rocket();
-        let (Some(texts), Some(site)) = (rocket.state::<Texts>(), rocket.state::<Config>()) else {
+        let (texts, site) = (request.rocket().state::<Texts>(), request.rocket().state::<Config>());
+        let (Some(texts), Some(site)) = (texts, site) else {
             return Outcome::Error((Status::InternalServerError, ()));
         };
         Outcome::Success(Self { language: texts.with(request, Language::clone), site: site.site_name.clone() })
