@@ -1,12 +1,13 @@
 //! Does a solved captcha count for the one who solved it, whatever cookies, crowds and other deployments do beside them?
 
+use std::fs;
 use std::thread::sleep;
 use std::time::Duration;
 
 use altcha::{Challenge, Payload, SolveChallengeOptions, solve_challenge};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use dev::{Answer, App, FakeServer, Reply, Seen, eventually};
+use dev::{Answer, App, FakeServer, Folder, Reply, Seen, eventually};
 use serde_json::json;
 
 const VISITOR: &str = "198.51.100.9";
@@ -226,4 +227,53 @@ fn a_crowd_of_guessers_makes_no_newcomer_wait_and_right_answers_never_count() {
     for _ in 0..60 {
         assert_eq!(answer(&app, VISITOR, "right").status, 303);
     }
+}
+
+// --- the secret in a file, and another secret ---
+
+#[test]
+fn a_pass_holds_wherever_the_secret_comes_from_and_ends_with_it() {
+    let folder = Folder::empty();
+    let file = |name: &str, secret: &str| {
+        folder.write(name, format!("{secret}\n"));
+        folder.path(name).display().to_string()
+    };
+    let (ours, theirs) = (file("ours", OURS), file("theirs", THEIRS));
+    let in_file = |path: &str| {
+        asking(&[("ROCKET_SECRET_KEY", ""), ("CROWDSEC_ROCKET_SECRET_KEY_FILE", path), ("ROCKET_PROFILE", "debug")])
+    };
+    let by_variable = asking(&[]);
+    let granted = pass(&by_variable, VISITOR, &[]);
+    let by_file = in_file(&ours);
+    assert!(enters(&by_file, VISITOR, &[granted.as_bytes()]), "another instance, with the same secret in a file");
+    // After a rotation nobody's old pass counts; whoever solves the captcha again is in.
+    let rotated = in_file(&theirs);
+    assert!(!enters(&rotated, VISITOR, &[granted.as_bytes()]));
+    let anew = pass(&rotated, VISITOR, &[]);
+    assert!(
+        enters(&rotated, VISITOR, &[anew.as_bytes()])
+            && enters(&rotated, VISITOR, &[granted.as_bytes(), anew.as_bytes()])
+    );
+}
+
+#[test]
+fn a_file_that_holds_no_secret_key_stops_the_launch_without_showing_it() {
+    let folder = Folder::empty();
+    let path = folder.path("secret").display().to_string();
+    let told = |text: Option<&str>, more: (&str, &str)| {
+        match text {
+            Some(text) => fs::write(&path, text).expect("a file"),
+            None => fs::remove_file(&path).expect("it was there"),
+        }
+        let ended =
+            App::fails_to_start(&[("CROWDSEC_ROCKET_SECRET_KEY_FILE", &path), ("ROCKET_PROFILE", "debug"), more]);
+        assert!(!ended.status.success() && ended.log.contains("rocket_secret_key_file"), "{}", ended.log);
+        assert!(text.is_none_or(|text| text.trim().is_empty() || !ended.log.contains(text.trim())), "{}", ended.log);
+        ended.log
+    };
+    for text in ["too-short", "", "${SECRET_KEY}", "!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!!"] {
+        assert!(told(Some(text), ("ROCKET_SECRET_KEY", "")).contains("openssl rand -base64 32"), "{text}");
+    }
+    assert!(told(Some(OURS), ("ROCKET_SECRET_KEY", THEIRS)).contains("are both set, and differ"));
+    assert!(told(None, ("ROCKET_SECRET_KEY", "")).contains("cannot read"));
 }

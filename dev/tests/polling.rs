@@ -167,3 +167,30 @@ fn decisions_arrive_where_standard_output_is_a_closed_pipe_and_sigterm_ends_it_a
     eventually("three decisions are known", known);
     assert_eq!(app.stop().status.code(), Some(0));
 }
+
+// --- a scanner ---
+
+/// Between two usual polls lies longer than any test waits.
+#[test]
+fn whoever_scans_meets_the_ban_long_before_the_next_usual_poll() {
+    let lapi = Lapi::start();
+    let settings = [("CROWDSEC_UPDATE_FREQUENCY", "30m"), ("CROWDSEC_RESYNC_FREQUENCY", "2h")];
+    for scan in ["/nowhere", "/sign-in"] {
+        let app = App::polling(lapi.url(), &settings);
+        let (scanner, other) = ("192.0.2.1", "192.0.2.2");
+        let probe = |address: &str| match scan {
+            "/sign-in" => {
+                app.request("POST", scan).from(address).form(&[("user", "a"), ("password", "b")]).send().status
+            }
+            _ => app.get(scan).from(address).send().status,
+        };
+        eventually("it meets the ban", || {
+            // CrowdSec decides in the middle of it.
+            let status = probe(scanner);
+            lapi.ban(scanner);
+            status == 403
+        });
+        assert_eq!(app.verdict(other), Welcome);
+        lapi.revoke(&["--ip", scanner]);
+    }
+}

@@ -321,3 +321,39 @@ fn a_snapshot_takes_off_what_passed_by_the_wall_clock_and_nothing_if_it_went_bac
     clock.jump_to("+2d");
     clock.app(&lapi.url(), &settings).eventually("192.0.2.2", Ban);
 }
+
+/// A key is rotated by a second bouncer in CrowdSec: as long as both are known, either instance is in step.
+#[test]
+fn a_bouncers_key_is_rotated_without_a_moment_in_which_the_banned_get_in() {
+    let lapi = Lapi::start();
+    lapi.ban("192.0.2.1");
+    let folder = Folder::new();
+    let (key, snapshot) = (folder.path("key"), folder.path("decisions.snapshot"));
+    fs::write(&key, KEY).expect("a file");
+    let settings = [
+        ("CROWDSEC_API_KEY", ""),
+        ("CROWDSEC_API_KEY_FILE", key.as_str()),
+        ("CROWDSEC_SNAPSHOT", snapshot.as_str()),
+        ("CROWDSEC_ON_STARTUP_FAILURE", "closed"),
+    ];
+    let old = App::polling(lapi.url(), &settings);
+    assert_eq!(old.verdict("192.0.2.1"), Ban);
+    lapi.cscli(&["bouncers", "add", "rotated", "-k", "another-key-of-the-tests"]);
+    fs::write(&key, "another-key-of-the-tests").expect("a file");
+    // Both run for a while, as in a rolling restart.
+    let new = App::polling(lapi.url(), &settings);
+    assert_eq!((old.verdict("192.0.2.1"), new.verdict("192.0.2.1")), (Ban, Ban));
+    lapi.ban("192.0.2.2");
+    old.eventually("192.0.2.2", Ban);
+    new.eventually("192.0.2.2", Ban);
+    old.stop();
+    lapi.cscli(&["bouncers", "delete", "test"]);
+    lapi.ban("192.0.2.3");
+    new.eventually("192.0.2.3", Ban);
+    assert_eq!((new.verdict("192.0.2.1"), new.logged(" is lost: ")), (Ban, 0), "{}", new.log());
+    // What still has the old key learns nothing new, and forgets nobody.
+    fs::write(&key, KEY).expect("a file");
+    let forgotten = App::polling(lapi.url(), &settings);
+    assert_eq!((forgotten.verdict("192.0.2.1"), forgotten.verdict("192.0.2.9")), (Ban, Welcome));
+    eventually("it is told", || forgotten.logged("403: LAPI refuses the key") > 0);
+}

@@ -8,7 +8,7 @@ use std::{io, thread};
 
 use log::{info, warn};
 use rocket::fairing::{Fairing, Info, Kind, Result};
-use rocket::http::{Method, Status};
+use rocket::http::{Method, Status, StatusClass};
 use rocket::response::{Responder, Response};
 use rocket::{Build, Data, Orbit, Request, Rocket};
 use tokio::runtime::{Builder, Handle};
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::bouncer::{Bouncer, OwnDecision, Reason, head};
+use super::bouncer::{Bouncer, OwnDecision, Reason, head, is_ours};
 use super::captcha::{Captcha, Passes};
 use super::config::Config;
 use super::lapi::{Health, Poller, first_answer};
@@ -65,9 +65,9 @@ impl Fairing for Crowdsec {
     /// stands, or `on_startup_failure` has decided.
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Result {
         match set_up(&rocket).await {
-            Ok((bouncer, texts, poller)) => {
+            Ok(SetUp { bouncer, texts, site, poller }) => {
                 *self.poller.lock().unwrap_or_else(PoisonError::into_inner) = poller;
-                Ok(pages::mount(rocket, bouncer.debug).manage(bouncer).manage(texts))
+                Ok(pages::mount(rocket, bouncer.debug).manage(bouncer).manage(texts).manage(site))
             }
             Err(Problems(problems)) => {
                 for problem in problems {
@@ -137,14 +137,18 @@ impl Fairing for Crowdsec {
         }
     }
 
-    /// Puts the refusal's page where a guard refused: on its own, that would be the catcher's.
+    /// Puts the refusal's page where a guard refused: on its own, that would be the catcher's. What the application refuses
+    /// itself is counted: after a burst of it CrowdSec is about to decide.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        if response.status() != Status::Forbidden {
+        if response.status().class() != StatusClass::ClientError {
             return;
         }
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         let visit = bouncer.visit(request);
-        if visit.is_refused_by_guard() {
+        if visit.refused.get().is_none() && !visit.is_refused_by_guard() && !is_ours(request) {
+            bouncer.note_suspicion(&visit.judgement);
+        }
+        if response.status() == Status::Forbidden && visit.is_refused_by_guard() {
             let refusal = Refusal::of(request, visit);
             if let Some(Ok(page)) = refusal.map(|refusal| refusal.respond_to(request)) {
                 // Merged, so that the headers of other fairings and routes stay.
@@ -154,7 +158,13 @@ impl Fairing for Crowdsec {
     }
 }
 
-type SetUp = (Bouncer, Texts, Option<(Poller, PollerThread)>);
+/// Everything that the fairing needs, made of the configuration.
+struct SetUp {
+    bouncer: Bouncer,
+    texts: Texts,
+    site: pages::Config,
+    poller: Option<(Poller, PollerThread)>,
+}
 
 async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> {
     let problem = |reason: &dyn ToString| Problems(vec![reason.to_string()]);
@@ -169,11 +179,13 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     let templates = template_dir(rocket.figment());
     let texts = Texts::read(&templates, config.debug || cfg!(debug_assertions)).map_err(|reason| {
         let at = path::absolute(&templates).unwrap_or(templates).join("texts.toml");
-        problem(&format!("the words of the bouncer's pages cannot be read from {}: {reason}. Start the application in the folder that holds `templates` (systemd: WorkingDirectory=), or mend that file", at.display()))
+        problem(&format!("the words of the bouncer's pages cannot be read from {}: {reason}. Start the application in the folder that holds its templates (systemd: WorkingDirectory=), or mend that file", at.display()))
     })?;
-    let Config { debug, bouncer, lapi, visitor, shared_secret, .. } = config;
+    let Config { debug, bouncer, lapi, visitor, pages: site, shared_secret, .. } = config;
     let bouncer = Bouncer::new(debug, bouncer, lapi, ClientIp::new(visitor), captcha, passes);
-    let Some(connection) = &bouncer.lapi.connection else { return Ok((bouncer, texts, None)) };
+    let Some(connection) = &bouncer.lapi.connection else {
+        return Ok(SetUp { bouncer, texts, site, poller: None });
+    };
     let (set, status) = (bouncer.decisions.clone(), bouncer.status.clone());
     let poller = Poller::new(connection, &bouncer.lapi, bouncer.config.types, set, status, shared_secret.as_ref());
     let poller = poller.map_err(|error| problem(&error))?;
@@ -181,7 +193,8 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     let thread = thread.map_err(|error| problem(&format!("the poller's thread cannot be started: {error}")))?;
     let answer = thread.runtime.spawn(async { (first_answer(poller, &bouncer.lapi).await, bouncer) });
     let (poller, bouncer) = answer.await.map_err(|panic| problem(&panic))?;
-    Ok((bouncer, texts, Some((poller.map_err(|reason| problem(&reason))?, thread))))
+    let poller = poller.map_err(|reason| problem(&reason))?;
+    Ok(SetUp { bouncer, texts, site, poller: Some((poller, thread)) })
 }
 
 /// What stands between visitors and the application, in a line for the log.

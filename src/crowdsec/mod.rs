@@ -26,7 +26,7 @@ mod fairing;
 #[cfg(test)]
 mod tests;
 
-pub use config::{LogFormat, defaults, figment, variables};
+pub use config::{LogFormat, defaults, figment, with_variables};
 pub use fairing::fairing;
 pub use guards::{Cleared, Report, SameOrigin};
 pub use lapi::VERSION;

@@ -4,7 +4,7 @@
 //! output is a closed pipe or a full disk.
 
 use std::any::Any;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rocket::futures::FutureExt;
 
@@ -12,6 +12,11 @@ use rocket::futures::FutureExt;
 /// log afterwards.
 pub async fn survive<T>(work: impl Future<Output = T>) -> Result<T, String> {
     AssertUnwindSafe(work).catch_unwind().await.map_err(words)
+}
+
+/// The same for work that waits for nothing.
+pub fn survive_now<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(words)
 }
 
 fn words(panic: Box<dyn Any + Send>) -> String {
@@ -27,7 +32,7 @@ mod tests {
     async fn work_that_panics_is_over_and_says_why() {
         assert_eq!(survive(async { 1 }).await, Ok(1));
         assert_eq!(survive(async { panic!("number {}", 2) }).await, Err::<(), _>("number 2".into()));
-        assert_eq!(survive(async { panic!("three") }).await, Err::<(), _>("three".into()));
-        assert_eq!(survive(async { std::panic::panic_any(4) }).await, Err::<(), _>("without words".into()));
+        assert_eq!(survive_now(|| panic!("three")), Err::<(), _>("three".into()));
+        assert_eq!(survive_now(|| std::panic::panic_any(4)), Err::<(), _>("without words".into()));
     }
 }

@@ -21,7 +21,7 @@ use super::printable::printable;
 use super::visitor::ClientIp;
 
 pub use config::{Config, OwnDecision};
-pub use visit::{Asked, Judgement, OUR_RANK, Reason, Verdict, Visit};
+pub use visit::{Asked, Judgement, OUR_RANK, Reason, Verdict, Visit, is_ours};
 
 /// Everything that a request is judged by, shared by all of them.
 pub struct Bouncer {
@@ -128,12 +128,22 @@ impl Bouncer {
     fn spares(&self, request: &Request<'_>, verdict: Verdict) -> bool {
         let path = request.uri().path().as_str();
         // A load balancer's probe gets its answer wherever it comes from; it says nothing but up or down.
-        (path == "/crowdsec/health" && matches!(request.method(), Method::Get | Method::Head))
+        (matches!(path, "/crowdsec/health" | "/crowdsec/live") && matches!(request.method(), Method::Get | Method::Head))
             // Who has to solve a captcha has to be able to send the answer.
             || (verdict == Verdict::Captcha
                 && path == "/crowdsec/captcha"
                 && matches!(request.method(), Method::Get | Method::Head | Method::Post))
+            // A browser asks whether it may send a request before it sends it. It sends no cookie along, so that a solved
+            // captcha would not count. The request itself is judged.
+            || (verdict == Verdict::Captcha && is_preflight(request))
             || self.config.excluded_paths.iter().any(|prefix| prefix.holds(path))
+    }
+
+    /// Notes that the application refused something to a visitor, or noted an event of theirs: LAPI may have news soon.
+    pub fn note_suspicion(&self, judgement: &Judgement) {
+        if judgement.has_a_name() {
+            self.status.hurry.note(judgement.subject());
+        }
     }
 
     /// Tells the log about a refusal, as often as is good for the log.
@@ -173,4 +183,14 @@ impl Bouncer {
     fn is_closed(&self) -> bool {
         self.lapi.on_startup_failure == OnStartupFailure::Closed && self.health() == Health::Starting
     }
+}
+
+/// Whether a browser asks by this request whether it may send another one, by the rules of CORS. It has no body.
+fn is_preflight(request: &Request<'_>) -> bool {
+    let says = |name| request.headers().get_one(name);
+    request.method() == Method::Options
+        && says("Origin").is_some()
+        && says("Access-Control-Request-Method").is_some()
+        && says("Transfer-Encoding").is_none()
+        && says("Content-Length").is_none_or(|length| length == "0")
 }

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rocket::Request;
 use rocket::http::ext::IntoOwned;
 use rocket::http::uri::Origin;
 use rocket::http::{Method, Status};
+use rocket::{Request, Route};
 
 use crate::crowdsec::decisions::Standing;
 use crate::crowdsec::visitor::{Subject, Unnamed};
@@ -61,6 +61,12 @@ pub enum Verdict {
 }
 
 impl Judgement {
+    /// Whether it is known whose request this is. Without a name only `excluded_paths` are served, and CrowdSec is told
+    /// nothing: an attacker who hides behind a proxy would have it ban the proxy's address, and with it everybody.
+    pub fn has_a_name(&self) -> bool {
+        !matches!(self.verdict, Verdict::Hidden(_))
+    }
+
     pub fn subject(&self) -> Subject {
         self.address.into()
     }
@@ -72,8 +78,8 @@ impl Visit {
         Self { judgement, spared, asked: OnceLock::new(), refused: OnceLock::new(), refused_by_guard }
     }
 
-    /// The request as it was when this was first asked for: as it came in where the fairing has refused it, or where
-    /// `Bouncer::keeps_visits` is set.
+    /// The request as it was when this was first asked for: as it came in where the fairing has refused it, or where there
+    /// is an access log.
     pub fn asked(&self, request: &Request<'_>) -> &Asked {
         self.asked.get_or_init(|| Asked { method: request.method(), uri: request.uri().clone().into_owned() })
     }
@@ -97,3 +103,9 @@ impl Visit {
 
 /// Before any route of the application's, however it is ranked.
 pub const OUR_RANK: isize = isize::MIN;
+
+/// Whether a request has come to one of our own routes. `/crowdsec/refused` is none for whom the fairing did not send there.
+pub fn is_ours(request: &Request<'_>) -> bool {
+    let is_ours = |route: &Route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec";
+    request.route().is_some_and(|route| is_ours(route) && route.uri.path() != "/crowdsec/refused")
+}

@@ -153,6 +153,7 @@ mod tests {
                 verify_url: None,
                 script_url: None,
                 hostnames: Vec::new(),
+                sources: Vec::new(),
                 difficulty: 50,
                 expiration: Duration::from_secs(expiration),
             };

@@ -20,6 +20,7 @@ struct Settings {
     verify_url: Option<String>,
     script_url: Option<String>,
     hostnames: List<String>,
+    sources: List<String>,
     difficulty: Number,
     expiration: Span,
 }
@@ -34,6 +35,7 @@ impl Default for Settings {
             verify_url: None,
             script_url: None,
             hostnames: List::default(),
+            sources: List::default(),
             difficulty: Number(1_000_000),
             expiration: Span::seconds(60 * 60),
         }
@@ -57,6 +59,8 @@ pub struct Config {
     pub verify_url: Option<Url>,
     pub script_url: Option<Url>,
     pub hostnames: Vec<String>,
+    /// Further places that the page's content security policy allows.
+    pub sources: Vec<String>,
     /// The largest number that altcha may have a browser count to.
     pub difficulty: u32,
     /// How long a solved captcha holds.
@@ -83,6 +87,14 @@ impl Config {
                 "this provider needs `captcha.site_key` and `captcha.secret_key`: take both from your account there",
             );
         }
+        // Each goes into a header as it stands, where `;` would begin another rule.
+        let is_source = |text: &String| text.bytes().all(|byte| byte.is_ascii_graphic() && !b";,'\"".contains(&byte));
+        if !settings.sources.0.iter().all(is_source) {
+            reading.wrong(
+                "captcha.sources",
+                "write each place as in a content security policy, \"https://www.gstatic.cn\"",
+            );
+        }
         if settings.difficulty == Number(0) {
             reading.wrong("captcha.difficulty", "a proof of no work proves nothing: write a number from 1");
         }
@@ -93,6 +105,7 @@ impl Config {
             verify_url: reading.url("captcha.verify_url", settings.verify_url),
             script_url: reading.url("captcha.script_url", settings.script_url),
             hostnames: settings.hostnames.0,
+            sources: settings.sources.0,
             difficulty: settings.difficulty.0,
             expiration: settings.expiration.0,
         }))

@@ -20,8 +20,14 @@ use third_party::ThirdParty;
 pub use config::Config;
 pub use pass::{Passes, probe_arrived};
 
-/// The configured provider.
-pub enum Captcha {
+/// The captcha as it is configured.
+pub struct Captcha {
+    asked_by: Asker,
+    /// Further places that the page's policy allows.
+    sources: Vec<String>,
+}
+
+enum Asker {
     Altcha(Altcha),
     ThirdParty(Box<ThirdParty>),
 }
@@ -77,46 +83,48 @@ pub enum Verdict {
 impl Captcha {
     /// `shared` is Rocket's secret key, where one is set.
     pub fn new(config: &Config, shared: Option<&Secret>) -> Result<Self, String> {
-        Ok(match config.provider {
-            Provider::Altcha => Self::Altcha(Altcha::new(config, &secret_or_chance(shared))),
-            _ => Self::ThirdParty(Box::new(ThirdParty::new(config)?)),
-        })
+        let asked_by = match config.provider {
+            Provider::Altcha => Asker::Altcha(Altcha::new(config, &secret_or_chance(shared))),
+            _ => Asker::ThirdParty(Box::new(ThirdParty::new(config)?)),
+        };
+        Ok(Self { asked_by, sources: config.sources.clone() })
     }
 
     /// The widget for one visitor; ALTCHA's challenge is bound to who it is for.
     pub fn widget(&self, subject: Subject) -> Result<Widget, String> {
-        match self {
-            Self::Altcha(altcha) => altcha.widget(subject),
-            Self::ThirdParty(provider) => Ok(provider.widget()),
+        match &self.asked_by {
+            Asker::Altcha(altcha) => altcha.widget(subject),
+            Asker::ThirdParty(provider) => Ok(provider.widget()),
         }
     }
 
     /// The form's field that carries the answer.
     pub fn field(&self) -> &'static str {
-        match self {
-            Self::Altcha(_) => altcha::FIELD,
-            Self::ThirdParty(provider) => provider.field(),
+        match &self.asked_by {
+            Asker::Altcha(_) => altcha::FIELD,
+            Asker::ThirdParty(provider) => provider.field(),
         }
     }
 
     /// What the page's content security policy has to allow besides our own script.
     pub fn content_sources(&self) -> String {
-        match self {
-            Self::Altcha(_) => String::new(),
-            Self::ThirdParty(provider) => provider.content_sources(),
-        }
+        let own = match &self.asked_by {
+            Asker::Altcha(_) => String::new(),
+            Asker::ThirdParty(provider) => provider.content_sources(),
+        };
+        [own, self.sources.join(" ")].join(" ").trim().to_owned()
     }
 
     /// Whether each answer costs a question to somebody else, so that the number of wrong ones is limited.
     pub fn costs(&self) -> bool {
-        matches!(self, Self::ThirdParty(_))
+        matches!(self.asked_by, Asker::ThirdParty(_))
     }
 
     /// Judges a visitor's answer; `address` is whom it came from.
     pub async fn verify(&self, answer: &str, address: IpAddr) -> Verdict {
-        match self {
-            Self::Altcha(altcha) => altcha.verify(answer, address.into()),
-            Self::ThirdParty(provider) => provider.verify(answer, address).await,
+        match &self.asked_by {
+            Asker::Altcha(altcha) => altcha.verify(answer, address.into()),
+            Asker::ThirdParty(provider) => provider.verify(answer, address).await,
         }
     }
 }

@@ -8,16 +8,17 @@ mod warnings;
 #[cfg(test)]
 mod tests;
 
-use std::mem;
+use std::{fs, mem};
 
 use figment::providers::{Env, Format, Serialized, Toml};
+use figment::value::magic::RelativePathBuf;
 use figment::value::{Dict, Value};
-use figment::{Figment, Provider};
+use figment::{Figment, Profile, Provider as _};
 use rocket::config::SecretKey;
 use serde::Deserialize;
 
 use super::setting::{Problems, Reading, Secret, Told, VARIABLE, source, unreplaced_variables};
-use super::{bouncer, captcha, lapi, visitor};
+use super::{bouncer, captcha, lapi, pages, visitor};
 use environment::{Environment, TABLES, UNKNOWN, looks_ours};
 
 /// The configuration, checked, room by room.
@@ -27,6 +28,7 @@ pub struct Config {
     pub visitor: visitor::Config,
     pub captcha: Option<captcha::Config>,
     pub bouncer: bouncer::Config,
+    pub pages: pages::Config,
     pub shared_secret: Option<Secret>,
     /// Whether this is the debug profile.
     pub debug: bool,
@@ -34,12 +36,14 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// For whoever writes the log of the `log` crate's records, which is no room of this folder: here it is only checked.
+/// What is no room's of this folder: how the records of the `log` crate are written, which is only checked here, and a file
+/// with Rocket's own `secret_key`, as Docker and systemd hand it over.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Settings {
     #[serde(rename = "log_format")]
     _log_format: LogFormat,
+    rocket_secret_key_file: Option<RelativePathBuf>,
 }
 
 /// How the application's log is written.
@@ -70,14 +74,33 @@ pub fn figment() -> Figment {
     let missing = file.metadata().source.is_none().then_some(name);
     let figment = defaults().merge(file).merge(environment.of_rocket());
     let figment = missing.into_iter().fold(figment, |figment, name| figment.merge((MISSING_FILE, name)));
-    let profile = environment.profile();
-    figment.merge(environment).select(profile)
+    with_variables(figment.select(environment.profile()))
 }
 
-/// The variables `CROWDSEC_*`, for an application that puts its configuration together itself: merged last, they beat what
-/// its files say.
-pub fn variables() -> impl Provider {
-    Environment::read()
+/// Any figment with the variables `CROWDSEC_*` over it: for an application that has a figment of its own.
+pub fn with_variables(figment: Figment) -> Figment {
+    with_secret_of_file(figment.merge(Environment::read()))
+}
+
+/// Where a file has Rocket's `secret_key`, Rocket finds it where it looks. What is wrong with the file is told when the
+/// settings are read.
+fn with_secret_of_file(figment: Figment) -> Figment {
+    let file: Option<RelativePathBuf> = figment.extract_inner("crowdsec.rocket_secret_key_file").ok();
+    let text = file.and_then(|file| fs::read_to_string(file.relative()).ok()).unwrap_or_default();
+    match is_secret_key(text.trim()) && !has_secret_key(&figment) {
+        true => figment.merge(Serialized::global("secret_key", text.trim()).profile(Profile::Global)),
+        false => figment,
+    }
+}
+
+/// Whether Rocket can use it: 256 bits as base64 or hexadecimal.
+fn is_secret_key(text: &str) -> bool {
+    has_secret_key(&Figment::from(("secret_key", text)))
+}
+
+/// Rocket's default is a key of zeros, which counts as none.
+fn has_secret_key(figment: &Figment) -> bool {
+    figment.extract_inner::<SecretKey>("secret_key").is_ok_and(|key| key.is_provided())
 }
 
 impl Config {
@@ -99,10 +122,13 @@ impl Config {
         let captcha = captcha::Config::read(reading);
         // Where the captcha's settings cannot be read, that is told already.
         let bouncer = bouncer::Config::read(reading, !matches!(captcha, Ok(None)));
-        // What is wrong with these two is told with all the rest. Whoever uses them reads them again.
+        let pages = pages::Config::read(reading);
+        // What is wrong with the logs is told with all the rest. They read their settings again when they are opened.
         let _ = super::logs::Config::read(reading);
-        let _ = reading.room::<Settings>();
-        no_secret(reading);
+        match reading.room::<Settings>() {
+            Ok(Settings { rocket_secret_key_file: Some(file), .. }) => secret_of_file(reading, &file),
+            _ => no_secret(reading),
+        }
         let unknown = unknown_keys(reading);
         if !reading.problems.is_empty() {
             // What is missing may stand under one of these names. Each problem gets its full stop where it is told.
@@ -116,6 +142,7 @@ impl Config {
             visitor: visitor?,
             captcha: captcha?,
             bouncer: bouncer?,
+            pages: pages?,
             shared_secret: reading.shared_secret(),
             debug: reading.debug,
             warnings: mem::take(&mut reading.warnings),
@@ -137,12 +164,24 @@ fn is_table(reading: &mut Reading<'_>) {
     }
 }
 
+/// Says why the file with Rocket's `secret_key` is of no use.
+fn secret_of_file(reading: &mut Reading<'_>, file: &RelativePathBuf) {
+    const KEY: &str = "rocket_secret_key_file";
+    let Some(bytes) = reading.file(KEY, file) else { return };
+    let text = String::from_utf8_lossy(&bytes);
+    if !is_secret_key(text.trim()) {
+        reading.wrong(KEY, "the file holds no secret key: write what `openssl rand -base64 32` prints into it");
+    } else if reading.shared_secret().is_none_or(|set| set.0 != text.trim()) {
+        reading.wrong(KEY, "`secret_key` and this file are both set, and differ: take one away");
+    }
+}
+
 /// Cookies are encrypted with it. Only the debug profile goes on with one that Rocket makes up.
 fn no_secret(reading: &mut Reading<'_>) {
     let is_missing = reading.figment.extract_inner::<SecretKey>("secret_key").is_ok_and(|key| !key.is_provided());
     if is_missing && !reading.debug {
         reading.problems.push(
-            "`secret_key` is missing, which encrypts the cookies: set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints".into(),
+            "`secret_key` is missing, which encrypts the cookies: set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints, or CROWDSEC_ROCKET_SECRET_KEY_FILE to a file with it".into(),
         );
     }
 }

@@ -16,7 +16,7 @@ pub fn has_no_bouncer(rocket: &Rocket<Ignite>) -> bool {
     let missing = rocket.state::<Bouncer>().is_none();
     if missing {
         log::error!(
-            "A route asks for the bouncer, which is not there: attach `crowdsec::fairing()` in `app` of src/lib.rs."
+            "A route asks for the bouncer, which is not there: attach `crowdsec::fairing()` where the application is built."
         );
     }
     missing

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::hurry::Hurry;
+
 /// Whether we are in step with LAPI, for those who want to know. Atomic, since requests ask while the poller writes.
 pub struct Status {
     start: Instant,
@@ -11,6 +13,8 @@ pub struct Status {
     /// How many milliseconds more than usual an answer may take: some while a full answer is awaited, else 0.
     extra: AtomicU64,
     patience: Duration,
+    /// Whether to ask LAPI sooner than usual.
+    pub hurry: Hurry,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +33,13 @@ const SLACK: Duration = Duration::from_secs(2);
 impl Status {
     pub fn new(update_frequency: Duration) -> Self {
         let patience = update_frequency.saturating_mul(3) + SLACK;
-        Self { start: Instant::now(), last_answer: AtomicU64::new(0), extra: AtomicU64::new(0), patience }
+        Self {
+            start: Instant::now(),
+            last_answer: AtomicU64::new(0),
+            extra: AtomicU64::new(0),
+            patience,
+            hurry: Hurry::default(),
+        }
     }
 
     pub fn health(&self) -> Health {

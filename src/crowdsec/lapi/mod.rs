@@ -12,8 +12,11 @@ mod config;
 mod error;
 mod first_answer;
 mod health;
+mod hurry;
 mod poller;
+mod saving;
 pub mod snapshot;
+mod telling;
 mod tls;
 
 use std::io::{self, Read};

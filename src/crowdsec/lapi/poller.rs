@@ -1,23 +1,22 @@
 //! How do we keep in step with CrowdSec? Poll once, ask for everything when in doubt, go on until shutdown.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use log::{info, warn};
 use rand::seq::IteratorRandom;
 use rocket::Shutdown;
 use rocket::futures::future::join_all;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::health::Status;
+use super::saving::Saving;
 use super::snapshot::Snapshot;
-use super::{Config, Connection, Error, Lapi, OnStartupFailure};
-use crate::crowdsec::decisions::{Changes, Compared, DecisionSet, Everything, MOST_ON_ONE_VALUE, Taken, Types};
+use super::telling::Telling;
+use super::{Config, Connection, Error, Lapi};
+use crate::crowdsec::decisions::{Changes, Compared, DecisionSet, Everything, Taken, Types};
 use crate::crowdsec::panics::survive;
-use crate::crowdsec::printable::printable;
 use crate::crowdsec::setting::Secret;
 
 /// Keeps a decision set in step with LAPI.
@@ -27,7 +26,6 @@ use crate::crowdsec::setting::Secret;
 /// it believes to have sent.
 pub struct Poller {
     lapi: Lapi,
-    address: String,
     set: Arc<DecisionSet>,
     status: Arc<Status>,
     types: Types,
@@ -35,29 +33,10 @@ pub struct Poller {
     resync_frequency: Duration,
     /// `None` while the last poll is not known to have succeeded: then everything is asked for.
     in_step: Option<InStep>,
-    /// Full answers in a row that brought what no delta had.
-    drifts: u32,
-    away_since: Option<Instant>,
-    /// When it was last told that LAPI is away.
-    told: Instant,
     /// How long LAPI worked for us in vain, if the last poll asked for everything and failed.
     wasted: Duration,
-    on_startup_failure: OnStartupFailure,
-    warned_of_allows: bool,
-    warned_of_captchas: bool,
-    warned_of_ids: bool,
-    warned_of_crowds: bool,
-    /// The filters and the unusual ones of their origins, until the operator was warned that nothing fits.
-    unwarned_filters: Option<(String, Vec<String>)>,
-    /// Whether a full answer lacked what stands on, and the log has told so.
-    keeping: bool,
-    snapshot: Option<Snapshot>,
-    /// What the snapshot on the disk lacks, and since when it is as it is.
-    unsaved: bool,
-    saved_at: Option<Instant>,
-    /// How long the last write took.
-    saving_took: Duration,
-    saving: Option<JoinHandle<io::Result<Duration>>>,
+    telling: Telling,
+    saving: Saving,
 }
 
 /// When everything was asked for, how long that took, and how many changes deltas have named since.
@@ -74,12 +53,9 @@ struct InStep {
 /// Of so many decisions LAPI has to say that they are gone, before a full answer counts that lacks any.
 const CONFIRMATIONS: usize = 5;
 
-/// A crash loses what changed in the last minute, and the next full answer brings it back. Where a write takes more than a
-/// second, since there are many decisions, a sixtieth of the time is spent on writes.
-const SAVE_EVERY: Duration = Duration::from_secs(60);
-/// Between two polls before LAPI's first answer, until which nobody is protected.
+/// Between two polls before LAPI's first answer, until which nobody is protected, and while somebody scans.
 const EAGER: Duration = Duration::from_secs(1);
-/// Between two lines that tell that LAPI is away; and the longest rest that LAPI gets after it worked in vain.
+/// The longest rest that LAPI gets after it worked in vain.
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Poller {
@@ -92,37 +68,33 @@ impl Poller {
         status: Arc<Status>,
         secret: Option<&Secret>,
     ) -> Result<Self, Error> {
+        let snapshot = config.snapshot.clone().map(|path| Snapshot::new(path, connection, secret));
         Ok(Self {
             lapi: Lapi::new(connection, config.update_frequency)?,
-            address: connection.at.to_string(),
+            telling: Telling::new(connection, config, set.clone(), status.clone()),
+            saving: Saving::new(snapshot, set.clone()),
             set,
             status,
             types,
             update_frequency: config.update_frequency,
             resync_frequency: config.resync_frequency,
             in_step: None,
-            drifts: 0,
-            away_since: None,
-            told: Instant::now(),
             wasted: Duration::ZERO,
-            on_startup_failure: config.on_startup_failure,
-            warned_of_allows: false,
-            warned_of_captchas: false,
-            warned_of_ids: false,
-            warned_of_crowds: false,
-            unwarned_filters: connection.chosen_filters(),
-            keeping: false,
-            snapshot: config.snapshot.clone().map(|path| Snapshot::new(path, connection, secret)),
-            unsaved: false,
-            saved_at: None,
-            saving_took: Duration::ZERO,
-            saving: None,
         })
     }
 
     /// Where LAPI is, for messages.
     pub fn address(&self) -> &str {
-        &self.address
+        self.telling.address()
+    }
+
+    /// Reads the snapshot, where there is one. True if it was believed: it counts as the first answer.
+    pub fn recall(&mut self) -> bool {
+        let is_believed = self.saving.recall(self.types).is_some();
+        if is_believed {
+            self.status.recalled();
+        }
+        is_believed
     }
 
     /// Asks once, for changes and, where it is due, for everything, and takes the answers over.
@@ -133,23 +105,23 @@ impl Poller {
         let mut in_step = match in_step {
             None => {
                 let (taken, in_step) = self.everything().await?;
-                self.tell(&taken);
-                self.tell_of_filters(&taken);
+                self.telling.of_answer(&taken, self.types.fallback);
+                self.telling.of_filters(&taken);
                 in_step
             }
             Some(in_step) => {
                 let taken = self.changes().await?;
                 let named = taken.added() + taken.ended;
-                self.unsaved |= named > 0;
+                self.saving.note(named > 0);
                 self.status.answered();
-                self.tell(&taken);
+                self.telling.of_answer(&taken, self.types.fallback);
                 Some(InStep { named: in_step.named + named, ..in_step })
             }
         };
         if let Some(known) = in_step.take_if(|known| known.since.elapsed() >= self.until_everything(known)) {
             self.status.awaits_everything(known.cost);
             let (taken, new) = self.everything().await?;
-            self.compare(&taken, known.named);
+            self.telling.of_drift(&taken, known.named);
             in_step = new;
         }
         self.status.answered();
@@ -173,40 +145,6 @@ impl Poller {
         in_step.kept_until.map_or(longest, |until| longest.min(until.saturating_duration_since(in_step.since)))
     }
 
-    /// Asked for right after the changes, a full answer brings little that no delta named: what LAPI lost, and what came
-    /// while it was being made. Where it is a good part of all changes, three times in a row, somebody else gets them.
-    fn compare(&mut self, taken: &Taken, named: usize) {
-        let unnamed = taken.added() + taken.ended;
-        if unnamed > 0 {
-            log::info!("CrowdSec: a full answer changed {unnamed} decisions that no delta had named.");
-        }
-        self.drifts = if unnamed >= 10 && unnamed * 3 > named { self.drifts + 1 } else { 0 };
-        if self.drifts == 3 {
-            warn!(
-                "LAPI's changes keep being incomplete: {unnamed} were missing, {named} came. Does another instance use the same \
-                 key? Each needs its own: see the IP addresses in `cscli bouncers list`."
-            );
-        }
-    }
-
-    /// Reads the snapshot, where there is one. True if it was believed: it counts as the first answer.
-    pub fn recall(&mut self) -> bool {
-        let Some(snapshot) = &self.snapshot else { return false };
-        match snapshot.read(&self.set, self.types, Instant::now()) {
-            Ok(Some(age)) => {
-                log::info!("{} decisions come from the snapshot of {} s ago.", self.set.len(), age.as_secs());
-                self.status.recalled();
-                true
-            }
-            Ok(None) => false,
-            Err(reason) => {
-                // Fails towards LAPI: it will say what stands, and the next snapshot takes this one's place.
-                log::warn!("The snapshot {} is not used: {reason}.", snapshot.path().display());
-                false
-            }
-        }
-    }
-
     /// Polls; a panic costs this poll alone: it fails, and the next one asks for everything.
     pub async fn try_poll(&mut self) -> Result<(), Error> {
         let (asked, everything) = (Instant::now(), self.in_step.is_none());
@@ -220,18 +158,16 @@ impl Poller {
     /// Whatever panics here, polling goes on and the shutdown ends it. That is why no line of the log is written outside of
     /// `survive`.
     pub async fn run(mut self, mut shutdown: Shutdown) {
-        let mut pause = if self.in_step.is_none() && self.away_since.is_none() { Duration::ZERO } else { self.pause() };
+        let is_first = self.in_step.is_none() && !self.telling.is_away();
+        let mut pause = if is_first { Duration::ZERO } else { self.pause() };
         loop {
-            // A disk that hangs must not keep new decisions away: while one write lasts, no other is begun.
-            if self.saving.as_ref().is_none_or(JoinHandle::is_finished) {
-                let _ = survive(self.saved()).await;
-                if self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY.max(self.saving_took * 60)) {
-                    self.save().await;
-                }
-            }
+            self.saving.go_on().await;
+            let status = self.status.clone();
             tokio::select! {
                 () = &mut shutdown => break,
                 () = sleep(pause) => {}
+                // Not at once: where LAPI does not answer, bursts would have it asked without a pause.
+                () = status.hurry.began() => sleep(pause.min(EAGER)).await,
             }
             let result = tokio::select! {
                 () = &mut shutdown => break,
@@ -240,83 +176,13 @@ impl Poller {
             let _ = survive(async { self.note(result) }).await;
             pause = self.pause();
         }
-        let _ = survive(self.saved()).await;
-        self.save().await;
-        let _ = survive(self.saved()).await;
+        self.saving.end().await;
     }
 
-    /// Begins to write the snapshot if there is anything new.
-    async fn save(&mut self) {
-        let Some(snapshot) = self.snapshot.clone().filter(|_| self.unsaved) else { return };
-        let begin = Instant::now();
-        // Copied while no answer is taken over: no change to the set waits for the copy, and no look-up for the change.
-        let set = self.set.clone();
-        let Ok(standing) = aside(move || set.standing(begin)).await else { return };
-        (self.unsaved, self.saved_at) = (false, Some(begin));
-        self.saving = Some(spawn_blocking(move || snapshot.store(&standing).map(|()| begin.elapsed())));
-    }
-
-    /// Hears how the last write ended.
-    async fn saved(&mut self) {
-        let (Some(saving), Some(snapshot)) = (self.saving.take(), &self.snapshot) else { return };
-        match saving.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
-            Ok(took) => self.saving_took = took,
-            Err(error) => {
-                self.unsaved = true;
-                let path = snapshot.path().display();
-                warn!(
-                    "The snapshot {path} cannot be written: {error}. Check `crowdsec.snapshot`; a restart would start empty."
-                );
-            }
-        }
-    }
-
-    /// Tells once that LAPI is lost and once that it is back; and while nothing was ever heard of it, so that nobody is
-    /// protected by it, again each minute. Keeps every decision in between: a ban must not end because the one who said it
-    /// cannot be reached.
+    /// Tells of the last poll's end.
     pub fn note(&mut self, result: Result<(), Error>) {
-        let (lapi, now) = (self.address.clone(), Instant::now());
         self.status.awaits_nothing();
-        match (result, self.away_since) {
-            (Ok(()), None) => {}
-            (Ok(()), Some(since)) => {
-                self.away_since = None;
-                let (seconds, known) = (since.elapsed().as_secs(), self.set.len());
-                warn!("CrowdSec's LAPI at {lapi} is back after {seconds} s: {known} decisions stand.");
-            }
-            (Err(_), Some(_)) if self.told.elapsed() < MINUTE => {}
-            (Err(error), away_since) => {
-                self.told = now;
-                let since = *self.away_since.get_or_insert(now);
-                let seconds = since.elapsed().as_secs();
-                match (self.status.since_last_answer(), away_since) {
-                    (None, _) => warn!(
-                        "CrowdSec's LAPI at {lapi} has not answered yet: {error}. {} It is asked again each second.",
-                        self.until_the_first_answer()
-                    ),
-                    (Some(_), None) => warn!(
-                        "CrowdSec's LAPI at {lapi} is lost: {error}. Its decisions stand until each one's own end. It is asked \
-                         again until it is back."
-                    ),
-                    (Some(_), Some(_)) => info!("CrowdSec's LAPI at {lapi} is still lost after {seconds} s: {error}."),
-                }
-            }
-        }
-    }
-
-    /// What becomes of visitors before LAPI's first answer.
-    fn until_the_first_answer(&self) -> &'static str {
-        match self.on_startup_failure {
-            // Fails open, the default: an application that is down because its guard is late helps no visitor.
-            OnStartupFailure::Open => {
-                "UNTIL IT ANSWERS, EVERYBODY IS LET IN whom your own `decisions` do not refuse: `on_startup_failure` is `open`."
-            }
-            // Fails closed, for those to whom an unprotected minute is worse than a minute without the application. With
-            // `abort` the launch has not got this far.
-            OnStartupFailure::Closed | OnStartupFailure::Abort => {
-                "UNTIL IT ANSWERS, VISITORS GET 503: `on_startup_failure` is `closed`."
-            }
-        }
+        self.telling.of_poll(result);
     }
 
     async fn changes(&self) -> Result<Taken, Error> {
@@ -334,16 +200,16 @@ impl Poller {
         let all = answer.read(self.set.everything(self.types, Instant::now()), Everything::take).await?;
         let apart = self.resync_frequency / 2;
         let compared = aside(move || all.take_over(Instant::now(), apart)).await?;
-        self.unsaved = true;
+        self.saving.note(true);
         let cost = since.elapsed();
         let ((missing, known), confirmed) = (compared.missing(), self.confirm(&compared).await);
         let (of, is_confirmed) = (missing + known, confirmed.is_ok());
         let taken = aside(move || compared.settle(is_confirmed)).await?;
         if !is_confirmed {
-            self.tell(&taken);
+            self.telling.of_answer(&taken, self.types.fallback);
         }
         let asked = confirmed.map_err(|reason| Error::Short { missing, of, reason })?;
-        self.tell_of_kept(&taken, of);
+        self.telling.of_kept(&taken, of);
         let in_step = InStep { since, cost, named: 0, was_empty: taken.new == 0, kept_until: taken.kept_until };
         Ok((taken, (!asked).then_some(in_step)))
     }
@@ -369,95 +235,27 @@ impl Poller {
         Ok(!some.is_empty())
     }
 
-    fn tell_of_kept(&mut self, taken: &Taken, of: usize) {
-        if taken.kept > 0 && !self.keeping {
-            let until =
-                taken.kept_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
-            warn!(
-                "LAPI's full answer lacks {} of {of} decisions that nothing has ended. They stand until a second answer, in \
-                 {} s, lacks them too, since LAPI also answers so while its database fails. If it was emptied on purpose and \
-                 that takes too long, restart this application, without its snapshot.",
-                taken.kept,
-                until.as_secs()
-            );
-        }
-        self.keeping = taken.kept > 0;
-    }
-
-    /// Until the next poll, give or take a twentieth, so that many instances do not ask in step. Before the first answer
-    /// that is a second, whatever `update_frequency` says. Where LAPI worked in vain, it may rest as long as it worked, so
+    /// Until the next poll, give or take a twentieth, so that many instances do not ask in step. Before the first answer, and
+    /// while somebody scans, that is a second, whatever `update_frequency` says. Where LAPI worked in vain, it may rest as long as it worked, so
     /// that no instance takes more than half of its time; nobody listening, or a refused key, costs it none.
     pub fn pause(&self) -> Duration {
-        let usual = if self.status.since_last_answer().is_some() { self.update_frequency } else { EAGER };
+        let usual = match self.status.since_last_answer() {
+            None => EAGER,
+            Some(_) if self.in_step.is_some() && self.status.hurry.is_on(Instant::now()) => {
+                self.update_frequency.min(EAGER)
+            }
+            Some(_) => self.update_frequency,
+        };
         let pause = usual.max(self.wasted.min(MINUTE));
         // A std hasher is keyed at random: one number of it is all the chance this needs.
         let chance = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
         pause.mul_f64(0.95 + 0.1 * chance)
     }
-
-    fn tell(&mut self, taken: &Taken) {
-        if taken.added() + taken.ended > 0 {
-            log::info!("CrowdSec: {} new decisions, {} ended early.", taken.added(), taken.ended);
-        }
-        if let Some(first) = &taken.first_unreadable {
-            log::warn!(
-                "{} decisions of LAPI's could not be read and are not enforced. The first: {first}",
-                taken.unreadable
-            );
-        }
-        if taken.allows > 0 && !self.warned_of_allows {
-            self.warned_of_allows = true;
-            log::warn!(
-                "LAPI holds decisions of type `allow`, which exempt nobody here: list such addresses in `crowdsec.decisions`."
-            );
-        }
-        if taken.captchas_without_provider > 0 && !self.warned_of_captchas {
-            self.warned_of_captchas = true;
-            warn!(
-                "LAPI asks for captchas, and no `crowdsec.captcha.provider` is set: such visitors meet a {} instead. Set \
-                 CROWDSEC_CAPTCHA_PROVIDER=altcha, which needs no account, or another provider.",
-                self.types.fallback
-            );
-        }
-        if taken.without_id > 0 && !self.warned_of_ids {
-            self.warned_of_ids = true;
-            warn!(
-                "{} decisions of LAPI's have no id that can be used. They are enforced, but of several alike on one address \
-                 the last one counts, and none can be lifted by its id. CrowdSec's own LAPI always sends ids: check what \
-                 answers at {}.",
-                taken.without_id, self.address
-            );
-        }
-        if let Some(value) = taken.first_left_out.filter(|_| !self.warned_of_crowds) {
-            self.warned_of_crowds = true;
-            warn!(
-                "LAPI has more than {MOST_ON_ONE_VALUE} decisions on {value}. Only the greatest are held there, and {} were \
-                 left out. Look for what makes so many: `cscli alerts list`.",
-                taken.left_out
-            );
-        }
-    }
-
-    /// A misspelt filter would let everybody in, in silence.
-    fn tell_of_filters(&mut self, everything: &Taken) {
-        let Some((filters, origins)) = &self.unwarned_filters else { return };
-        let origins: Vec<&str> = origins.iter().map(String::as_str).filter(|name| !self.set.has_origin(name)).collect();
-        let unfit = match everything.new {
-            0 => filters.clone(),
-            _ if origins.is_empty() => return,
-            _ => format!("origins = {}", printable(&origins.join(","))),
-        };
-        self.unwarned_filters = None;
-        warn!(
-            "LAPI has no decision that fits {unfit}. If it should have some, compare with `cscli decisions list --all`: \
-             origins are compared letter by letter."
-        );
-    }
 }
 
 /// Runs what may take milliseconds on a thread for blocking work, so that a shutdown need not wait for it, and a panic is
 /// an error of this poll and not the poller's end.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     spawn_blocking(work).await.map_err(|panic| Error::Panicked(panic.to_string()))
 }
 

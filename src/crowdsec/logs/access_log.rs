@@ -7,16 +7,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use rocket::Request;
 use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::{Method, Status};
 use rocket::response::{Body, Response};
-use rocket::{Request, Route};
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::has_a_name;
 use super::journal::Journal;
 use super::line::escaped;
-use crate::crowdsec::bouncer::{Asked, Bouncer, OUR_RANK, Reason, head};
+use crate::crowdsec::bouncer::{Asked, Bouncer, Reason, head, is_ours};
 
 /// The log of every request that was let in.
 pub struct AccessLog(pub Arc<Journal>);
@@ -88,7 +87,7 @@ impl Fairing for AccessLog {
             Some(Reason::TooLarge(_)) => true,
             None => !(is_ours(request) || status == Status::Forbidden && visit.is_refused_by_guard()),
         };
-        if !is_told || !has_a_name(&visit.judgement) {
+        if !is_told || !visit.judgement.has_a_name() {
             return;
         }
         let line = Line::of(request, visit.judgement.address, visit.asked(request), status);
@@ -100,12 +99,6 @@ impl Fairing for AccessLog {
         response.set_streamed_body(Counted { body, count: 0, journal: self.0.clone(), line: line.into_owned() });
         response.set_max_chunk_size(chunk);
     }
-}
-
-/// Whether a request has come to one of our own routes. `/crowdsec/refused` is none for whom the fairing did not send there.
-fn is_ours(request: &Request<'_>) -> bool {
-    let is_ours = |route: &Route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec";
-    request.route().is_some_and(|route| is_ours(route) && route.uri.path() != "/crowdsec/refused")
 }
 
 /// A body of unknown size, whose line is written when it ends, or when the visitor leaves. It borrows nothing of the

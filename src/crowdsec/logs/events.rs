@@ -1,23 +1,22 @@
 //! What has a handler noticed? Failed sign-ins and the like, for CrowdSec to judge.
 
 use std::io::Write;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 
-use super::has_a_name;
 use super::journal::Journal;
 use super::line::json;
-use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::bouncer::{Bouncer, Judgement};
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
 /// nothing where that is not set. The folder `deploy/sensor/` has what reads it.
 pub struct Events<'r> {
     log: Option<&'r Journal>,
-    address: IpAddr,
+    bouncer: &'r Bouncer,
+    judgement: &'r Judgement,
 }
 
 /// The log of what handlers note, `None` where no `event_log` is set.
@@ -26,12 +25,13 @@ pub struct EventLog(pub Option<Arc<Journal>>);
 impl Events<'_> {
     /// What happened, in a word of your own, and to whose account.
     pub fn note(&self, event: &str, user: Option<&str>) {
+        self.bouncer.note_suspicion(self.judgement);
         let Some(log) = self.log else { return };
         log.append(|line, clock| {
             // CrowdSec knows a line of ours by its first key.
             line.extend_from_slice(b"{\"crowdsec_event\":");
             json(line, event);
-            let _ = write!(line, ",\"time\":\"{}\",\"address\":\"{}\"", clock.rfc3339, self.address);
+            let _ = write!(line, ",\"time\":\"{}\",\"address\":\"{}\"", clock.rfc3339, self.judgement.address);
             if let Some(user) = user {
                 line.extend_from_slice(b",\"user\":");
                 json(line, user);
@@ -51,8 +51,8 @@ impl<'r> FromRequest<'r> for Events<'r> {
             return Outcome::Error((Status::InternalServerError, ()));
         };
         let judgement = bouncer.judgement(request);
-        let log = log.as_deref().filter(|_| has_a_name(judgement));
-        Outcome::Success(Self { log, address: judgement.address })
+        let log = log.as_deref().filter(|_| judgement.has_a_name());
+        Outcome::Success(Self { log, bouncer, judgement })
     }
 }
 

@@ -7,7 +7,6 @@ use std::mem;
 use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -15,6 +14,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::warn;
 use rocket::time::OffsetDateTime;
+
+use crate::crowdsec::panics::survive_now;
 
 /// Written in place of a path, it means standard output.
 pub const STDOUT: &str = "stdout";
@@ -112,7 +113,8 @@ impl Shared {
             waiting.told = Some(Instant::now());
             let (path, dropped) = (self.path.display(), mem::take(&mut waiting.dropped));
             drop(waiting);
-            survive(|| {
+            // Neither a visitor's request nor the log's thread ends because this cannot be told.
+            let _ = survive_now(|| {
                 warn!("{path} does not take all that is written: at least {dropped} lines did not get there.");
             });
         }
@@ -164,7 +166,7 @@ impl Writer {
             let result = self.round();
             if let (Err(error), false) = (&result, mem::replace(&mut failing, result.is_err())) {
                 let path = self.shared.path.display();
-                survive(|| warn!("{path} cannot be written: {error}. It is tried again."));
+                let _ = survive_now(|| warn!("{path} cannot be written: {error}. It is tried again."));
             }
             self.shared.tell(self.shared.lock(), false);
         }
@@ -206,12 +208,6 @@ impl Writer {
         }
         Ok(())
     }
-}
-
-/// Tells the application's log something. Its logger may panic, as Rocket's does where standard output is a closed pipe:
-/// neither a visitor's request nor this log's thread ends by that.
-fn survive(tell: impl FnOnce()) {
-    let _ = catch_unwind(AssertUnwindSafe(tell));
 }
 
 fn is_stdout(path: &Path) -> bool {

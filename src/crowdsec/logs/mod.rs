@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use figment::Figment;
 use rocket::fairing::{AdHoc, Fairing};
 
-use super::bouncer::{Bouncer, Judgement, Verdict};
+use super::bouncer::Bouncer;
 use super::setting::Reading;
 use access_log::AccessLog;
 use events::EventLog;
@@ -57,10 +57,4 @@ fn open(figment: &Figment) -> io::Result<Journals> {
     let are_one = config.event_log == config.access_log;
     let events = if are_one { access.clone() } else { config.event_log.as_ref().map(open).transpose()? };
     Ok((access, events))
-}
-
-/// Whether it is known whose request this is. Without a name CrowdSec is told nothing: an attacker who hides behind a proxy
-/// would have it ban the proxy's address, and with it everybody.
-fn has_a_name(judgement: &Judgement) -> bool {
-    !matches!(judgement.verdict, Verdict::Hidden(_))
 }

@@ -11,7 +11,7 @@ use rocket::{Request, State, get, post};
 use super::Leading;
 use super::body::{Dropped, Posted};
 use super::refusal::{Kind, Refusal};
-use super::return_to::return_to;
+use super::return_to::{return_to, without};
 use crate::crowdsec::bouncer::{Bouncer, Judgement, Verdict};
 use crate::crowdsec::captcha::{self, Captcha};
 use crate::crowdsec::guards::SameOrigin;
@@ -19,10 +19,10 @@ use crate::crowdsec::guards::SameOrigin;
 /// The captcha at an address of its own, for programs that were told `captcha_url`.
 #[get("/captcha?<return_to>", data = "<_body>")]
 pub fn show_captcha(return_to: Option<&str>, caller: Caller<'_>, _body: Dropped) -> Result<Leading, Refusal> {
-    let back = super::return_to::return_to(return_to.unwrap_or("/"));
+    let back = caller.back(return_to.unwrap_or("/"));
     match caller.judgement.verdict {
         Verdict::Captcha => Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) }),
-        _ => Ok(Leading::new(Redirect::to(back))),
+        _ => Ok(caller.lead(&back)),
     }
 }
 
@@ -65,10 +65,10 @@ pub async fn check_captcha(
     cookies: &CookieJar<'_>,
 ) -> Result<Leading, Refusal> {
     let (judgement, answer) = (caller.judgement, answer.0);
-    let back = return_to(answer.as_ref().map_or("/", |answer| answer.return_to));
+    let back = caller.back(answer.as_ref().map_or("/", |answer| answer.return_to));
     // Solved in another tab, lifted meanwhile, or never asked: there is nothing to prove.
     let (Verdict::Captcha, Some(captcha)) = (judgement.verdict, &bouncer.captcha) else {
-        return Ok(Leading::new(Redirect::to(back)));
+        return Ok(caller.lead(&back));
     };
     // Another site's page could use up its visitor's tries. A right proof of work, whoever sends it, harms nobody: all
     // that it does is to let this visitor in.
@@ -86,7 +86,7 @@ pub async fn check_captcha(
             if form.cookies == "kept" && !captcha::probe_arrived(cookies) {
                 return Err(Refusal::captcha(Status::Forbidden, "cookie_lost", back));
             }
-            Ok(Leading::new(Redirect::to(back)))
+            Ok(caller.lead(&back))
         }
         captcha::Verdict::TooMany(wait) => {
             let refusal = Refusal::captcha(Status::TooManyRequests, "too_many", back);
@@ -102,10 +102,22 @@ pub async fn check_captcha(
     }
 }
 
-/// Who calls one of our own routes, and whether by HTTPS.
+/// Who calls one of our own routes, whether by HTTPS, and below which path.
 pub struct Caller<'r> {
     judgement: &'r Judgement,
     https: bool,
+    prefix: &'r str,
+}
+
+impl Caller<'_> {
+    /// A safe place of this application's, for one that the caller's browser knows.
+    fn back(&self, wish: &str) -> String {
+        return_to(without(self.prefix, wish))
+    }
+
+    fn lead(&self, back: &str) -> Leading {
+        Leading::new(Redirect::to(format!("{}{back}", self.prefix)))
+    }
 }
 
 #[rocket::async_trait]
@@ -116,6 +128,7 @@ impl<'r> FromRequest<'r> for Caller<'r> {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else {
             return Outcome::Error((Status::InternalServerError, ()));
         };
-        Outcome::Success(Self { judgement: bouncer.judgement(request), https: bouncer.client_ip.is_https(request) })
+        let (client_ip, judgement) = (&bouncer.client_ip, bouncer.judgement(request));
+        Outcome::Success(Self { judgement, https: client_ip.is_https(request), prefix: client_ip.prefix(request) })
     }
 }

@@ -1,4 +1,4 @@
-//! Is this instance in step with CrowdSec? For load balancers.
+//! Is this instance in step with CrowdSec, and does it answer at all? For load balancers and Kubernetes.
 
 use rocket::http::Status;
 use rocket::serde::json::{Json, Value, json};
@@ -18,4 +18,11 @@ pub fn health(bouncer: &State<Bouncer>, _body: Dropped) -> Uncached<(Status, Jso
         Health::Stale => (Status::ServiceUnavailable, "stale"),
     };
     Uncached::new((status, Json(json!({ "status": word }))))
+}
+
+/// For whoever ends a process that hangs: whether this one answers, and nothing more. It says nothing of CrowdSec, since a
+/// restart would not bring that back.
+#[get("/live", data = "<_body>")]
+pub fn live(_body: Dropped) -> Uncached<Json<Value>> {
+    Uncached::new(Json(json!({ "status": "ok" })))
 }

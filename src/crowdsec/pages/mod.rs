@@ -3,6 +3,7 @@
 mod body;
 mod captcha;
 mod catcher;
+mod config;
 mod health;
 mod negotiation;
 mod preview;
@@ -20,6 +21,7 @@ use rocket::{Build, Data, Request, Rocket, Route, route, routes};
 
 use super::bouncer::{Bouncer, OUR_RANK, Reason};
 
+pub use config::Config;
 pub use refusal::Refusal;
 pub use trial::try_pages;
 pub use words::{Texts, template_dir};
@@ -36,7 +38,7 @@ pub fn mount(rocket: Rocket<Build>, debug: bool) -> Rocket<Build> {
 
 fn routes(debug: bool) -> Vec<Route> {
     let refused = [Method::Get, Method::Post].map(|method| Route::new(method, "/refused", Refused)).to_vec();
-    let always = routes![captcha::show_captcha, captcha::check_captcha, health::health];
+    let always = routes![captcha::show_captcha, captcha::check_captcha, health::health, health::live];
     let for_owners = if debug { routes![preview::preview_ban, preview::preview_captcha] } else { Vec::new() };
     let mut routes = [refused, always, for_owners].concat();
     // Rocket tries the application's routes for HEAD before ours for GET.

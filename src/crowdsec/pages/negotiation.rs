@@ -5,18 +5,34 @@ use rocket::http::{Accept, ContentType, MediaType};
 
 use crate::crowdsec::bouncer::head;
 
-/// JSON when `Accept` ranks a JSON type above `text/html`, or names no HTML type while the request itself is JSON.
+/// JSON when `Accept` ranks a JSON type above `text/html`; or names no HTML type, while the request itself is JSON or comes
+/// from a script.
 pub fn wants_json(request: &Request<'_>) -> bool {
     // Few speak of JSON at all, and reading the list takes longer than the rest of the answer. Rocket hashes a header's
     // name letter by letter, so that one walk over all is cheaper than two look-ups.
-    let says_json = request.headers().iter().any(|header| {
-        ["Accept", "Content-Type"].iter().any(|name| header.name() == *name)
-            && header.value().to_ascii_lowercase().contains("json")
-    });
-    says_json && !head::is_accept_too_dear(request) && ranks_json(request.accept(), request.content_type())
+    let says_json = || {
+        request.headers().iter().any(|header| {
+            ["Accept", "Content-Type"].iter().any(|name| header.name() == *name)
+                && header.value().to_ascii_lowercase().contains("json")
+        })
+    };
+    let from_script = is_from_script(request);
+    (from_script || says_json())
+        && !head::is_accept_too_dear(request)
+        && ranks_json(request.accept(), request.content_type(), from_script)
 }
 
-fn ranks_json(accept: Option<&Accept>, content_type: Option<&ContentType>) -> bool {
+/// Whether a script on a page has sent the request: by `fetch`, as browsers say themselves, or by htmx. Nobody would see a
+/// page that it is answered with.
+pub fn is_from_script(request: &Request<'_>) -> bool {
+    request.headers().get_one("Sec-Fetch-Dest") == Some("empty") || is_from_htmx(request)
+}
+
+pub fn is_from_htmx(request: &Request<'_>) -> bool {
+    request.headers().get_one("HX-Request") == Some("true")
+}
+
+fn ranks_json(accept: Option<&Accept>, content_type: Option<&ContentType>, from_script: bool) -> bool {
     let is_json = |media: &MediaType| media.sub() == "json" || media.sub().as_str().to_lowercase().ends_with("+json");
     let is_html = |media: &MediaType| media.sub() == "html" || media.sub() == "xhtml+xml";
     // By weight, then named before wildcard, then the order given.
@@ -25,13 +41,13 @@ fn ranks_json(accept: Option<&Accept>, content_type: Option<&ContentType>) -> bo
         let ranks = medias.map(|(place, media)| (media.weight_or(1.0), std::cmp::Reverse(place)));
         ranks.filter(|(weight, _)| *weight > 0.0).max_by(|a, b| a.partial_cmp(b).unwrap_or(std::cmp::Ordering::Equal))
     };
-    let sends_json = content_type.is_some_and(|content_type| is_json(content_type.media_type()));
+    let prefers_json = from_script || content_type.is_some_and(|content_type| is_json(content_type.media_type()));
     match (rank(&is_json), rank(&is_html)) {
         (Some(json), Some(html)) => json > html,
         // A wildcard of greater weight would have HTML first.
-        (Some((json, _)), None) => sends_json || rank(&|media| media.sub() == "*").is_none_or(|(any, _)| json >= any),
+        (Some((json, _)), None) => prefers_json || rank(&|media| media.sub() == "*").is_none_or(|(any, _)| json >= any),
         (None, Some(_)) => false,
-        (None, None) => sends_json,
+        (None, None) => prefers_json,
     }
 }
 
@@ -48,7 +64,7 @@ mod properties {
             content_type in prop_oneof![any::<String>(), "(application|text)/(json|x\\+json|html|x);?"],
         ) {
             let (read, sends) = (accept.parse::<Accept>().ok(), content_type.parse::<ContentType>().ok());
-            let json = ranks_json(read.as_ref(), sends.as_ref());
+            let json = ranks_json(read.as_ref(), sends.as_ref(), false);
             let named = [accept, content_type].concat().to_lowercase().contains("json");
             prop_assert!(named || !json);
         }

@@ -11,7 +11,8 @@ use rocket::serde::json::{Value, json};
 use rocket_dyn_templates::{Template, context};
 use serde::Serialize;
 
-use super::negotiation::wants_json;
+use super::config::Config;
+use super::negotiation::{is_from_htmx, is_from_script, wants_json};
 use super::return_to::{back_by_referer, is_safe, return_to};
 use super::words::{Language, Texts};
 use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, Visit};
@@ -83,30 +84,36 @@ impl Refusal {
         Self { problem: Some(problem), return_to: Some(return_to), ..Self::new(status, Kind::Captcha) }
     }
 
-    fn return_to(&self, request: &Request<'_>, visit: &Visit) -> String {
+    /// Where the visitor goes on: to what they asked for, or to the page that they see, if a script on it has asked or a
+    /// form was sent.
+    fn return_to(&self, request: &Request<'_>, visit: &Visit, prefix: &str) -> String {
         let wanted = || match visit.asked(request) {
-            Asked { method, uri } if is_safe(*method) => return_to(&uri.to_string()),
-            _ => back_by_referer(request),
+            Asked { method, uri } if is_safe(*method) && !is_from_script(request) => return_to(&uri.to_string()),
+            _ => back_by_referer(request, prefix),
         };
-        self.return_to.clone().unwrap_or_else(wanted)
+        format!("{prefix}{}", self.return_to.clone().unwrap_or_else(wanted))
+    }
+
+    fn captcha_url(&self, request: &Request<'_>, visit: &Visit, prefix: &str) -> String {
+        let back = self.return_to(request, visit, prefix);
+        format!("{prefix}/crowdsec/captcha?return_to={}", RawStr::new(&back).percent_encode())
     }
 
     /// Nothing of why: whoever is refused must not learn how to be refused less.
-    fn json(&self, request: &Request<'_>, visit: &Visit) -> Value {
+    fn json(&self, captcha_url: Option<&str>) -> Value {
         let mut json = json!({
             "type": format!("urn:crowdsec:{}", self.kind.name()),
             "title": self.kind.title(),
             "status": self.status.code,
         });
-        if self.kind == Kind::Captcha {
-            let back = RawStr::new(&self.return_to(request, visit)).percent_encode().into_owned();
-            json["captcha_url"] = format!("/crowdsec/captcha?return_to={back}").into();
+        if let Some(captcha_url) = captcha_url {
+            json["captcha_url"] = captcha_url.into();
         }
         json
     }
 
     /// The page, and the content security policy that fits it.
-    fn page(&self, request: &Request<'_>, bouncer: &Bouncer, visit: &Visit) -> Option<(String, String)> {
+    fn page(&self, request: &Request<'_>, bouncer: &Bouncer, visit: &Visit, prefix: &str) -> Option<(String, String)> {
         let judgement = &visit.judgement;
         let mut nonce = [0; 32];
         rand::rng().fill_bytes(&mut nonce);
@@ -126,20 +133,25 @@ impl Refusal {
             (None, true) => Some(DecisionView::example(self.kind.name())),
             (None, false) => None,
         };
+        let site = request.rocket().state::<Config>()?;
         let page = request.rocket().state::<Texts>()?.with(request, |language| {
-            let return_to = self.return_to(request, visit);
+            let return_to = self.return_to(request, visit, prefix);
             let address = judgement.address.to_string();
-            let variables = self.variables(language, &address, return_to, decision, widget.as_ref(), nonce);
+            let variables =
+                self.variables(site, language, &address, prefix, return_to, decision, widget.as_ref(), nonce);
             Template::show(request.rocket(), self.kind.name(), variables)
         });
         Some((page?, content_security_policy(nonce, &sources)))
     }
 
     /// templates/refusal.html.tera has the list for those who edit the pages.
+    #[expect(clippy::too_many_arguments, reason = "they become one table of names")]
     pub fn variables(
         &self,
+        site: &Config,
         language: &Language,
         address: &str,
+        prefix: &str,
         return_to: String,
         decision: Option<DecisionView>,
         widget: Option<&Widget>,
@@ -147,9 +159,12 @@ impl Refusal {
     ) -> impl Serialize {
         context! {
             app: env!("CARGO_PKG_NAME"),
+            site_name: &site.site_name,
+            contact: &site.contact,
             lang: &language.tag,
             text: &language.words,
             address,
+            prefix,
             return_to,
             status: self.status.code,
             decision,
@@ -169,12 +184,22 @@ impl<'r> Responder<'r, 'static> for Refusal {
         let visit = bouncer.visit(request);
         let mut response = Response::build();
         let flood = || self.kind == Kind::Ban && bouncer.ban_pages.count((), Instant::now()).is_err();
+        let prefix = bouncer.client_ip.prefix(request);
+        let captcha_url = (self.kind == Kind::Captcha).then(|| self.captcha_url(request, visit, prefix));
+        if is_from_htmx(request) {
+            // htmx swaps no part of the page for a refusal, so that the whole page has to go, or to be asked for again.
+            match &captcha_url {
+                Some(captcha_url) => _ = response.header(Header::new("HX-Redirect", captcha_url.clone())),
+                None if self.kind == Kind::Ban => _ = response.header(Header::new("HX-Refresh", "true")),
+                None => {}
+            }
+        }
         let (kind, vary, body) = if wants_json(request) {
-            ("application/problem+json", "Accept", self.json(request, visit).to_string())
+            ("application/problem+json", "Accept", self.json(captcha_url.as_deref()).to_string())
         } else if flood() {
             ("text/html; charset=utf-8", "Accept", self.kind.title().into())
         } else {
-            let body = match self.page(request, bouncer, visit) {
+            let body = match self.page(request, bouncer, visit, prefix) {
                 Some((page, policy)) => {
                     response.header(Header::new("Content-Security-Policy", policy));
                     // A captcha's provider must not learn which page it was. A ban page asks nobody, and is made often.
@@ -195,6 +220,9 @@ impl<'r> Responder<'r, 'static> for Refusal {
         response.status(self.status).header(Header::new("Content-Type", kind)).header(Header::new("Vary", vary));
         // A cache must neither keep a refusal nor hand it to somebody else.
         response.header(Header::new("Cache-Control", "no-store"));
+        if self.kind != Kind::Starting {
+            response.header(Header::new("Crowdsec-Remediation", self.kind.name()));
+        }
         if let Some(wait) = self.retry_after {
             response.header(Header::new("Retry-After", wait.as_secs().max(1).to_string()));
         }
@@ -210,8 +238,7 @@ fn content_security_policy(nonce: &str, sources: &str) -> String {
     let own = [" 'nonce-", nonce, "' ", sources].concat();
     let own = own.trim_end();
     let frames = if sources.is_empty() { "'none'" } else { sources };
-    let always =
-        "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; img-src 'self' data:";
+    let always = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; img-src data:";
     // `format!` takes four times as long.
     [always, "; style-src", own, "; script-src", own, "; connect-src ", frames, "; frame-src ", frames].concat()
 }

@@ -25,15 +25,26 @@ fn is_ours(path: &str) -> bool {
     decoded.split('/').any(|segment| segment == "..") || segments.next() == Some("crowdsec")
 }
 
-/// The page a form was sent from, if it is one of this site's.
-pub fn back_by_referer(request: &Request<'_>) -> String {
+/// The page that a form or a script has sent this from, if it is one of this application's. `prefix` is the path that a proxy
+/// shows the application below, and takes off.
+pub fn back_by_referer(request: &Request<'_>, prefix: &str) -> String {
     let path = || {
         let referer = reqwest::Url::parse(request.headers().get_one("Referer")?).ok()?;
         let host = request.host()?;
         let same = referer.host_str()? == host.domain().as_str() && referer.port() == host.port();
-        same.then(|| referer.path().to_owned())
+        let query = referer.query().map_or(String::new(), |query| format!("?{query}"));
+        same.then(|| without(prefix, &format!("{}{query}", referer.path())).to_owned())
     };
     return_to(&path().unwrap_or_default())
+}
+
+/// A target as the application sees it.
+pub fn without<'a>(prefix: &str, target: &'a str) -> &'a str {
+    match target.strip_prefix(prefix) {
+        Some("") => "/",
+        Some(rest) if rest.starts_with('/') => rest,
+        _ => target,
+    }
 }
 
 pub fn is_safe(method: Method) -> bool {

@@ -8,10 +8,12 @@ use figment::Figment;
 use rocket::http::Status;
 use rocket_dyn_templates::{Engines, tera};
 
+use super::config::Config;
 use super::refusal::{Kind, Refusal};
 use super::words::{DEFAULT, Texts, template_dir};
 use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guards::DecisionView;
+use crate::crowdsec::setting::Reading;
 
 impl Refusal {
     /// Every case that a page may tell apart, for a trial at the launch.
@@ -33,9 +35,10 @@ impl Refusal {
 /// stops the launch; in the debug profile it is a warning, at the launch and after each edit, since bare words stand in.
 pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<dyn Error>> + Send + Sync + 'static {
     let (templates, debug) = (template_dir(figment), figment.profile() == rocket::Config::DEBUG_PROFILE);
+    let site = Config::read(&mut Reading::of(figment));
     move |engines| {
         // Where the words cannot be read, the fairing tells.
-        let Ok(texts) = Texts::read(&templates, true) else { return Ok(()) };
+        let (Ok(texts), Ok(site)) = (Texts::read(&templates, true), &site) else { return Ok(()) };
         let mut problems = BTreeMap::new();
         for (refusal, language) in
             Refusal::trials().iter().flat_map(|trial| texts.all().iter().map(move |it| (trial, it)))
@@ -47,7 +50,7 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
                 widgets.iter().flat_map(|widget| [None, Some(DecisionView::example(page))].map(|it| (widget, it)))
             {
                 let variables =
-                    refusal.variables(language, "192.0.2.1", "/".into(), decision, widget.as_ref(), "nonce");
+                    refusal.variables(site, language, "192.0.2.1", "", "/".into(), decision, widget.as_ref(), "nonce");
                 let made =
                     tera::Context::from_serialize(variables).and_then(|context| engines.tera.render(page, &context));
                 if let Err(error) = made {
@@ -60,7 +63,7 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
             let remedy = if cause.contains("`text.") {
                 "Write the missing word into [default] of texts.toml"
             } else {
-                "templates/refusal.html.tera lists the variables"
+                "refusal.html.tera lists the variables"
             };
             let told = format!("The page `{page}` cannot be made with the words of [{table}]: {cause}. {remedy}.");
             if debug { log::warn!("{told}") } else { log::error!("{told}") }

@@ -143,6 +143,22 @@ impl ClientIp {
             || said("Forwarded").split(',').next().is_some_and(forwarded)
     }
 
+    /// Below which path of the site a trusted proxy shows this application (`X-Forwarded-Prefix`), `/shop` or empty.
+    ///
+    /// Only a plain path is believed. A visitor may have written the header where the proxy hands it on: then it leads
+    /// that visitor astray, on this site and nowhere else.
+    pub fn prefix<'r>(&self, request: &'r Request<'_>) -> &'r str {
+        let said = || request.headers().get_one("X-Forwarded-Prefix").filter(|_| self.trusts(peer(request)));
+        let path = said().map(|path| path.trim_end_matches('/')).unwrap_or_default();
+        let is_plain = |segment: &str| {
+            let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            !matches!(segment, "" | "." | "..") && segment.bytes().all(is_letter)
+        };
+        let segments = path.strip_prefix('/').map(|rest| rest.split('/'));
+        let is_believed = path.len() <= 200 && segments.is_some_and(|mut segments| segments.all(is_plain));
+        if is_believed { path } else { "" }
+    }
+
     /// Walks the header from the right, where the nearest proxy wrote, and stops at the first address that is not a
     /// trusted proxy's: what stands left of it is only a stranger's word. At something unreadable it stops too, with
     /// the last proxy it knows: taking the next one to the left would let a visitor choose who to be.

@@ -1,0 +1,99 @@
+//! When is LAPI asked sooner than usual? After a burst of refusals by the application: CrowdSec is about to decide.
+
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use crate::crowdsec::limit::Limit;
+
+/// Whoever scans for holes meets one 404 after the other. CrowdSec's scenarios decide after some ten of them, and a poll
+/// every ten seconds would let the scanner go on for as long. So LAPI is asked each second for a while.
+pub struct Hurry {
+    refusals: Limit,
+    /// What a stranger can bring about by bursts without end is bounded too.
+    polls: Limit,
+    until: Mutex<Option<Instant>>,
+    began: Notify,
+}
+
+/// So many refusals to one address within the window are a burst.
+const MOST: u32 = 4;
+const WINDOW: Duration = Duration::from_secs(10);
+/// How long after the last burst LAPI is asked each second: an agent reads the log, decides, and tells LAPI.
+const WHILE: Duration = Duration::from_secs(15);
+/// Hurried polls in ten minutes. A delta costs LAPI some milliseconds.
+const POLLS: u32 = 120;
+
+impl Default for Hurry {
+    fn default() -> Self {
+        Self {
+            refusals: Limit::new(MOST, WINDOW),
+            polls: Limit::new(POLLS, Duration::from_secs(600)),
+            until: Mutex::new(None),
+            began: Notify::new(),
+        }
+    }
+}
+
+impl Hurry {
+    /// Notes that the application refused something to this address, or noted an event of it.
+    pub fn note(&self, address: impl Hash) {
+        self.note_at(address, Instant::now());
+    }
+
+    fn note_at(&self, address: impl Hash, now: Instant) {
+        if self.refusals.count(address, now).is_ok() {
+            return;
+        }
+        let before = self.until.lock().unwrap_or_else(PoisonError::into_inner).replace(now + WHILE);
+        if before.is_none_or(|until| until < now) {
+            self.began.notify_one();
+        }
+    }
+
+    /// Waits until a burst begins.
+    pub async fn began(&self) {
+        self.began.notified().await;
+    }
+
+    /// Whether the next poll should come within a second; counts that poll.
+    pub fn is_on(&self, now: Instant) -> bool {
+        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| now < until) && self.polls.count((), now).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_one_address_hurries_for_a_while_and_a_crowd_does_not() {
+        let (hurry, start) = (Hurry::default(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for address in 0..1000 {
+            hurry.note_at(address, at(1));
+        }
+        assert!(!hurry.is_on(at(1)), "one refusal each is what every site sees");
+        for _ in 0..MOST {
+            hurry.note_at("192.0.2.1", at(2));
+        }
+        assert!(!hurry.is_on(at(2)));
+        hurry.note_at("192.0.2.1", at(3));
+        assert!(hurry.is_on(at(3)) && hurry.is_on(at(17)) && !hurry.is_on(at(18)));
+    }
+
+    #[test]
+    fn bursts_without_end_hurry_only_so_many_polls() {
+        let (hurry, start) = (Hurry::default(), Instant::now());
+        let mut hurried = 0;
+        for second in 0..590 {
+            let now = start + Duration::from_secs(second);
+            (0..20).for_each(|_| hurry.note_at("192.0.2.1", now));
+            hurried += u32::from(hurry.is_on(now));
+        }
+        assert_eq!(hurried, POLLS);
+    }
+}

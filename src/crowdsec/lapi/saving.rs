@@ -1,0 +1,103 @@
+//! When is the snapshot written? Soon after a change, and never so often that it is felt.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::poller::aside;
+use super::snapshot::Snapshot;
+use crate::crowdsec::decisions::{DecisionSet, Types};
+use crate::crowdsec::panics::survive_now;
+
+/// The snapshot, where one is kept, and how it is doing.
+pub struct Saving {
+    snapshot: Option<Snapshot>,
+    set: Arc<DecisionSet>,
+    /// Whether the snapshot on the disk lacks something.
+    is_due: bool,
+    saved_at: Option<Instant>,
+    /// How long the last write took.
+    took: Duration,
+    writing: Option<JoinHandle<io::Result<Duration>>>,
+}
+
+/// A crash loses what changed in the last minute, and the next full answer brings it back. Where a write takes more than a
+/// second, since there are many decisions, a sixtieth of the time is spent on writes.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+impl Saving {
+    pub fn new(snapshot: Option<Snapshot>, set: Arc<DecisionSet>) -> Self {
+        Self { snapshot, set, is_due: false, saved_at: None, took: Duration::ZERO, writing: None }
+    }
+
+    /// Notes that something changed, or did not.
+    pub fn note(&mut self, changed: bool) {
+        self.is_due |= changed;
+    }
+
+    /// Reads the snapshot, where there is one: how old it is. `None` if it is not believed.
+    pub fn recall(&self, types: Types) -> Option<Duration> {
+        let snapshot = self.snapshot.as_ref()?;
+        match snapshot.read(&self.set, types, Instant::now()) {
+            Ok(age) => {
+                let age = age?;
+                info!("{} decisions come from the snapshot of {} s ago.", self.set.len(), age.as_secs());
+                Some(age)
+            }
+            Err(reason) => {
+                // Fails towards LAPI: it will say what stands, and the next snapshot takes this one's place.
+                warn!("The snapshot {} is not used: {reason}.", snapshot.path().display());
+                None
+            }
+        }
+    }
+
+    /// Begins to write the snapshot where it is due. A disk that hangs must not keep new decisions away: while one write
+    /// lasts, no other is begun.
+    pub async fn go_on(&mut self) {
+        if self.writing.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.hear().await;
+            if self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY.max(self.took * 60)) {
+                self.begin().await;
+            }
+        }
+    }
+
+    /// Writes what is left to write, however soon.
+    pub async fn end(&mut self) {
+        self.hear().await;
+        self.begin().await;
+        self.hear().await;
+    }
+
+    async fn begin(&mut self) {
+        let Some(snapshot) = self.snapshot.clone().filter(|_| self.is_due) else { return };
+        let begin = Instant::now();
+        // Copied while no answer is taken over: no change to the set waits for the copy, and no look-up for the change.
+        let set = self.set.clone();
+        let Ok(standing) = aside(move || set.standing(begin)).await else { return };
+        (self.is_due, self.saved_at) = (false, Some(begin));
+        self.writing = Some(spawn_blocking(move || snapshot.store(&standing).map(|()| begin.elapsed())));
+    }
+
+    /// Hears how the last write ended.
+    async fn hear(&mut self) {
+        let (Some(writing), Some(snapshot)) = (self.writing.take(), &self.snapshot) else { return };
+        match writing.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            Ok(took) => self.took = took,
+            Err(error) => {
+                self.is_due = true;
+                let path = snapshot.path().display();
+                // A logger that panics costs this line alone.
+                let _ = survive_now(|| {
+                    warn!(
+                        "The snapshot {path} cannot be written: {error}. Check `crowdsec.snapshot`; a restart would start empty."
+                    );
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! What does the log say of LAPI? Each thing once, or once a minute, with what to do.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+
+use super::health::Status;
+use super::{Config, Connection, Error, OnStartupFailure};
+use crate::crowdsec::decisions::{DecisionSet, MOST_ON_ONE_VALUE, Remediation, Taken};
+use crate::crowdsec::printable::printable;
+
+/// What an operator was told, so that nobody is told the same with every poll.
+pub struct Telling {
+    /// Where LAPI is.
+    address: String,
+    set: Arc<DecisionSet>,
+    status: Arc<Status>,
+    on_startup_failure: OnStartupFailure,
+    away_since: Option<Instant>,
+    /// When it was last told that LAPI is away.
+    told: Instant,
+    /// Full answers in a row that brought what no delta had.
+    drifts: u32,
+    warned_of_allows: bool,
+    warned_of_captchas: bool,
+    warned_of_ids: bool,
+    warned_of_crowds: bool,
+    /// The filters and the unusual ones of their origins, until the operator was warned that nothing fits.
+    unwarned_filters: Option<(String, Vec<String>)>,
+    /// Whether a full answer lacked what stands on, and the log has told so.
+    keeping: bool,
+}
+
+/// Between two lines that tell that LAPI is away.
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Telling {
+    pub fn new(connection: &Connection, config: &Config, set: Arc<DecisionSet>, status: Arc<Status>) -> Self {
+        Self {
+            address: connection.at.to_string(),
+            set,
+            status,
+            on_startup_failure: config.on_startup_failure,
+            away_since: None,
+            told: Instant::now(),
+            drifts: 0,
+            warned_of_allows: false,
+            warned_of_captchas: false,
+            warned_of_ids: false,
+            warned_of_crowds: false,
+            unwarned_filters: connection.chosen_filters(),
+            keeping: false,
+        }
+    }
+
+    /// Where LAPI is, for messages.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub fn is_away(&self) -> bool {
+        self.away_since.is_some()
+    }
+
+    /// Tells once that LAPI is lost and once that it is back; and while nothing was ever heard of it, so that nobody is
+    /// protected by it, again each minute. Keeps every decision in between: a ban must not end because the one who said it
+    /// cannot be reached.
+    pub fn of_poll(&mut self, result: Result<(), Error>) {
+        let (lapi, now) = (&self.address, Instant::now());
+        match (result, self.away_since) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(since)) => {
+                self.away_since = None;
+                let (seconds, known) = (since.elapsed().as_secs(), self.set.len());
+                warn!("CrowdSec's LAPI at {lapi} is back after {seconds} s: {known} decisions stand.");
+            }
+            (Err(_), Some(_)) if self.told.elapsed() < MINUTE => {}
+            (Err(error), away_since) => {
+                self.told = now;
+                let since = *self.away_since.get_or_insert(now);
+                let seconds = since.elapsed().as_secs();
+                match (self.status.since_last_answer(), away_since) {
+                    (None, _) => warn!(
+                        "CrowdSec's LAPI at {lapi} has not answered yet: {error}. {} It is asked again each second.",
+                        self.until_the_first_answer()
+                    ),
+                    (Some(_), None) => warn!(
+                        "CrowdSec's LAPI at {lapi} is lost: {error}. Its decisions stand until each one's own end. It is asked \
+                         again until it is back."
+                    ),
+                    (Some(_), Some(_)) => info!("CrowdSec's LAPI at {lapi} is still lost after {seconds} s: {error}."),
+                }
+            }
+        }
+    }
+
+    /// What becomes of visitors before LAPI's first answer.
+    fn until_the_first_answer(&self) -> &'static str {
+        match self.on_startup_failure {
+            // Fails open, the default: an application that is down because its guard is late helps no visitor.
+            OnStartupFailure::Open => {
+                "UNTIL IT ANSWERS, EVERYBODY IS LET IN whom your own `decisions` do not refuse: `on_startup_failure` is `open`."
+            }
+            // Fails closed, for those to whom an unprotected minute is worse than a minute without the application. With
+            // `abort` the launch has not got this far.
+            OnStartupFailure::Closed | OnStartupFailure::Abort => {
+                "UNTIL IT ANSWERS, VISITORS GET 503: `on_startup_failure` is `closed`."
+            }
+        }
+    }
+
+    /// What an answer has brought, and what is odd about it. `fallback` stands in for captchas where none can be asked.
+    pub fn of_answer(&mut self, taken: &Taken, fallback: Remediation) {
+        if taken.added() + taken.ended > 0 {
+            info!("CrowdSec: {} new decisions, {} ended early.", taken.added(), taken.ended);
+        }
+        if let Some(first) = &taken.first_unreadable {
+            warn!(
+                "{} decisions of LAPI's could not be read and are not enforced. The first: {first}",
+                taken.unreadable
+            );
+        }
+        if taken.allows > 0 && !self.warned_of_allows {
+            self.warned_of_allows = true;
+            warn!(
+                "LAPI holds decisions of type `allow`, which exempt nobody here: list such addresses in `crowdsec.decisions`."
+            );
+        }
+        if taken.captchas_without_provider > 0 && !self.warned_of_captchas {
+            self.warned_of_captchas = true;
+            warn!(
+                "LAPI asks for captchas, and no `crowdsec.captcha.provider` is set: such visitors meet a {} instead. Set \
+                 CROWDSEC_CAPTCHA_PROVIDER=altcha, which needs no account, or another provider.",
+                fallback
+            );
+        }
+        if taken.without_id > 0 && !self.warned_of_ids {
+            self.warned_of_ids = true;
+            warn!(
+                "{} decisions of LAPI's have no id that can be used. They are enforced, but of several alike on one address \
+                 the last one counts, and none can be lifted by its id. CrowdSec's own LAPI always sends ids: check what \
+                 answers at {}.",
+                taken.without_id, self.address
+            );
+        }
+        if let Some(value) = taken.first_left_out.filter(|_| !self.warned_of_crowds) {
+            self.warned_of_crowds = true;
+            warn!(
+                "LAPI has more than {MOST_ON_ONE_VALUE} decisions on {value}. Only the greatest are held there, and {} were \
+                 left out. Look for what makes so many: `cscli alerts list`.",
+                taken.left_out
+            );
+        }
+    }
+
+    /// A misspelt filter would let everybody in, in silence.
+    pub fn of_filters(&mut self, everything: &Taken) {
+        let Some((filters, origins)) = &self.unwarned_filters else { return };
+        let origins: Vec<&str> = origins.iter().map(String::as_str).filter(|name| !self.set.has_origin(name)).collect();
+        let unfit = match everything.new {
+            0 => filters.clone(),
+            _ if origins.is_empty() => return,
+            _ => format!("origins = {}", printable(&origins.join(","))),
+        };
+        self.unwarned_filters = None;
+        warn!(
+            "LAPI has no decision that fits {unfit}. If it should have some, compare with `cscli decisions list --all`: \
+             origins are compared letter by letter."
+        );
+    }
+
+    /// Asked for right after the changes, a full answer brings little that no delta named: what LAPI lost, and what came
+    /// while it was being made. Where it is a good part of all changes, three times in a row, somebody else gets them.
+    pub fn of_drift(&mut self, taken: &Taken, named: usize) {
+        let unnamed = taken.added() + taken.ended;
+        if unnamed > 0 {
+            info!("CrowdSec: a full answer changed {unnamed} decisions that no delta had named.");
+        }
+        self.drifts = if unnamed >= 10 && unnamed * 3 > named { self.drifts + 1 } else { 0 };
+        if self.drifts == 3 {
+            warn!(
+                "LAPI's changes keep being incomplete: {unnamed} were missing, {named} came. Does another instance use the same \
+                 key? Each needs its own: see the IP addresses in `cscli bouncers list`."
+            );
+        }
+    }
+
+    pub fn of_kept(&mut self, taken: &Taken, of: usize) {
+        if taken.kept > 0 && !self.keeping {
+            let until =
+                taken.kept_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+            warn!(
+                "LAPI's full answer lacks {} of {of} decisions that nothing has ended. They stand until a second answer, in \
+                 {} s, lacks them too, since LAPI also answers so while its database fails. If it was emptied on purpose and \
+                 that takes too long, restart this application, without its snapshot.",
+                taken.kept,
+                until.as_secs()
+            );
+        }
+        self.keeping = taken.kept > 0;
+    }
+}
