@@ -13,7 +13,7 @@ use std::{fs, mem};
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::magic::RelativePathBuf;
 use figment::value::{Dict, Value};
-use figment::{Figment, Profile, Provider};
+use figment::{Figment, Profile, Provider as _};
 use rocket::config::SecretKey;
 use serde::Deserialize;
 
