@@ -303,8 +303,8 @@ fn a_form_that_met_the_captcha_is_said_not_to_have_been_sent() {
     browser.run("document.body.innerHTML = `<form method=post action=/members/send><input name=text value=hello></form>`; document.forms[0].submit()");
     browser.shows(&word("not_sent"));
     solve(&browser);
-    // The way back is the path of the page that the form was on.
-    arrived(&browser, &app, "/members");
+    // The way back is the page that the form was on.
+    arrived(&browser, &app, WANTED);
 }
 
 // --- time ---
