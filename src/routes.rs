@@ -1,15 +1,17 @@
 //! The pages of your application: the first file to edit.
 
 use rocket::form::{Form, FromForm};
-use rocket::http::Status;
+use rocket::http::{ContentType, Header, Status};
 use rocket::response::Redirect;
-use rocket::{Catcher, Either, Request, Route, catch, catchers, get, post, routes};
+use rocket::serde::Serialize;
+use rocket::serde::json::json;
+use rocket::{Catcher, Either, Request, Responder, Route, catch, catchers, get, post, routes};
 use rocket_dyn_templates::{Template, context};
 
-use crate::crowdsec::{Cleared, Events, Report, SameOrigin};
+use crate::crowdsec::{Cleared, Events, Report, SameOrigin, Words, wants_json};
 
 pub fn all() -> Vec<Route> {
-    routes![index, members, sign_in_form, sign_in]
+    routes![index, members, sign_in_form, sign_in, common_style]
 }
 
 pub fn catchers() -> Vec<Catcher> {
@@ -18,20 +20,20 @@ pub fn catchers() -> Vec<Catcher> {
 
 /// In the debug profile it shows how the bouncer sees you; elsewhere it is a plain welcome.
 #[get("/")]
-fn index(report: Report) -> Template {
+fn index(report: Report, words: Words) -> Page {
     let Report { debug, port, me, crowdsec } = report;
-    Template::render("index", context! { app: env!("CARGO_PKG_NAME"), debug, port, me, crowdsec })
+    Page::new("index", &words, context! { app: env!("CARGO_PKG_NAME"), debug, port, me, crowdsec })
 }
 
 /// A route that asks for `Cleared` serves nobody whom the bouncer refuses, not even on a path in `excluded_paths`.
 #[get("/members")]
-fn members(visitor: Cleared) -> Template {
-    Template::render("members", context! { app: env!("CARGO_PKG_NAME"), address: visitor.address })
+fn members(visitor: Cleared, words: Words) -> Page {
+    Page::new("members", &words, context! { address: visitor.address, debug: cfg!(debug_assertions) })
 }
 
 #[get("/sign-in")]
-fn sign_in_form() -> Template {
-    Template::render("sign-in", context! { app: env!("CARGO_PKG_NAME"), failed: false })
+fn sign_in_form(words: Words) -> Page {
+    Page::new("sign-in", &words, context! { failed: false })
 }
 
 #[derive(FromForm)]
@@ -46,7 +48,12 @@ struct SignIn<'r> {
 /// Only our own page may send this form (`SameOrigin`): any other page could send it in its visitor's name, and have them
 /// banned for what goes wrong.
 #[post("/sign-in", data = "<form>")]
-fn sign_in(_own: SameOrigin, form: Form<SignIn<'_>>, events: Events<'_>) -> Either<Redirect, (Status, Template)> {
+fn sign_in(
+    _own: SameOrigin,
+    form: Form<SignIn<'_>>,
+    events: Events<'_>,
+    words: Words,
+) -> Either<Redirect, (Status, Page)> {
     let is_person = form.nickname.is_empty();
     if is_person && is_right(form.user, form.password) {
         // Remember who it is, in a private cookie for example, before sending them on.
@@ -54,8 +61,7 @@ fn sign_in(_own: SameOrigin, form: Form<SignIn<'_>>, events: Events<'_>) -> Eith
     }
     // CrowdSec is told, if `event_log` is set. After too much of it, CrowdSec bans the address.
     events.note(if is_person { "failed-sign-in" } else { "honeypot" }, Some(form.user));
-    let page = Template::render("sign-in", context! { app: env!("CARGO_PKG_NAME"), failed: true });
-    Either::Right((Status::Unauthorized, page))
+    Either::Right((Status::Unauthorized, Page::new("sign-in", &words, context! { failed: true })))
 }
 
 /// Put your users here. Until then there is one, in debug builds alone, and nobody else can sign in.
@@ -63,9 +69,66 @@ fn is_right(user: &str, password: &str) -> bool {
     cfg!(debug_assertions) && (user, password) == ("demo", "demo")
 }
 
-/// Your error pages. The bouncer's own pages do not come by here.
+/// What all pages look like. The bouncer's own do not load it: they bear it in themselves.
+#[get("/common.css")]
+fn common_style() -> Template {
+    Template::render("common", context! {})
+}
+
+/// Your error pages, and the errors of programs that ask for JSON. The bouncer's own pages do not come by here.
 #[catch(default)]
-fn any_error(status: Status, _: &Request<'_>) -> (Status, Template) {
-    let title = status.reason_lossy();
-    (status, Template::render("error", context! { app: env!("CARGO_PKG_NAME"), status: status.code, title }))
+async fn any_error(status: Status, request: &Request<'_>) -> Result<(Status, Either<Page, Problem>), Status> {
+    if wants_json(request) {
+        return Ok((status, Either::Right(Problem::new(status))));
+    }
+    let words = request.guard::<Words>().await.succeeded().ok_or(status)?;
+    // Some have words of their own in texts.toml.
+    let name = match status.code {
+        code @ (403 | 404 | 413 | 422 | 429) => code.to_string(),
+        500.. => "5xx".into(),
+        _ => "4xx".into(),
+    };
+    let title = words.get(&format!("error_{name}_title")).unwrap_or(status.reason_lossy());
+    let explanation = words.get(&format!("error_{name}_text"));
+    let page = Page::new("error", &words, context! { status: status.code, title, explanation });
+    Ok((status, Either::Left(page)))
+}
+
+/// A page in the visitor's language.
+#[derive(Responder)]
+struct Page {
+    page: Template,
+    vary: Header<'static>,
+}
+
+impl Page {
+    /// A template sees what the `words` give, and what you hand over besides.
+    fn new(name: &'static str, words: &Words, more: impl Serialize) -> Self {
+        #[derive(Serialize)]
+        #[serde(crate = "rocket::serde")]
+        struct Both<'a, T> {
+            #[serde(flatten)]
+            words: &'a Words,
+            #[serde(flatten)]
+            more: T,
+        }
+        // A cache must not hand it to somebody who speaks another language, or to a program.
+        let vary = Header::new("Vary", "Accept, Accept-Language");
+        Self { page: Template::render(name, Both { words, more }), vary }
+    }
+}
+
+/// An error as programs read it: RFC 9457.
+#[derive(Responder)]
+struct Problem {
+    problem: (ContentType, String),
+    vary: Header<'static>,
+}
+
+impl Problem {
+    fn new(status: Status) -> Self {
+        let problem = json!({ "type": "about:blank", "title": status.reason_lossy(), "status": status.code });
+        let kind = ContentType::new("application", "problem+json");
+        Self { problem: (kind, problem.to_string()), vary: Header::new("Vary", "Accept") }
+    }
 }

@@ -5,6 +5,7 @@ use serde_json::json;
 use thirtyfour::Key;
 
 use crate::browser::Browser;
+use crate::providers::{PROVIDERS, asking_with, script_of};
 use crate::{VISITOR, asking, at, word, words};
 
 /// Has a query that does not survive being decoded or cut.
@@ -135,14 +136,93 @@ fn no_other_site_can_put_the_pages_into_a_frame() {
 // --- what a browser lacks ---
 
 #[test]
-fn without_javascript_the_visitor_is_told_what_is_needed() {
-    let (browser, app) = (Browser::without_javascript(), asking(&[]));
+fn without_javascript_the_visitor_is_told_first_what_is_needed_and_meets_no_dead_button() {
+    let browser = Browser::without_javascript();
+    let server = PROVIDERS[0].start();
+    for app in [asking(&[]), asking_with(&PROVIDERS[0], &script_of(&server), &server.url())] {
+        browser.open(&at(&app, WANTED));
+        let text = browser.text();
+        let below_the_title = text.split_once(&word("captcha_title")).expect("the title").1;
+        assert!(below_the_title.trim_start().starts_with(&word("no_javascript")), "{text}");
+        for button in [word("altcha_start"), word("go_on"), word("altcha_text")] {
+            assert!(!text.contains(&button), "{text}");
+        }
+        // The one button asks again for the page that was wanted.
+        browser.click(".button");
+        browser.shows(&word("no_javascript"));
+        assert_eq!(browser.url(), at(&app, WANTED));
+    }
+}
+
+#[test]
+fn with_javascript_nobody_is_told_to_switch_it_on() {
+    let (browser, app) = (Browser::start(), asking(&[]));
     browser.open(&at(&app, WANTED));
-    browser.shows(&word("no_javascript"));
-    browser.click("#start");
-    browser.shows(&word("problem_missing"));
-    browser.shows(&word("no_javascript"));
-    assert_eq!(browser.url(), at(&app, "/crowdsec/captcha"));
+    browser.shows(&word("altcha_start"));
+    assert!(!browser.text().contains(&word("no_javascript")), "{}", browser.text());
+}
+
+// --- by itself ---
+
+#[test]
+fn whoever_has_nothing_to_read_or_decide_first_is_let_in_without_a_click() {
+    let (browser, app) = (Browser::that_moves(), asking(&[]));
+    browser.open(&at(&app, WANTED));
+    arrived(&browser, &app, WANTED);
+    quiet(&browser);
+}
+
+#[test]
+fn while_it_works_by_itself_the_page_says_so_and_shows_no_button() {
+    let (browser, app) = (Browser::that_moves(), asking(&[("CROWDSEC_CAPTCHA_DIFFICULTY", "2000000000")]));
+    browser.open(&at(&app, WANTED));
+    browser.shows(&word("altcha_working"));
+    let text = browser.text();
+    assert!(text.contains(&word("altcha_text")) && !text.contains(&word("altcha_start")), "{text}");
+}
+
+#[test]
+fn nothing_starts_by_itself_for_those_who_have_something_to_read_or_want_no_motion_or_keep_no_cookies() {
+    let waits = |browser: &Browser| {
+        browser.shows(&word("altcha_start"));
+        // It would have started in the next frame.
+        browser.run_async("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))");
+        assert!(browser.text().contains(&word("altcha_start")), "{}", browser.text());
+        assert!(!browser.text().contains(&word("altcha_working")), "{}", browser.text());
+    };
+    let app = asking(&[]);
+    let still = Browser::start();
+    still.open(&at(&app, WANTED));
+    waits(&still);
+    let forgetful = Browser::without_cookies();
+    forgetful.open(&at(&app, WANTED));
+    waits(&forgetful);
+
+    // A page of the owner's who edits it, a form that was not sent, a wrong answer.
+    let browser = Browser::that_moves();
+    browser.open(&at(&App::start(&[]), "/crowdsec/preview/captcha"));
+    waits(&browser);
+    browser.open("about:blank");
+    browser.run("document.body.innerHTML = `<form method=post></form>`");
+    browser.run(&format!("document.forms[0].action = '{}'; document.forms[0].submit()", at(&app, WANTED)));
+    browser.shows(&word("not_sent"));
+    waits(&browser);
+    send(&browser, "nonsense");
+    browser.shows(&word("problem_wrong"));
+    waits(&browser);
+}
+
+#[test]
+fn a_captcha_that_comes_again_at_once_waits_for_its_button() {
+    // As where a visitor's address changes with each request, so that no pass holds.
+    let (browser, app) = (Browser::that_moves(), asking(&[]));
+    browser.open(&at(&app, WANTED));
+    arrived(&browser, &app, WANTED);
+    browser.forget_cookies();
+    browser.open(&at(&app, WANTED));
+    browser.shows(&word("altcha_start"));
+    solve(&browser);
+    arrived(&browser, &app, WANTED);
 }
 
 // --- what visitors do ---
@@ -273,16 +353,15 @@ fn an_answer_that_comes_too_late_is_told_kindly() {
 #[test]
 fn the_pages_speak_the_visitors_language() {
     for (wishes, tag) in [("fr-CH,fr", "fr"), ("de-AT,de", "de"), ("es-MX,es", "es"), ("it", "en")] {
-        let table = if tag == "en" { "default" } else { tag };
         let browser = Browser::speaking(wishes);
         let captcha = asking(&[]);
         browser.open(&at(&captcha, WANTED));
-        browser.shows(&words(table, "captcha_title"));
-        browser.shows(&words(table, "altcha_start"));
+        browser.shows(&words(tag, "captcha_title"));
+        browser.shows(&words(tag, "altcha_start"));
         assert_eq!(browser.attribute("html", "lang").as_deref(), Some(tag));
         let ban = asking(&[("CROWDSEC_DECISIONS", r#"[{ value = "127.0.0.1", type = "ban" }]"#)]);
         browser.open(&at(&ban, WANTED));
-        browser.shows(&words(table, "ban_title"));
+        browser.shows(&words(tag, "ban_title"));
         assert_eq!(browser.attribute("html", "lang").as_deref(), Some(tag));
         let closed = format!("http://{}/", closed_port());
         let starting = asking(&[
@@ -293,7 +372,7 @@ fn the_pages_speak_the_visitors_language() {
             ("CROWDSEC_DECISIONS", "[]"),
         ]);
         browser.open(&at(&starting, WANTED));
-        browser.shows(&words(table, "starting_title"));
+        browser.shows(&words(tag, "starting_title"));
         assert_eq!(browser.attribute("html", "lang").as_deref(), Some(tag));
     }
 }

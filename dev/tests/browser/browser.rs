@@ -27,8 +27,14 @@ pub struct Browser {
 }
 
 impl Browser {
+    /// One whose visitor wants little motion, so that a captcha of ours waits for its button.
     pub fn start() -> Self {
         Self::with(&[], json!({}))
+    }
+
+    /// One as most visitors have it, in which a captcha of ours starts by itself.
+    pub fn that_moves() -> Self {
+        Self::launch(&[], json!({}))
     }
 
     /// One that is as large as a phone, and is used with a finger.
@@ -65,6 +71,10 @@ impl Browser {
     }
 
     fn with(arguments: &[&str], preferences: Value) -> Self {
+        Self::launch(&[arguments, &["--force-prefers-reduced-motion"]].concat(), preferences)
+    }
+
+    fn launch(arguments: &[&str], preferences: Value) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let seat = Seat::take();
         let profile =

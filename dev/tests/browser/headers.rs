@@ -3,8 +3,8 @@
 use dev::{App, closed_port};
 use serde_json::json;
 
-use crate::at;
 use crate::browser::Browser;
+use crate::{at, word};
 
 #[test]
 fn the_applications_own_pages_break_no_rule_of_their_own() {
@@ -13,16 +13,18 @@ fn the_applications_own_pages_break_no_rule_of_their_own() {
     let connected = [("CROWDSEC_API_KEY", dev::KEY), ("CROWDSEC_API_URL", &nowhere)];
     for settings in [&[][..], &connected] {
         let app = App::start(settings);
-        for target in ["/", "/members", "/sign-in", "/no/such/page", "/static/style.css", "/static/favicon.svg"] {
+        for target in
+            ["/", "/members", "/sign-in", "/no/such/page", "/common.css", "/static/style.css", "/static/favicon.svg"]
+        {
             browser.open(&at(&app, target));
             assert_eq!(browser.complaints(), Vec::<String>::new(), "{target}");
         }
         browser.open(&at(&app, "/sign-in"));
         let background = browser.run("return getComputedStyle(document.querySelector('button')).backgroundColor");
-        assert_eq!(background, "rgb(29, 95, 90)", "static/style.css counts");
+        assert_eq!(background, "rgb(29, 95, 90)", "the stylesheet counts");
         browser.run("document.forms[0].user.value = 'a'; document.forms[0].password.value = 'b'");
         browser.click("button");
-        browser.shows("do not fit together");
+        browser.shows(&word("sign_in_failed"));
         assert_eq!(browser.complaints(), Vec::<String>::new(), "after a failed sign-in");
     }
 }

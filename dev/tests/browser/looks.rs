@@ -4,31 +4,37 @@
 use std::fs;
 use std::path::PathBuf;
 
-use dev::{App, Lapi, Verdict, closed_port, eventually, root};
+use dev::{App, Folder, Lapi, Verdict, closed_port, eventually, root};
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::providers::{PROVIDERS, answer, asking_with, script_of};
 use crate::{VISITOR, asking, at, word, words};
 
-const BANNED: (&str, &str) = ("CROWDSEC_DECISIONS", r#"[{ value = "127.0.0.1", type = "ban" }]"#);
+pub const BANNED: (&str, &str) = ("CROWDSEC_DECISIONS", r#"[{ value = "127.0.0.1", type = "ban" }]"#);
 
-/// Looks at the page as it stands: on a phone and on a desk, in light and in dark.
+/// From the smallest phone, or a desk at 400 %, to a large screen.
+const WIDTHS: [u32; 5] = [320, 390, 768, 1280, 1920];
+
+/// Looks at the page as it stands: from a phone to a large screen, in light, in dark, with a visitor's own colours, with
+/// letters of twice the size, and printed.
 #[track_caller]
 fn look(browser: &Browser, name: &str) {
     browser.run(&fs::read_to_string(axe()).expect("axe-core, which dev/setup fetches"));
-    for scheme in ["light", "dark"] {
-        let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
-        browser.devtools("Emulation.setEmulatedMedia", json!({ "features": features }));
+    for (scheme, feature, value) in [
+        ("light", "prefers-color-scheme", "light"),
+        ("dark", "prefers-color-scheme", "dark"),
+        ("forced", "forced-colors", "active"),
+    ] {
+        emulate(browser, json!({ "features": [{ "name": feature, "value": value }] }));
         for width in [390, 1280] {
             let view = format!("{name}-{width}-{scheme}");
-            browser.resize(width, 844);
-            let size =
-                browser.run("return [document.documentElement.scrollWidth, document.documentElement.scrollHeight]");
-            assert!(size[0].as_u64() <= Some(width.into()), "{view} sticks out: {size}");
-            // The whole page, however long it is.
-            browser.resize(width, size[1].as_u64().map_or(844, |height| height.max(844) as u32));
+            fits(browser, width, &view);
             browser.photograph(&pictures().join(format!("{view}.png")));
+            if scheme == "forced" {
+                assert_eq!(without_a_shape(browser), json!([]), "{view}");
+                continue;
+            }
             let violations = browser.run_async(
                 "const done = arguments[arguments.length - 1];
                  axe.run(document, { resultTypes: ['violations'], iframes: false }).then((results) => done(
@@ -37,15 +43,56 @@ fn look(browser: &Browser, name: &str) {
             assert_eq!(violations, json!([]), "{view}");
         }
     }
+    emulate(browser, json!({ "media": "print", "features": [{ "name": "forced-colors", "value": "none" }] }));
+    fits(browser, 794, &format!("{name}-print"));
+    browser.photograph(&pictures().join(format!("{name}-print.png")));
+    emulate(browser, json!({ "media": "" }));
+    for text in [200, 100] {
+        write_in(browser, text);
+        for width in WIDTHS {
+            let view = format!("{name}-{width}-text-{text}");
+            fits(browser, width, &view);
+            browser.photograph(&pictures().join(format!("{view}.png")));
+        }
+    }
     browser.devtools("Emulation.clearDeviceMetricsOverride", json!({}));
-    browser.devtools("Emulation.setEmulatedMedia", json!({ "features": Value::Array(vec![]) }));
 }
 
-fn axe() -> PathBuf {
+fn emulate(browser: &Browser, media: Value) {
+    browser.devtools("Emulation.setEmulatedMedia", media);
+}
+
+/// Letters of this size in percent, as a visitor sets it for all pages.
+fn write_in(browser: &Browser, percent: u32) {
+    let pixels = 16 * percent / 100;
+    browser.devtools("Page.setFontSizes", json!({ "fontSizes": { "standard": pixels, "fixed": pixels } }));
+}
+
+/// Gives the page this width, and the height that it needs; nothing may stick out to the side.
+#[track_caller]
+fn fits(browser: &Browser, width: u32, view: &str) {
+    browser.resize(width, 844);
+    let size = browser.run("return [document.documentElement.scrollWidth, document.documentElement.scrollHeight]");
+    assert!(size[0].as_u64() <= Some(width.into()), "{view} sticks out: {size}");
+    browser.resize(width, size[1].as_u64().map_or(844, |height| height.max(844) as u32));
+}
+
+/// The buttons and fields that a visitor with colours of their own cannot tell from text: they have no visible border.
+fn without_a_shape(browser: &Browser) -> Value {
+    browser.run(
+        "return [...document.querySelectorAll('button, .button, input, textarea')].filter((it) => it.checkVisibility()).filter((it) => {
+           const { borderTopWidth, borderTopColor, borderTopStyle } = getComputedStyle(it);
+           return parseFloat(borderTopWidth) < 1 || borderTopStyle === 'none' || borderTopColor === getComputedStyle(document.body).backgroundColor
+             || /^rgba\\(.*, 0\\)$/.test(borderTopColor);
+         }).map((it) => it.outerHTML)",
+    )
+}
+
+pub fn axe() -> PathBuf {
     root().join("target/axe-core/package/axe.min.js")
 }
 
-fn pictures() -> PathBuf {
+pub fn pictures() -> PathBuf {
     let folder = root().join("target/screenshots");
     fs::create_dir_all(&folder).expect("a folder for pictures");
     folder
@@ -74,6 +121,18 @@ fn the_applications_own_pages() {
         browser.open(&at(&app, target));
         look(&browser, name);
     }
+    browser.open(&at(&app, "/sign-in"));
+    // An owner's further kinds of fields look like the rest.
+    browser.run("document.querySelector('button').insertAdjacentHTML('beforebegin', '<label>Message <textarea name=m></textarea></label>')");
+    look(&browser, "sign-in-textarea");
+    let [text, field] = ["textarea", "[name=user]"].map(|it| {
+        browser.run(&format!("const style = getComputedStyle(document.querySelector('{it}')); return [style.font, style.border, style.width, style.backgroundColor]"))
+    });
+    assert_eq!(text, field);
+    browser.run("document.forms[0].user.value = 'a'; document.forms[0].password.value = 'b'");
+    browser.click("button");
+    browser.shows(&word("sign_in_failed"));
+    look(&browser, "sign-in-failed");
     let lapi = Lapi::start();
     let settings =
         [("CROWDSEC_CAPTCHA_PROVIDER", ""), ("CROWDSEC_CAPTCHA_SITE_KEY", ""), ("CROWDSEC_CAPTCHA_SECRET_KEY", "")];
@@ -101,6 +160,35 @@ fn the_applications_own_pages() {
     ]);
     browser.open(&at(&app, "/"));
     look(&browser, "index-release");
+}
+
+#[test]
+fn nobody_sees_hears_or_reaches_the_trap_of_the_sign_in_form_at_any_width_and_size_of_text() {
+    let (browser, app) = (Browser::start(), App::start(&[]));
+    for forced_colours in ["none", "active"] {
+        emulate(&browser, json!({ "features": [{ "name": "forced-colors", "value": forced_colours }] }));
+        for (width, text) in WIDTHS.iter().flat_map(|width| [100, 150, 200, 400].map(|text| (*width, text))) {
+            let view = format!("{width} px, text of {text} %, forced colours {forced_colours}");
+            browser.resize(width, 844);
+            write_in(&browser, text);
+            browser.open(&at(&app, "/sign-in"));
+            let seen = browser.run(
+                "return [...document.querySelectorAll('.trap, .trap *')].flatMap((part) => [...part.getClientRects()])
+                   .filter((box) => box.right > 0 && box.left < innerWidth && box.width > 1 && box.height > 1).length",
+            );
+            assert_eq!(seen, json!(0), "{view}");
+            let reached = browser.run(
+                "const trap = document.querySelector('[name=nickname]'); trap.focus();
+                 return [trap.labels.length, document.activeElement === trap, innerText_has(trap.labels[0])];
+                 function innerText_has(label) { return document.body.innerText.includes(label.textContent.trim()) }",
+            );
+            assert_eq!(reached, json!([1, false, false]), "{view}");
+        }
+    }
+    let heard = browser.devtools("Accessibility.getFullAXTree", json!({})).to_string();
+    assert!(heard.contains("Password") && !heard.contains("Nickname"), "{heard}");
+    // Programs that read the form find it all the same.
+    assert!(app.get("/sign-in").send().text().contains("name=\"nickname\""));
 }
 
 #[test]
@@ -206,7 +294,7 @@ fn the_captcha_without_javascript() {
     let (browser, app) = (Browser::without_javascript(), asking(&[]));
     browser.open(&at(&app, "/members"));
     browser.shows(&word("no_javascript"));
-    for width in [390, 1280] {
+    for width in WIDTHS {
         browser.resize(width, 844);
         browser.photograph(&pictures().join(format!("altcha-no-javascript-{width}-light.png")));
     }
@@ -235,6 +323,24 @@ fn the_captcha_of_another_service() {
     answer(&browser);
     browser.shows(&word("problem_away"));
     look(&browser, "problem-away");
+}
+
+#[test]
+fn a_language_that_is_written_from_right_to_left_mirrors_the_pages() {
+    let folder = Folder::of_the_application();
+    folder.replace("templates/texts.toml", "[fr]\n", "[ar]\nban_title = \"لا يمكنك الدخول الآن\"\n\n[fr]\n");
+    let mut command = dev::command(&[BANNED]);
+    command.current_dir(&folder);
+    let app = App::launched(command).unwrap_or_else(|ended| panic!("{}", ended.log));
+    for (wishes, mirrored) in [("ar", true), ("en", false)] {
+        let browser = Browser::speaking(wishes);
+        browser.open(&at(&app, "/"));
+        let panel_is_right = "return document.querySelector('.panel').getBoundingClientRect().left > document.querySelector('main').getBoundingClientRect().left";
+        assert_eq!(browser.run(panel_is_right), json!(mirrored), "{wishes}");
+        if mirrored {
+            look(&browser, "ban-ar");
+        }
+    }
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! What do visitors meet in a real browser? Chromium against the running application.
+//! What do visitors meet in a real browser? Chromium and Firefox against the running application.
 
 mod altcha;
 mod browser;
 mod cookies;
 mod cross_site;
+mod firefox;
 mod headers;
 mod looks;
 mod providers;
@@ -43,5 +44,5 @@ fn words(language: &str, key: &str) -> String {
 
 /// The words of a page in English.
 fn word(key: &str) -> String {
-    words("default", key)
+    words("en", key)
 }

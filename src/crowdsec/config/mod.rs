@@ -13,7 +13,7 @@ use std::{fs, mem};
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::magic::RelativePathBuf;
 use figment::value::{Dict, Value};
-use figment::{Figment, Profile, Provider};
+use figment::{Figment, Profile, Provider as _};
 use rocket::config::SecretKey;
 use serde::Deserialize;
 
@@ -101,12 +101,6 @@ fn is_secret_key(text: &str) -> bool {
 /// Rocket's default is a key of zeros, which counts as none.
 fn has_secret_key(figment: &Figment) -> bool {
     figment.extract_inner::<SecretKey>("secret_key").is_ok_and(|key| key.is_provided())
-}
-
-/// The variables `CROWDSEC_*`, for an application that puts its configuration together itself: merged last, they beat what
-/// its files say.
-pub fn variables() -> impl Provider {
-    Environment::read()
 }
 
 impl Config {

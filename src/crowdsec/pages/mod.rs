@@ -23,9 +23,10 @@ use rocket::{Build, Data, Request, Rocket, Route, route, routes};
 use super::bouncer::{Bouncer, OUR_RANK, Reason};
 
 pub use config::Config;
+pub use negotiation::wants_json;
 pub use refusal::Refusal;
 pub use trial::try_pages;
-pub use words::{Texts, template_dir};
+pub use words::{Texts, Words, template_dir};
 
 /// Where the fairing sends a refused request. Nobody else finds anything there.
 pub fn refused_uri() -> Origin<'static> {

@@ -11,7 +11,7 @@ use rocket_dyn_templates::{Engines, tera};
 use super::config::Config;
 use super::refusal::{Kind, Refusal};
 use super::variables::Variables;
-use super::words::{DEFAULT, Texts, template_dir};
+use super::words::{Texts, template_dir};
 use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guards::DecisionView;
 use crate::crowdsec::setting::Reading;
@@ -60,13 +60,12 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
             }
         }
         for (cause, (page, tag)) in &problems {
-            let table = if tag.as_str() == DEFAULT { "default" } else { tag };
             let remedy = if cause.contains("`text.") {
-                "Write the missing word into [default] of texts.toml"
+                "Write the missing word into the default language's table of texts.toml"
             } else {
                 "refusal.html.tera lists the variables"
             };
-            let told = format!("The page `{page}` cannot be made with the words of [{table}]: {cause}. {remedy}.");
+            let told = format!("The page `{page}` cannot be made with the words of [{tag}]: {cause}. {remedy}.");
             if debug { log::warn!("{told}") } else { log::error!("{told}") }
         }
         if debug || problems.is_empty() { Ok(()) } else { Err("pages of the bouncer's cannot be made".into()) }

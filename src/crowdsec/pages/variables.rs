@@ -1,10 +1,12 @@
 //! What can a page say? The variables of all templates of the bouncer's.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::config::{Config, Contact};
 use super::refusal::Refusal;
-use super::words::{Language, Words};
+use super::words::Language;
 use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guards::DecisionView;
 
@@ -15,7 +17,8 @@ pub struct Variables<'a> {
     pub site: &'a str,
     pub contact: Option<&'a Contact>,
     pub lang: &'a str,
-    pub text: &'a Words,
+    pub dir: &'static str,
+    pub text: &'a BTreeMap<String, String>,
     pub address: String,
     pub reference: String,
     pub prefix: &'a str,
@@ -38,6 +41,7 @@ impl<'a> Variables<'a> {
             site: &site.site_name,
             contact: site.contact.as_ref(),
             lang: &language.tag,
+            dir: language.dir,
             text: &language.words,
             address: "192.0.2.1".into(),
             reference: "0000-0000".into(),

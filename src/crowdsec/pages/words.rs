@@ -1,4 +1,4 @@
-//! In which words do we refuse? The texts of `templates/texts.toml`, in the visitor's language.
+//! In which words do we speak? The texts of `templates/texts.toml`, in the visitor's language.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,16 +6,59 @@ use std::path::{Path, PathBuf};
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use figment::value::magic::RelativePathBuf;
-use rocket::Request;
-use rocket::http::Header;
+use figment::value::{Dict, Value};
+use rocket::http::{Header, Status};
+use rocket::request::{FromRequest, Outcome};
+use rocket::{Ignite, Request, Rocket, Sentinel};
+use serde::Serialize;
 
-/// The words of one language, by key.
-pub type Words = BTreeMap<String, String>;
+use super::config::Config;
+use crate::crowdsec::guards::has_no_bouncer;
 
-/// A language of the file, and its words.
+/// A language of the file, and its words by key.
+#[derive(Clone, Serialize)]
 pub struct Language {
+    #[serde(rename = "lang")]
     pub tag: String,
-    pub words: Words,
+    /// `rtl` where it is written from right to left, else `ltr`: the attribute of a page.
+    pub dir: &'static str,
+    #[serde(rename = "text")]
+    pub words: BTreeMap<String, String>,
+}
+
+/// For your own pages: the words of `templates/texts.toml` in the language of the visitor, and the name of the site. A
+/// template gets `lang`, `dir`, `text` and `site` of it. Never refuses anybody.
+#[derive(Serialize)]
+pub struct Words {
+    #[serde(flatten)]
+    language: Language,
+    site: String,
+}
+
+impl Words {
+    /// The words of this key; `None` where no language has any.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.language.words.get(key).map(String::as_str)
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Words {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let (texts, site) = (request.rocket().state::<Texts>(), request.rocket().state::<Config>());
+        let (Some(texts), Some(site)) = (texts, site) else {
+            return Outcome::Error((Status::InternalServerError, ()));
+        };
+        Outcome::Success(Self { language: texts.with(request, Language::clone), site: site.site_name.clone() })
+    }
+}
+
+impl Sentinel for Words {
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        has_no_bouncer(rocket)
+    }
 }
 
 pub struct Texts {
@@ -25,8 +68,8 @@ pub struct Texts {
     languages: Vec<Language>,
 }
 
-/// `[default]` is in English.
-pub const DEFAULT: &str = "en";
+/// The language of a table `[default]`, which a file may have in place of `default = "…"`.
+const ENGLISH: &str = "en";
 
 /// Where the templates lie: as the fairing of rocket_dyn_templates has it.
 pub fn template_dir(figment: &Figment) -> PathBuf {
@@ -35,15 +78,15 @@ pub fn template_dir(figment: &Figment) -> PathBuf {
 }
 
 impl Texts {
-    /// Reads the file; `live` where templates, too, are read anew when they change. Each table but `[default]` is a
-    /// language, and falls back to `[default]` key by key.
+    /// Reads the file; `live` where templates, too, are read anew when they change. Each table is a language, and falls
+    /// back to the default language key by key.
     pub fn read(templates: &Path, live: bool) -> Result<Self, String> {
         let path = templates.join("texts.toml");
         let languages = languages(&path)?;
         Ok(Self { path, live, languages })
     }
 
-    /// All languages, as they were read at first.
+    /// All languages, as they were read at first; the default one comes first.
     pub fn all(&self) -> &[Language] {
         &self.languages
     }
@@ -67,19 +110,65 @@ impl Texts {
     }
 }
 
-/// Never empty: `[default]` comes first.
-fn languages(path: &PathBuf) -> Result<Vec<Language>, String> {
-    let file = Figment::from(Toml::file_exact(path).nested());
-    let others = file.profiles().map(|profile| profile.as_str().as_str().to_owned());
-    let tags = std::iter::once(DEFAULT.to_owned())
-        .chain(others.filter(|tag| !["default", "global", DEFAULT].contains(&tag.as_str())));
-    let read = |tag: String| {
-        // Of a file that is no TOML the first line says where; the rest would show it.
-        let place = |error: figment::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
-        let words = file.clone().select(tag.as_str()).extract().map_err(place)?;
-        Ok(Language { tag, words })
+/// Never empty: the default language comes first.
+fn languages(path: &Path) -> Result<Vec<Language>, String> {
+    // Of a file that is no TOML the first line says where; the rest would show it.
+    let place = |error: figment::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
+    let mut tables: Dict = Figment::from(Toml::file_exact(path)).extract().map_err(place)?;
+    let default = match tables.remove("default") {
+        Some(Value::String(_, tag)) if tables.contains_key(&tag) => Language::new(&tag, BTreeMap::new()),
+        Some(Value::String(_, tag)) => {
+            return Err(format!("`default` is \"{tag}\", and there is no table [{tag}]: name one that is there"));
+        }
+        // A file that says nothing of it speaks English first, and may call that table [default].
+        Some(table) => Language::new(ENGLISH, words("default", table)?),
+        None => Language::new(ENGLISH, BTreeMap::new()),
     };
-    tags.map(read).collect()
+    let (mut all, mut others) = (vec![default], Vec::new());
+    for (tag, table) in tables {
+        let own = words(&tag, table)?;
+        if tag == all[0].tag { all[0].words.extend(own) } else { others.push(Language::new(&tag, own)) }
+    }
+    for language in &mut others {
+        for (key, words) in &all[0].words {
+            language.words.entry(key.clone()).or_insert_with(|| words.clone());
+        }
+    }
+    all.extend(others);
+    Ok(all)
+}
+
+/// The words of one table.
+fn words(tag: &str, table: Value) -> Result<BTreeMap<String, String>, String> {
+    let Value::Dict(_, table) = table else {
+        return Err(format!("`{tag}` is neither a table nor default = \"…\": write the words beneath a table, [en]"));
+    };
+    let text = |(key, value)| match value {
+        Value::String(_, text) => Ok((key, text)),
+        _ => Err(format!("`{tag}.{key}` is no text: put it in quotes")),
+    };
+    table.into_iter().map(text).collect()
+}
+
+impl Language {
+    fn new(tag: &str, words: BTreeMap<String, String>) -> Self {
+        Self { tag: tag.to_owned(), dir: direction(tag), words }
+    }
+}
+
+/// By the script that a tag names (`az-Arab`), else by the one that its language is mostly written in.
+fn direction(tag: &str) -> &'static str {
+    const SCRIPTS: &str = "adlm arab aran hebr mand mend nkoo rohg samr syrc thaa yezi";
+    const LANGUAGES: &str = "ar arc arz azb bal ckb dv fa glk he iw ji khw ks lrc mzn nqo pnb ps sd skr syr ug ur yi";
+    let tag = tag.to_ascii_lowercase();
+    let mut parts = tag.split(['-', '_']);
+    let language = parts.next().unwrap_or_default();
+    let is_in = |list: &str, part: &str| list.split(' ').any(|known| known == part);
+    let from_the_right = match parts.find(|part| part.len() == 4) {
+        Some(script) => is_in(SCRIPTS, script),
+        None => is_in(LANGUAGES, language),
+    };
+    if from_the_right { "rtl" } else { "ltr" }
 }
 
 /// Reads `Accept-Language`: the greatest weight wins, and of equals the one named first. `fr-CH` is content with `fr`.
@@ -105,10 +194,12 @@ fn best<'a>(languages: &'a [Language], wishes: &str) -> &'a Language {
 
 #[cfg(test)]
 mod tests {
+    use std::{env, fs, process, thread};
+
     use super::*;
 
     fn languages() -> [Language; 4] {
-        ["en", "fr", "de", "pt-BR"].map(|tag| Language { tag: tag.into(), words: Words::new() })
+        ["en", "fr", "de", "pt-BR"].map(|tag| Language::new(tag, BTreeMap::new()))
     }
 
     #[test]
@@ -127,6 +218,68 @@ mod tests {
             (";;;,,q=1", "en"),
         ] {
             assert_eq!(best(&languages, wishes).tag, tag, "{wishes}");
+        }
+    }
+
+    /// What is read of a file with this text; the first line of the error where nothing can be.
+    fn read(text: &str) -> Result<Vec<Language>, String> {
+        let folder = env::temp_dir().join(format!("words-{}-{:?}", process::id(), thread::current().id()));
+        fs::create_dir_all(&folder).expect("a folder");
+        fs::write(folder.join("texts.toml"), text).expect("a file");
+        let read = Texts::read(&folder, false);
+        fs::remove_dir_all(&folder).expect("removing the folder");
+        read.map(|texts| texts.languages)
+    }
+
+    #[test]
+    fn the_owner_says_which_language_is_for_everybody_else_and_it_fills_the_gaps_of_the_others() {
+        let german = "default = 'de'\n[de]\na = 'eins'\nb = 'zwei'\n[en]\na = 'one'\n";
+        let as_it_was = "[default]\na = 'one'\nb = 'two'\n[de]\na = 'eins'\n";
+        let unsaid = "[de]\na = 'eins'\n[en]\na = 'one'\nb = 'two'\n";
+        for (text, first, other) in [
+            (german, ("de", "eins", "zwei"), ("en", "one", "zwei")),
+            (as_it_was, ("en", "one", "two"), ("de", "eins", "two")),
+            (unsaid, ("en", "one", "two"), ("de", "eins", "two")),
+        ] {
+            let languages = read(text).expect(text);
+            let seen = languages.iter().map(|it| (it.tag.as_str(), it.words["a"].as_str(), it.words["b"].as_str()));
+            assert_eq!(seen.collect::<Vec<_>>(), [first, other], "{text}");
+            assert_eq!(best(&languages, "it").tag, first.0, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_default_language_that_is_not_there_and_words_that_are_none_are_named() {
+        for (text, named) in [
+            ("default = 'it'\n[en]\na = 'one'", "no table [it]"),
+            ("default = 'default'\n[en]\na = 'one'", "no table [default]"),
+            ("default = 7\n[en]\na = 'one'", "`default`"),
+            ("default = 'en'\nfallback = 'de'\n[en]\na = 'one'", "`fallback`"),
+            ("default = 'en'\n[en]\na = 1", "`en.a`"),
+            ("default = 'en'\n[default]\na = 'one'", "line 2"),
+        ] {
+            let said = read(text).err().expect(text);
+            assert!(said.contains(named), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn languages_that_are_written_from_right_to_left_say_so() {
+        for (tag, dir) in [
+            ("ar", "rtl"),
+            ("AR-eg", "rtl"),
+            ("he", "rtl"),
+            ("fa", "rtl"),
+            ("ur-PK", "rtl"),
+            ("az-Arab", "rtl"),
+            ("pa_Arab_PK", "rtl"),
+            ("en", "ltr"),
+            ("ar-Latn", "ltr"),
+            ("az", "ltr"),
+            ("pt-BR", "ltr"),
+            ("", "ltr"),
+        ] {
+            assert_eq!(Language::new(tag, BTreeMap::new()).dir, dir, "{tag}");
         }
     }
 
