@@ -26,10 +26,7 @@ fn in_the_file() -> BTreeSet<String> {
         if let Some(name) =
             line.strip_prefix('[').and_then(|line| line.strip_suffix(']')).filter(|name| !name.contains('{'))
         {
-            table = match name.strip_prefix("default.crowdsec") {
-                Some(rest) => Some(rest.trim_start_matches('.').to_owned()),
-                None => None,
-            };
+            table = name.strip_prefix("default.crowdsec").map(|rest| rest.trim_start_matches('.').to_owned());
         }
         let is_key = |key: &str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
         if let (Some(table), Some((key, _))) = (&table, line.split_once(" = "))
