@@ -115,8 +115,45 @@ fn a_slip_in_a_template_leaves_a_refusal_a_refusal() {
     let response = client.get("/").visitor("192.0.2.1").dispatch();
     assert_eq!(response.status(), Status::Forbidden);
     assert_eq!(response.headers().get_one("Cache-Control"), Some("no-store"));
-    let preview = client.get("/crowdsec/preview/ban").dispatch().into_string().unwrap();
-    assert!(preview.contains("`ban` cannot be rendered"), "whoever edits it is told: {preview}");
+    let preview = || client.get("/crowdsec/preview/ban").dispatch().into_string().unwrap();
+    assert!(preview().contains("`ban` cannot be rendered"), "whoever edits it is told: {}", preview());
+    // So are the words, which the pages themselves take from before the slip.
+    std::fs::write(dir.path().join("texts.toml"), "[en]\nban_title = \"a\nban_text = b\"").unwrap();
+    assert!(preview().contains("texts.toml cannot be read"), "{}", preview());
+    assert_eq!(client.get("/").visitor("192.0.2.1").dispatch().status(), Status::Forbidden);
+}
+
+/// The links of one preview lead to all others. What the refused could not load is not loaded here either.
+#[test]
+fn every_page_can_be_looked_at_in_every_state_and_language() {
+    let client = client(app::app(with_decisions(&[]).merge(("crowdsec.captcha.difficulty", 20))));
+    let page = |path: &str| {
+        let response = client.get(path.to_owned()).dispatch();
+        assert_eq!(response.status(), Status::Ok, "{path}");
+        let policy = response.headers().get_one("Content-Security-Policy").expect("a policy").to_owned();
+        assert!(policy.contains("img-src data:;"), "{path}: {policy}");
+        response.into_string().expect("a page")
+    };
+    let links = |page: &str| {
+        let links =
+            page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap_or_default().replace("&#x2F;", "/"));
+        links.filter(|link| link.starts_with("/crowdsec/preview/")).collect::<std::collections::BTreeSet<_>>()
+    };
+    let all = links(&page("/crowdsec/preview/ban"));
+    for case in ["captcha", "captcha-wrong", "captcha-too-many", "captcha-cookie-lost", "captcha-not-sent", "starting"]
+    {
+        assert!(all.contains(&format!("/crowdsec/preview/{case}")), "{case} in {all:?}");
+    }
+    // The last one of texts.toml, whichever that is.
+    let (chosen, (_, tag)) =
+        all.iter().filter_map(|link| Some((link, link.split_once("?lang=")?))).next_back().expect("a language");
+    let in_it = links(&page(chosen));
+    assert!(in_it.iter().filter(|link| link.ends_with(&format!("?lang={tag}"))).count() > 8, "{in_it:?}");
+    for link in all.iter().chain(&in_it) {
+        assert!(page(link).contains("<h1>"), "{link}");
+    }
+    assert!(page(chosen).contains(&format!("<html lang=\"{tag}\"")));
+    assert_eq!(client.get("/crowdsec/preview/nowhere").dispatch().status(), Status::NotFound);
 }
 
 #[test]

@@ -41,7 +41,7 @@ pub fn mount(rocket: Rocket<Build>, debug: bool) -> Rocket<Build> {
 fn routes(debug: bool) -> Vec<Route> {
     let refused = [Method::Get, Method::Post].map(|method| Route::new(method, "/refused", Refused)).to_vec();
     let always = routes![captcha::show_captcha, captcha::check_captcha, health::health, health::live];
-    let for_owners = if debug { routes![preview::preview_ban, preview::preview_captcha] } else { Vec::new() };
+    let for_owners = if debug { routes![preview::preview] } else { Vec::new() };
     let mut routes = [refused, always, for_owners].concat();
     // Rocket tries the application's routes for HEAD before ours for GET.
     let mut for_head: Vec<Route> = routes.iter().filter(|route| route.method == Method::Get).cloned().collect();

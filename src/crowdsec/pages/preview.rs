@@ -1,17 +1,63 @@
-//! What do the pages look like? For whoever edits them.
+//! What do the pages look like? Each of them, in every state and language, for whoever edits them.
 
-use rocket::get;
+use std::time::Duration;
+
 use rocket::http::Status;
+use rocket::{State, get};
+use serde::Serialize;
 
 use super::refusal::{Kind, Refusal};
+use super::words::Texts;
 
-/// The pages for whoever edits them; a reload shows the change. Only in the debug profile.
-#[get("/preview/ban")]
-pub fn preview_ban() -> Refusal {
-    Refusal { preview: true, ..Refusal::new(Status::Ok, Kind::Ban) }
+/// What a page shows around itself while it is looked at: the way to all others.
+#[derive(Clone, Serialize)]
+pub struct Preview {
+    /// The language that was asked for; without one it is the browser's.
+    pub lang: Option<String>,
+    pages: Vec<Link>,
+    languages: Vec<Link>,
 }
 
-#[get("/preview/captcha")]
-pub fn preview_captcha() -> Refusal {
-    Refusal { preview: true, ..Refusal::new(Status::Ok, Kind::Captcha) }
+#[derive(Clone, Serialize)]
+struct Link {
+    name: String,
+    url: String,
+    is_here: bool,
+}
+
+/// Every case that a page may tell apart, by its name.
+pub fn cases() -> Vec<(&'static str, Refusal)> {
+    let later = |seconds, refusal| Refusal { retry_after: Some(Duration::from_secs(seconds)), ..refusal };
+    let captcha = || Refusal::new(Status::Forbidden, Kind::Captcha);
+    let problem = |problem| Refusal { problem: Some(problem), ..captcha() };
+    vec![
+        ("ban", Refusal::new(Status::Forbidden, Kind::Ban)),
+        ("captcha", captcha()),
+        ("captcha-not-sent", Refusal { not_sent: true, ..captcha() }),
+        ("captcha-missing", problem("missing")),
+        ("captcha-wrong", problem("wrong")),
+        ("captcha-expired", problem("expired")),
+        ("captcha-cookie-lost", problem("cookie_lost")),
+        ("captcha-away", later(30, problem("away"))),
+        ("captcha-too-many", later(5, problem("too_many"))),
+        ("captcha-too-many-for-minutes", later(120, problem("too_many"))),
+        ("starting", later(5, Refusal::new(Status::ServiceUnavailable, Kind::Starting))),
+    ]
+}
+
+/// One page; a reload shows what was edited. Only in the debug profile.
+#[get("/preview/<name>?<lang>")]
+pub fn preview(name: &str, lang: Option<&str>, texts: &State<Texts>) -> Option<Refusal> {
+    let url = |name: &str, lang: Option<&str>| {
+        let query = lang.map_or(String::new(), |lang| format!("?lang={lang}"));
+        format!("/crowdsec/preview/{name}{query}")
+    };
+    let languages = texts.all().iter().map(|language| language.tag.as_str());
+    let lang = lang.and_then(|tag| languages.clone().find(|known| *known == tag));
+    let link = |label: &str, url, is_here| Link { name: label.to_owned(), url, is_here };
+    let pages = cases().into_iter().map(|(case, _)| link(case, url(case, lang), case == name)).collect();
+    let languages = languages.map(|tag| link(tag, url(name, Some(tag)), Some(tag) == lang)).collect();
+    let (_, refusal) = cases().into_iter().find(|(case, _)| *case == name)?;
+    let preview = Preview { lang: lang.map(str::to_owned), pages, languages };
+    Some(Refusal { status: Status::Ok, preview: Some(Box::new(preview)), ..refusal })
 }

@@ -12,6 +12,7 @@ use rocket_dyn_templates::Template;
 
 use super::config::Config;
 use super::negotiation::{is_from_htmx, is_from_script, wants_json};
+use super::preview::Preview;
 use super::return_to::{back_by_referer, is_safe, return_to};
 use super::variables::Variables;
 use super::words::Texts;
@@ -29,7 +30,8 @@ pub struct Refusal {
     pub return_to: Option<String>,
     /// Whether something was sent along that did not arrive.
     pub not_sent: bool,
-    pub preview: bool,
+    /// Set while somebody only looks at the page.
+    pub preview: Option<Box<Preview>>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -60,7 +62,7 @@ impl Kind {
 
 impl Refusal {
     pub fn new(status: Status, kind: Kind) -> Self {
-        Self { status, kind, problem: None, retry_after: None, return_to: None, not_sent: false, preview: false }
+        Self { status, kind, problem: None, retry_after: None, return_to: None, not_sent: false, preview: None }
     }
 
     /// The answer to a request that the judgement refuses; `None` for one that it admits.
@@ -127,13 +129,14 @@ impl Refusal {
             }
             _ => (None, String::new()),
         };
-        let decision = match (&judgement.standing, self.preview) {
+        let decision = match (&judgement.standing, &self.preview) {
             (Some(standing), _) => Some(DecisionView::from(standing)),
-            (None, true) => Some(DecisionView::example(self.kind.name())),
-            (None, false) => None,
+            (None, Some(_)) => Some(DecisionView::example(self.kind.name())),
+            (None, None) => None,
         };
         let site = request.rocket().state::<Config>()?;
-        let page = request.rocket().state::<Texts>()?.with(request, |language| {
+        let wished = self.preview.as_ref().and_then(|preview| preview.lang.as_deref());
+        let page = request.rocket().state::<Texts>()?.with(request, wished, |language| {
             let variables = Variables {
                 address: judgement.address.to_string(),
                 reference: bouncer.told.reference(judgement),
@@ -171,7 +174,13 @@ impl<'r> Responder<'r, 'static> for Refusal {
         } else if flood() {
             ("text/html; charset=utf-8", "Accept", self.kind.title().into())
         } else {
-            let body = match self.page(request, bouncer, visit, prefix) {
+            let texts = || request.rocket().state::<Texts>().and_then(Texts::slip);
+            let page = match self.preview.is_some().then(texts).flatten() {
+                // Whoever edits the words is told here, where the page would show those of the launch.
+                Some(slip) => Some((slip, content_security_policy("none", ""))),
+                None => self.page(request, bouncer, visit, prefix),
+            };
+            let body = match page {
                 Some((page, policy)) => {
                     response.header(Header::new("Content-Security-Policy", policy));
                     // A captcha's provider must not learn which page it was. A ban page asks nobody, and is made often.
@@ -184,7 +193,7 @@ impl<'r> Responder<'r, 'static> for Refusal {
                 None => {
                     let slip = format!("The template `{}` cannot be rendered", self.kind.name());
                     log::error!("{slip}; see the lines above.");
-                    if self.preview { format!("{slip}: the log says why.") } else { self.kind.title().into() }
+                    if self.preview.is_some() { format!("{slip}: the log says why.") } else { self.kind.title().into() }
                 }
             };
             ("text/html; charset=utf-8", "Accept, Accept-Language", body)

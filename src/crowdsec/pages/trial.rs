@@ -2,35 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::time::Duration;
 
 use figment::Figment;
-use rocket::http::Status;
 use rocket_dyn_templates::{Engines, tera};
 
 use super::config::Config;
-use super::refusal::{Kind, Refusal};
+use super::preview::cases;
+use super::refusal::Kind;
 use super::variables::Variables;
 use super::words::{Texts, template_dir};
 use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guards::DecisionView;
 use crate::crowdsec::setting::Reading;
-
-impl Refusal {
-    /// Every case that a page may tell apart, for a trial at the launch.
-    fn trials() -> Vec<Self> {
-        let ban = Self::new(Status::Forbidden, Kind::Ban);
-        let starting =
-            Self { retry_after: Some(Duration::from_secs(5)), ..Self::new(Status::ServiceUnavailable, Kind::Starting) };
-        let captcha =
-            |problem| Self { problem, not_sent: problem.is_none(), ..Self::new(Status::Forbidden, Kind::Captcha) };
-        let problems = ["missing", "wrong", "away", "too_many", "expired", "cookie_lost"];
-        let later = [5, 120]
-            .map(|seconds| Self { retry_after: Some(Duration::from_secs(seconds)), ..captcha(Some("too_many")) });
-        let captchas = problems.map(|problem| captcha(Some(problem))).into_iter().chain(later).chain([captcha(None)]);
-        [ban, starting].into_iter().chain(captchas).collect()
-    }
-}
 
 /// Has `Template::try_custom` try each page of the bouncer's, in every language, with and without a decision. What is missing
 /// stops the launch; in the debug profile it is a warning, at the launch and after each edit, since bare words stand in.
@@ -41,9 +24,7 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
         // Where the words cannot be read, the fairing tells.
         let (Ok(texts), Ok(site)) = (Texts::read(&templates, true), &site) else { return Ok(()) };
         let mut problems = BTreeMap::new();
-        for (refusal, language) in
-            Refusal::trials().iter().flat_map(|trial| texts.all().iter().map(move |it| (trial, it)))
-        {
+        for ((_, refusal), language) in cases().iter().flat_map(|case| texts.all().iter().map(move |it| (case, it))) {
             let page = refusal.kind.name();
             let widgets =
                 if refusal.kind == Kind::Captcha { Vec::from(Widget::examples().map(Some)) } else { vec![None] };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::config::{Config, Contact};
+use super::preview::Preview;
 use super::refusal::Refusal;
 use super::words::Language;
 use crate::crowdsec::captcha::Widget;
@@ -29,13 +30,13 @@ pub struct Variables<'a> {
     pub problem: Option<&'static str>,
     pub retry_after: Option<u64>,
     pub not_sent: bool,
-    pub preview: bool,
+    pub preview: Option<&'a Preview>,
     pub nonce: &'a str,
 }
 
 impl<'a> Variables<'a> {
     /// What a refusal says whoever is refused.
-    pub fn of(refusal: &Refusal, site: &'a Config, language: &'a Language) -> Self {
+    pub fn of(refusal: &'a Refusal, site: &'a Config, language: &'a Language) -> Self {
         Self {
             app: env!("CARGO_PKG_NAME"),
             site: &site.site_name,
@@ -53,7 +54,7 @@ impl<'a> Variables<'a> {
             problem: refusal.problem,
             retry_after: refusal.retry_after.map(|wait| wait.as_secs().max(1)),
             not_sent: refusal.not_sent,
-            preview: refusal.preview,
+            preview: refusal.preview.as_deref(),
             nonce: "nonce",
         }
     }

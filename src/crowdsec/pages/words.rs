@@ -51,7 +51,7 @@ impl<'r> FromRequest<'r> for Words {
         let (Some(texts), Some(site)) = (texts, site) else {
             return Outcome::Error((Status::InternalServerError, ()));
         };
-        Outcome::Success(Self { language: texts.with(request, Language::clone), site: site.site_name.clone() })
+        Outcome::Success(Self { language: texts.with(request, None, Language::clone), site: site.site_name.clone() })
     }
 }
 
@@ -91,10 +91,17 @@ impl Texts {
         &self.languages
     }
 
-    /// Calls `page` with the first language that the visitor's browser asks for and the file has.
-    pub fn with<T>(&self, request: &Request<'_>, page: impl FnOnce(&Language) -> T) -> T {
+    /// Why the file cannot be read any more, for whoever edits it.
+    pub fn slip(&self) -> Option<String> {
+        let reason = languages(&self.path).err().filter(|_| self.live)?;
+        Some(format!("{} cannot be read: {reason}", self.path.display()))
+    }
+
+    /// Calls `page` with the language that was `wished` for, else with the first one that the visitor's browser asks for and
+    /// the file has.
+    pub fn with<T>(&self, request: &Request<'_>, wished: Option<&str>, page: impl FnOnce(&Language) -> T) -> T {
         let wishes = request.headers().iter().find(|header| header.name() == "Accept-Language");
-        let wishes = wishes.as_ref().map_or("", Header::value);
+        let wishes = wished.unwrap_or_else(|| wishes.as_ref().map_or("", Header::value));
         match self.live.then(|| languages(&self.path)) {
             Some(Ok(languages)) => page(best(&languages, wishes)),
             read => {
