@@ -287,3 +287,27 @@ fn each_visitor_gets_a_page_of_their_own_in_the_release_profile() {
         nonces.push(nonce);
     }
 }
+
+/// What a visitor can quote on the telephone, an operator finds.
+#[test]
+fn the_reference_on_a_refusals_page_stands_in_the_log_beside_the_decision_and_the_contact_on_the_page() {
+    let app = protected(&[("CROWDSEC_SITE_NAME", "The Corner Bakery"), ("CROWDSEC_CONTACT", "help@example.org")]);
+    let page = app.get("/").from(BANNED).send().text();
+    assert!(page.contains("The Corner Bakery") && page.contains("href=\"mailto:help@example.org?"), "{page}");
+    let is_letter = |c: char| c.is_ascii_digit() || c.is_ascii_uppercase();
+    let is_reference = |word: &&str| {
+        word.len() == 9
+            && word.split_once('-').is_some_and(|(a, b)| a.chars().all(is_letter) && b.chars().all(is_letter))
+    };
+    let reference = page.split(['<', '>']).map(str::trim).find(is_reference).expect("a reference").to_owned();
+    app.tells(&format!("reference {reference}."), 1);
+    let line = app.log().lines().find(|line| line.contains(&reference)).map(str::to_owned).expect("the line");
+    assert!(line.contains(&format!("Refused {BANNED}: ban by ")), "{line}");
+    // One line for all of them within a minute, and the same reference.
+    assert!(app.get("/other").from(BANNED).send().text().contains(&reference));
+    app.tells(&format!("Refused {BANNED}: "), 1);
+    for wrong in ["not a contact", "/contact", "javascript:alert(1)", "a@b?cc=c@d", "@"] {
+        let ended = App::fails_to_start(&[("CROWDSEC_CONTACT", wrong)]);
+        assert!(!ended.status.success() && ended.log.contains("`crowdsec.contact`"), "{wrong}: {}", ended.log);
+    }
+}
