@@ -307,6 +307,34 @@ fn a_form_that_met_the_captcha_is_said_not_to_have_been_sent() {
     arrived(&browser, &app, WANTED);
 }
 
+/// The server never hears of what stands behind #.
+#[test]
+fn the_way_back_keeps_the_fragment() {
+    let lapi = Lapi::start();
+    lapi.captcha(VISITOR);
+    let (browser, app) = (Browser::start(), App::polling(lapi.url(), &ALTCHA));
+    app.eventually(VISITOR, Verdict::Captcha);
+    let wanted = format!("{WANTED}#reviews");
+    browser.open(&at(&app, &wanted));
+    solve(&browser);
+    arrived(&browser, &app, &wanted);
+}
+
+/// A browser stays on the page when what it gets is a file to keep.
+#[test]
+fn after_a_download_the_page_offers_a_way_on() {
+    let lapi = Lapi::start();
+    lapi.captcha(VISITOR);
+    let (browser, app) = (Browser::start(), App::polling(lapi.url(), &ALTCHA));
+    app.eventually(VISITOR, Verdict::Captcha);
+    browser.open(&at(&app, WANTED));
+    browser.run("HTMLFormElement.prototype.submit = () => {}");
+    browser.click("#start");
+    browser.shows(&word("altcha_again"));
+    browser.click("#again a");
+    browser.arrives_at(&at(&app, WANTED));
+}
+
 // --- time ---
 
 #[test]
