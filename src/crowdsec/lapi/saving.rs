@@ -10,7 +10,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::poller::aside;
 use super::snapshot::Snapshot;
 use crate::crowdsec::decisions::{DecisionSet, Types};
-use crate::crowdsec::panics::survive;
+use crate::crowdsec::panics::survive_now;
 
 /// The snapshot, where one is kept, and how it is doing.
 pub struct Saving {
@@ -92,12 +92,11 @@ impl Saving {
                 self.is_due = true;
                 let path = snapshot.path().display();
                 // A logger that panics costs this line alone.
-                let _ = survive(async {
+                let _ = survive_now(|| {
                     warn!(
                         "The snapshot {path} cannot be written: {error}. Check `crowdsec.snapshot`; a restart would start empty."
                     );
-                })
-                .await;
+                });
             }
         }
     }
