@@ -95,9 +95,7 @@ fn read_by_systemd(settings: &str) -> BTreeMap<String, String> {
 #[test]
 fn the_application_starts_with_the_settings_that_systemd_reads_in_the_example() {
     let lapi = Lapi::start();
-    let key = "ROCKET_SECRET_KEY=k7yIT0EZQYsJYOvR2VtMZQzZtZ2wQ6zv0M8J2m3uT1Y=\n";
-    let mut example = set(shipped_text("env"), "ROCKET_SECRET_KEY=\n", key);
-    example = set(example, "\n#CROWDSEC_DECISIONS=", "\nCROWDSEC_DECISIONS=");
+    let mut example = set(shipped_text("env"), "\n#CROWDSEC_DECISIONS=", "\nCROWDSEC_DECISIONS=");
     example = set(example, "http://127.0.0.1:8080/", lapi.url());
     let read = read_by_systemd(&example);
     // Every line that is no comment is a setting that has arrived.
@@ -105,7 +103,23 @@ fn the_application_starts_with_the_settings_that_systemd_reads_in_the_example() 
     let ours = read.keys().filter(|name| name.starts_with("ROCKET_") || name.starts_with("CROWDSEC_")).count();
     assert_eq!(ours, written, "{read:?}");
     let mut settings: Vec<_> = read.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    settings.extend([("ROCKET_PROFILE", "release"), ("CROWDSEC_API_KEY", dev::KEY)]);
+    // What the unit has systemd load, from files as the checklist makes them.
+    let (key, secret) = (Folder::new("key"), Folder::new("secret"));
+    key.write("crowdsec_api_key", &format!("{}\n", dev::KEY));
+    secret.write("rocket_secret_key", "k7yIT0EZQYsJYOvR2VtMZQzZtZ2wQ6zv0M8J2m3uT1Y=\n");
+    let unit = shipped_text("application.service");
+    let credential = |variable: &str, folder: &Folder, name: &str| {
+        assert!(unit.contains(&format!("\nLoadCredential={name}:/etc/application/{name}\n")), "{unit}");
+        assert!(unit.contains(&format!("\nEnvironment={variable}=%d/{name}\n")), "{unit}");
+        folder.0.join(name).display().to_string()
+    };
+    let key = credential("CROWDSEC_API_KEY_FILE", &key, "crowdsec_api_key");
+    let secret = credential("CROWDSEC_ROCKET_SECRET_KEY_FILE", &secret, "rocket_secret_key");
+    settings.extend([
+        ("ROCKET_PROFILE", "release"),
+        ("CROWDSEC_API_KEY_FILE", key.as_str()),
+        ("CROWDSEC_ROCKET_SECRET_KEY_FILE", secret.as_str()),
+    ]);
     let app = App::start(&settings);
     lapi.ban_range("192.0.2.0/24");
     app.catch_up(&lapi);
