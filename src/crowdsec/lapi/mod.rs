@@ -9,6 +9,7 @@
 
 pub mod answer;
 mod config;
+mod connection;
 mod error;
 mod first_answer;
 mod health;
@@ -34,7 +35,8 @@ use answer::{read_answer, read_list};
 use error::{setup, transfer};
 use tls::Handshake;
 
-pub use config::{Config, Connection, Credentials, Location, OnStartupFailure};
+pub use config::{Config, OnStartupFailure};
+pub use connection::{Connection, Credentials, Location};
 pub use error::Error;
 pub use first_answer::first_answer;
 pub use health::{Health, Status};

@@ -18,7 +18,7 @@ use serde::Serialize;
 use sha2::Sha256;
 
 use super::answer::read_answer;
-use super::config::Connection;
+use super::connection::Connection;
 use crate::crowdsec::decisions::{DecisionSet, Entry, Key, Source, Ticks, Types};
 use crate::crowdsec::setting::Secret;
 
