@@ -6,6 +6,7 @@ mod catcher;
 mod config;
 mod health;
 mod negotiation;
+mod page;
 mod preview;
 mod refusal;
 mod return_to;

@@ -3,21 +3,17 @@
 use std::io::Cursor;
 use std::time::{Duration, Instant};
 
-use rand::Rng;
 use rocket::Request;
 use rocket::http::{Header, RawStr, Status};
 use rocket::response::{self, Responder, Response};
 use rocket::serde::json::{Value, json};
-use rocket_dyn_templates::Template;
 
-use super::config::Config;
 use super::negotiation::{is_from_htmx, is_from_script, wants_json};
+use super::page::content_security_policy;
 use super::preview::Preview;
 use super::return_to::{back_by_referer, is_safe, return_to};
-use super::variables::Variables;
 use super::words::Texts;
 use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, Visit};
-use crate::crowdsec::guards::DecisionView;
 
 /// One answer of the bouncer's own, as a page or as `application/problem+json`.
 pub struct Refusal {
@@ -87,7 +83,7 @@ impl Refusal {
 
     /// Where the visitor goes on: to what they asked for, or to the page that they see, if a script on it has asked or a
     /// form was sent.
-    fn return_to(&self, request: &Request<'_>, visit: &Visit, prefix: &str) -> String {
+    pub fn return_to(&self, request: &Request<'_>, visit: &Visit, prefix: &str) -> String {
         let wanted = || match visit.asked(request) {
             Asked { method, uri } if is_safe(*method) && !is_from_script(request) => return_to(&uri.to_string()),
             _ => back_by_referer(request, prefix),
@@ -111,45 +107,6 @@ impl Refusal {
             json["captcha_url"] = captcha_url.into();
         }
         json
-    }
-
-    /// The page, and the content security policy that fits it.
-    fn page(&self, request: &Request<'_>, bouncer: &Bouncer, visit: &Visit, prefix: &str) -> Option<(String, String)> {
-        let judgement = &visit.judgement;
-        let mut nonce = [0; 32];
-        rand::rng().fill_bytes(&mut nonce);
-        // 128 bits of chance.
-        let nonce = nonce.map(|byte| b'a' + byte % 16);
-        let nonce = str::from_utf8(&nonce).ok()?;
-        let (widget, sources) = match (self.kind, &bouncer.captcha) {
-            (Kind::Captcha, Some(captcha)) => {
-                let widget = captcha.widget(judgement.subject());
-                let widget = widget.inspect_err(|reason| log::error!("No captcha can be made: {reason}.")).ok()?;
-                (Some(widget), captcha.content_sources())
-            }
-            _ => (None, String::new()),
-        };
-        let decision = match (&judgement.standing, &self.preview) {
-            (Some(standing), _) => Some(DecisionView::from(standing)),
-            (None, Some(_)) => Some(DecisionView::example(self.kind.name())),
-            (None, None) => None,
-        };
-        let site = request.rocket().state::<Config>()?;
-        let wished = self.preview.as_ref().and_then(|preview| preview.lang.as_deref());
-        let page = request.rocket().state::<Texts>()?.with(request, wished, |language| {
-            let variables = Variables {
-                address: judgement.address.to_string(),
-                reference: bouncer.told.reference(judgement),
-                prefix,
-                return_to: self.return_to(request, visit, prefix),
-                decision,
-                captcha: widget.as_ref(),
-                nonce,
-                ..Variables::of(self, site, language)
-            };
-            Template::show(request.rocket(), self.kind.name(), variables)
-        });
-        Some((page?, content_security_policy(nonce, &sources)))
     }
 }
 
@@ -214,16 +171,6 @@ impl<'r> Responder<'r, 'static> for Refusal {
     }
 }
 
-/// Exactly what a page needs: its own style and script by nonce, the captcha provider's places, and frames of this site alone around it.
-fn content_security_policy(nonce: &str, sources: &str) -> String {
-    let own = [" 'nonce-", nonce, "' ", sources].concat();
-    let own = own.trim_end();
-    let frames = if sources.is_empty() { "'none'" } else { sources };
-    let always = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; img-src data:";
-    // `format!` takes four times as long.
-    [always, "; style-src", own, "; script-src", own, "; connect-src ", frames, "; frame-src ", frames].concat()
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -233,6 +180,7 @@ mod tests {
     use rocket::Config;
     use rocket::figment::Figment;
     use rocket::local::blocking::Client;
+    use rocket_dyn_templates::Template;
 
     use super::*;
 
