@@ -1,13 +1,16 @@
 //! What is measured? One application with the bouncer or without, and nothing else that differs.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::io::Cursor;
 use std::process::ExitCode;
 
+use rocket::figment::Figment;
+use rocket::figment::providers::{Format, Toml};
 use rocket::fs::FileServer;
 use rocket::http::{Header, Status};
 use rocket::response::{self, Responder, Response};
-use rocket::{Request, get, routes};
+use rocket::{Request, State, get, routes};
 use rocket_dyn_templates::{Template, context};
 
 #[get("/text")]
@@ -15,10 +18,21 @@ fn text() -> &'static str {
     "Hello, world!"
 }
 
-/// The first page of a generated application, as it is outside the debug profile.
+/// The first page of a generated application, as it is outside the debug profile, in English.
 #[get("/page")]
-fn page() -> Template {
-    Template::render("index", context! { app: "bench", debug: false })
+fn page(words: &State<English>) -> Template {
+    let English(text) = words.inner();
+    Template::render("index", context! { app: "bench", site: "bench", lang: "en", dir: "ltr", text, debug: false })
+}
+
+/// The words of that page, which the application without the bouncer has to have as well.
+struct English(BTreeMap<String, String>);
+
+impl English {
+    fn read() -> Self {
+        let texts = Figment::from(Toml::file("templates/texts.toml"));
+        Self(texts.extract_inner("en").expect("a table [en] in texts.toml"))
+    }
 }
 
 /// About as much as a refusal, with nothing decided and nothing made: for less Rocket does not send that.
@@ -55,6 +69,7 @@ async fn main() -> ExitCode {
     };
     let rocket = rocket
         .attach(Template::fairing())
+        .manage(English::read())
         .mount("/", routes![text, page, fixed])
         .mount("/static", FileServer::from("static"));
     match rocket.launch().await {
