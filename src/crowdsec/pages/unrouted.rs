@@ -23,21 +23,12 @@ struct Unrouted;
 impl Handler for Unrouted {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
         let is_routed = || request.rocket().routes().any(|route| route.rank > OUR_RANK + 1 && may_take(route, request));
-        // Most requests announce no body, and have none then: to look through all routes would cost them more than the rest.
-        if !announces_body(request) || data.peek_complete() || is_routed() {
+        if data.peek_complete() || is_routed() {
             return Outcome::forward(data, Status::NotFound);
         }
         drop_body(data).await;
         Outcome::error(Status::NotFound)
     }
-}
-
-/// By these two headers a request has a body, whatever its method.
-fn announces_body(request: &Request<'_>) -> bool {
-    request
-        .headers()
-        .iter()
-        .any(|header| ["Content-Length", "Transfer-Encoding"].iter().any(|name| header.name() == *name))
 }
 
 /// Whether a route could take a request, by method and path as Rocket compares them. In doubt: yes, and Rocket
