@@ -81,7 +81,8 @@ impl Config {
         };
         let (key, file) = (settings.secret_key.as_ref(), settings.secret_key_file.as_ref());
         let secret = reading.secret("captcha.secret_key", key, file);
-        if provider != Provider::Altcha && (secret.is_none() || settings.site_key.is_none()) {
+        let has_secret = key.is_some() || file.is_some();
+        if provider != Provider::Altcha && !(has_secret && settings.site_key.is_some()) {
             reading.wrong(
                 "captcha",
                 "this provider needs `captcha.site_key` and `captcha.secret_key`: take both from your account there",

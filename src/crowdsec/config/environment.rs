@@ -6,6 +6,7 @@ use figment::providers::Env;
 use figment::value::{Dict, Map};
 use figment::{Error, Metadata, Profile, Provider};
 
+use super::known_keys;
 use crate::crowdsec::setting::VARIABLE;
 
 /// The tables within ours: `CROWDSEC_CAPTCHA_SITE_KEY` is `captcha.site_key`.
@@ -16,8 +17,8 @@ pub const UNKNOWN: &str = "crowdsec_unknown_variables";
 
 /// The variables as a figment provider, read when it is made.
 pub struct Environment {
-    /// Names, keys and values of what looks like ours.
-    ours: Vec<(String, String, String)>,
+    /// Known keys, `captcha.provider` for one in a table, and their values.
+    ours: Vec<(String, String)>,
     /// Keys that Rocket is not to see.
     pub ignored: Vec<String>,
     unknown: Vec<String>,
@@ -32,7 +33,7 @@ impl Environment {
     /// An empty variable is an unset one: Compose and Kubernetes hand such on for what their user left out. White space at
     /// the ends is nobody's intention: a file with Windows' line ends leaves a carriage return at each value's.
     pub fn of(vars: impl Iterator<Item = (String, String)>) -> Self {
-        let (mut ours, mut ignored, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
+        let (known, mut ours, mut ignored, mut unknown) = (known_keys(), Vec::new(), Vec::new(), Vec::new());
         for (name, value) in vars {
             let (upper, value) = (name.trim().to_uppercase(), value.trim().to_owned());
             if let Some(key) = upper.strip_prefix("ROCKET_") {
@@ -46,8 +47,9 @@ impl Environment {
                     unknown.push(name);
                 }
             } else if looks_ours(&upper) && !value.is_empty() {
-                match upper.strip_prefix("CROWDSEC_") {
-                    Some(key) => ours.push((name, key.to_lowercase(), value)),
+                // What no room knows is somebody else's, whatever it holds: it must not get among the settings.
+                match upper.strip_prefix("CROWDSEC_").map(key_of).filter(|key| known.contains(key)) {
+                    Some(key) => ours.push((key, value)),
                     None => unknown.push(name),
                 }
             }
@@ -72,6 +74,13 @@ pub fn looks_ours(name: &str) -> bool {
     name.to_uppercase().replace(['-', '_'], "").starts_with("CROWDSE")
 }
 
+/// The key that a variable means: `CAPTCHA_SITE_KEY` is `captcha.site_key`.
+fn key_of(name: &str) -> String {
+    let key = name.to_lowercase();
+    let in_table = TABLES.iter().find_map(|table| Some((table, key.strip_prefix(table)?.strip_prefix('_')?)));
+    in_table.map_or(key.clone(), |(table, key)| format!("{table}.{key}"))
+}
+
 impl Provider for Environment {
     fn metadata(&self) -> Metadata {
         Metadata::named(VARIABLE).interpolater(|_, keys| keys.join("_").to_uppercase())
@@ -79,22 +88,20 @@ impl Provider for Environment {
 
     /// Variables count in every profile. Each is text as it stands, `007` stays `007`, and the setting itself reads it.
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
-        let (mut crowdsec, mut tables, mut unknown) = (Dict::new(), Map::<&str, Dict>::new(), self.unknown.clone());
-        for (name, key, text) in &self.ours {
-            let in_table = TABLES.iter().find_map(|table| Some((*table, key.strip_prefix(table)?.strip_prefix('_')?)));
-            match in_table {
-                Some((table, key)) => _ = tables.entry(table).or_default().insert(key.into(), text.as_str().into()),
-                None if TABLES.contains(&key.as_str()) => unknown.push(name.clone()),
-                None => _ = crowdsec.insert(key.clone(), text.as_str().into()),
-            }
+        let (mut crowdsec, mut tables) = (Dict::new(), Map::<&str, Dict>::new());
+        for (key, text) in &self.ours {
+            match key.split_once('.') {
+                Some((table, key)) => tables.entry(table).or_default().insert(key.into(), text.as_str().into()),
+                None => crowdsec.insert(key.clone(), text.as_str().into()),
+            };
         }
         crowdsec.extend(tables.into_iter().map(|(table, keys)| (table.to_owned(), keys.into())));
         let mut all = Dict::new();
         if !crowdsec.is_empty() {
             all.insert("crowdsec".into(), crowdsec.into());
         }
-        if !unknown.is_empty() {
-            all.insert(UNKNOWN.into(), unknown.into());
+        if !self.unknown.is_empty() {
+            all.insert(UNKNOWN.into(), self.unknown.clone().into());
         }
         Ok(Map::from([(Profile::Global, all)]))
     }

@@ -17,7 +17,7 @@ use figment::{Figment, Profile, Provider as _};
 use rocket::config::SecretKey;
 use serde::Deserialize;
 
-use super::setting::{Problems, Reading, Secret, Told, VARIABLE, source, unreplaced_variables};
+use super::setting::{Problems, Reading, Secret, Told, source, unreplaced_variables};
 use super::{bouncer, captcha, lapi, pages, visitor};
 use environment::{Environment, TABLES, UNKNOWN, looks_ours};
 
@@ -127,7 +127,9 @@ impl Config {
         let _ = super::logs::Config::read(reading);
         match reading.room::<Settings>() {
             Ok(Settings { rocket_secret_key_file: Some(file), .. }) => secret_of_file(reading, &file),
-            _ => no_secret(reading),
+            Ok(_) => no_secret(reading),
+            // Told. Whether there is a file with the secret is not known.
+            Err(Told) => {}
         }
         let unknown = unknown_keys(reading);
         if !reading.problems.is_empty() {
@@ -148,6 +150,14 @@ impl Config {
             warnings: mem::take(&mut reading.warnings),
         })
     }
+}
+
+/// The keys that the rooms take: they name them when they read a configuration, also one that says nothing.
+fn known_keys() -> Vec<String> {
+    let nothing = Figment::from(rocket::Config::debug_default());
+    let mut reading = Reading::of(&nothing);
+    let _ = Config::gather(&mut reading);
+    reading.known
 }
 
 /// Figment's own message for what is no table would show the text, and a key in it.
@@ -197,17 +207,12 @@ fn unknown_keys(reading: &mut Reading<'_>) -> Option<String> {
     let keys = keys.filter(|key| looks_ours(key) && !["crowdsec", UNKNOWN, MISSING_FILE].contains(&key.as_str()));
     let keys = keys.map(|key| format!("`{key}`{} is read by nobody: write `crowdsec`", source(figment, &key)));
     reading.problems.extend(keys);
-    let mut variables: Vec<String> = figment.extract_inner(UNKNOWN).unwrap_or_default();
+    let variables: Vec<String> = figment.extract_inner(UNKNOWN).unwrap_or_default();
     let table = figment.find_value("crowdsec").ok().and_then(Value::into_dict).unwrap_or_default();
     let mut keys = keys_of(&table);
     keys.retain(|key| !reading.known.contains(key));
     for key in keys {
-        match figment.find_metadata(&format!("crowdsec.{key}")) {
-            Some(metadata) if metadata.name == VARIABLE => {
-                variables.push(format!("CROWDSEC_{}", key.replace('.', "_").to_uppercase()));
-            }
-            _ => reading.wrong(&key, &format!("no setting is called so: write one of {}", reading.known.join(", "))),
-        }
+        reading.wrong(&key, &format!("no setting is called so: write one of {}", reading.known.join(", ")));
     }
     warnings::unknown_variables(&variables)
 }

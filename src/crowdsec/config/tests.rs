@@ -79,6 +79,61 @@ fn the_variables_of_a_service_are_named_and_stop_nothing() {
 }
 
 #[test]
+fn a_variable_that_no_setting_knows_is_named_and_stops_nothing_whatever_it_holds() {
+    for (name, value) in [
+        ("CROWDSEC_CAPTCHA_PORT", "tcp://10.0.0.1:80"),
+        ("CROWDSEC_CAPTCHA_PROVIDR", "altcha"),
+        ("CROWDSEC_CAPTCHA", "x"),
+        ("CROWDSEC_HUB_URL", "${HUB}/x"),
+        ("CROWDSEC_FOO.BAR", "x"),
+        ("CROWDSEC_CAPTCHA.FOO", "$(FOO)"),
+        ("CROWDSEC_DECISIONS_0_TYPE", "ban"),
+    ] {
+        let figment = toml("").merge(environment(&[(name, value)]));
+        assert!(warnings(figment.clone()).contains(name), "{name}");
+        // The debug profile's examples stand as if it were not there.
+        let config = Config::read(&figment).unwrap();
+        assert!(config.captcha.is_some() && config.bouncer.decisions.len() == 2, "{name}");
+    }
+    let config = Config::read(
+        &toml("").merge(environment(&[("CROWDSEC_CAPTCHA.DIFFICULTY", "9"), ("CROWDSEC_CAPTCHA_PROVIDER", "altcha")])),
+    );
+    assert_eq!(
+        config.unwrap().captcha.map(|captcha| captcha.difficulty),
+        Some(9),
+        "the other spelling of a table's key"
+    );
+}
+
+#[test]
+fn one_bad_file_is_told_once_and_under_its_own_key() {
+    let keys = [
+        ("CROWDSEC_CAPTCHA_PROVIDER", "turnstile"),
+        ("CROWDSEC_CAPTCHA_SITE_KEY", "a"),
+        ("CROWDSEC_CAPTCHA_SECRET_KEY_FILE", "/nowhere/key"),
+    ];
+    let said = problems(toml("").merge(environment(&keys)));
+    assert!(said.contains("captcha.secret_key_file") && said.lines().count() == 1, "{said}");
+    let keys = [
+        ("CROWDSEC_LOG_FORMAT", "xml"),
+        ("CROWDSEC_ROCKET_SECRET_KEY_FILE", "/nowhere/key"),
+        ("CROWDSEC_API_KEY", "x"),
+    ];
+    let said = problems(toml("").merge(environment(&keys)).select("release"));
+    assert!(said.contains("log_format") && !said.contains("is missing"), "{said}");
+}
+
+#[test]
+fn a_probe_that_a_killed_process_left_beside_the_snapshot_stops_no_launch() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("decisions.snapshot");
+    let left = folder.path().join(format!("decisions.snapshot.try-{}", std::process::id()));
+    std::fs::write(&left, "").expect("a file");
+    let figment = toml("").merge(environment(&[("CROWDSEC_SNAPSHOT", path.to_str().expect("a plain path"))]));
+    assert!(Config::read(&figment).is_ok() && !left.exists());
+}
+
+#[test]
 fn of_rockets_variables_those_that_are_not_meant_for_it_are_left_out() {
     let vars = [
         ("ROCKET_CROWDSEC_PORT", "tcp://10.96.0.7:80"),

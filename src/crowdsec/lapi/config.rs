@@ -106,6 +106,8 @@ fn try_to_write(path: &Path) -> io::Result<()> {
     }
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".try-{}", process::id()));
+    // One may be left of a process with this number that was killed just here: in a container that is always 1.
+    let _ = fs::remove_file(&beside);
     fs::File::create_new(&beside)?;
     fs::remove_file(&beside)
 }
