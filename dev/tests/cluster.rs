@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, Scope};
+use std::time::Duration;
 use std::{fs, iter};
 
 use dev::Verdict::{Ban, Welcome};
@@ -51,9 +52,12 @@ impl Cluster {
         self.apps[n].as_ref().expect("an instance that lives")
     }
 
-    /// Ends an instance as a power cut does, and gives its port.
+    /// Ends an instance as a power cut does, and gives its port. It stands still for a moment before, so that it dies with
+    /// requests that it has taken and not answered.
     fn kill_instance(&mut self, n: usize) -> String {
         let app = self.apps[n].take().expect("an instance that lives");
+        app.signal("STOP");
+        thread::sleep(Duration::from_millis(500));
         app.signal("KILL");
         let port = app.address().port().to_string();
         app.wait();
