@@ -113,8 +113,8 @@ fn decisions_without_an_id_are_enforced_told_once_and_never_called_the_operators
     let app = App::polling(&lapi.url(), &[("CROWDSEC_STARTUP_TIMEOUT", "5m")]);
     assert_eq!((app.verdict(&value(19_999)), app.verdict("192.0.2.7")), (Ban, Captcha));
     app.tells("20001 decisions of LAPI's have no id that can be used", 1);
-    eventually("the refusal is told", || app.logged(", a decision without an id.") > 0);
-    assert_eq!(app.logged("of your own."), 0, "{}", app.log());
+    eventually("the refusal is told", || app.logged(", a decision without an id, ") > 0);
+    assert_eq!(app.logged("decision of your own"), 0, "{}", app.log());
     comes_back(&lapi, &app, again);
     lapi.answers(move |_| Reply::decisions(&[], &gone));
     app.eventually(&value(0), Welcome);

@@ -166,8 +166,8 @@ impl Poller {
             tokio::select! {
                 () = &mut shutdown => break,
                 () = sleep(pause) => {}
-                // Not at once: where LAPI does not answer, bursts would have it asked without a pause.
-                () = status.hurry.began() => sleep(pause.min(EAGER)).await,
+                // Not where LAPI fails: it needs its rest. And not at once: bursts would have it asked without a pause.
+                () = status.hurry.began(), if self.in_step.is_some() => sleep(pause.min(EAGER)).await,
             }
             let result = tokio::select! {
                 () = &mut shutdown => break,
