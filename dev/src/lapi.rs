@@ -9,7 +9,7 @@ use std::{env, fs, process, thread};
 
 use serde_json::{Value, json};
 
-use crate::{KEY, Request, root, signal};
+use crate::{KEY, Postgres, Request, root, signal};
 
 /// A running LAPI with an empty database and one bouncer, in a directory of its own; it ends with the test.
 pub struct Lapi {
@@ -17,29 +17,38 @@ pub struct Lapi {
     tls: bool,
     /// The logs that an agent reads, if there is one.
     logs: String,
+    /// The folder of the PostgreSQL that it shares, if it does.
+    postgres: String,
     printed: String,
     keeper: Option<Child>,
 }
 
 impl Lapi {
     pub fn start() -> Self {
-        Self::with(false, String::new())
+        Self::with(false, Path::new(""), Path::new(""))
     }
 
     /// One that speaks HTTPS alone, and knows bouncers by their certificates too.
     pub fn start_with_tls() -> Self {
-        Self::with(true, String::new())
+        Self::with(true, Path::new(""), Path::new(""))
     }
 
     /// One beside an agent that reads the files of this pattern, detects attacks, and bans.
     pub fn start_with_agent(logs: &Path) -> Self {
-        Self::with(false, logs.to_str().expect("a plain path").to_string())
+        Self::with(false, logs, Path::new(""))
     }
 
-    fn with(tls: bool, logs: String) -> Self {
+    /// One that shares this database with others.
+    pub fn start_on(postgres: &Postgres) -> Self {
+        Self::with(false, Path::new(""), postgres.folder())
+    }
+
+    fn with(tls: bool, logs: &Path, postgres: &Path) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("lapi-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::SeqCst));
-        let mut lapi = Self { directory: env::temp_dir().join(name), tls, logs, printed: String::new(), keeper: None };
+        let directory = env::temp_dir().join(name);
+        let [logs, postgres] = [logs, postgres].map(|path| path.to_str().expect("a plain path").to_string());
+        let mut lapi = Self { directory, tls, logs, postgres, printed: String::new(), keeper: None };
         lapi.keeper = Some(lapi.keeper());
         lapi.start_again();
         lapi
@@ -170,6 +179,7 @@ impl Lapi {
         command.args(arguments).stdin(Stdio::null());
         command.env("LAPI_DIR", &self.directory).env("LAPI_PORT", "auto").env("LAPI_KEY", KEY);
         command.env("LAPI_TLS", if self.tls { "1" } else { "0" }).env("LAPI_AGENT", &self.logs);
+        command.env("LAPI_POSTGRES", &self.postgres);
         command
     }
 }
