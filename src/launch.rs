@@ -1,11 +1,13 @@
 //! How does the application start and stop? And what does its operator learn where it cannot start? One sentence: what was
 //! tried, where, the system's reason, and what to do.
 
-use std::io::{self, IsTerminal, Write};
+mod signals;
+
+use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::process::{self, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
-use std::{fs, path, thread};
+use std::{fs, path};
 
 use figment::value::Dict;
 use figment::value::magic::RelativePathBuf;
@@ -13,9 +15,10 @@ use figment::{Figment, Source};
 use rocket::error::ErrorKind;
 use rocket::fairing::{AdHoc, Fairing};
 use rocket::fs::FileServer;
-use rocket::{Build, Config, Rocket, Shutdown};
+use rocket::{Build, Config, Rocket};
 use tokio::net::TcpSocket;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use signals::{end_in_time, stay_alive, stop};
 
 /// Runs the application to its end. Status 0 after a stop that was asked for, 1 where the launch failed.
 pub fn run(rocket: Rocket<Build>) -> ExitCode {
@@ -64,24 +67,18 @@ fn config(figment: &Figment) -> Result<Config, Vec<String>> {
         return Err(unreplaced.into_iter().map(|what| format!("Cannot start: {what}.")).collect());
     }
     let config = Config::try_from(figment);
-    let templates = figment.extract_inner::<RelativePathBuf>("template_dir").err().filter(|error| !error.missing());
-    let wrong = |errors: figment::Error| errors.into_iter().map(unusable).collect::<Vec<_>>();
-    let mut problems: Vec<String> = templates.map(wrong).unwrap_or_default();
-    match config {
-        Ok(config) => {
-            for (key, number) in [("workers", config.workers), ("max_blocking", config.max_blocking)] {
-                if !(1..=10_000).contains(&number) {
-                    problems.push(format!("`{key}` is {number}: write {}.", wanted(key)));
-                }
+    let folder = figment.extract_inner::<RelativePathBuf>("template_dir").err().filter(|error| !error.missing());
+    let errors = config.as_ref().err().cloned().into_iter().chain(folder).flatten();
+    let mut problems: Vec<String> = errors.map(unusable).collect();
+    if let Ok(config) = &config {
+        for (key, number) in [("workers", config.workers), ("max_blocking", config.max_blocking)] {
+            if !(1..=10_000).contains(&number) {
+                problems.push(format!("`{key}` is {number}: write {}.", wanted(key)));
             }
-            problems.extend(cannot_listen(&config));
-            if problems.is_empty() { Ok(config) } else { Err(problems) }
         }
-        Err(errors) => {
-            problems.splice(0..0, wrong(errors));
-            Err(problems)
-        }
+        problems.extend(cannot_listen(config));
     }
+    config.ok().filter(|_| problems.is_empty()).ok_or(problems)
 }
 
 /// Says where a configuration file cannot be read, and nothing of what stands there.
@@ -91,26 +88,19 @@ fn unreadable(error: figment::Error) -> String {
         _ => return "The configuration cannot be read: one of its sources is malformed.".into(),
     };
     let said = error.to_string();
-    match (said.lines().next().and_then(|line| line.strip_prefix("TOML parse error at ")), fs::read(&file)) {
+    let place_in_toml = said.lines().next().and_then(|line| line.strip_prefix("TOML parse error at "));
+    let problem = match (place_in_toml, fs::read(&file)) {
         (Some(place), _) => format!(
-            "{} cannot be read: at {place} it is no TOML that Rocket takes. Put text in quotes, key = \"…\", write each key once, and beneath a table such as [default].",
-            file.display()
+            "at {place} it is no TOML that Rocket takes. Put text in quotes, key = \"…\", write each key once, and beneath a table such as [default]"
         ),
-        (None, Err(error)) => {
-            format!(
-                "{} cannot be read: {error}. Let this user read it, or name another file in ROCKET_CONFIG.",
-                file.display()
-            )
-        }
+        (None, Err(error)) => format!("{error}. Let this user read it, or name another file in ROCKET_CONFIG"),
         (None, Ok(bytes)) => {
             let good = str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
             let (line, column) = place(&bytes[..good]);
-            format!(
-                "{} cannot be read: at line {line}, column {column} it is not UTF-8. Save it as UTF-8.",
-                file.display()
-            )
+            format!("at line {line}, column {column} it is not UTF-8. Save it as UTF-8")
         }
-    }
+    };
+    format!("{} cannot be read: {problem}.", file.display())
 }
 
 /// The line and column where a text ends.
@@ -180,18 +170,18 @@ fn not_bound(config: &Config, error: &io::Error) -> String {
 
 async fn launch(rocket: Rocket<Build>, config: Config) -> Result<(), Vec<String>> {
     let no_signals = |error| vec![format!("Signals cannot be listened for: {error}.")];
-    let mut stop = Stop::new().map_err(no_signals)?;
+    let stop = stop().map_err(no_signals)?;
     stay_alive().map_err(no_signals)?;
     let ignited = tokio::select! {
         ignited = rocket.ignite() => ignited,
         // The launch may wait for LAPI.
-        () = stop.asked() => return Ok(()),
+        () = stop.clone() => return Ok(()),
     };
     let rocket = ignited.map_err(|error| reason(&error))?;
     let shutdown = rocket.shutdown();
     tokio::spawn(end_in_time(shutdown.clone(), &config));
     tokio::spawn(async move {
-        stop.asked().await;
+        stop.await;
         // Rocket listens for itself as soon as it serves, and is quicker then. This is for a signal that comes just before.
         tokio::time::sleep(Duration::from_millis(100)).await;
         shutdown.notify();
@@ -205,61 +195,6 @@ async fn launch(rocket: Rocket<Build>, config: Config) -> Result<(), Vec<String>
         Err(ErrorKind::Shutdown(_, Some(error))) => Err(vec![format!("The server failed: {error}.")]),
         Err(ErrorKind::Bind(error)) => Err(vec![not_bound(&config, error)]),
         Err(kind) => Err(vec![format!("The launch failed: {kind}.")]),
-    }
-}
-
-/// SIGTERM and SIGINT.
-struct Stop(Signal, Signal);
-
-impl Stop {
-    fn new() -> io::Result<Self> {
-        Ok(Self(signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?))
-    }
-
-    async fn asked(&mut self) {
-        tokio::select! { _ = self.0.recv() => {}, _ = self.1.recv() => {} }
-    }
-}
-
-/// Left to the system, SIGHUP, SIGUSR1 and SIGUSR2 would end the process: by a habit of log rotation, or by a service
-/// manager that reloads, and after SIGHUP systemd would not start it again.
-fn stay_alive() -> io::Result<()> {
-    let on_terminal = io::stdout().is_terminal();
-    for (kind, name) in [
-        (SignalKind::hangup(), "SIGHUP"),
-        (SignalKind::user_defined1(), "SIGUSR1"),
-        (SignalKind::user_defined2(), "SIGUSR2"),
-    ] {
-        let mut signals = signal(kind)?;
-        tokio::spawn(async move {
-            while signals.recv().await.is_some() {
-                // The terminal was closed: what a developer started in it ends with it.
-                if kind == SignalKind::hangup() && on_terminal && !io::stdout().is_terminal() {
-                    process::exit(128 + kind.as_raw_value());
-                }
-                log::warn!(
-                    "{name} changes nothing: logs that were rotated are found by themselves, and the configuration is read at the launch alone. To read it anew, restart."
-                );
-            }
-        });
-    }
-    Ok(())
-}
-
-/// A stop takes Rocket's `grace` and `mercy` for what is under way, and three seconds for all the rest. What takes longer
-/// (a handler that never returns, a disk that hangs) is left behind.
-fn end_in_time(shutdown: Shutdown, config: &Config) -> impl Future<Output = ()> + use<> {
-    let most = Duration::from_secs(u64::from(config.shutdown.grace) + u64::from(config.shutdown.mercy) + 3);
-    async move {
-        shutdown.await;
-        log::info!(target: "launch", "Asked to stop, which takes {} s at most.", most.as_secs());
-        // No task: all threads of the runtime may be busy.
-        thread::spawn(move || {
-            thread::sleep(most - Duration::from_secs(1));
-            log::warn!("Stopped before all was done: something takes longer than the time for a stop.");
-            crate::log::finish();
-            process::exit(0);
-        });
     }
 }
 

@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::fmt;
 use std::io;
+use std::iter;
 
 use super::tls::Handshake;
 use crate::crowdsec::printable::printable;
@@ -108,7 +109,7 @@ type Cause<'a> = &'a (dyn std::error::Error + 'static);
 
 /// An error and all its causes.
 fn causes<'a>(error: Cause<'a>) -> impl Iterator<Item = Cause<'a>> {
-    std::iter::successors(Some(error), |&error: &Cause<'a>| {
+    iter::successors(Some(error), |&error: &Cause<'a>| {
         // An error of io leaves out the one that it wraps when it is asked for its source.
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
@@ -119,11 +120,7 @@ fn causes<'a>(error: Cause<'a>) -> impl Iterator<Item = Cause<'a>> {
 
 /// An error with its causes. Without the address: the operator wrote it, and it may be long.
 fn chain(error: &reqwest::Error) -> String {
-    let mut text = String::new();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}{}{error}", if text.is_empty() { "" } else { ": " });
-        cause = error.source();
-    }
-    if text.is_empty() { error.to_string() } else { text }
+    let reasons: Vec<String> =
+        iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string).collect();
+    if reasons.is_empty() { error.to_string() } else { reasons.join(": ") }
 }

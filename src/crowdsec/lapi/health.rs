@@ -1,20 +1,24 @@
 //! Are we in step with LAPI?
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::hurry::Hurry;
 
-/// Whether we are in step with LAPI, for those who want to know. Atomic, since requests ask while the poller writes.
+/// Whether we are in step with LAPI, for those who want to know.
 pub struct Status {
     start: Instant,
-    /// Milliseconds since the start, plus one; 0 means never.
-    last_answer: AtomicU64,
-    /// How many milliseconds more than usual an answer may take: some while a full answer is awaited, else 0.
-    extra: AtomicU64,
     patience: Duration,
+    answers: Mutex<Answers>,
     /// Whether to ask LAPI sooner than usual.
     pub hurry: Hurry,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Answers {
+    last: Option<Instant>,
+    /// How much more than usual the next one may take, while a full answer is awaited.
+    extra: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -33,13 +37,7 @@ const SLACK: Duration = Duration::from_secs(2);
 impl Status {
     pub fn new(update_frequency: Duration) -> Self {
         let patience = update_frequency.saturating_mul(3) + SLACK;
-        Self {
-            start: Instant::now(),
-            last_answer: AtomicU64::new(0),
-            extra: AtomicU64::new(0),
-            patience,
-            hurry: Hurry::default(),
-        }
+        Self { start: Instant::now(), patience, answers: Mutex::default(), hurry: Hurry::default() }
     }
 
     pub fn health(&self) -> Health {
@@ -47,41 +45,39 @@ impl Status {
     }
 
     fn health_at(&self, now: Instant) -> Health {
-        let patience = self.patience + Duration::from_millis(self.extra.load(Ordering::Relaxed));
-        match self.last_answer() {
+        let Answers { last, extra } = *self.answers();
+        match last {
             None => Health::Starting,
-            Some(at) if now.saturating_duration_since(at) <= patience => Health::Ok,
+            Some(at) if now.saturating_duration_since(at) <= self.patience + extra => Health::Ok,
             Some(_) => Health::Stale,
         }
     }
 
     pub fn since_last_answer(&self) -> Option<Duration> {
-        Some(self.last_answer()?.elapsed())
-    }
-
-    fn last_answer(&self) -> Option<Instant> {
-        let milliseconds = self.last_answer.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(self.start + Duration::from_millis(milliseconds))
+        Some(self.answers().last?.elapsed())
     }
 
     /// A snapshot counts as an answer at the start: it is soon stale, unless LAPI answers itself.
     pub fn recalled(&self) {
-        self.last_answer.store(1, Ordering::Relaxed);
+        self.answers().last = Some(self.start);
     }
 
     /// LAPI has just answered a short question, and is asked for everything, which took so long the last time.
     pub fn awaits_everything(&self, last: Duration) {
-        self.extra.store(last.as_millis() as u64 * 2, Ordering::Relaxed);
+        self.answers().extra = last * 2;
     }
 
     /// What was awaited came, or did not.
     pub fn awaits_nothing(&self) {
-        self.extra.store(0, Ordering::Relaxed);
+        self.answers().extra = Duration::ZERO;
     }
 
     pub fn answered(&self) {
-        self.last_answer.store(self.start.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
-        self.awaits_nothing();
+        *self.answers() = Answers { last: Some(Instant::now()), extra: Duration::ZERO };
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Answers> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,8 +6,9 @@
 //! that a crash leaves the old one or the new one. Durations are what was left at the time of writing: what passed since
 //! is taken off by the wall clock, and a clock that went back takes off nothing.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -209,11 +210,7 @@ fn create_anew(path: &Path) -> io::Result<File> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    File::options().write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

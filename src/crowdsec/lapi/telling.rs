@@ -1,5 +1,6 @@
 //! What does the log say of LAPI? Each thing once, or once a minute, with what to do.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,10 +23,8 @@ pub struct Telling {
     told: Instant,
     /// Full answers in a row that brought what no delta had.
     drifts: u32,
-    warned_of_allows: bool,
-    warned_of_captchas: bool,
-    warned_of_ids: bool,
-    warned_of_crowds: bool,
+    /// What is odd about LAPI's decisions and was told: a word for each kind.
+    warned_of: HashSet<&'static str>,
     /// The filters and the unusual ones of their origins, until the operator was warned that nothing fits.
     unwarned_filters: Option<(String, Vec<String>)>,
     /// Whether a full answer lacked what stands on, and the log has told so.
@@ -45,10 +44,7 @@ impl Telling {
             away_since: None,
             told: Instant::now(),
             drifts: 0,
-            warned_of_allows: false,
-            warned_of_captchas: false,
-            warned_of_ids: false,
-            warned_of_crowds: false,
+            warned_of: HashSet::new(),
             unwarned_filters: connection.chosen_filters(),
             keeping: false,
         }
@@ -121,22 +117,19 @@ impl Telling {
                 taken.unreadable
             );
         }
-        if taken.allows > 0 && !self.warned_of_allows {
-            self.warned_of_allows = true;
+        if taken.allows > 0 && self.warned_of.insert("allows") {
             warn!(
                 "LAPI holds decisions of type `allow`, which exempt nobody here: list such addresses in `crowdsec.decisions`."
             );
         }
-        if taken.captchas_without_provider > 0 && !self.warned_of_captchas {
-            self.warned_of_captchas = true;
+        if taken.captchas_without_provider > 0 && self.warned_of.insert("captchas") {
             warn!(
                 "LAPI asks for captchas, and no `crowdsec.captcha.provider` is set: such visitors meet a {} instead. Set \
                  CROWDSEC_CAPTCHA_PROVIDER=altcha, which needs no account, or another provider.",
                 fallback
             );
         }
-        if taken.without_id > 0 && !self.warned_of_ids {
-            self.warned_of_ids = true;
+        if taken.without_id > 0 && self.warned_of.insert("ids") {
             warn!(
                 "{} decisions of LAPI's have no id that can be used. They are enforced, but of several alike on one address \
                  the last one counts, and none can be lifted by its id. CrowdSec's own LAPI always sends ids: check what \
@@ -144,8 +137,9 @@ impl Telling {
                 taken.without_id, self.address
             );
         }
-        if let Some(value) = taken.first_left_out.filter(|_| !self.warned_of_crowds) {
-            self.warned_of_crowds = true;
+        if let Some(value) = taken.first_left_out
+            && self.warned_of.insert("crowds")
+        {
             warn!(
                 "LAPI has more than {MOST_ON_ONE_VALUE} decisions on {value}. Only the greatest are held there, and {} were \
                  left out. Look for what makes so many: `cscli alerts list`.",

@@ -1,10 +1,11 @@
 //! How does a line reach a log? Through memory and a thread of its own, so that no request ever waits for a disk.
 
-use std::fmt::Write as _;
+#[cfg(test)]
+mod tests;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::mem;
-use std::ops::Range;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -13,8 +14,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use log::warn;
-use rocket::time::OffsetDateTime;
 
+use super::clock::Clock;
 use crate::crowdsec::panics::survive_now;
 
 /// Written in place of a path, it means standard output.
@@ -121,32 +122,6 @@ impl Shared {
     }
 }
 
-/// The time in words, put together once a second rather than for each line.
-#[derive(Default)]
-pub struct Clock {
-    /// When they are true.
-    second: Option<Range<SystemTime>>,
-    /// As nginx writes it, with what stands around.
-    pub common: String,
-    /// As RFC 3339 writes it.
-    pub rfc3339: String,
-}
-
-impl Clock {
-    fn set(&mut self, now: SystemTime) {
-        if self.second.as_ref().is_none_or(|second| !second.contains(&now)) {
-            let whole = OffsetDateTime::from(now).replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-            self.second = Some(whole.into()..(whole + Duration::from_secs(1)).into());
-            let (date, day, month, year) = (whole.date(), whole.day(), whole.month(), whole.year());
-            let (h, m, s) = whole.to_hms();
-            self.common.clear();
-            self.rfc3339.clear();
-            let _ = write!(self.common, " - - [{day:02}/{month:.3}/{year}:{h:02}:{m:02}:{s:02} +0000] \"");
-            let _ = write!(self.rfc3339, "{date}T{h:02}:{m:02}:{s:02}Z");
-        }
-    }
-}
-
 /// The thread's half.
 struct Writer {
     shared: Arc<Shared>,
@@ -229,79 +204,4 @@ pub fn open(path: &Path) -> io::Result<File> {
 fn is_at(file: &File, path: &Path) -> bool {
     let id = |meta: io::Result<fs::Metadata>| meta.ok().map(|meta| (meta.dev(), meta.ino()));
     is_stdout(path) || id(fs::metadata(path)).is_some_and(|there| id(file.metadata()) == Some(there))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Read;
-    use std::os::fd::{AsRawFd, OwnedFd};
-    use std::os::unix::net::UnixStream;
-
-    use super::*;
-
-    /// More than a socket holds.
-    fn many_lines() -> String {
-        (0..50_000).map(|n| format!("a line like many others, number {n}\n")).collect()
-    }
-
-    fn shared(path: &Path, lines: &str) -> Arc<Shared> {
-        let waiting = Waiting { lines: lines.into(), ..Waiting::default() };
-        Arc::new(Shared { path: path.into(), waiting: Mutex::new(waiting) })
-    }
-
-    /// A log that went into a socket until that was full, and ends there in the middle of a line; what the socket's other
-    /// end got so far; and that end.
-    fn half_written() -> (Writer, String, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().expect("a pair");
-        ours.set_nonblocking(true).expect("an option");
-        theirs.set_nonblocking(true).expect("an option");
-        let path = format!("/proc/self/fd/{}", ours.as_raw_fd());
-        let shared = shared(Path::new(&path), &many_lines());
-        let mut writer = Writer { shared, file: OwnedFd::from(ours).into(), lines: Vec::new(), written: 0 };
-        assert!(writer.round().is_err());
-        let text = read(&theirs);
-        writer.written += writer.file.write(&writer.lines[writer.written..][..10]).expect("room again");
-        assert_ne!(writer.lines[writer.written - 1], b'\n');
-        (writer, text, theirs)
-    }
-
-    fn read(mut from: impl Read) -> String {
-        let mut bytes = Vec::new();
-        let _ = from.read_to_end(&mut bytes);
-        String::from_utf8(bytes).expect("text")
-    }
-
-    #[test]
-    fn after_an_error_each_line_is_written_once_and_whole() {
-        let (mut writer, mut text, reader) = half_written();
-        while writer.round().is_err() {
-            text += &read(&reader);
-        }
-        text += &read(&reader);
-        assert!(text == many_lines());
-    }
-
-    #[test]
-    fn a_burst_takes_no_more_than_it_may_and_gives_it_back() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("a.log");
-        let mut journal = Journal::open(&path).expect("a log");
-        // A thread that is stuck takes nothing.
-        let stuck = thread::spawn(|| ());
-        let thread = mem::replace(&mut journal.thread, stuck);
-        journal.shared.lock().closed = true;
-        thread.thread().unpark();
-        thread.join().expect("its end");
-        for _ in 0..100_000 {
-            journal.append(|line, _| line.extend_from_slice("a hundred letters\n".repeat(5).as_bytes()));
-        }
-        let most = journal.shared.lock().lines.capacity();
-        assert_eq!(most, MOST);
-        assert!(journal.shared.lock().dropped > 0);
-        let file = open(&path).expect("the log");
-        let mut writer = Writer { shared: journal.shared.clone(), file, lines: Vec::new(), written: 0 };
-        writer.round().expect("a disk with room");
-        writer.round().expect("a disk with room");
-        assert!(writer.lines.capacity() + journal.shared.lock().lines.capacity() <= 2 * KEPT);
-    }
 }

@@ -4,6 +4,7 @@
 //! that feeds no CrowdSec can do without it: docs/leaving-a-room-out.md.
 
 mod access_log;
+mod clock;
 mod config;
 mod events;
 mod journal;

@@ -1,0 +1,111 @@
+//! What is in the certificates and keys that the operator named? Read, checked, and told for what they are where one of
+//! them is no good.
+
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys};
+
+use super::roots;
+
+/// A file that the operator named.
+#[derive(Clone, Copy)]
+pub struct File<'a> {
+    pub path: &'a str,
+    pub bytes: &'a [u8],
+}
+
+impl<'a> File<'a> {
+    /// The certificates in the file. `Err` goes on after the file's name: what it is instead, and the next command.
+    pub fn certificates(self) -> Result<Vec<CertificateDer<'static>>, String> {
+        let (path, pem) = (self.path, self.pem("x509")?);
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let certificates = certificates.map_err(|error| format!("is damaged ({error}): copy it again"))?;
+        if certificates.is_empty() {
+            return Err(match PrivateKeyDer::from_pem_slice(pem) {
+                Ok(_) => "holds a private key and no certificate: are `cert_path` and `key_path` swapped?".into(),
+                Err(_) => format!(
+                    "holds no certificate, which begins with -----BEGIN CERTIFICATE-----: `openssl x509 -in {path} -noout -text` \
+                     shows what OpenSSL makes of it"
+                ),
+            });
+        }
+        Ok(certificates)
+    }
+
+    fn key(self) -> Result<PrivateKeyDer<'static>, String> {
+        let (path, pem) = (self.path, self.pem("pkey")?);
+        // "ENCRYPTED PRIVATE KEY", or "Proc-Type: 4,ENCRYPTED" in an older file.
+        if pem.windows(9).any(|text| text == b"ENCRYPTED") {
+            return Err(format!(
+                "holds an encrypted key, and nobody is there to type its password: `openssl pkey -in {path} -out NEW` writes it \
+                 without one; let nobody else read that file (chmod 600)"
+            ));
+        }
+        PrivateKeyDer::from_pem_slice(pem).map_err(|error| match CertificateDer::from_pem_slice(pem) {
+            Ok(_) => "holds a certificate and no private key: are `cert_path` and `key_path` swapped?".into(),
+            Err(_) => {
+                format!("holds no private key ({error}): `openssl pkey -in {path} -noout` says whether it is one")
+            }
+        })
+    }
+
+    /// The file's text. Windows puts a byte order mark before text: that changes nothing.
+    fn pem(self, kind: &str) -> Result<&'a [u8], String> {
+        let path = self.path;
+        match self.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(self.bytes) {
+            text if text.trim_ascii().is_empty() => Err("is empty: copy it again".into()),
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Err(format!(
+                "is UTF-16, as Windows writes text: `iconv -f UTF-16 -t UTF-8 {path} > NEW` writes it as it is needed"
+            )),
+            // DER begins with a sequence, and in PKCS#12 that begins with the number 3.
+            [0x30, _, _, _, 2, 1, 3, ..] => {
+                Err(format!("is PKCS#12, not PEM: `openssl pkcs12 -in {path} -nodes -out NEW` takes it apart"))
+            }
+            [0x30, ..] => {
+                Err(format!("is DER, not PEM: `openssl {kind} -inform der -in {path} -out NEW` writes it as PEM"))
+            }
+            text => Ok(text),
+        }
+    }
+}
+
+/// The CAs of `ca_cert_path`.
+pub fn authorities(file: File) -> Result<Vec<CertificateDer<'static>>, String> {
+    let certificates = file.certificates()?;
+    roots(&certificates).map_err(|error| {
+        let path = file.path;
+        format!("holds a certificate that cannot be read ({error}): see `openssl x509 -in {path} -noout -text`")
+    })?;
+    Ok(certificates)
+}
+
+/// The certificate and the key of `cert_path` and `key_path`, as one PEM. `Err` names the setting whose file is no good.
+pub fn identity(certificate: File, key: File) -> Result<Vec<u8>, (&'static str, String)> {
+    let chain = certificate.certificates().map_err(|problem| ("cert_path", problem))?;
+    let private = key.key().map_err(|problem| ("key_path", problem))?;
+    CertifiedKey::from_der(chain, private, &default_provider()).map_err(|error| match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => (
+            "key_path",
+            format!(
+                "is not the key of the certificate in `cert_path`: `openssl pkey -in {} -pubout` and `openssl x509 -in {} \
+                 -noout -pubkey` print the same for a pair",
+                key.path, certificate.path
+            ),
+        ),
+        Error::InvalidCertificate(error) => (
+            "cert_path",
+            format!(
+                "holds a certificate that cannot be used ({error}; UnsupportedCertVersion is one of X.509 version 1, made without \
+                 `-extfile`): see `openssl x509 -in {} -noout -text`",
+                certificate.path
+            ),
+        ),
+        error => (
+            "key_path",
+            format!("holds a key that cannot be used ({error}): use RSA from 2048 bits, ECDSA P-256 or P-384, or Ed25519"),
+        ),
+    })?;
+    Ok([certificate.pem("x509").unwrap_or_default(), b"\n", key.pem("pkey").unwrap_or_default()].concat())
+}
