@@ -91,7 +91,7 @@ impl Bouncer {
         // Fails closed: a request without a name may be anybody's, and what is said of the proxy's own address is not said
         // of them.
         if unnamed.is_none() {
-            judgement.standing = self.decisions.against(address, at);
+            judgement.standing = self.decisions.against(address, || None, || None, at);
         }
         self.decide(&mut judgement, request);
         judgement

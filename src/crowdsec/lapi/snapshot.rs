@@ -14,13 +14,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, Mac};
-use ipnet::IpNet;
 use serde::Serialize;
 use sha2::Sha256;
 
 use super::answer::read_answer;
 use super::connection::Connection;
-use crate::crowdsec::decisions::{DecisionSet, Entry, Key, Source, Ticks, Types};
+use crate::crowdsec::decisions::{DecisionSet, Entry, Key, Scopes, Source, Ticks, Types, Value};
 use crate::crowdsec::setting::Secret;
 
 /// Where the decisions are kept, and whose they are.
@@ -31,6 +30,7 @@ pub struct Snapshot {
     owner: String,
     hmac: Hmac<Sha256>,
     is_signed: bool,
+    scopes: Arc<Scopes>,
 }
 
 /// Names the format; a change of the format changes it.
@@ -54,7 +54,7 @@ impl Snapshot {
             owner.chain_update([0]).chain_update(text)
         });
         let owner = hexadecimal(&owner.finalize().into_bytes()[..8]);
-        Self { path, owner, hmac: hmac(&key), is_signed: secret.is_some() }
+        Self { path, owner, hmac: hmac(&key), is_signed: secret.is_some(), scopes: lapi.scopes.clone() }
     }
 
     pub fn path(&self) -> &Path {
@@ -62,7 +62,7 @@ impl Snapshot {
     }
 
     /// Puts decisions into the file. Blocks on the disk.
-    pub fn store(&self, standing: &[(IpNet, Key, Ticks, Arc<Source>)]) -> io::Result<()> {
+    pub fn store(&self, standing: &[(Value, Key, Ticks, Arc<Source>)]) -> io::Result<()> {
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
         let file = create_anew(Path::new(&beside))?;
@@ -121,7 +121,7 @@ impl Snapshot {
         }
         let mut body = Signing { inner: file, hmac: self.hmac.clone().chain_update(self.head(written)) };
         let mut everything = set.everything(types, now);
-        let read = read_answer(&mut body, &mut |entry| {
+        let read = read_answer(&mut body, &self.scopes, &mut |entry| {
             everything.take(match entry {
                 Entry::New(mut decision) => {
                     decision.duration = decision.duration.saturating_sub(age);
@@ -174,7 +174,7 @@ struct Row<'a> {
     scope: &'a str,
     #[serde(rename = "type")]
     kind: &'a str,
-    value: &'a IpNet,
+    value: &'a Value,
 }
 
 /// Signs what is written or read.
