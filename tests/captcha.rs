@@ -2,11 +2,11 @@
 
 mod common;
 
-use altcha::{Challenge, Payload, SolveChallengeOptions, solve_challenge};
+use altcha::Challenge;
 use app::crowdsec::Cleared;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use common::{Visitor, app_with, client, figment, header, with_decisions};
+use common::{
+    Visitor, app_with, challenge_on, client, figment, header, send_answer, send_field, solve, with_decisions,
+};
 use rocket::figment::Figment;
 use rocket::http::{ContentType, Cookie, Status};
 use rocket::local::blocking::{Client, LocalResponse};
@@ -26,25 +26,11 @@ fn may_enter(client: &Client, visitor: &str) -> bool {
 
 /// The challenge on the captcha page, as the visitor's browser finds it.
 fn challenge(client: &Client, visitor: &str) -> Challenge {
-    let page = client.get("/crowdsec/captcha").visitor(visitor).dispatch().into_string().unwrap();
-    let json = page.split("data-challenge=\"").nth(1).expect("a challenge").split('"').next().unwrap();
-    let json = json.replace("&quot;", "\"").replace("&#x2F;", "/").replace("&#x27;", "'").replace("&amp;", "&");
-    serde_json::from_str(&json).expect("JSON")
-}
-
-fn solve(challenge: Challenge) -> String {
-    let solution = solve_challenge(SolveChallengeOptions::new(&challenge)).unwrap().unwrap();
-    STANDARD.encode(serde_json::to_vec(&Payload { challenge, solution }).unwrap())
-}
-
-fn send<'c>(client: &'c Client, visitor: &str, field: &str, answer: &str, return_to: &str) -> LocalResponse<'c> {
-    let encode = |text: &str| rocket::http::RawStr::new(text).percent_encode().into_owned().into_string();
-    let body = format!("return_to={}&{field}={}", encode(return_to), encode(answer));
-    client.post("/crowdsec/captcha").header(ContentType::Form).body(body).visitor(visitor).dispatch()
+    challenge_on(client.get("/crowdsec/captcha").visitor(visitor).dispatch())
 }
 
 fn answer<'c>(client: &'c Client, visitor: &str, answer: &str) -> LocalResponse<'c> {
-    send(client, visitor, "altcha", answer, "/nowhere-at-all?a=b&c=d")
+    send_answer(client, visitor, answer, "/nowhere-at-all?a=b&c=d")
 }
 
 #[test]
@@ -204,7 +190,7 @@ fn nobody_is_sent_to_another_site() {
         "javascript:x",
         "/crowdsec/captcha",
     ] {
-        let response = send(&client, VISITOR, "altcha", "", trick);
+        let response = send_field(&client, VISITOR, "altcha", "", trick);
         assert_eq!(response.headers().get_one("Location"), Some("/"), "{trick:?}");
     }
 }

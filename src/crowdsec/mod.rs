@@ -26,6 +26,7 @@ mod fairing;
 #[cfg(test)]
 mod tests;
 
+pub use bouncer::skip_time;
 pub use config::{LogFormat, defaults, figment, with_variables};
 pub use fairing::fairing;
 pub use guards::{Cleared, DecisionView, Human, NoDecision, Report, SameOrigin, Visitor};
