@@ -24,7 +24,7 @@ use rocket::{Build, Data, Request, Rocket, Route, route, routes};
 use super::bouncer::{Bouncer, OUR_RANK, Reason};
 
 pub use config::Config;
-pub use negotiation::wants_json;
+pub use negotiation::{FORMAT_HEADERS, wants_json};
 pub use refusal::Refusal;
 pub use trial::try_pages;
 pub use words::{Texts, Words, template_dir};
