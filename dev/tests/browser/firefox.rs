@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::looks::{BANNED, axe, pictures};
 use crate::{asking, at, word};
 
-const WANTED: &str = "/members?page=2";
+const WANTED: &str = "/members?page=2#reviews";
 
 /// A running Firefox with a new profile; it ends with the test.
 struct Firefox {
@@ -163,8 +163,11 @@ fn firefox_is_let_in_by_itself_or_by_the_button_and_is_told_where_it_cannot_be()
     firefox.open(&at(&app, WANTED));
     firefox.shows(&word("captcha_title"));
     firefox.look("captcha");
+    let entries = json!({ "script": "return history.length", "args": [] });
+    let with_the_captcha = firefox.tell("WebDriver:ExecuteScript", entries.clone());
     firefox.click("#start");
     firefox.arrived(&app);
+    assert_eq!(firefox.tell("WebDriver:ExecuteScript", entries), with_the_captcha, "it has given way to the page");
     drop(firefox);
 
     let mut firefox = Firefox::with(&[("network.cookie.cookieBehavior", json!(2))]);
