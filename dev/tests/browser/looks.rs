@@ -27,7 +27,7 @@ fn look(browser: &Browser, name: &str) {
         ("forced", "forced-colors", "active"),
     ] {
         emulate(browser, json!({ "features": [{ "name": feature, "value": value }] }));
-        for width in [390, 1280] {
+        for width in WIDTHS {
             let view = format!("{name}-{width}-{scheme}");
             fits(browser, width, &view);
             browser.photograph(&pictures().join(format!("{view}.png")));
