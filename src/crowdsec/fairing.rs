@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::bouncer::{Bouncer, OwnDecision, Reason, head, is_ours};
+use super::bouncer::{Bouncer, EnforceBy, OwnDecision, Verdict, head, is_ours};
 use super::captcha::{Captcha, Passes};
 use super::config::Config;
 use super::lapi::{Health, Poller, first_answer};
@@ -113,21 +113,26 @@ impl Fairing for Crowdsec {
         let judgement = bouncer.judge(request);
         bouncer.client_ip.look_for_forgotten(request, judgement.address);
         let too_large = head::too_large(request);
-        let visit = match too_large {
-            None => bouncer.remember(request, judgement),
-            Some(_) => Some(bouncer.visit(request)),
-        };
-        let Some(visit) = visit else { return };
+        if too_large.is_none() && bouncer.forgets(&judgement) {
+            return;
+        }
+        let visit = bouncer.remember(request, judgement);
         visit.asked(request);
-        let reason = match too_large {
+        let verdict = match too_large {
+            // The banned get the ban, however much they send.
             _ if visit.is_refused() => {
-                bouncer.log(&visit.judgement);
-                Reason::Judged
+                bouncer.log(&visit.judgement, visit.judgement.verdict);
+                visit.judgement.verdict
             }
-            Some(status) => Reason::TooLarge(status),
-            None => return,
+            Some(status) => Verdict::TooLarge(status),
+            None => {
+                if let Some(trial) = visit.judgement.trial {
+                    bouncer.log(&visit.judgement, trial);
+                }
+                return;
+            }
         };
-        let _ = visit.refused.set(reason);
+        visit.refuse(verdict);
         request.set_uri(pages::refused_uri());
         if head::is_accept_too_dear(request) {
             // Rocket's log tells the format of a request, and reads it from the `Accept` unless it is a POST.
@@ -140,17 +145,23 @@ impl Fairing for Crowdsec {
     /// Puts the refusal's page where a guard refused: on its own, that would be the catcher's. What the application refuses
     /// itself is counted: after a burst of it CrowdSec is about to decide.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        if response.status().class() != StatusClass::ClientError {
+        let status = response.status();
+        if status.class() != StatusClass::ClientError && status != Status::ServiceUnavailable {
             return;
         }
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         let visit = bouncer.visit(request);
-        if visit.refused.get().is_none() && !visit.is_refused_by_guard() && !is_ours(request) {
-            bouncer.note_suspicion(&visit.judgement);
-        }
-        if response.status() == Status::Forbidden && visit.is_refused_by_guard() {
-            let refusal = Refusal::of(request, visit);
-            if let Some(Ok(page)) = refusal.map(|refusal| refusal.respond_to(request)) {
+        let Some(verdict) = visit.wanted_by_guard() else {
+            if visit.refusal().is_none() && status != Status::ServiceUnavailable && !is_ours(request) {
+                bouncer.note_suspicion(&visit.judgement);
+            }
+            return;
+        };
+        // Another status is the handler's own: it has asked for `Option<Cleared>`, or the like.
+        let refusal = Refusal::of(request, visit, verdict).filter(|refusal| refusal.status == status);
+        if let Some(refusal) = refusal {
+            visit.refuse(verdict);
+            if let Ok(page) = refusal.respond_to(request) {
                 // Merged, so that the headers of other fairings and routes stay.
                 response.merge(page);
             }
@@ -187,7 +198,8 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
         return Ok(SetUp { bouncer, texts, site, poller: None });
     };
     let (set, status) = (bouncer.decisions.clone(), bouncer.status.clone());
-    let poller = Poller::new(connection, &bouncer.lapi, bouncer.config.types, set, status, shared_secret.as_ref());
+    let poller =
+        Poller::new(connection, &bouncer.lapi, bouncer.config.types.clone(), set, status, shared_secret.as_ref());
     let poller = poller.map_err(|error| problem(&error))?;
     let thread = PollerThread::start();
     let thread = thread.map_err(|error| problem(&format!("the poller's thread cannot be started: {error}")))?;
@@ -207,11 +219,29 @@ fn protection(bouncer: &Bouncer) -> String {
         Some(lapi) => format!("{all} decisions stand, of CrowdSec's LAPI at {}, {own} of them your own", lapi.at),
         None => format!("No CrowdSec: {own} decisions of your own stand"),
     };
-    let enforced = match bouncer.captcha {
-        Some(_) => "bans and captchas are enforced",
-        None => "bans are enforced, and captchas as bans, since no `captcha.provider` is set",
+    format!("{known}; {}.", enforcement(bouncer))
+}
+
+/// Which remediations are enforced, and by whom.
+fn enforcement(bouncer: &Bouncer) -> String {
+    let config = &bouncer.config;
+    let what = match (&config.enforced[..], &bouncer.captcha, config.types.fallback) {
+        ([], ..) => {
+            return "A TRIAL RUN: nobody is refused, since `enforce` is false, and the log tells who would be".into();
+        }
+        (enforced, ..) if enforced.len() < 3 => {
+            let names: Vec<&str> = enforced.iter().map(|remediation| remediation.as_str()).collect();
+            format!("`enforce` has only these enforced: {}", names.join(", "))
+        }
+        (_, Some(_), _) => "bans and captchas are enforced".into(),
+        (_, None, fallback) => {
+            format!("bans are enforced, and captchas as {fallback}s, since no `captcha.provider` is set")
+        }
     };
-    format!("{known}; {enforced}.")
+    match config.enforce_by {
+        EnforceBy::Fairing => what,
+        EnforceBy::Guards => format!("{what}, BY GUARDS ALONE: a route without one serves everybody"),
+    }
 }
 
 fn without_crowdsec(decisions: &[OwnDecision]) {

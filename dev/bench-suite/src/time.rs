@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::crowdsec::answer::read_answer;
-use crate::crowdsec::decisions::{DecisionSet, Remediation, Types};
+use crate::crowdsec::decisions::{DecisionSet, Types};
 use crate::decisions::{self, BANNED, Chance, answer, answer_that_ends};
 use crate::fake_lapi::FakeLapi;
 use crate::report::{Report, median, quantile, thousands};
@@ -17,7 +17,6 @@ use crate::server::{Setup, root};
 
 const MILLION: u64 = 1_000_000;
 const TURNS: usize = 7;
-const TYPES: Types = Types { captcha: false, fallback: Remediation::Ban };
 
 pub fn run(directory: &Path) {
     let mut report = Report::new("time", "Time to take over");
@@ -72,7 +71,7 @@ pub fn run(directory: &Path) {
     let mut chance = Chance(4711);
     // In the order of the list they would lie beside each other in memory.
     (1..visitors.len()).rev().for_each(|at| visitors.swap(at, chance.below(at as u64 + 1) as usize));
-    let found = |visitors: &[IpAddr]| visitors.iter().filter(|a| set.set.strongest(**a, set.now).is_some()).count();
+    let found = |visitors: &[IpAddr]| visitors.iter().filter(|a| !set.set.against(**a, set.now).is_empty()).count();
     let hits = timed(|| assert_eq!(found(&visitors), visitors.len()));
     row("look-ups that find a decision, from memory", MILLION, &[hits], "each ≤ 0.5 µs");
     let strangers: Vec<IpAddr> = (0..MILLION).map(|_| chance.v4().into()).collect();
@@ -139,14 +138,14 @@ impl Set {
     }
 
     fn takes_all(&self, json: &[u8]) {
-        let mut everything = self.set.everything(TYPES, self.now);
+        let mut everything = self.set.everything(Types::default(), self.now);
         read_answer(json, &mut |entry| everything.take(entry)).expect("LAPI's JSON");
         everything.take_over(self.now, Duration::ZERO).settle(true);
         assert_eq!(self.set.len() as u64, MILLION);
     }
 
     fn takes_changes(&self, json: &[u8]) {
-        let mut changes = self.set.changes(TYPES, self.now);
+        let mut changes = self.set.changes(Types::default(), self.now);
         read_answer(json, &mut |entry| changes.take(entry)).expect("LAPI's JSON");
         changes.complete();
     }

@@ -291,8 +291,13 @@ impl Drop for Browser {
     }
 }
 
-/// A chromedriver of our own, and the free port that it has chosen.
+/// A chromedriver of our own, and the free port that it has chosen. On a machine under load it may not get one in time, and
+/// ends: it gets three tries.
 fn chromedriver() -> (Child, u16) {
+    (0..3).find_map(|_| try_chromedriver()).expect("a chromedriver that starts, which dev/setup installs")
+}
+
+fn try_chromedriver() -> Option<(Child, u16)> {
     let mut command = Command::new("chromedriver");
     command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut process = command.spawn().expect("chromedriver, which dev/setup installs");
@@ -301,7 +306,11 @@ fn chromedriver() -> (Child, u16) {
         .lines()
         .map_while(Result::ok)
         .find_map(|line| line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok());
-    (process, port.expect("chromedriver's port"))
+    if port.is_none() {
+        let _ = process.kill();
+        let _ = process.wait();
+    }
+    Some((process, port?))
 }
 
 /// The right to run a browser: so many at once that small machines are not overwhelmed.

@@ -1,28 +1,46 @@
 //! What did the operator decide themselves? The settings of the judgement, read and checked.
 
-use serde::de::Error;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use figment::value::Value;
+use rocket::http::Status;
+use serde::de::{Error, IntoDeserializer};
 use serde::{Deserialize, Deserializer};
 
 use super::exemptions::Prefix;
 use crate::crowdsec::decisions::{Remediation, Types, network};
-use crate::crowdsec::setting::{List, Network, Reading, Told};
+use crate::crowdsec::setting::{List, Network, Number, Reading, Span, Told};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(default)]
 struct Settings {
-    fallback_remediation: Fallback,
+    fallback_remediation: Remediation,
+    remediations: Mapping,
+    throttle: Rate,
+    enforce: Enforce,
+    enforce_by: EnforceBy,
+    ban_status: Number,
     /// `None` where no source says: the debug profile then has examples.
     decisions: Option<List<OwnDecision>>,
     excluded_paths: List<String>,
 }
 
-#[derive(Clone, Copy, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Fallback {
-    #[default]
-    Ban,
-    Captcha,
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            fallback_remediation: Remediation::Ban,
+            remediations: Mapping::default(),
+            throttle: Rate { most: 30, span: Duration::from_secs(60) },
+            enforce: Enforce(ENFORCED.to_vec()),
+            enforce_by: EnforceBy::Fairing,
+            ban_status: Number(403),
+            decisions: None,
+            excluded_paths: List::default(),
+        }
+    }
 }
 
 /// One of the operator's own decisions.
@@ -39,15 +57,94 @@ pub struct OwnDecision {
 impl<'de> Deserialize<'de> for Remediation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Remediation::from_type(&text).ok_or_else(|| {
-            D::Error::custom(format!("`{text}` is no type of decision: write \"ban\", \"captcha\" or \"allow\""))
+        Remediation::from_name(&text).ok_or_else(|| {
+            D::Error::custom(format!(
+                "`{text}` is no type of decision: write \"ban\", \"captcha\", \"throttle\", \"pass\" or \"allow\""
+            ))
         })
     }
+}
+
+/// What types become: `{ mfa = "pass", "CAPI/ban" = "captcha" }`, or the same as text.
+#[derive(Default)]
+struct Mapping(BTreeMap<String, Remediation>);
+
+impl<'de> Deserialize<'de> for Mapping {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wrong = || D::Error::custom("no table of types: write { mfa = \"pass\", \"CAPI/ban\" = \"captcha\" }");
+        let table = as_written(deserializer)?.into_dict().ok_or_else(wrong)?;
+        let entry = |(key, value): (String, Value)| {
+            let remediation = value.into_string().ok_or_else(wrong)?;
+            Ok((key, Remediation::deserialize(remediation.into_deserializer())?))
+        };
+        table.into_iter().map(entry).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// So many times in a span: `"30/1m"`.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    pub most: u32,
+    pub span: Duration,
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let read = || {
+            let (most, span) = text.split_once('/')?;
+            let span: Result<Span, D::Error> = Span::deserialize(span.trim().into_deserializer());
+            let most = most.trim().parse().ok().filter(|most| *most > 0)?;
+            Some(Self { most, span: span.ok()?.0 })
+        };
+        read().ok_or_else(|| D::Error::custom("no number of requests in a time: write \"30/1m\" for 30 in a minute"))
+    }
+}
+
+/// The remediations that `enforce` may name: the others refuse nobody.
+const ENFORCED: [Remediation; 3] = [Remediation::Throttle, Remediation::Captcha, Remediation::Ban];
+
+/// `true` for all, `false` for none, or a list of remediations.
+struct Enforce(Vec<Remediation>);
+
+impl<'de> Deserialize<'de> for Enforce {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = as_written(deserializer)?;
+        if let Some(all) = value.to_bool() {
+            return Ok(Self(if all { ENFORCED.to_vec() } else { Vec::new() }));
+        }
+        let list = value.deserialize::<List<Remediation>>().map(|list| list.0).unwrap_or_default();
+        let is_good = !list.is_empty() && list.iter().all(|remediation| ENFORCED.contains(remediation));
+        let wrong = "write true, false, or those that are enforced: [\"ban\", \"captcha\", \"throttle\"]";
+        is_good.then_some(Self(list)).ok_or_else(|| D::Error::custom(wrong))
+    }
+}
+
+/// A value of Rocket.toml as it stands. A variable is text, which is read as Rocket reads its own.
+fn as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    let value = <Value as Deserialize>::deserialize(deserializer)?;
+    let read = |text: &str| text.parse().unwrap_or_else(|never| match never {});
+    Ok(value.as_str().map(read).unwrap_or(value))
+}
+
+/// Who refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EnforceBy {
+    Fairing,
+    /// The fairing judges and lets everybody pass. Only routes with a guard refuse.
+    Guards,
 }
 
 #[derive(Debug)]
 pub struct Config {
     pub types: Types,
+    /// How often a visitor under `throttle` is served.
+    pub throttle: Rate,
+    /// The remediations that are enforced. Of the others the log tells what they would have done.
+    pub enforced: Vec<Remediation>,
+    pub enforce_by: EnforceBy,
+    pub ban_status: Status,
     pub decisions: Vec<OwnDecision>,
     /// Whether these are the debug profile's examples.
     pub are_examples: bool,
@@ -58,12 +155,29 @@ impl Config {
     /// `can_ask` says whether there is a captcha to show.
     pub fn read(reading: &mut Reading<'_>, can_ask: bool) -> Result<Self, Told> {
         let settings: Settings = reading.room()?;
-        let fallback = match settings.fallback_remediation {
-            Fallback::Ban => Remediation::Ban,
-            Fallback::Captcha => Remediation::Captcha,
-        };
+        let fallback = settings.fallback_remediation;
+        let needs_provider = "`captcha` needs `captcha.provider`: set that, or write \"ban\"";
         if fallback == Remediation::Captcha && !can_ask {
-            reading.wrong("fallback_remediation", "`captcha` needs `captcha.provider`: set that, or write \"ban\"");
+            reading.wrong("fallback_remediation", needs_provider);
+        }
+        if fallback == Remediation::Allow {
+            reading.wrong("fallback_remediation", "write \"ban\", \"captcha\", \"throttle\" or \"pass\"");
+        }
+        let mut mapped = BTreeMap::new();
+        for (key, remediation) in settings.remediations.0 {
+            let kind = key.rsplit('/').next().unwrap_or_default();
+            if remediation == Remediation::Captcha && !can_ask {
+                reading.wrong("remediations", needs_provider);
+            } else if remediation == Remediation::Allow || kind.eq_ignore_ascii_case("allow") {
+                let what = "no decision of LAPI's lets anybody in over a ban: list such addresses in `decisions`, with type = \"allow\"";
+                reading.wrong("remediations", what);
+            } else if key.split('/').any(|part| part.trim() != part || part.is_empty()) {
+                reading.wrong("remediations", &format!("`{key}` is no type: write TYPE or \"ORIGIN/TYPE\""));
+            }
+            mapped.insert(key.to_ascii_lowercase(), remediation);
+        }
+        if !(400..=499).contains(&settings.ban_status.0) {
+            reading.wrong("ban_status", "a ban is an answer of 400 to 499: write one of these numbers");
         }
         let are_examples = settings.decisions.is_none() && reading.debug;
         let set = settings.decisions.map(|list| list.0);
@@ -83,7 +197,16 @@ impl Config {
                 Err(why) => reading.wrong("excluded_paths", &format!("\"{text}\" cannot be excluded: {why}")),
             }
         }
-        Ok(Self { types: Types { captcha: can_ask, fallback }, decisions, are_examples, excluded_paths })
+        Ok(Self {
+            types: Types { captcha: can_ask, fallback, mapped: Arc::new(mapped) },
+            throttle: settings.throttle,
+            enforced: settings.enforce.0,
+            enforce_by: settings.enforce_by,
+            ban_status: Status::new(settings.ban_status.0.try_into().unwrap_or(403)),
+            decisions,
+            are_examples,
+            excluded_paths,
+        })
     }
 }
 

@@ -7,21 +7,21 @@ mod told;
 mod visit;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rocket::Request;
-use rocket::http::Method;
+use rocket::http::{Method, Status};
 
-use super::captcha::{Captcha, Passes};
+use super::captcha::{Captcha, Passes, unix_now};
 use super::decisions::{DecisionSet, Remediation};
-use super::lapi::{self, Health, OnStartupFailure, Status};
+use super::lapi::{self, Health, OnStartupFailure};
 use super::limit::Limit;
-use super::visitor::ClientIp;
+use super::visitor::{ClientIp, Subject};
 use told::Told;
 
-pub use config::{Config, OwnDecision};
-pub use visit::{Asked, Judgement, OUR_RANK, Reason, Verdict, Visit, is_ours};
+pub use config::{Config, EnforceBy, OwnDecision};
+pub use visit::{Asked, Judgement, OUR_RANK, Verdict, Visit, is_ours};
 
 /// Everything that a request is judged by, shared by all of them.
 pub struct Bouncer {
@@ -30,7 +30,7 @@ pub struct Bouncer {
     pub config: Config,
     pub lapi: lapi::Config,
     pub decisions: Arc<DecisionSet>,
-    pub status: Arc<Status>,
+    pub status: Arc<lapi::Status>,
     pub client_ip: ClientIp,
     pub captcha: Option<Captcha>,
     pub passes: Passes,
@@ -40,6 +40,12 @@ pub struct Bouncer {
     /// Set at ignition by whoever wants to look at every visit when the answer leaves: each is then kept from the start on,
     /// with the request as it came in.
     pub keeps_visits: AtomicBool,
+    /// Whether a route asks for `Human`: then everybody may want a pass.
+    pub asks_everybody: AtomicBool,
+    /// Seconds that a test has skipped.
+    pub skipped: AtomicU64,
+    /// Requests of the visitors under `throttle`.
+    throttle: Limit,
 }
 
 /// Ban pages in a second, of all visitors together: what a flood of the banned may cost has a ceiling.
@@ -60,7 +66,7 @@ impl Bouncer {
         }
         Self {
             decisions: Arc::new(decisions),
-            status: Arc::new(Status::new(lapi.update_frequency)),
+            status: Arc::new(lapi::Status::new(lapi.update_frequency)),
             debug,
             lapi,
             client_ip,
@@ -69,28 +75,81 @@ impl Bouncer {
             ban_pages: Limit::new(BAN_PAGES, Duration::from_secs(1)),
             told: Told::default(),
             keeps_visits: AtomicBool::new(false),
+            asks_everybody: AtomicBool::new(false),
+            skipped: AtomicU64::new(0),
+            throttle: Limit::new(config.throttle.most, config.throttle.span),
             config,
         }
     }
 
     /// Judges a request anew. The order is the policy: who hides, what is allowed by the operator, then a ban, which no
-    /// solved captcha outweighs, then the captcha.
+    /// solved captcha outweighs, then the captcha, then how often.
     pub fn judge(&self, request: &Request<'_>) -> Judgement {
-        let ((address, unnamed), at) = (self.client_ip.of(request), Instant::now());
-        if let Some(why) = unnamed {
-            // Fails closed: this may be anybody, and what is said of the proxy's own address is not said of them.
-            return Judgement { address, at, verdict: Verdict::Hidden(why), standing: None };
+        let ((address, unnamed), at) = (self.client_ip.of(request), self.now());
+        let mut judgement =
+            Judgement { address, at, verdict: Verdict::Admit, trial: None, standing: Vec::new(), unnamed };
+        // Fails closed: a request without a name may be anybody's, and what is said of the proxy's own address is not said
+        // of them.
+        if unnamed.is_none() {
+            judgement.standing = self.decisions.against(address, at);
         }
-        let standing = self.decisions.strongest(address, at);
-        let verdict = match standing.as_ref().map(|standing| standing.remediation) {
-            Some(Remediation::Allow) => Verdict::Admit,
-            Some(Remediation::Ban) => Verdict::Ban,
-            // Fails closed, as the operator asked: before the first answer nobody knows who is banned.
-            _ if self.is_closed() => Verdict::NotYet,
-            Some(Remediation::Captcha) if !self.passes.admit(request, address) => Verdict::Captcha,
-            Some(Remediation::Captcha) | None => Verdict::Admit,
+        self.decide(&mut judgement, request);
+        judgement
+    }
+
+    /// What is enforced is the greatest of all that is enforced, and that the visitor has not satisfied.
+    fn decide(&self, judgement: &mut Judgement, request: &Request<'_>) {
+        let stands = |remediation| judgement.standing.iter().any(|standing| standing.remediation == remediation);
+        if stands(Remediation::Allow) {
+            return;
+        }
+        let (address, at) = (judgement.address, judgement.at);
+        let is_closed = || self.is_closed().then_some(Verdict::NotYet);
+        let ban = || stands(Remediation::Ban).then_some(Verdict::Ban);
+        let captcha = || {
+            let is_due = stands(Remediation::Captcha) && self.passes.since(request, address, self.unix_now()).is_none();
+            is_due.then_some(Verdict::Captcha)
         };
-        Judgement { address, at, verdict, standing }
+        let throttle = || {
+            let rest = stands(Remediation::Throttle).then(|| self.throttle.count(Subject::from(address), at).err());
+            rest.flatten().map(Verdict::Throttle)
+        };
+        let hidden = || judgement.unnamed.map(|_| Verdict::Hidden);
+        // Fails closed, as the operator asked: before the first answer nobody knows who is banned.
+        let reasons: [&dyn Fn() -> Option<Verdict>; 5] = [&hidden, &ban, &is_closed, &captcha, &throttle];
+        let (mut verdict, mut trial) = (Verdict::Admit, None);
+        for reason in reasons.iter().filter_map(|reason| reason()) {
+            if self.is_enforced(reason) {
+                verdict = reason;
+                break;
+            }
+            trial.get_or_insert(reason);
+        }
+        (judgement.verdict, judgement.trial) = (verdict, trial);
+    }
+
+    /// Whether a remediation is more than a trial.
+    pub fn enforces(&self, remediation: Remediation) -> bool {
+        let enforced = &self.config.enforced;
+        // `pass` refuses nobody, but for a guard that wants to see no decision at all.
+        enforced.contains(&remediation) || remediation == Remediation::Pass && !enforced.is_empty()
+    }
+
+    /// What rests on no decision is enforced wherever anything is.
+    fn is_enforced(&self, verdict: Verdict) -> bool {
+        verdict.remediation().map_or(!self.config.enforced.is_empty(), |remediation| self.enforces(remediation))
+    }
+
+    /// The status of an answer by which a visitor is refused.
+    pub fn status_of(&self, verdict: Verdict) -> Status {
+        match verdict {
+            Verdict::Admit => Status::Ok,
+            Verdict::Ban | Verdict::Hidden => self.config.ban_status,
+            Verdict::Captcha => Status::Forbidden,
+            Verdict::Throttle(_) => Status::TooManyRequests,
+            Verdict::NotYet => Status::ServiceUnavailable,
+            Verdict::TooLarge(status) => status,
+        }
     }
 
     /// What is known of this request, made once: what the fairing decided, every guard, page and log finds here.
@@ -102,17 +161,22 @@ impl Bouncer {
     }
 
     fn visit_of(&self, request: &Request<'_>, judgement: Judgement) -> Visit {
-        let spared = self.spares(request, judgement.verdict);
+        let spared = self.config.enforce_by == EnforceBy::Guards || self.spares(request, judgement.verdict);
         Visit::new(judgement, spared)
     }
 
-    /// The same where the judgement was made already: `None` for a visitor against whom nothing stands, as for most, where
-    /// nobody wants to look at all visits. There is nothing to remember of them.
-    pub fn remember<'r>(&self, request: &'r Request<'_>, judgement: Judgement) -> Option<&'r Visit> {
-        let nothing = judgement.verdict == Verdict::Admit
-            && judgement.standing.is_none()
-            && !self.keeps_visits.load(Ordering::Relaxed);
-        (!nothing).then(|| request.local_cache(|| self.visit_of(request, judgement)))
+    /// The same where the judgement was made already.
+    pub fn remember<'r>(&self, request: &'r Request<'_>, judgement: Judgement) -> &'r Visit {
+        request.local_cache(|| self.visit_of(request, judgement))
+    }
+
+    /// Whether there is nothing to remember: nothing stands against the visitor, as for most, and nobody wants to look at
+    /// all visits.
+    pub fn forgets(&self, judgement: &Judgement) -> bool {
+        judgement.verdict == Verdict::Admit
+            && judgement.trial.is_none()
+            && judgement.standing.is_empty()
+            && !self.keeps_visits.load(Ordering::Relaxed)
     }
 
     /// The judgement on this request.
@@ -142,12 +206,22 @@ impl Bouncer {
         }
     }
 
-    /// Tells the log about a refusal.
-    pub fn log(&self, judgement: &Judgement) {
-        if let Verdict::Hidden(why) = judgement.verdict {
+    /// Tells the log about a refusal, or about one that is only tried.
+    pub fn log(&self, judgement: &Judgement, verdict: Verdict) {
+        if let Some(why) = judgement.unnamed {
             self.client_ip.tell_unnamed(judgement.address, why);
         }
-        self.told.refused(judgement);
+        self.told.refused(judgement, verdict);
+    }
+
+    /// The time, which a test may have moved.
+    pub fn now(&self) -> Instant {
+        Instant::now() + Duration::from_secs(self.skipped.load(Ordering::Relaxed))
+    }
+
+    /// The same in seconds since 1970.
+    pub fn unix_now(&self) -> u64 {
+        unix_now() + self.skipped.load(Ordering::Relaxed)
     }
 
     /// Whether LAPI answers; true as well where there is none to ask.

@@ -47,8 +47,8 @@ impl Told {
         format!("{}-{}", half(0..4), half(4..8))
     }
 
-    /// Tells of a refusal, as often as is good for the log.
-    pub fn refused(&self, judgement: &Judgement) {
+    /// Tells of a refusal, or of one that is only tried, as often as is good for the log.
+    pub fn refused(&self, judgement: &Judgement, verdict: Verdict) {
         let is_first = self.of_one.count(judgement.subject(), judgement.at).is_ok();
         if !is_first || self.of_all.count((), Instant::now()).is_err() {
             self.unlogged.fetch_add(1, Ordering::Relaxed);
@@ -59,9 +59,10 @@ impl Told {
             0 => String::new(),
             more => format!(" ({more} more refusals went unlogged before)"),
         };
-        let what = match (judgement.verdict, &judgement.standing) {
-            (Verdict::Hidden(_), _) => format!("a visitor whom the proxy {address} does not name"),
+        let what = match (verdict, judgement.behind(verdict)) {
+            (Verdict::Hidden, _) => format!("a visitor whom the proxy {address} does not name"),
             (Verdict::NotYet, _) => format!("{address}: LAPI has not answered yet"),
+            (verdict, None) => format!("{address}: {} by a guard of the route", verdict.name()),
             (_, Some(standing)) => {
                 let Standing { remediation, source, .. } = standing;
                 let (origin, mut scenario) = (printable(&source.origin), printable(&source.scenario));
@@ -70,9 +71,11 @@ impl Told {
                 }
                 format!("{address}: {remediation} by {origin}{scenario}, {}", standing.name())
             }
-            (_, None) => return,
         };
-        log::warn!("Refused {what}, reference {reference}.{more}");
+        let is_trial = judgement.trial == Some(verdict);
+        let (refused, trial) =
+            if is_trial { ("Would have refused", ", but `enforce` lets them in") } else { ("Refused", "") };
+        log::warn!("{refused} {what}, reference {reference}{trial}.{more}");
     }
 }
 
@@ -86,7 +89,14 @@ mod tests {
         let of = |address: &str, seconds| {
             let at = now + Duration::from_secs(seconds);
             let address = address.parse().expect("an address");
-            told.reference(&Judgement { address, at, verdict: Verdict::Ban, standing: None })
+            told.reference(&Judgement {
+                address,
+                at,
+                verdict: Verdict::Ban,
+                trial: None,
+                standing: Vec::new(),
+                unnamed: None,
+            })
         };
         assert_eq!(of("192.0.2.1", 0), of("192.0.2.1", 50));
         assert_eq!(of("2001:db8::1", 0), of("2001:db8::2", 50));

@@ -1,16 +1,15 @@
 //! What is known of one request? One value, kept with the request from our fairing to the log's last line.
 
 use std::net::IpAddr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use rocket::http::ext::IntoOwned;
 use rocket::http::uri::Origin;
 use rocket::http::{Method, Status};
 use rocket::{Request, Route};
 
-use crate::crowdsec::decisions::Standing;
+use crate::crowdsec::decisions::{Remediation, Standing};
 use crate::crowdsec::visitor::{Subject, Unnamed};
 
 /// A request as it came in, the judgement on it, and who refused it.
@@ -19,9 +18,10 @@ pub struct Visit {
     /// Whether the fairing lets it pass whatever the judgement.
     spared: bool,
     asked: OnceLock<Asked>,
-    /// Set where the fairing refused: the request then goes to our own route, and the application never sees it.
-    pub refused: OnceLock<Reason>,
-    refused_by_guard: AtomicBool,
+    /// What a guard wants the visitor to be refused with. The last one counts: a handler may go on without the others.
+    wanted: Mutex<Option<Verdict>>,
+    /// What the visitor has been refused with.
+    refused: OnceLock<Verdict>,
 }
 
 /// A request as it came to the bouncer. Other fairings and routes may change the request afterwards.
@@ -32,41 +32,76 @@ pub struct Asked {
     pub uri: Origin<'static>,
 }
 
-/// Why the fairing refused.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Reason {
-    /// By the judgement: a ban, a captcha, or another page of the bouncer's.
-    Judged,
-    /// More was sent than anybody may send: 414 or 431.
-    TooLarge(Status),
-}
-
 /// The judgement on one request.
 #[derive(Clone, Debug)]
 pub struct Judgement {
     pub address: IpAddr,
     pub at: Instant,
     pub verdict: Verdict,
-    /// What stands against the visitor, even if it is solved or allowed.
-    pub standing: Option<Standing>,
+    /// What the verdict would have been, where `enforce` has something greater let in.
+    pub trial: Option<Verdict>,
+    /// All that stands against the visitor, even if it is solved or allowed; the greatest comes first.
+    pub standing: Vec<Standing>,
+    /// Why it is not known whose request this is.
+    pub unnamed: Option<Unnamed>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Verdict {
     Admit,
+    /// Too many requests of a visitor under `throttle`: how long to wait.
+    Throttle(Duration),
     Captcha,
     Ban,
     /// A trusted proxy does not say whose request it is.
-    Hidden(Unnamed),
+    Hidden,
     /// LAPI has not answered yet, and the operator said `on_startup_failure = "closed"`.
     NotYet,
+    /// More was sent than anybody may send: 414 or 431.
+    TooLarge(Status),
+}
+
+impl Verdict {
+    /// How logs and figures call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Admit => "admit",
+            Self::Throttle(_) => "throttle",
+            Self::Captcha => "captcha",
+            Self::Ban => "ban",
+            Self::Hidden => "hidden",
+            Self::NotYet => "starting",
+            Self::TooLarge(_) => "too_large",
+        }
+    }
+
+    /// The remediation that it enforces.
+    pub fn remediation(self) -> Option<Remediation> {
+        match self {
+            Self::Throttle(_) => Some(Remediation::Throttle),
+            Self::Captcha => Some(Remediation::Captcha),
+            Self::Ban => Some(Remediation::Ban),
+            Self::Admit | Self::Hidden | Self::NotYet | Self::TooLarge(_) => None,
+        }
+    }
 }
 
 impl Judgement {
     /// Whether it is known whose request this is. Without a name only `excluded_paths` are served, and CrowdSec is told
     /// nothing: an attacker who hides behind a proxy would have it ban the proxy's address, and with it everybody.
     pub fn has_a_name(&self) -> bool {
-        !matches!(self.verdict, Verdict::Hidden(_))
+        self.unnamed.is_none()
+    }
+
+    /// The decision that a verdict rests on.
+    pub fn behind(&self, verdict: Verdict) -> Option<&Standing> {
+        let remediation = verdict.remediation()?;
+        self.standing.iter().find(|standing| standing.remediation == remediation)
+    }
+
+    /// The greatest decision against the visitor, whatever was made of it.
+    pub fn greatest(&self) -> Option<&Standing> {
+        self.standing.first()
     }
 
     pub fn subject(&self) -> Subject {
@@ -76,8 +111,7 @@ impl Judgement {
 
 impl Visit {
     pub fn new(judgement: Judgement, spared: bool) -> Self {
-        let refused_by_guard = AtomicBool::new(false);
-        Self { judgement, spared, asked: OnceLock::new(), refused: OnceLock::new(), refused_by_guard }
+        Self { judgement, spared, asked: OnceLock::new(), wanted: Mutex::default(), refused: OnceLock::new() }
     }
 
     /// The request as it was when this was first asked for: as it came in where the fairing has refused it, or where there
@@ -91,15 +125,29 @@ impl Visit {
         self.judgement.verdict != Verdict::Admit && !self.spared
     }
 
-    /// Notes that a guard refused, so that our fairing puts the right page in the catcher's place.
-    pub fn refuse_by_guard(&self) {
-        self.refused_by_guard.store(true, Ordering::Relaxed);
+    /// Notes what a guard refuses with, so that our fairing puts the right page in the catcher's place.
+    pub fn refuse_by_guard(&self, verdict: Verdict) {
+        *self.wanted() = Some(verdict);
     }
 
-    /// Whether a 403 is a guard's refusal, and not the application's own or the fairing's. (A handler that asks for
-    /// `Option<Cleared>` may answer something else than 403.)
-    pub fn is_refused_by_guard(&self) -> bool {
-        self.refused_by_guard.load(Ordering::Relaxed) && self.refused.get().is_none()
+    /// What a guard refuses with, if nobody else has refused. (A handler that asks for `Option<Cleared>` may have served the
+    /// visitor all the same.)
+    pub fn wanted_by_guard(&self) -> Option<Verdict> {
+        if self.refused.get().is_some() { None } else { *self.wanted() }
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, Option<Verdict>> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the visitor is refused: the application never sees the request, or its answer is replaced.
+    pub fn refuse(&self, verdict: Verdict) {
+        let _ = self.refused.set(verdict);
+    }
+
+    /// What the visitor has been refused with; `None` for one whom the application has served.
+    pub fn refusal(&self) -> Option<Verdict> {
+        self.refused.get().copied()
     }
 }
 

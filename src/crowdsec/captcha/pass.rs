@@ -8,7 +8,7 @@ use rocket::Request;
 use rocket::http::{Cookie, CookieJar, SameSite};
 use rocket::time;
 
-use super::{secret_or_chance, unix_now};
+use super::secret_or_chance;
 use crate::crowdsec::setting::Secret;
 use crate::crowdsec::visitor::Subject;
 
@@ -62,22 +62,23 @@ impl Passes {
         }
     }
 
-    /// Whether the visitor has a pass that still counts.
+    /// When the visitor has proven to be human, in seconds since 1970, by the newest pass that still counts.
     ///
     /// Rocket's jar keeps the last of several cookies of one name. A neighbour on the same domain can set another one of
     /// ours, which a browser sends beside it, so that all of the request's are tried: one that is none takes nothing
     /// away from one that is.
-    pub fn admit(&self, request: &Request<'_>, address: IpAddr) -> bool {
+    pub fn since(&self, request: &Request<'_>, address: IpAddr, now: u64) -> Option<u64> {
         let names = [true, false].map(|https| self.name(address, https));
         let kept = names.iter().filter_map(|name| request.cookies().get(name).cloned());
         let lines = request.headers().get("Cookie");
         let sent = lines.flat_map(Cookie::split_parse_encoded).filter_map(Result::ok);
         let sent = sent.filter(|cookie| names.iter().any(|name| name == cookie.name())).map(Cookie::into_owned);
-        let (none, now) = (cookie::CookieJar::new(), unix_now());
-        kept.chain(sent).filter(|cookie| cookie.value().len() <= LONGEST).any(|cookie| {
-            let pass = none.private(&self.key).decrypt(cookie);
-            pass.is_some_and(|pass| is_for(pass.value(), address.into(), now))
-        })
+        let none = cookie::CookieJar::new();
+        let until = kept.chain(sent).filter(|cookie| cookie.value().len() <= LONGEST).filter_map(|cookie| {
+            let pass = none.private(&self.key).decrypt(cookie)?;
+            until(pass.value(), address.into(), now)
+        });
+        until.max().map(|until| until.saturating_sub(self.expiration.as_secs()))
     }
 
     /// A browser does not let plain HTTP replace a `Secure` cookie, so that one has a name of its own; `__Host-` keeps
@@ -102,9 +103,10 @@ fn value(subject: Subject, until: u64) -> String {
     format!("{until} {subject}")
 }
 
-fn is_for(value: &str, subject: Subject, now: u64) -> bool {
-    let Some((until, whose)) = value.split_once(' ') else { return false };
-    until.parse().is_ok_and(|until: u64| now < until) && whose == subject.to_string()
+/// Until when a pass holds; `None` for one that has ended, or that is another visitor's.
+fn until(value: &str, subject: Subject, now: u64) -> Option<u64> {
+    let (until, whose) = value.split_once(' ')?;
+    until.parse().ok().filter(|until| now < *until && whose == subject.to_string())
 }
 
 #[cfg(test)]
@@ -137,14 +139,14 @@ mod tests {
     fn a_pass_is_for_one_address_until_its_end() {
         let subject = |address: &str| Subject::from(address.parse::<IpAddr>().unwrap());
         let pass = value(subject("192.0.2.1"), 100);
-        assert!(is_for(&pass, subject("192.0.2.1"), 99));
-        assert!(!is_for(&pass, subject("192.0.2.1"), 100));
-        assert!(!is_for(&pass, subject("192.0.2.2"), 99));
+        assert!(until(&pass, subject("192.0.2.1"), 99).is_some());
+        assert!(until(&pass, subject("192.0.2.1"), 100).is_none());
+        assert!(until(&pass, subject("192.0.2.2"), 99).is_none());
         let pass = value(subject("2001:db8::1"), 100);
-        assert!(is_for(&pass, subject("2001:db8::ffff"), 99));
-        assert!(!is_for(&pass, subject("2001:db8:0:1::1"), 99));
+        assert!(until(&pass, subject("2001:db8::ffff"), 99).is_some());
+        assert!(until(&pass, subject("2001:db8:0:1::1"), 99).is_none());
         for junk in ["", "100", " ", "x 192.0.2.1/32", "100 ", "-1 192.0.2.1/32", "99999999999999999999 192.0.2.1/32"] {
-            assert!(!is_for(junk, subject("192.0.2.1"), 1), "{junk}");
+            assert!(until(junk, subject("192.0.2.1"), 1).is_none(), "{junk}");
         }
     }
 
@@ -158,6 +160,7 @@ mod tests {
         use rocket::{State, get, routes};
 
         use super::*;
+        use crate::crowdsec::captcha::unix_now;
 
         const VISITOR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 
@@ -174,7 +177,7 @@ mod tests {
 
             async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
                 let passes = request.rocket().state::<Passes>().expect("managed");
-                Outcome::Success(Self(passes.admit(request, VISITOR)))
+                Outcome::Success(Self(passes.since(request, VISITOR, unix_now()).is_some()))
             }
         }
 
@@ -233,7 +236,7 @@ mod tests {
                 text in prop_oneof![any::<String>(), "[+-]?[0-9]{0,21} ?(192.0.2.[12]|2001:db8::)(/32|/64)? ?"],
                 now in 0..2_000_000_000u64,
             ) {
-                if is_for(&text, VISITOR.into(), now) {
+                if until(&text, VISITOR.into(), now).is_some() {
                     let (until, whose) = text.split_once(' ').unwrap();
                     prop_assert_eq!(whose, "192.0.2.1/32");
                     prop_assert!(until.parse::<u64>().unwrap() > now);

@@ -56,7 +56,7 @@ impl Everything {
         match entry {
             Entry::New(decision) => {
                 let (now, ends) = (self.set.ticks(self.now), self.set.end_of(self.now, decision.duration));
-                self.taken.put(&mut self.table, decision, self.types, now, ends);
+                self.taken.put(&mut self.table, decision, &self.types, now, ends);
             }
             // A full answer lists every decision that ever ended: only those that stand here are of interest.
             Entry::Deleted(decision) => {

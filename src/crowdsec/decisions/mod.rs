@@ -11,6 +11,7 @@ mod table;
 mod update;
 mod everything;
 
+use std::cmp::Reverse;
 use std::mem;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -56,25 +57,28 @@ impl DecisionSet {
         self.own.put(value, held, source, 0);
     }
 
-    /// The greatest remediation that stands against an address, and of several such the one that stands longest.
-    pub fn strongest(&self, address: IpAddr, now: Instant) -> Option<Standing> {
+    /// All that stands against an address, the greatest remediation first, and of several such the one that stands longest.
+    /// Nothing is allocated for an address against which nothing stands.
+    pub fn against(&self, address: IpAddr, now: Instant) -> Vec<Standing> {
         // The decisions are canonical, so the address has to be too: ::ffff:192.0.2.1 is 192.0.2.1.
         let (address, now) = (address.to_canonical(), self.ticks(now));
         let lapis = self.read();
-        let mut greatest: Option<(&Table, IpNet, &Held)> = None;
+        let mut found = Vec::new();
         for table in [&self.own, &*lapis] {
             table.against(address, |value, held| {
-                if held.ends > now && greatest.is_none_or(|(.., other)| other.rank(now) <= held.rank(now)) {
-                    greatest = Some((table, value, held));
+                if held.ends > now {
+                    let (id, expires_in) = match held.ends {
+                        NEVER => (None, None),
+                        ends => (held.key.id(), Some(left(ends, now))),
+                    };
+                    let (remediation, source) = (held.remediation, table.source(held).clone());
+                    found.push(Standing { remediation, id, value, source, expires_in });
                 }
             });
         }
-        let (table, value, held) = greatest?;
-        let (id, expires_in) = match held.ends {
-            NEVER => (None, None),
-            ends => (held.key.id(), Some(left(ends, now))),
-        };
-        Some(Standing { remediation: held.remediation, id, value, source: table.source(held).clone(), expires_in })
+        drop(lapis);
+        found.sort_by_key(|standing| Reverse(standing.rank()));
+        found
     }
 
     /// How many decisions are held, the operator's own and those included that ended since the last full answer.

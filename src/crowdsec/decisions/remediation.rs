@@ -1,25 +1,38 @@
 //! What is to be done with a visitor, and what does each of LAPI's types mean here?
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+
+use super::Source;
 
 /// What is to be done with a visitor, ordered by severity: of all that stands against an address, the greatest counts.
 ///
 /// `Allow` stands above all because only the operator can say it: no decision of LAPI's is ever read as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Remediation {
+    /// Lets the visitor in. Handlers see the decision.
+    Pass,
+    /// Lets the visitor in as often as `throttle` says.
+    Throttle,
     Captcha,
     Ban,
     Allow,
 }
 
 impl Remediation {
-    /// Reads a decision's `type`. LAPI passes types through as somebody typed them, so case says nothing.
-    pub fn from_type(kind: &str) -> Option<Self> {
-        [Self::Captcha, Self::Ban, Self::Allow].into_iter().find(|r| kind.eq_ignore_ascii_case(r.as_str()))
+    /// From the least to the greatest.
+    pub const ALL: [Self; 5] = [Self::Pass, Self::Throttle, Self::Captcha, Self::Ban, Self::Allow];
+
+    /// Reads a remediation's name. LAPI passes types through as somebody typed them, so case says nothing.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|remediation| name.eq_ignore_ascii_case(remediation.as_str()))
     }
 
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Pass => "pass",
+            Self::Throttle => "throttle",
             Self::Captcha => "captcha",
             Self::Ban => "ban",
             Self::Allow => "allow",
@@ -34,22 +47,51 @@ impl fmt::Display for Remediation {
 }
 
 /// How LAPI's types become remediations, settled once, where an answer comes in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Types {
     /// Whether a captcha can be shown at all.
     pub captcha: bool,
     /// What stands in for a captcha that cannot be shown, and for every type we do not know.
     pub fallback: Remediation,
+    /// The operator's own: by `TYPE` or `ORIGIN/TYPE`, in lower case.
+    pub mapped: Arc<BTreeMap<String, Remediation>>,
+}
+
+impl Default for Types {
+    fn default() -> Self {
+        Self { captcha: false, fallback: Remediation::Ban, mapped: Arc::default() }
+    }
 }
 
 impl Types {
     /// `None` for `allow`, which exempts nobody when it comes from LAPI: only the operator's own configuration can.
-    pub fn remediation(self, kind: &str) -> Option<Remediation> {
-        match Remediation::from_type(kind) {
-            Some(Remediation::Allow) => None,
-            Some(Remediation::Ban) => Some(Remediation::Ban),
-            Some(Remediation::Captcha) if self.captcha => Some(Remediation::Captcha),
-            Some(Remediation::Captcha) | None => Some(self.fallback),
+    pub fn remediation(&self, source: &Source) -> Option<Remediation> {
+        if source.kind.eq_ignore_ascii_case(Remediation::Allow.as_str()) {
+            return None;
         }
+        let mapped = self.mapped(source);
+        let known = || match source.kind.to_ascii_lowercase().as_str() {
+            "ban" => Some(Remediation::Ban),
+            "captcha" if self.captcha => Some(Remediation::Captcha),
+            _ => None,
+        };
+        Some(mapped.or_else(known).unwrap_or(self.fallback))
+    }
+
+    /// Whether a decision asks for a captcha that cannot be shown, and the operator has not said what to do then.
+    pub fn lacks_captcha(&self, source: &Source) -> bool {
+        !self.captcha
+            && source.kind.eq_ignore_ascii_case(Remediation::Captcha.as_str())
+            && self.mapped(source).is_none()
+    }
+
+    /// What the operator says of a decision: what names its list or origin comes before what names its type alone.
+    fn mapped(&self, source: &Source) -> Option<Remediation> {
+        if self.mapped.is_empty() {
+            return None;
+        }
+        let Source { origin, kind, .. } = source;
+        let keys = [format!("{}/{kind}", source.named_origin()), format!("{origin}/{kind}"), kind.clone()];
+        keys.iter().find_map(|key| self.mapped.get(&key.to_ascii_lowercase()).copied())
     }
 }

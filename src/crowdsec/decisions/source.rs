@@ -1,5 +1,6 @@
 //! What do many decisions have in common? Kept once for all of them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -11,6 +12,16 @@ pub struct Source {
     pub scope: String,
     /// `type` on the wire.
     pub kind: String,
+}
+
+impl Source {
+    /// The origin, and of decisions that come by a blocklist its name too, as CrowdSec counts them: `lists:NAME`.
+    pub fn named_origin(&self) -> Cow<'_, str> {
+        match self.origin.as_str() {
+            "lists" => format!("lists:{}", self.scenario).into(),
+            origin => origin.into(),
+        }
+    }
 }
 
 /// Each source once, known by its place. None is ever taken out: each full answer makes a new set with new sources.

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{Remediation, Source};
 
-/// The decision that counts against an address.
+/// A decision that stands against an address.
 #[derive(Clone, Debug)]
 pub struct Standing {
     pub remediation: Remediation,
@@ -20,6 +20,11 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// The greatest remediation counts, and of several such the one that stands longest.
+    pub fn rank(&self) -> (Remediation, Duration) {
+        (self.remediation, self.expires_in.unwrap_or(Duration::MAX))
+    }
+
     /// How a log names it.
     pub fn name(&self) -> String {
         match (self.id, self.expires_in) {

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::decision::Key;
 use super::table::{Held, Put};
-use super::{A_SECOND, Decision, DecisionSet, Remediation, Source, Table, Ticks, Types};
+use super::{A_SECOND, Decision, DecisionSet, Source, Table, Ticks, Types};
 
 /// One entry of an answer of LAPI's.
 #[derive(Clone, Debug)]
@@ -57,22 +57,23 @@ impl Taken {
     }
 
     /// Puts a new decision into a table, if it means anything here.
-    pub(super) fn put(&mut self, table: &mut Table, decision: Decision, types: Types, now: Ticks, ends: Ticks) {
-        let Some(remediation) = types.remediation(&decision.kind) else {
+    pub(super) fn put(&mut self, table: &mut Table, decision: Decision, types: &Types, now: Ticks, ends: Ticks) {
+        let key = decision.key();
+        let Decision { id, origin, scenario, scope, kind, value, duration } = decision;
+        let source = Source { origin, scenario, scope, kind };
+        let Some(remediation) = types.remediation(&source) else {
             self.allows += 1;
             return;
         };
         // One that has ended already (LAPI says `0s`) would only take up room.
-        if decision.duration.is_zero() {
+        if duration.is_zero() {
             return;
         }
-        let is_captcha = Remediation::from_type(&decision.kind) == Some(Remediation::Captcha);
-        self.captchas_without_provider += usize::from(is_captcha && remediation != Remediation::Captcha);
-        let held = Held::new(decision.key(), remediation, ends);
-        let Decision { id, origin, scenario, scope, kind, value, .. } = decision;
+        self.captchas_without_provider += usize::from(types.lacks_captcha(&source));
+        let held = Held::new(key, remediation, ends);
         self.new += 1;
         self.without_id += usize::from(id.is_none());
-        match table.put(value, held, Arc::new(Source { origin, scenario, scope, kind }), now) {
+        match table.put(value, held, Arc::new(source), now) {
             Put::Added => {}
             Put::Renewed => self.renewed += 1,
             Put::LeftOut => {
@@ -140,7 +141,7 @@ impl Changes {
             self.new_without_id.insert((decision.value, decision.key()));
         }
         let ends = self.set.end_of(self.now, decision.duration);
-        self.taken.put(table, decision, self.types, self.set.ticks(self.now), ends);
+        self.taken.put(table, decision, &self.types, self.set.ticks(self.now), ends);
     }
 
     fn delete(&mut self, table: &mut Table, decision: &Decision) {

@@ -1,16 +1,46 @@
 //! How does a handler say whom it serves? Guards, to be written into its signature.
 
 mod cleared;
+mod human;
+mod no_decision;
 mod report;
 mod same_origin;
+mod visitor;
 
-use rocket::{Ignite, Rocket};
+use std::net::IpAddr;
 
-use super::bouncer::Bouncer;
+use rocket::http::Status;
+use rocket::request::Outcome;
+use rocket::{Ignite, Request, Rocket};
+
+use super::bouncer::{Bouncer, Judgement, Verdict};
 
 pub use cleared::Cleared;
-pub use report::{DecisionView, Report};
+pub use human::Human;
+pub use no_decision::NoDecision;
+pub use report::Report;
 pub use same_origin::SameOrigin;
+pub use visitor::{DecisionView, Visitor};
+
+/// What a guard makes of a visitor: their address, or a refusal, for which our fairing puts the right page in the
+/// catcher's place.
+fn policy(request: &Request<'_>, decide: impl FnOnce(&Bouncer, &Judgement) -> Verdict) -> Outcome<IpAddr, ()> {
+    // Fails closed: without a bouncer nothing is proven of anybody.
+    let Some(bouncer) = request.rocket().state::<Bouncer>() else {
+        return Outcome::Error((Status::InternalServerError, ()));
+    };
+    let visit = bouncer.visit(request);
+    let verdict = decide(bouncer, &visit.judgement);
+    if verdict == Verdict::Admit {
+        return Outcome::Success(visit.judgement.address);
+    }
+    visit.refuse_by_guard(verdict);
+    // A captcha that everybody has to solve is no news.
+    if visit.judgement.verdict != Verdict::Admit || verdict != Verdict::Captcha {
+        bouncer.log(&visit.judgement, verdict);
+    }
+    Outcome::Error((bouncer.status_of(verdict), ()))
+}
 
 pub fn has_no_bouncer(rocket: &Rocket<Ignite>) -> bool {
     let missing = rocket.state::<Bouncer>().is_none();

@@ -90,7 +90,7 @@ impl Poller {
 
     /// Reads the snapshot, where there is one. True if it was believed: it counts as the first answer.
     pub fn recall(&mut self) -> bool {
-        let is_believed = self.saving.recall(self.types).is_some();
+        let is_believed = self.saving.recall(self.types.clone()).is_some();
         if is_believed {
             self.status.recalled();
         }
@@ -188,7 +188,7 @@ impl Poller {
     async fn changes(&self) -> Result<Taken, Error> {
         // LAPI's durations count from its answer's beginning.
         let answer = self.lapi.ask(false).await?;
-        let changes = answer.read(self.set.changes(self.types, Instant::now()), Changes::take).await?;
+        let changes = answer.read(self.set.changes(self.types.clone(), Instant::now()), Changes::take).await?;
         aside(|| changes.complete()).await
     }
 
@@ -197,7 +197,7 @@ impl Poller {
     async fn everything(&mut self) -> Result<(Taken, Option<InStep>), Error> {
         let since = Instant::now();
         let answer = self.lapi.ask(true).await?;
-        let all = answer.read(self.set.everything(self.types, Instant::now()), Everything::take).await?;
+        let all = answer.read(self.set.everything(self.types.clone(), Instant::now()), Everything::take).await?;
         let apart = self.resync_frequency / 2;
         let compared = aside(move || all.take_over(Instant::now(), apart)).await?;
         self.saving.note(true);
@@ -264,7 +264,6 @@ mod tests {
     use figment::Figment;
 
     use super::*;
-    use crate::crowdsec::decisions::Remediation;
     use crate::crowdsec::setting::Reading;
 
     #[test]
@@ -275,7 +274,7 @@ mod tests {
         let (set, status) =
             (Arc::new(DecisionSet::new(Instant::now())), Arc::new(Status::new(config.update_frequency)));
         let connection = config.connection.as_ref().expect("a key");
-        let types = Types { captcha: false, fallback: Remediation::Ban };
+        let types = Types::default();
         let poller = Poller::new(connection, &config, types, set, status.clone(), None);
         let mut poller = poller.expect("a poller");
         for usual in [1.0, 10.0] {

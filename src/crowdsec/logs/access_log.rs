@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::journal::Journal;
 use super::line::escaped;
-use crate::crowdsec::bouncer::{Asked, Bouncer, Reason, head, is_ours};
+use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, head, is_ours};
 
 /// The log of every request that was let in.
 pub struct AccessLog(pub Arc<Journal>);
@@ -81,11 +81,11 @@ impl Fairing for AccessLog {
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         let (visit, status) = (bouncer.visit(request), response.status());
-        let is_told = match visit.refused.get() {
+        let is_told = match visit.refusal() {
+            Some(Verdict::TooLarge(_)) => true,
             // CrowdSec would count a refusal of ours, and lengthen the ban that caused it.
-            Some(Reason::Judged) => false,
-            Some(Reason::TooLarge(_)) => true,
-            None => !(is_ours(request) || status == Status::Forbidden && visit.is_refused_by_guard()),
+            Some(_) => false,
+            None => !is_ours(request),
         };
         if !is_told || !visit.judgement.has_a_name() {
             return;

@@ -1,5 +1,6 @@
 //! How does a visitor answer a captcha? Its page at an address of its own, and what is made of the form.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rocket::form::FromForm;
@@ -16,14 +17,15 @@ use crate::crowdsec::bouncer::{Bouncer, Judgement, Verdict};
 use crate::crowdsec::captcha::{self, Captcha};
 use crate::crowdsec::guards::SameOrigin;
 
-/// The captcha at an address of its own, for programs that were told `captcha_url`.
+/// The captcha at an address of its own, for programs that were told `captcha_url`. Who needs no pass, or has got one just
+/// now, is led on.
 #[get("/captcha?<return_to>", data = "<_body>")]
 pub fn show_captcha(return_to: Option<&str>, caller: Caller<'_>, _body: Dropped) -> Result<Leading, Refusal> {
     let back = caller.back(return_to.unwrap_or("/"));
-    match caller.judgement.verdict {
-        Verdict::Captcha => Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) }),
-        _ => Ok(caller.lead(&back)),
+    if caller.has_fresh_pass || !caller.needs_pass {
+        return Ok(caller.lead(&back));
     }
+    Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) })
 }
 
 /// An answer to the captcha.
@@ -55,7 +57,8 @@ impl<'r> Answer<'r> {
     }
 }
 
-/// Judges an answer. The order spares the provider: nothing to solve, then another site's form, then no answer at all.
+/// Judges an answer; a right one always gives a pass. The order spares the provider: nothing to solve, then another site's
+/// form, then no answer at all.
 #[post("/captcha", data = "<answer>")]
 pub async fn check_captcha(
     answer: Posted<Answer<'_>>,
@@ -66,8 +69,8 @@ pub async fn check_captcha(
 ) -> Result<Leading, Refusal> {
     let (judgement, answer) = (caller.judgement, answer.0);
     let back = caller.back(answer.as_ref().map_or("/", |answer| answer.return_to));
-    // Solved in another tab, lifted meanwhile, or never asked: there is nothing to prove.
-    let (Verdict::Captcha, Some(captcha)) = (judgement.verdict, &bouncer.captcha) else {
+    // Solved in another tab just now, or there is no captcha: there is nothing to prove.
+    let (false, Some(captcha)) = (caller.has_fresh_pass, &bouncer.captcha) else {
         return Ok(caller.lead(&back));
     };
     // Another site's page could use up its visitor's tries. A right proof of work, whoever sends it, harms nobody: all
@@ -76,10 +79,15 @@ pub async fn check_captcha(
         return Err(Refusal::captcha(Status::Forbidden, "wrong", back));
     }
     let Some((form, answer)) = answer.as_ref().and_then(|form| Some((form, form.to(captcha)?))) else {
+        // Lifted meanwhile, or never asked.
+        if !caller.needs_pass {
+            return Ok(caller.lead(&back));
+        }
         return Err(Refusal::captcha(Status::Forbidden, "missing", back));
     };
     match captcha.verify(answer, judgement.address).await {
         captcha::Verdict::Human { since } => {
+            let since = since + bouncer.skipped.load(Ordering::Relaxed);
             bouncer.passes.grant(cookies, judgement.address, since, caller.https);
             // The page has set the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
             // line that is not UTF-8, without a trace. To lead on would lead in circles.
@@ -111,6 +119,10 @@ pub async fn check_captcha(
 /// Who calls one of our own routes, whether by HTTPS, and below which path.
 pub struct Caller<'r> {
     judgement: &'r Judgement,
+    /// Whether they have solved a captcha so lately that every guard is content.
+    has_fresh_pass: bool,
+    /// Whether anything here may refuse them for want of a pass.
+    needs_pass: bool,
     https: bool,
     prefix: &'r str,
 }
@@ -134,7 +146,12 @@ impl<'r> FromRequest<'r> for Caller<'r> {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else {
             return Outcome::Error((Status::InternalServerError, ()));
         };
-        let (client_ip, judgement) = (&bouncer.client_ip, bouncer.judgement(request));
-        Outcome::Success(Self { judgement, https: client_ip.is_https(request), prefix: client_ip.prefix(request) })
+        let (client_ip, judgement, now) = (&bouncer.client_ip, bouncer.judgement(request), bouncer.unix_now());
+        let since = bouncer.passes.since(request, judgement.address, now);
+        let has_fresh_pass = since.is_some_and(|since| now.saturating_sub(since) < 60);
+        let asks = judgement.verdict == Verdict::Captcha || bouncer.asks_everybody.load(Ordering::Relaxed);
+        let needs_pass = asks && bouncer.captcha.is_some();
+        let (https, prefix) = (client_ip.is_https(request), client_ip.prefix(request));
+        Outcome::Success(Self { judgement, has_fresh_pass, needs_pass, https, prefix })
     }
 }

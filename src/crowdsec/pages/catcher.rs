@@ -6,7 +6,7 @@ use rocket::response::Responder;
 use rocket::{Build, Catcher, Request, Rocket};
 
 use super::{Refusal, too_large};
-use crate::crowdsec::bouncer::{Bouncer, head};
+use crate::crowdsec::bouncer::{Bouncer, EnforceBy, head};
 
 /// Rocket answers a method that it does not know, and a target without a path, with the 400 of a catcher. Wherever that
 /// would be the application's default catcher, or Rocket's own, a catcher of ours comes before it.
@@ -37,9 +37,12 @@ impl Handler for BadRequest {
         if let Some(bouncer) = request.rocket().state::<Bouncer>() {
             let visit = bouncer.visit(request);
             // Without a route Rocket did not know the method and took it for GET: no exemption is meant for that.
-            let refuses = visit.is_refused() || request.route().is_none();
-            if let Some(refusal) = refuses.then(|| Refusal::of(request, visit)).flatten() {
-                bouncer.log(&visit.judgement);
+            let by_fairing = bouncer.config.enforce_by == EnforceBy::Fairing;
+            let refuses = visit.is_refused() || (by_fairing && request.route().is_none());
+            let verdict = visit.judgement.verdict;
+            if let Some(refusal) = refuses.then(|| Refusal::of(request, visit, verdict)).flatten() {
+                visit.refuse(verdict);
+                bouncer.log(&visit.judgement, verdict);
                 return refusal.respond_to(request);
             }
         }

@@ -21,7 +21,7 @@ use rocket::response::stream::ReaderStream;
 use rocket::response::{self, Redirect, Responder};
 use rocket::{Build, Data, Either, Request, Rocket, Route, route, routes};
 
-use super::bouncer::{Bouncer, OUR_RANK, Reason};
+use super::bouncer::{Bouncer, OUR_RANK, Verdict};
 
 pub use config::Config;
 pub use negotiation::{FORMAT_HEADERS, wants_json};
@@ -88,9 +88,9 @@ impl route::Handler for Refused {
 fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
     let bouncer = request.rocket().state::<Bouncer>()?;
     let visit = bouncer.visit(request);
-    match visit.refused.get()? {
-        Reason::Judged => Refusal::of(request, visit).map(|refusal| refusal.respond_to(request)),
-        Reason::TooLarge(status) => Some(too_large(*status, request)),
+    match visit.refusal()? {
+        Verdict::TooLarge(status) => Some(too_large(status, request)),
+        verdict => Refusal::of(request, visit, verdict).map(|refusal| refusal.respond_to(request)),
     }
 }
 

@@ -34,7 +34,8 @@ impl Refusal {
             }
             _ => (None, String::new()),
         };
-        let decision = match (&judgement.standing, &self.preview) {
+        let verdict = visit.refusal().unwrap_or(judgement.verdict);
+        let decision = match (judgement.behind(verdict).or(judgement.greatest()), &self.preview) {
             (Some(standing), _) => Some(DecisionView::from(standing)),
             (None, Some(_)) => Some(DecisionView::example(self.kind.name())),
             (None, None) => None,

@@ -41,6 +41,7 @@ pub fn cases() -> Vec<(&'static str, Refusal)> {
         ("captcha-away", later(30, problem("away"))),
         ("captcha-too-many", later(5, problem("too_many"))),
         ("captcha-too-many-for-minutes", later(120, problem("too_many"))),
+        ("throttle", later(20, Refusal::new(Status::TooManyRequests, Kind::Throttle))),
         ("starting", later(5, Refusal::new(Status::ServiceUnavailable, Kind::Starting))),
     ]
 }

@@ -34,6 +34,7 @@ pub struct Refusal {
 pub enum Kind {
     Ban,
     Captcha,
+    Throttle,
     Starting,
 }
 
@@ -43,6 +44,7 @@ impl Kind {
         match self {
             Self::Ban => "ban",
             Self::Captcha => "captcha",
+            Self::Throttle => "throttle",
             Self::Starting => "starting",
         }
     }
@@ -51,6 +53,7 @@ impl Kind {
         match self {
             Self::Ban => "Access denied",
             Self::Captcha => "Captcha required",
+            Self::Throttle => "Too many requests",
             Self::Starting => "Not ready yet",
         }
     }
@@ -61,18 +64,17 @@ impl Refusal {
         Self { status, kind, problem: None, retry_after: None, return_to: None, not_sent: false, preview: None }
     }
 
-    /// The answer to a request that the judgement refuses; `None` for one that it admits.
-    pub fn of(request: &Request<'_>, visit: &Visit) -> Option<Self> {
-        Some(match visit.judgement.verdict {
-            Verdict::Admit => return None,
-            Verdict::Ban | Verdict::Hidden(_) => Self::new(Status::Forbidden, Kind::Ban),
-            Verdict::NotYet => Self {
-                retry_after: Some(Duration::from_secs(5)),
-                ..Self::new(Status::ServiceUnavailable, Kind::Starting)
-            },
+    /// The answer to a request that is refused; `None` for one that is not, or whose answer is no page.
+    pub fn of(request: &Request<'_>, visit: &Visit, verdict: Verdict) -> Option<Self> {
+        let status = request.rocket().state::<Bouncer>()?.status_of(verdict);
+        Some(match verdict {
+            Verdict::Admit | Verdict::TooLarge(_) => return None,
+            Verdict::Ban | Verdict::Hidden => Self::new(status, Kind::Ban),
+            Verdict::Throttle(wait) => Self { retry_after: Some(wait), ..Self::new(status, Kind::Throttle) },
+            Verdict::NotYet => Self { retry_after: Some(Duration::from_secs(5)), ..Self::new(status, Kind::Starting) },
             Verdict::Captcha => {
                 let not_sent = !is_safe(visit.asked(request).method);
-                Self { not_sent, ..Self::new(Status::Forbidden, Kind::Captcha) }
+                Self { not_sent, ..Self::new(status, Kind::Captcha) }
             }
         })
     }
@@ -115,7 +117,8 @@ impl<'r> Responder<'r, 'static> for Refusal {
         let bouncer = request.rocket().state::<Bouncer>().ok_or(Status::InternalServerError)?;
         let visit = bouncer.visit(request);
         let mut response = Response::build();
-        let flood = || self.kind == Kind::Ban && bouncer.ban_pages.count((), Instant::now()).is_err();
+        let can_flood = matches!(self.kind, Kind::Ban | Kind::Throttle);
+        let flood = || can_flood && bouncer.ban_pages.count((), Instant::now()).is_err();
         let prefix = bouncer.client_ip.prefix(request);
         let captcha_url = (self.kind == Kind::Captcha).then(|| self.captcha_url(request, visit, prefix));
         if is_from_htmx(request) {

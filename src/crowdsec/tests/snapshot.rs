@@ -14,8 +14,11 @@ use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Remediation, Type
 use crate::crowdsec::lapi::snapshot::Snapshot;
 use crate::crowdsec::lapi::{Connection, Credentials, Location};
 use crate::crowdsec::setting::Secret;
+use crate::crowdsec::tests::decisions::strongest;
 
-const TYPES: Types = Types { captcha: true, fallback: Remediation::Ban };
+fn types() -> Types {
+    Types { captcha: true, ..Types::default() }
+}
 
 /// A snapshot in this folder, of who asks this LAPI.
 fn snapshot(folder: &TempDir, lapi: &str, secret: Option<&str>) -> Snapshot {
@@ -28,7 +31,7 @@ fn set_of(decisions: &[(u64, &str, &str, u64)]) -> Arc<DecisionSet> {
     let mut set = DecisionSet::new(Instant::now());
     set.pin(network("198.51.100.1").unwrap(), Remediation::Ban, "of the configuration, not of LAPI");
     let set = Arc::new(set);
-    let mut changes = set.changes(TYPES, Instant::now());
+    let mut changes = set.changes(types(), Instant::now());
     for (id, value, kind, seconds) in decisions {
         changes.take(Entry::New(Decision {
             id: (*id > 0).then_some(*id),
@@ -51,7 +54,7 @@ fn store(snapshot: &Snapshot, set: &DecisionSet) {
 /// What an empty set makes of the file: why it is not believed, and how many decisions it brings.
 fn read(snapshot: &Snapshot) -> (Result<Option<Duration>, String>, usize) {
     let set = Arc::new(DecisionSet::new(Instant::now()));
-    let result = snapshot.read(&set, TYPES, Instant::now());
+    let result = snapshot.read(&set, types(), Instant::now());
     (result, set.len())
 }
 
@@ -72,17 +75,17 @@ fn decisions_survive_with_all_that_is_known_of_them() {
         &set_of(&[(0, "192.0.2.1", "ban", 100), (1, "2001:db8::/32", "captcha", 200), (2, "192.0.2.0/24", "x", 300)]),
     );
     let again = Arc::new(DecisionSet::new(Instant::now()));
-    assert!(snapshot.read(&again, TYPES, Instant::now()).unwrap().unwrap() < Duration::from_secs(60));
+    assert!(snapshot.read(&again, types(), Instant::now()).unwrap().unwrap() < Duration::from_secs(60));
     assert_eq!(again.len(), 3);
     let now = Instant::now();
     for (visitor, id, most) in [("192.0.2.1", 2, 300), ("2001:db8::1", 1, 200)] {
-        let standing = again.strongest(visitor.parse().unwrap(), now).unwrap();
+        let standing = strongest(&again, visitor.parse().unwrap(), now).unwrap();
         assert_eq!((standing.id, &standing.source.scenario), (Some(id), &format!("\"ünïcode\"\n{id}")));
         let left = standing.expires_in.unwrap().as_secs();
         assert!((most - 60..=most).contains(&left), "{left}");
     }
     // The one without an id is renewed by LAPI's next answer and stands once.
-    let mut changes = again.changes(TYPES, now);
+    let mut changes = again.changes(types(), now);
     let (scope, kind, value) = ("Ip".to_owned(), "ban".to_owned(), network("192.0.2.1").unwrap());
     let (origin, scenario, duration) = (String::new(), String::new(), Duration::from_secs(500));
     changes.take(Entry::New(Decision { id: None, origin, scenario, scope, kind, value, duration }));
@@ -186,6 +189,34 @@ fn no_link_is_followed_where_it_is_written() {
         assert!(fs::symlink_metadata(ours.path()).unwrap().is_file());
         assert!(matches!(read(&ours), (Ok(Some(_)), 1)));
     }
+}
+
+/// A reader of numbers may take `+a` or `0A` for `0a`.
+#[test]
+fn the_signature_of_a_snapshot_has_one_spelling() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = snapshot(&folder, "/lapi", Some("secret"));
+    let respelled = |spell: fn(&str) -> String| {
+        store(&snapshot, &set_of(&[(1, "192.0.2.1", "ban", 100)]));
+        let whole = fs::read_to_string(snapshot.path()).unwrap();
+        let (line, body) = whole.split_once('\n').unwrap();
+        let (head, hmac) = line.rsplit_once(' ').unwrap();
+        fs::write(snapshot.path(), format!("{head} {}\n{body}", spell(hmac))).unwrap();
+        read(&snapshot)
+    };
+    assert!(matches!(respelled(str::to_owned), (Ok(Some(_)), 1)));
+    assert!(matches!(respelled(str::to_uppercase), (Err(_), 0)));
+    // One of 32 bytes begins with a zero in all but every eighth signature, which holds for the second it was made in.
+    let plus = |hmac: &str| {
+        let pairs: Vec<&str> = hmac.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).unwrap()).collect();
+        let at = pairs.iter().position(|pair| pair.starts_with('0'));
+        let spelled = |(place, pair): (usize, &&str)| match at {
+            Some(at) if at == place => format!("+{}", &pair[1..]),
+            _ => (*pair).to_owned(),
+        };
+        pairs.iter().enumerate().map(spelled).collect::<String>() + if at.is_none() { "+" } else { "" }
+    };
+    assert!(matches!(respelled(plus), (Err(_), 0)));
 }
 
 proptest! {

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{TYPES, decision, take_changes, tenths};
+use super::{decision, strongest, take_changes, tenths, types};
 use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Key};
 
 /// A LAPI that is the truth, forgets for a while what it knows, and remembers.
@@ -80,7 +80,7 @@ impl World {
             let entries = new.map(|row| Entry::New(Self::decision(row)));
             take_changes(&self.set, instant, entries.chain(gone.map(|row| Entry::Deleted(Self::decision(row)))));
         } else {
-            let mut everything = self.set.everything(TYPES, instant);
+            let mut everything = self.set.everything(types(), instant);
             for row in self.rows.iter().filter(|row| row.gone.is_none() && !self.forgot(row)) {
                 everything.take(Entry::New(Self::decision(row)));
             }
@@ -97,7 +97,7 @@ impl World {
     }
 
     fn stands(&self, row: &Row) -> bool {
-        self.set.strongest(Self::decision(row).value.addr(), self.start + tenths(self.now)).is_some()
+        strongest(&self.set, Self::decision(row).value.addr(), self.start + tenths(self.now)).is_some()
     }
 }
 

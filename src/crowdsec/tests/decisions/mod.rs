@@ -3,12 +3,22 @@
 mod forgetting;
 mod model;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, MOST_ON_ONE_VALUE, Remediation, Taken, Types, network};
+use crate::crowdsec::decisions::{
+    Decision, DecisionSet, Entry, MOST_ON_ONE_VALUE, Remediation, Standing, Taken, Types, network,
+};
 
-const TYPES: Types = Types { captcha: true, fallback: Remediation::Ban };
+fn types() -> Types {
+    Types { captcha: true, ..Types::default() }
+}
+
+/// The greatest decision against a visitor.
+pub fn strongest(set: &DecisionSet, visitor: IpAddr, now: Instant) -> Option<Standing> {
+    set.against(visitor, now).into_iter().next()
+}
 
 /// How far apart the two answers are that end a missing decision, in tenths of a second.
 const APART: u64 = 300;
@@ -31,13 +41,13 @@ fn tenths(tenths: u64) -> Duration {
 }
 
 fn take_all(set: &Arc<DecisionSet>, now: Instant, decisions: impl IntoIterator<Item = Decision>) -> Taken {
-    let mut everything = set.everything(TYPES, now);
+    let mut everything = set.everything(types(), now);
     decisions.into_iter().for_each(|decision| everything.take(Entry::New(decision)));
     everything.take_over(now, tenths(APART)).settle(true)
 }
 
 fn take_changes(set: &Arc<DecisionSet>, now: Instant, entries: impl IntoIterator<Item = Entry>) -> Taken {
-    let mut changes = set.changes(TYPES, now);
+    let mut changes = set.changes(types(), now);
     entries.into_iter().for_each(|entry| changes.take(entry));
     changes.complete()
 }
@@ -54,7 +64,7 @@ fn many(ids: std::ops::Range<u64>) -> impl Iterator<Item = Decision> {
 }
 
 fn against(set: &DecisionSet, visitor: &str, now: Instant) -> Option<(Remediation, Option<u64>)> {
-    set.strongest(visitor.parse().unwrap(), now).map(|standing| (standing.remediation, standing.id))
+    strongest(set, visitor.parse().unwrap(), now).map(|standing| (standing.remediation, standing.id))
 }
 
 #[test]
@@ -73,7 +83,7 @@ fn what_a_full_answer_lacks_ends_with_the_second_one_that_lacks_it_some_time_lat
 fn an_answer_that_is_not_confirmed_ends_nothing_and_brings_what_is_new() {
     let (set, start) = set_of(many(1..3));
     for after in [0, APART, 2 * APART, 9 * APART] {
-        let mut short = set.everything(TYPES, start + tenths(after));
+        let mut short = set.everything(types(), start + tenths(after));
         short.take(Entry::New(decision(9, "198.51.100.7", "ban", 100)));
         let taken = short.take_over(start + tenths(after), tenths(APART)).settle(false);
         assert_eq!((taken.kept, taken.kept_until), (2, None));
@@ -101,7 +111,7 @@ fn what_one_answer_lacked_and_the_next_names_is_missing_for_the_first_time_again
 #[test]
 fn what_a_full_answer_names_as_deleted_ends_at_once() {
     let (set, now) = set_of(many(1..4));
-    let mut everything = set.everything(TYPES, now);
+    let mut everything = set.everything(types(), now);
     everything.take(Entry::New(many(1..2).next().unwrap()));
     // The one that is named as new as well stands.
     many(1..3).for_each(|gone| everything.take(Entry::Deleted(gone)));
@@ -118,7 +128,7 @@ fn no_answer_ends_the_operators_own_decisions_and_their_allow_outweighs_a_ban() 
     set.pin("198.51.100.7/32".parse().unwrap(), Remediation::Ban, "");
     let set = Arc::new(set);
     take_all(&set, now, [decision(1, "192.0.2.1", "ban", 100)]);
-    let of = |visitor: &str| set.strongest(visitor.parse().unwrap(), now + Duration::from_secs(1 << 30)).unwrap();
+    let of = |visitor: &str| strongest(&set, visitor.parse().unwrap(), now + Duration::from_secs(1 << 30)).unwrap();
     assert_eq!(of("192.0.2.1").remediation, Remediation::Allow);
     assert_eq!(of("198.51.100.7").remediation, Remediation::Ban);
     assert_eq!((of("198.51.100.7").id, of("198.51.100.7").expires_in), (None, None));
@@ -136,7 +146,7 @@ fn an_allow_of_lapis_exempts_nobody() {
 fn without_a_provider_a_captcha_becomes_the_fallback() {
     let start = Instant::now();
     let set = Arc::new(DecisionSet::new(start));
-    let mut answer = set.changes(Types { captcha: false, fallback: Remediation::Ban }, start);
+    let mut answer = set.changes(Types::default(), start);
     answer.take(Entry::New(decision(1, "192.0.2.1", "captcha", 100)));
     answer.complete();
     assert_eq!(against(&set, "192.0.2.1", start), Some((Remediation::Ban, Some(1))));
@@ -145,12 +155,12 @@ fn without_a_provider_a_captcha_becomes_the_fallback() {
 #[test]
 fn what_stands_is_known_with_its_id_origin_and_scenario() {
     let (set, now) = set_of([decision(7, "192.0.2.0/24", "ban", 100), decision(0, "192.0.3.0/24", "ban", 100)]);
-    let standing = set.strongest("192.0.2.1".parse().unwrap(), now).unwrap();
+    let standing = strongest(&set, "192.0.2.1".parse().unwrap(), now).unwrap();
     assert_eq!((standing.id, standing.value.to_string().as_str()), (Some(7), "192.0.2.0/24"));
     assert_eq!((standing.source.origin.as_str(), standing.source.scenario.as_str()), ("cscli", "scenario 1"));
     assert_eq!(standing.expires_in, Some(Duration::from_secs(10)));
     assert_eq!(standing.name(), "decision 7");
-    let without_id = set.strongest("192.0.3.1".parse().unwrap(), now).unwrap();
+    let without_id = strongest(&set, "192.0.3.1".parse().unwrap(), now).unwrap();
     assert_eq!(without_id.name(), "a decision without an id");
 }
 
@@ -170,7 +180,7 @@ fn a_thousand_changes_at_once_are_made_to_the_last() {
     assert_eq!((taken.added(), taken.ended, set.len()), (1000, 1000, 999));
     for (id, stands) in [(499, true), (500, false), (1499, false), (1500, true), (1999, true)] {
         let address = many(id..id + 1).next().unwrap().value.addr();
-        assert_eq!(set.strongest(address, now).is_some(), stands, "{id}");
+        assert_eq!(strongest(&set, address, now).is_some(), stands, "{id}");
     }
 }
 
@@ -185,7 +195,7 @@ fn of_too_many_decisions_on_one_address_the_greatest_are_held() {
     assert_eq!((taken.left_out, taken.first_left_out), (1, Some("192.0.2.1/32".parse().unwrap())));
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Ban, Some(50_000))));
     // What is left out of an answer, whichever it names first, is not missing. What would not have been is.
-    let mut again = set.everything(TYPES, now);
+    let mut again = set.everything(types(), now);
     captchas.collect::<Vec<_>>().into_iter().rev().for_each(|captcha| again.take(Entry::New(captcha)));
     let compared = again.take_over(now, tenths(APART));
     let ban = decision(50_000, "192.0.2.1", "ban", 0);

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{APART, TYPES, decision, set_of, tenths};
+use super::{APART, decision, set_of, strongest, tenths, types};
 use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Remediation};
 
 const VALUES: [&str; 12] = [
@@ -172,7 +172,7 @@ fn visitors() -> impl Iterator<Item = IpAddr> {
 
 /// What each visitor meets, and until when.
 fn met(set: &DecisionSet, start: Instant, now: u64) -> Vec<Option<(Remediation, u64)>> {
-    let found = visitors().map(|visitor| set.strongest(visitor, start + tenths(now)));
+    let found = visitors().map(|visitor| strongest(set, visitor, start + tenths(now)));
     found
         .map(|found| found.map(|found| (found.remediation, now + found.expires_in.unwrap().as_millis() as u64 / 100)))
         .collect()
@@ -191,7 +191,7 @@ proptest! {
                 Event::Wait { tenths } => now += tenths,
                 Event::Answer { full: false, cut, entries, .. } => {
                     model.changes(now, &entries);
-                    let mut changes = set.changes(TYPES, instant);
+                    let mut changes = set.changes(types(), instant);
                     entries.into_iter().for_each(|entry| changes.take(entry));
                     if !cut {
                         changes.complete();
@@ -199,7 +199,7 @@ proptest! {
                 }
                 Event::Answer { full: true, cut, confirmed, entries } => {
                     let before = met(&set, start, now);
-                    let mut everything = set.everything(TYPES, instant);
+                    let mut everything = set.everything(types(), instant);
                     entries.iter().for_each(|entry| everything.take(entry.clone()));
                     if cut {
                         drop(everything);
@@ -246,7 +246,7 @@ proptest! {
         let ends = nets.iter().flat_map(|net| [net.network(), net.broadcast()]);
         let visitors = visitors.iter().map(|(v4, head, tail)| address(*v4, *head, *tail));
         for visitor in visitors.chain(ends).map(|visitor| visitor.to_canonical()) {
-            let found = set.strongest(visitor, now).map(|standing| standing.value);
+            let found = strongest(&set, visitor, now).map(|standing| standing.value);
             let longest = nets.iter().filter(|net| net.contains(&visitor)).max_by_key(|net| net.prefix_len());
             prop_assert_eq!(found, longest.copied(), "{}", visitor);
         }

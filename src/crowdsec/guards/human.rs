@@ -1,0 +1,66 @@
+//! Has this visitor proven to be human?
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
+use rocket::request::{FromRequest, Outcome};
+use rocket::{Ignite, Request, Rocket, Sentinel};
+
+use super::{has_no_bouncer, policy};
+use crate::crowdsec::bouncer::{Bouncer, Verdict};
+
+/// Proof that this visitor has solved the captcha, whoever they are: for a form that programs like, such as a sign-up. Whom
+/// the bouncer does not let in is refused as `Cleared` does.
+///
+/// `Human` takes a captcha that was solved within `captcha.expiration`, `Human<10>` one of the last ten minutes. Put it on
+/// the route that shows the form as well, so that nobody fills it in for nothing.
+///
+/// ```text
+/// #[get("/sign-up")]
+/// fn sign_up_form(_human: Human) -> Template { … }
+/// #[post("/sign-up", data = "<form>")]
+/// fn sign_up(_human: Human<30>, form: Form<SignUp>) -> Redirect { … }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Human<const MINUTES: u64 = 0> {
+    /// The visitor's address, trusted proxies considered; never IPv4 mapped into IPv6.
+    pub address: IpAddr,
+}
+
+#[rocket::async_trait]
+impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        policy(request, |bouncer, judgement| {
+            bouncer.asks_everybody.store(true, Ordering::Relaxed);
+            if judgement.verdict != Verdict::Admit {
+                return judgement.verdict;
+            }
+            let now = bouncer.unix_now();
+            let solved = bouncer.passes.since(request, judgement.address, now);
+            // A pass that outlives `captcha.expiration` is none.
+            let is_fresh = |since: u64| MINUTES == 0 || now.saturating_sub(since) < MINUTES * 60;
+            if solved.is_some_and(is_fresh) { Verdict::Admit } else { Verdict::Captcha }
+        })
+        .map(|address| Self { address })
+    }
+}
+
+impl<const MINUTES: u64> Sentinel for Human<MINUTES> {
+    /// Without a provider nobody could ever prove it.
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        let bouncer = rocket.state::<Bouncer>();
+        if let Some(bouncer) = bouncer {
+            bouncer.asks_everybody.store(true, Ordering::Relaxed);
+        }
+        let has_none = bouncer.is_some_and(|bouncer| bouncer.captcha.is_none());
+        if has_none {
+            log::error!(
+                "A route asks for `Human`, and there is no captcha to solve: set `crowdsec.captcha.provider`. \"altcha\" needs no \
+                 account."
+            );
+        }
+        has_none || has_no_bouncer(rocket)
+    }
+}

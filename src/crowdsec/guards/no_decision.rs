@@ -1,0 +1,50 @@
+//! Does nothing at all stand against this visitor?
+
+use std::net::IpAddr;
+
+use rocket::request::{FromRequest, Outcome};
+use rocket::{Ignite, Request, Rocket, Sentinel};
+
+use super::{has_no_bouncer, policy};
+use crate::crowdsec::bouncer::Verdict;
+use crate::crowdsec::decisions::Remediation;
+
+/// Proof that no decision stands against this visitor: not a captcha that they have solved, nor one that lets them in as
+/// `pass` or `throttle`. For a route where a doubt is enough, such as a checkout. Whoever is refused meets the ban page.
+///
+/// An `allow` of the operator's own outweighs all decisions here too. A decision that `enforce` leaves out is on trial, and
+/// refuses nobody.
+///
+/// ```text
+/// #[post("/checkout", data = "<order>")]
+/// fn checkout(visitor: NoDecision, order: Form<Order>) -> Redirect { … }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct NoDecision {
+    /// The visitor's address, trusted proxies considered; never IPv4 mapped into IPv6.
+    pub address: IpAddr,
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for NoDecision {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        policy(request, |bouncer, judgement| match judgement.verdict {
+            refused @ (Verdict::Hidden | Verdict::NotYet) => refused,
+            _ => {
+                let mut standing = judgement.standing.iter().map(|standing| standing.remediation);
+                let is_allowed = judgement.greatest().is_some_and(|one| one.remediation == Remediation::Allow);
+                let counts = standing.any(|remediation| bouncer.enforces(remediation));
+                if counts && !is_allowed { Verdict::Ban } else { Verdict::Admit }
+            }
+        })
+        .map(|address| Self { address })
+    }
+}
+
+impl Sentinel for NoDecision {
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        has_no_bouncer(rocket)
+    }
+}

@@ -1,0 +1,123 @@
+//! Whom does a handler serve, and what stands against them?
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use rocket::http::Status;
+use rocket::request::{FromRequest, Outcome};
+use rocket::{Ignite, Request, Rocket, Sentinel};
+use serde::Serialize;
+
+use super::has_no_bouncer;
+use crate::crowdsec::bouncer::{Bouncer, Verdict};
+use crate::crowdsec::decisions::Standing;
+
+/// The visitor as the bouncer sees them, for a handler that answers in the application's own terms. Never refuses anybody.
+///
+/// ```text
+/// #[get("/order")]
+/// fn order(visitor: Visitor) -> &'static str {
+///     // `mfa` is a type of your own: `remediations = { mfa = "pass" }` lets such visitors in, and you ask for more.
+///     if visitor.has("mfa") { "Please confirm by your second factor" } else { "Thank you" }
+/// }
+/// ```
+#[derive(Debug, Serialize)]
+pub struct Visitor {
+    /// The visitor's address, trusted proxies considered; never IPv4 mapped into IPv6.
+    pub address: IpAddr,
+    /// Everything that stands against them, the greatest remediation first. Empty for most.
+    pub decisions: Vec<DecisionView>,
+    /// What the fairing, or `Cleared`, does with them: `None` for who is let in.
+    pub remediation: Option<&'static str>,
+    /// What it would do if `enforce` did not let them in.
+    pub trial: Option<&'static str>,
+    /// Whether they have solved a captcha lately, whatever stands against them.
+    pub solved: bool,
+}
+
+impl Visitor {
+    /// Whether a decision of this type stands against them, as LAPI names it: `visitor.has("mfa")`. Case says nothing.
+    pub fn has(&self, kind: &str) -> bool {
+        self.decisions.iter().any(|decision| decision.kind.eq_ignore_ascii_case(kind))
+    }
+
+    pub fn of(bouncer: &Bouncer, request: &Request<'_>) -> Self {
+        let judgement = bouncer.judgement(request);
+        let name = |verdict: Verdict| (verdict != Verdict::Admit).then(|| verdict.name());
+        Self {
+            address: judgement.address,
+            decisions: judgement.standing.iter().map(DecisionView::from).collect(),
+            remediation: name(judgement.verdict),
+            trial: judgement.trial.and_then(name),
+            solved: bouncer.passes.since(request, judgement.address, bouncer.unix_now()).is_some(),
+        }
+    }
+}
+
+/// A decision, as handlers and templates see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct DecisionView {
+    /// What we make of it: `pass`, `throttle`, `captcha`, `ban` or `allow`.
+    pub remediation: &'static str,
+    /// The type as LAPI names it: `ban`, `captcha`, or any other word.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub origin: String,
+    pub scenario: String,
+    pub scope: String,
+    /// The address or network it stands against.
+    pub value: String,
+    /// LAPI's number for it; none for the operator's own.
+    pub id: Option<u64>,
+    /// In seconds; none for the operator's own.
+    pub expires_in: Option<u64>,
+}
+
+impl DecisionView {
+    /// For a preview, which has no visitor with a decision.
+    pub fn example(remediation: &'static str) -> Self {
+        Self {
+            remediation,
+            kind: remediation.into(),
+            origin: "cscli".into(),
+            scenario: "an example".into(),
+            scope: "Range".into(),
+            value: "203.0.113.0/24".into(),
+            id: Some(1),
+            expires_in: Some(4 * 60 * 60),
+        }
+    }
+}
+
+impl From<&Standing> for DecisionView {
+    fn from(standing: &Standing) -> Self {
+        Self {
+            remediation: standing.remediation.as_str(),
+            kind: standing.source.kind.clone(),
+            origin: standing.source.origin.clone(),
+            scenario: standing.source.scenario.clone(),
+            scope: standing.source.scope.clone(),
+            value: standing.value.to_string(),
+            id: standing.id,
+            expires_in: standing.expires_in.as_ref().map(Duration::as_secs),
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Visitor {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        match request.rocket().state::<Bouncer>() {
+            Some(bouncer) => Outcome::Success(Self::of(bouncer, request)),
+            None => Outcome::Error((Status::InternalServerError, ())),
+        }
+    }
+}
+
+impl Sentinel for Visitor {
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        has_no_bouncer(rocket)
+    }
+}
