@@ -273,20 +273,40 @@ fn nobody_hears_of_cookies_because_somebody_behind_their_address_sent_none() {
     assert!(!page().contains("role=\"alert\""), "the next one at this address is a newcomer");
 }
 
+/// The captcha's page then gives way to the one that was wanted, and the Back button does not lead to it.
+#[test]
+fn a_script_that_sees_its_cookies_is_told_by_one_to_go_on_and_everybody_else_is_led_on() {
+    let client = client_with_captcha(with_decisions(&[(VISITOR, "captcha")]));
+    for (cookies, status) in [("seen", Status::NoContent), ("kept", Status::SeeOther), ("", Status::SeeOther)] {
+        let solved = rocket::http::RawStr::new(&solve(challenge(&client, VISITOR))).percent_encode().into_owned();
+        let request = client.post("/crowdsec/captcha").header(ContentType::Form).visitor(VISITOR);
+        let request = request.cookie(("captcha-probe", "1")).body(format!("altcha={solved}&cookies={cookies}"));
+        let response = request.dispatch();
+        assert_eq!(response.status(), status, "{cookies}");
+        assert_eq!(response.headers().get_one("Cache-Control"), Some("no-store"));
+        let set: Vec<&str> = response.headers().get("Set-Cookie").collect();
+        assert!(set.iter().any(|cookie| cookie.starts_with(PASS)), "{set:?}");
+        let told = set.iter().any(|cookie| cookie.starts_with("captcha-probe=2;") && !cookie.contains("HttpOnly"));
+        assert_eq!(told, cookies == "seen", "{set:?}");
+    }
+}
+
 #[test]
 fn whose_browser_keeps_cookies_that_do_not_arrive_is_told_so_and_has_the_pass() {
     let client = client_with_captcha(with_decisions(&[(VISITOR, "captcha")]));
     // As the page's script sends it, which has seen that the browser keeps the probe.
-    let send = |probe: Option<Cookie<'static>>| {
+    let send = |found: &str, probe: Option<Cookie<'static>>| {
         let solved = rocket::http::RawStr::new(&solve(challenge(&client, VISITOR))).percent_encode().into_owned();
         let request = client.post("/crowdsec/captcha").header(ContentType::Form).visitor(VISITOR).cookies(probe);
-        request.body(format!("altcha={solved}&cookies=kept")).dispatch()
+        request.body(format!("altcha={solved}&cookies={found}")).dispatch()
     };
-    let lost = send(None);
-    assert_eq!(lost.status(), Status::Forbidden);
+    for found in ["kept", "seen"] {
+        assert_eq!(send(found, None).status(), Status::Forbidden, "{found}");
+    }
+    let lost = send("kept", None);
     let pass = lost.cookies().iter().next().expect("a right answer gives a pass").clone();
     assert!(lost.into_string().unwrap().contains("role=\"alert\""));
     let entered = client.get("/nowhere-at-all").visitor(VISITOR).cookie(pass).dispatch();
     assert_eq!(entered.status(), Status::NotFound);
-    assert_eq!(send(Some(Cookie::new("captcha-probe", "1"))).status(), Status::SeeOther);
+    assert_eq!(send("kept", Some(Cookie::new("captcha-probe", "1"))).status(), Status::SeeOther);
 }
