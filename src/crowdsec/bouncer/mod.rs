@@ -91,7 +91,9 @@ impl Bouncer {
         // Fails closed: a request without a name may be anybody's, and what is said of the proxy's own address is not said
         // of them.
         if unnamed.is_none() {
-            judgement.standing = self.decisions.against(address, || None, || None, at);
+            let country = || self.client_ip.country(request, address);
+            let system = || self.client_ip.system(request, address);
+            judgement.standing = self.decisions.against(address, country, system, at);
         }
         self.decide(&mut judgement, request);
         judgement

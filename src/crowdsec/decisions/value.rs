@@ -135,6 +135,11 @@ impl Scopes {
         known(scope).is_none() && self.have(scope)
     }
 
+    /// Whether any of them says where a visitor is.
+    pub fn have_any_place(&self) -> bool {
+        self.have("country") || self.have("as")
+    }
+
     /// As LAPI wants them.
     pub fn joined(&self) -> String {
         self.0.join(",")

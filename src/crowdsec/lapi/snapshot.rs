@@ -222,6 +222,8 @@ fn bytes(hexadecimal: &str) -> Vec<u8> {
     let pairs = hexadecimal.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).unwrap_or_default());
     // `from_str_radix` alone would take `+a` for `0a`.
     let is_ours = |pair: &&str| pair.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    // What follows an HMAC makes it another text.
+    let pairs = pairs.filter(|_| hexadecimal.len() == DIGITS);
     pairs.take_while(is_ours).map_while(|pair| u8::from_str_radix(pair, 16).ok()).collect()
 }
 
