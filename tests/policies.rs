@@ -279,9 +279,9 @@ fn is_aborted(launch: Result<Client, rocket::Error>) -> bool {
 
 #[test]
 fn human_without_a_captcha_to_solve_stops_the_launch() {
-    let launch = |figment| Client::untracked(app::app(figment).mount("/", routes![sign_up]));
-    assert!(launch(with_decisions(&[])).is_ok());
-    assert!(is_aborted(launch(figment())));
+    let app = |figment| app::app(figment).mount("/", routes![sign_up]);
+    assert!(Client::untracked(app(with_decisions(&[]))).is_ok());
+    assert!(is_aborted(Client::untracked(app(figment()))));
 }
 
 #[test]

@@ -29,9 +29,7 @@ fn decision(id: u64, origin: &str, scenario: &str, kind: &str) -> String {
 
 /// What meets a visitor against whom LAPI says this.
 fn met(figment: Figment, origin: &str, scenario: &str, kind: &str) -> Option<Refusal> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let lapi =
-        runtime.block_on(FakeLapi::answering([answer(&[decision(1, origin, scenario, kind)], &[]), answer(&[], &[])]));
+    let lapi = FakeLapi::saying(answer(&[decision(1, origin, scenario, kind)], &[]));
     let app = lapi.figment().merge(("crowdsec.captcha.provider", "altcha")).merge(figment);
     let client = client(app::app(app));
     let response = get(&client, VISITOR);
@@ -151,9 +149,7 @@ fn a_ban_has_the_status_that_the_operator_says() {
 
 #[test]
 fn a_ban_ends_after_its_time() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let lapi =
-        runtime.block_on(FakeLapi::answering([answer(&[decision(1, "cscli", "x", "ban")], &[]), answer(&[], &[])]));
+    let lapi = FakeLapi::saying(answer(&[decision(1, "cscli", "x", "ban")], &[]));
     let client = client(app::app(lapi.figment()));
     assert_refused(get(&client, VISITOR), Ban);
     skip(&client, Duration::from_secs(4 * 3600 - 60));

@@ -9,6 +9,7 @@ use rocket::fairing::AdHoc;
 use rocket::figment::Figment;
 use rocket::http::{ContentType, Status};
 use rocket::{Config, Shutdown, State, get, routes};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 use super::figment;
@@ -20,6 +21,8 @@ pub struct FakeLapi {
     asked: Arc<Mutex<Vec<Asked>>>,
     questions: Arc<Questions>,
     shutdown: Shutdown,
+    /// Where it runs, if it has brought that along.
+    _runtime: Option<Runtime>,
 }
 
 /// What the fake says of one address or network, and what it was asked of them.
@@ -42,6 +45,14 @@ pub struct Asked {
 }
 
 impl FakeLapi {
+    /// For a test that is not async: says this first, and then that nothing has changed.
+    pub fn saying(first: Answer) -> Self {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+        let mut lapi = runtime.block_on(Self::answering([first, answer(&[], &[])]));
+        lapi._runtime = Some(runtime);
+        lapi
+    }
+
     pub async fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
         let answers = Arc::new(Mutex::new(answers.into_iter().collect::<VecDeque<_>>()));
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
@@ -65,7 +76,7 @@ impl FakeLapi {
         let shutdown = rocket.shutdown();
         tokio::spawn(rocket.launch());
         let url = format!("http://127.0.0.1:{}", port.await.expect("the fake launches"));
-        Self { url, answers, asked, questions, shutdown }
+        Self { url, answers, asked, questions, shutdown, _runtime: None }
     }
 
     /// From now on it says this of every address and network. Until then it knows of nothing that stands there.
