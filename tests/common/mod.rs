@@ -7,6 +7,7 @@
 pub mod logger;
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use rocket::fairing::AdHoc;
 use rocket::figment::Figment;
 use rocket::figment::value::{Dict, Value};
 use rocket::http::{ContentType, Header, Status};
+use rocket::local::asynchronous;
 use rocket::local::blocking::{Client, LocalRequest};
 use rocket::{Build, Config, Rocket, Shutdown, State, get, routes};
 use tokio::sync::oneshot;
@@ -64,9 +66,18 @@ pub trait Visitor {
 
 impl Visitor for LocalRequest<'_> {
     fn visitor(self, address: &str) -> Self {
-        let address = address.parse().expect("an address");
-        self.remote(std::net::SocketAddr::new(address, 4711))
+        self.remote(from(address))
     }
+}
+
+impl Visitor for asynchronous::LocalRequest<'_> {
+    fn visitor(self, address: &str) -> Self {
+        self.remote(from(address))
+    }
+}
+
+fn from(address: &str) -> SocketAddr {
+    SocketAddr::new(address.parse().expect("an address"), 4711)
 }
 
 /// A LAPI made of Rocket, on a port of its own, that gives the answers it is told to, the last one for ever.

@@ -207,11 +207,12 @@ impl Bouncer {
     }
 
     /// Tells the log about a refusal, or about one that is only tried.
-    pub fn log(&self, judgement: &Judgement, verdict: Verdict) {
+    pub fn log(&self, request: &Request<'_>, visit: &Visit, verdict: Verdict) {
+        let judgement = &visit.judgement;
         if let Some(why) = judgement.unnamed {
             self.client_ip.tell_unnamed(judgement.address, why);
         }
-        self.told.refused(judgement, verdict);
+        self.told.refused(judgement, verdict, visit.asked(request));
     }
 
     /// The time, which a test may have moved.
