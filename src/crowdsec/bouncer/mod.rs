@@ -6,8 +6,8 @@ pub mod head;
 mod told;
 mod visit;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rocket::Request;
@@ -40,6 +40,9 @@ pub struct Bouncer {
     /// Set at ignition by whoever wants to look at every visit when the answer leaves: each is then kept from the start on,
     /// with the request as it came in.
     pub keeps_visits: AtomicBool,
+    /// Whom the fairing lets pass besides, whatever the judgement: set at ignition by whoever serves something to the operator
+    /// alone.
+    pub also_spared: OnceLock<fn(&Request<'_>) -> bool>,
     /// Whether a route asks for `Human`: then everybody may want a pass.
     pub asks_everybody: AtomicBool,
     /// Seconds that a test has skipped.
@@ -75,6 +78,7 @@ impl Bouncer {
             ban_pages: Limit::new(BAN_PAGES, Duration::from_secs(1)),
             told: Told::default(),
             keeps_visits: AtomicBool::new(false),
+            also_spared: OnceLock::new(),
             asks_everybody: AtomicBool::new(false),
             skipped: AtomicU64::new(0),
             throttle: Limit::new(config.throttle.most, config.throttle.span),
@@ -197,6 +201,7 @@ impl Bouncer {
             // captcha would not count. The request itself is judged.
             || (verdict == Verdict::Captcha && is_preflight(request))
             || self.config.excluded_paths.iter().any(|prefix| prefix.holds(path))
+            || self.also_spared.get().is_some_and(|spares| spares(request))
     }
 
     /// Notes that the application refused something to a visitor, or noted an event of theirs: LAPI may have news soon.

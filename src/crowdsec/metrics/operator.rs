@@ -1,0 +1,42 @@
+//! Who may read the figures? They tell an attacker what is refused and why, so only whom the operator has named.
+
+use ipnet::IpNet;
+use rocket::Request;
+use rocket::http::{Method, Status};
+use rocket::request::{FromRequest, Outcome};
+
+use crate::crowdsec::bouncer::Bouncer;
+
+/// The networks of `metrics_from`.
+pub struct Operators(pub Vec<IpNet>);
+
+/// Whether a request comes from `metrics_from`. Fails closed: a visitor of whom it is not sure that they connect from there,
+/// or that a trusted proxy means them, is none.
+pub fn is_operator(request: &Request<'_>) -> bool {
+    let (Some(operators), Some(bouncer)) = (request.rocket().state::<Operators>(), request.rocket().state::<Bouncer>())
+    else {
+        return false;
+    };
+    let is_listed = |address| operators.0.iter().any(|net| net.contains(&address));
+    !operators.0.is_empty() && bouncer.client_ip.surely(request).is_some_and(is_listed)
+}
+
+/// Whether the bouncer is to let a request pass whatever it thinks of the visitor: an operator who is banned by mistake has
+/// to be able to see why. Our own pages alone, and to look at them only.
+pub fn is_for_operators(request: &Request<'_>) -> bool {
+    matches!(request.uri().path().as_str(), "/crowdsec/metrics" | "/crowdsec/status")
+        && matches!(request.method(), Method::Get | Method::Head)
+        && is_operator(request)
+}
+
+/// Proof that a request comes from `metrics_from`. To everybody else there is nothing here.
+pub struct Operator;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Operator {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        if is_operator(request) { Outcome::Success(Self) } else { Outcome::Forward(Status::NotFound) }
+    }
+}
