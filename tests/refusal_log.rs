@@ -180,8 +180,11 @@ async fn who_comes_before_the_first_answer_of_a_closed_application_is_a_line() {
 fn what_is_only_tried_is_no_refusal() {
     let site = Site::start(|figment, _| figment.merge(("crowdsec.enforce", false)));
     for visitor in ["192.0.2.1", "192.0.2.2"] {
-        assert_eq!(site.get("/", visitor), 200);
-        assert_eq!(site.get("/refusals/cleared", visitor), 200);
+        for (uri, status) in
+            [("/", 200), ("/no/such/page", 404), ("/refusals/cleared", 200), ("/refusals/forbidden", 403)]
+        {
+            assert_eq!(site.get(uri, visitor), status, "{uri}");
+        }
     }
     assert_eq!(site.lines(), [Value::Null; 0]);
 }

@@ -5,6 +5,7 @@
 
 mod config;
 mod operator;
+mod status;
 
 use rocket::fairing::{AdHoc, Fairing};
 
@@ -21,6 +22,7 @@ pub fn metrics() -> impl Fairing {
         let config = Config::read(&mut Reading::of(rocket.figment()));
         let (Some(bouncer), Ok(config)) = (rocket.state::<Bouncer>(), config) else { return Err(rocket) };
         let _ = bouncer.also_spared.set(is_for_operators);
+        let rocket = if config.metrics_from.is_empty() { rocket } else { status::mount(rocket) };
         Ok(rocket.manage(Operators(config.metrics_from)))
     })
 }
