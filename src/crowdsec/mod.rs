@@ -12,6 +12,7 @@
 
 mod printable;
 mod panics;
+mod background;
 mod limit;
 mod decisions;
 mod setting;

@@ -3,6 +3,7 @@
 mod config;
 mod exemptions;
 pub mod head;
+mod judged;
 mod told;
 mod visit;
 
@@ -21,7 +22,8 @@ use super::visitor::{ClientIp, Subject};
 use told::Told;
 
 pub use config::{Config, EnforceBy, OwnDecision};
-pub use visit::{Asked, Judgement, OUR_RANK, Verdict, Visit, is_ours};
+pub use judged::Judged;
+pub use visit::{Asked, CaptchaOutcome, Judgement, OUR_RANK, Verdict, Visit, is_ours};
 
 /// Everything that a request is judged by, shared by all of them.
 pub struct Bouncer {
@@ -37,6 +39,8 @@ pub struct Bouncer {
     /// Ban pages. In a flood of them only bare words are sent.
     pub ban_pages: Limit,
     pub told: Told,
+    /// Requests that were judged.
+    pub judged: Arc<Judged>,
     /// Set at ignition by whoever wants to look at every visit when the answer leaves: each is then kept from the start on,
     /// with the request as it came in.
     pub keeps_visits: AtomicBool,
@@ -77,6 +81,7 @@ impl Bouncer {
             passes,
             ban_pages: Limit::new(BAN_PAGES, Duration::from_secs(1)),
             told: Told::default(),
+            judged: Arc::default(),
             keeps_visits: AtomicBool::new(false),
             also_spared: OnceLock::new(),
             asks_everybody: AtomicBool::new(false),

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 /// What many decisions have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
@@ -28,6 +30,8 @@ impl Source {
 #[derive(Clone, Default)]
 pub struct Sources {
     list: Vec<Arc<Source>>,
+    /// How many decisions come from each, on IPv4 and on IPv6.
+    counts: Vec<[usize; 2]>,
     places: HashMap<Arc<Source>, u32>,
 }
 
@@ -38,12 +42,22 @@ impl Sources {
         }
         let place = self.list.len() as u32;
         self.list.push(source.clone());
+        self.counts.push([0; 2]);
         self.places.insert(source, place);
         place
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Source> {
         self.list.iter().map(Arc::as_ref)
+    }
+
+    pub fn counts(&self) -> impl Iterator<Item = (&Source, [usize; 2])> {
+        self.all().zip(self.counts.iter().copied())
+    }
+
+    /// How many decisions come from a source, by the family of their values.
+    pub fn count(&mut self, place: u32, value: IpNet) -> &mut usize {
+        &mut self.counts[place as usize][usize::from(value.max_prefix_len() > 32)]
     }
 
     pub fn at(&self, place: u32) -> &Arc<Source> {

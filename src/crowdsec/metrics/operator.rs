@@ -1,11 +1,14 @@
 //! Who may read the figures? They tell an attacker what is refused and why, so only whom the operator has named.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use rocket::Request;
 use rocket::http::{Method, Status};
 use rocket::request::{FromRequest, Outcome};
 
 use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::visitor::ClientIp;
 
 /// The networks of `metrics_from`.
 pub struct Operators(pub Vec<IpNet>);
@@ -18,7 +21,17 @@ pub fn is_operator(request: &Request<'_>) -> bool {
         return false;
     };
     let is_listed = |address| operators.0.iter().any(|net| net.contains(&address));
-    !operators.0.is_empty() && bouncer.client_ip.surely(request).is_some_and(is_listed)
+    !operators.0.is_empty() && surely(&bouncer.client_ip, request).is_some_and(is_listed)
+}
+
+/// The visitor's address where it is sure: nobody stands between them and us but trusted proxies, and those name them.
+/// `None` for a trusted proxy itself, behind which anybody may be, and for whoever looks like a proxy that nobody trusts.
+fn surely(client_ip: &ClientIp, request: &Request<'_>) -> Option<IpAddr> {
+    let (address, unnamed) = client_ip.of(request);
+    // The example of the debug profile is no proxy but the developer at work.
+    let is_proxy = client_ip.config.are_meant && client_ip.trusts(address);
+    let is_sure = unnamed.is_none() && !is_proxy && client_ip.sign_of_a_proxy(request, address).is_none();
+    is_sure.then_some(address)
 }
 
 /// Whether the bouncer is to let a request pass whatever it thinks of the visitor: an operator who is banned by mistake has

@@ -14,7 +14,7 @@ use super::reminder::Reminder;
 
 /// Whom to believe, and in which header.
 pub struct ClientIp {
-    config: Config,
+    pub config: Config,
     /// Requests that a proxy handed on without a name, by the reason.
     unnamed: [Reminder; 3],
     /// Requests that came by a proxy which is not trusted.
@@ -51,16 +51,6 @@ impl ClientIp {
         let (address, unnamed) = self.behind(peer, &values);
         // The example of the debug profile is no proxy but the developer at work.
         (address, unnamed.filter(|_| self.config.are_meant))
-    }
-
-    /// The visitor's address where it is sure: nobody stands between them and us but trusted proxies, and those name them.
-    /// `None` for a trusted proxy itself, behind which anybody may be, and for whoever looks like a proxy that nobody trusts.
-    pub fn surely(&self, request: &Request<'_>) -> Option<IpAddr> {
-        let (address, unnamed) = self.of(request);
-        // The example of the debug profile is no proxy but the developer at work.
-        let is_proxy = self.config.are_meant && self.trusts(address);
-        let is_sure = unnamed.is_none() && !is_proxy && self.sign_of_a_proxy(request, address).is_none();
-        is_sure.then_some(address)
     }
 
     /// Whether the visitor came by HTTPS: directly, or as a trusted proxy says that ended it.

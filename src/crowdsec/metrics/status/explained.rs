@@ -100,8 +100,9 @@ impl Explained {
 fn foreseen(bouncer: &Bouncer, address: IpAddr) -> Judgement {
     let at = bouncer.now();
     let standing = bouncer.decisions.against(address, at);
+    let is_proxy = bouncer.client_ip.config.are_meant && bouncer.client_ip.trusts(address);
     // Nobody but a proxy that names no visitor comes from a proxy's address.
-    let unnamed = bouncer.client_ip.is_proxy(address).then_some(Unnamed::Missing);
+    let unnamed = is_proxy.then_some(Unnamed::Missing);
     let mut judgement = Judgement { address, at, verdict: Verdict::Admit, trial: None, standing, unnamed };
     bouncer.decide(&mut judgement, None);
     judgement

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
+use crate::crowdsec::metrics::counts::Figures;
+
 /// How many requests there were since the launch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Totals {
@@ -92,6 +94,20 @@ impl Ring {
 }
 
 impl Totals {
+    /// Who was judged and not refused was let in.
+    pub fn of(figures: &Figures) -> Self {
+        let mut totals = Self::default();
+        for ((_, remediation, _), count) in &figures.dropped {
+            *match *remediation {
+                "ban" => &mut totals.banned,
+                "captcha" => &mut totals.captchas,
+                _ => &mut totals.others,
+            } += count;
+        }
+        let judged: u64 = figures.processed.iter().sum();
+        Self { let_in: judged.saturating_sub(totals.refused()), ..totals }
+    }
+
     pub fn refused(self) -> u64 {
         self.banned + self.captchas + self.others
     }

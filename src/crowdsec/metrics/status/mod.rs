@@ -6,55 +6,110 @@ mod refused;
 mod time;
 mod view;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use rocket::http::{Header, Method, Status};
+use rocket::fairing::{self, Fairing, Info, Kind};
+use rocket::http::{Header, Status};
 use rocket::response::content::RawHtml;
-use rocket::response::{self, Responder};
+use rocket::response::{self, Responder, Response};
 use rocket::serde::json::Json;
-use rocket::{Build, Orbit, Request, Rocket, Route, get, routes};
+use rocket::{Build, Orbit, Request, Rocket, get, routes};
 use rocket_dyn_templates::Template;
+use tokio::time::sleep;
 
+use super::counts::Counts;
 use super::operator::Operator;
-use crate::crowdsec::bouncer::{Bouncer, OUR_RANK, Visit};
+use crate::crowdsec::background::Background;
+use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::VERSION;
-use crate::crowdsec::pages::{self, Texts, content_security_policy, nonce, wants_json};
+use crate::crowdsec::pages::{self, Texts, before_all_others, content_security_policy, nonce, wants_json};
 use explained::Explained;
-use history::{Bin, History};
+use history::{Bin, History, Totals};
 use refused::LastRefusals;
 use time::rfc3339;
 use view::{Counted, Decisions, Lapi, Variables, View};
 
+/// The page at `/crowdsec/status`, and what it remembers. It has to be attached after all others, to see the status of an
+/// answer as it leaves.
+pub fn page(counts: Arc<Counts>) -> impl Fairing {
+    let now = unix_now();
+    let history = Mutex::new(History::new(now));
+    StatusPage {
+        memory: Arc::new(Memory { started: now, counts, history, refusals: LastRefusals::default() }),
+        thread: Mutex::default(),
+    }
+}
+
+struct StatusPage {
+    memory: Arc<Memory>,
+    /// Ends with the application.
+    thread: Mutex<Option<Background>>,
+}
+
 /// What the page remembers, in memory that never grows beyond a bound.
-pub struct Memory {
+struct Memory {
     /// In seconds since 1970.
     started: u64,
+    counts: Arc<Counts>,
     history: Mutex<History>,
     refusals: LastRefusals,
 }
 
-/// Mounts the page, where somebody may see it.
-pub fn mount(rocket: Rocket<Build>) -> Rocket<Build> {
-    let now = unix_now();
-    let memory = Memory { started: now, history: Mutex::new(History::new(now)), refusals: LastRefusals::default() };
-    let mut routes: Vec<Route> = routes![status];
-    // Rocket tries the application's routes for HEAD before ours for GET.
-    let mut for_head = routes.clone();
-    for_head.iter_mut().for_each(|route| route.method = Method::Head);
-    routes.extend(for_head);
-    routes.iter_mut().for_each(|route| route.rank = OUR_RANK);
-    rocket.manage(memory).mount("/crowdsec", routes)
+/// Between two looks at the counters: no minute is without one.
+const LOOK: Duration = Duration::from_secs(5);
+
+#[rocket::async_trait]
+impl Fairing for StatusPage {
+    fn info(&self) -> Info {
+        Info { name: "CrowdSec's status page", kind: Kind::Ignite | Kind::Liftoff | Kind::Response }
+    }
+
+    async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
+        Ok(rocket.mount("/crowdsec", before_all_others(routes![status])).manage(self.memory.clone()))
+    }
+
+    async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
+        try_page(rocket, &self.memory);
+        match Background::start("crowdsec-status") {
+            Ok(thread) => {
+                let memory = self.memory.clone();
+                thread.runtime.spawn(async move {
+                    loop {
+                        memory.look();
+                        sleep(LOOK).await;
+                    }
+                });
+                *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+            }
+            Err(error) => {
+                log::warn!("The charts of /crowdsec/status stay empty: their thread cannot be started: {error}.")
+            }
+        }
+    }
+
+    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        let status = response.status();
+        // No refusal is a success. To look for one would have most visitors judged a second time.
+        if status.code < 300 {
+            return;
+        }
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+        let visit = bouncer.visit(request);
+        if let Some(verdict) = visit.refusal() {
+            self.memory.refusals.note(bouncer, request, visit, verdict, status);
+        }
+    }
 }
 
 /// Tells at the launch what is wrong with the template, rather than at the first look.
-pub fn try_page(rocket: &Rocket<Orbit>) {
-    let (Some(bouncer), Some(memory)) = (rocket.state::<Bouncer>(), rocket.state::<Memory>()) else { return };
+fn try_page(rocket: &Rocket<Orbit>, memory: &Memory) {
+    let (Some(bouncer), Some(texts)) = (rocket.state::<Bouncer>(), rocket.state::<Texts>()) else { return };
+    let Some(site) = rocket.state::<pages::Config>() else { return };
     let (view, bins) = memory.view(bouncer, Some("192.0.2.1"));
-    let (Some(texts), Some(site)) = (rocket.state::<Texts>(), rocket.state::<pages::Config>()) else { return };
     for language in texts.all() {
-        let variables = Variables::of(&view, &bins, site, language);
-        if Template::show(rocket, "status", variables).is_none() {
+        if Template::show(rocket, "status", Variables::of(&view, &bins, site, language)).is_none() {
             log::error!(
                 "The page `status` cannot be made with the words of [{}]; see the lines above. Write the missing word into the \
                  default language's table of texts.toml, or mend status.html.tera, which lists the variables.",
@@ -65,16 +120,9 @@ pub fn try_page(rocket: &Rocket<Orbit>) {
 }
 
 impl Memory {
-    /// Takes note of a refusal when its answer leaves.
-    pub fn refused(&self, bouncer: &Bouncer, request: &Request<'_>, visit: &Visit, status: Status) {
-        if let Some(verdict) = visit.refusal() {
-            self.refusals.note(bouncer, request, visit, verdict, status);
-        }
-    }
-
-    /// To be called at least once a minute.
-    pub fn note(&self, bouncer: &Bouncer) {
-        let totals = self.refusals.totals(bouncer);
+    /// Notes where the counters stand.
+    fn look(&self) {
+        let totals = Totals::of(&self.counts.figures());
         self.history().note(unix_now(), totals);
     }
 
@@ -84,8 +132,8 @@ impl Memory {
 
     /// What the page says, and the numbers of its two charts.
     fn view(&self, bouncer: &Bouncer, asked: Option<&str>) -> (View, [Vec<Bin>; 2]) {
-        let (now, totals, refusals) = (unix_now(), self.refusals.totals(bouncer), self.refusals.all());
-        let history = self.history();
+        let (now, figures, refusals) = (unix_now(), self.counts.figures(), self.refusals.all());
+        let (totals, history) = (Totals::of(&figures), self.history());
         let bins = [history.hour(now, totals), history.day(now, totals)];
         drop(history);
         let [hour, day] = bins.each_ref().map(|bins| bins.iter().map(Counted::from).collect());
@@ -94,7 +142,7 @@ impl Memory {
             time: rfc3339(now),
             started: rfc3339(self.started),
             lapi: Lapi::of(bouncer),
-            decisions: Decisions::of(bouncer),
+            decisions: Decisions::of(&figures),
             hour,
             day,
             explained: asked.map(|asked| Explained::of(bouncer, asked, &refusals)),
@@ -118,14 +166,14 @@ struct Page {
 impl<'r> Responder<'r, 'static> for Page {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let rocket = request.rocket();
-        let (Some(bouncer), Some(memory)) = (rocket.state::<Bouncer>(), rocket.state::<Memory>()) else {
+        let (Some(bouncer), Some(memory)) = (rocket.state::<Bouncer>(), rocket.state::<Arc<Memory>>()) else {
             return Err(Status::InternalServerError);
         };
         let (view, bins) = memory.view(bouncer, self.asked.as_deref());
         let mut response = if wants_json(request) {
             Json(view).respond_to(request)?
         } else {
-            let (page, policy) = page(request, bouncer, &view, &bins).ok_or(Status::InternalServerError)?;
+            let (page, policy) = rendered(request, bouncer, &view, &bins).ok_or(Status::InternalServerError)?;
             let mut response = RawHtml(page).respond_to(request)?;
             response.set_header(Header::new("Content-Security-Policy", policy));
             response
@@ -139,7 +187,7 @@ impl<'r> Responder<'r, 'static> for Page {
 }
 
 /// The page, and the content security policy that fits it.
-fn page(request: &Request<'_>, bouncer: &Bouncer, view: &View, bins: &[Vec<Bin>; 2]) -> Option<(String, String)> {
+fn rendered(request: &Request<'_>, bouncer: &Bouncer, view: &View, bins: &[Vec<Bin>; 2]) -> Option<(String, String)> {
     let rocket = request.rocket();
     let (nonce, prefix) = (nonce(), bouncer.client_ip.prefix(request));
     let (nonce, site) = (str::from_utf8(&nonce).ok()?, rocket.state::<pages::Config>()?);
@@ -148,16 +196,4 @@ fn page(request: &Request<'_>, bouncer: &Bouncer, view: &View, bins: &[Vec<Bin>;
         Template::show(rocket, "status", variables)
     });
     Some((page?, content_security_policy(nonce, "")))
-}
-
-// PROVISIONAL
-fn judged(_: &Bouncer) -> u64 {
-    12345
-}
-fn by_source(bouncer: &Bouncer, mut show: impl FnMut(&crate::crowdsec::decisions::Source, bool, [usize; 2])) {
-    let source = |origin: &str| crate::crowdsec::decisions::Source { origin: origin.into(), scenario: "firehol_voipbl".into(), scope: "Ip".into(), kind: "ban".into() };
-    show(&source("CAPI"), false, [15000, 32]);
-    show(&source("lists"), false, [4000, 0]);
-    show(&source("crowdsec"), false, [12, 1]);
-    show(&source("config"), true, [bouncer.config.decisions.len(), 0]);
 }

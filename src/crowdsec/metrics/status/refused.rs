@@ -8,7 +8,6 @@ use rocket::Request;
 use rocket::http::Status;
 use serde::Serialize;
 
-use super::history::Totals;
 use super::time::rfc3339;
 use crate::crowdsec::bouncer::{Bouncer, Verdict, Visit};
 use crate::crowdsec::printable::printable;
@@ -16,15 +15,9 @@ use crate::crowdsec::printable::printable;
 /// How many refusals are kept.
 pub const MOST: usize = 50;
 
-/// The last refusals, the newest first, and how many there were of each kind.
+/// The last refusals, the newest first.
 #[derive(Default)]
-pub struct LastRefusals(Mutex<Noted>);
-
-#[derive(Default)]
-struct Noted {
-    last: VecDeque<Refused>,
-    totals: Totals,
-}
+pub struct LastRefusals(Mutex<VecDeque<Refused>>);
 
 /// One refusal, with nothing in it that steers a terminal or turns the text around it. Each text has at most 200 characters.
 #[derive(Clone, Debug, Serialize)]
@@ -58,28 +51,17 @@ impl LastRefusals {
             decision: decision.and_then(|standing| standing.id),
             reference: bouncer.told.reference(judgement),
         };
-        let mut noted = self.lock();
-        noted.last.truncate(MOST - 1);
-        noted.last.push_front(refused);
-        *match verdict {
-            Verdict::Ban => &mut noted.totals.banned,
-            Verdict::Captcha => &mut noted.totals.captchas,
-            _ => &mut noted.totals.others,
-        } += 1;
-    }
-
-    /// Everything that was counted since the launch. Who was judged and not refused was let in.
-    pub fn totals(&self, bouncer: &Bouncer) -> Totals {
-        let totals = self.lock().totals;
-        Totals { let_in: super::judged(bouncer).saturating_sub(totals.refused()), ..totals }
+        let mut last = self.lock();
+        last.truncate(MOST - 1);
+        last.push_front(refused);
     }
 
     /// A copy, so that no refusal waits until a page is written.
     pub fn all(&self) -> Vec<Refused> {
-        self.lock().last.iter().cloned().collect()
+        self.lock().iter().cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Noted> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Refused>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,7 @@
 //! What does the page say, and the JSON? One value for both, and the charts, which only the page has.
 
-use std::collections::{BTreeMap, HashMap};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -10,6 +11,7 @@ use super::refused::{MOST, Refused};
 use super::time::rfc3339;
 use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::lapi::Health;
+use crate::crowdsec::metrics::counts::Figures;
 use crate::crowdsec::pages::{self, Language};
 use crate::crowdsec::printable::printable;
 
@@ -44,9 +46,9 @@ pub struct Lapi {
 
 #[derive(Serialize)]
 pub struct Decisions {
-    pub all: usize,
+    pub all: u64,
     /// The greatest number first.
-    pub by_origin: Vec<(String, usize)>,
+    pub by_origin: Vec<(String, u64)>,
 }
 
 /// What was let in and refused in a minute or an hour; no numbers before the launch.
@@ -80,14 +82,16 @@ impl Lapi {
 }
 
 impl Decisions {
-    pub fn of(bouncer: &Bouncer) -> Self {
-        let mut by_origin: HashMap<String, usize> = HashMap::new();
-        super::by_source(bouncer, |source, _, counts: [usize; 2]| {
-            *by_origin.entry(printable(&source.named_origin())).or_default() += counts.iter().sum::<usize>();
-        });
-        let mut by_origin: Vec<(String, usize)> = by_origin.into_iter().filter(|(_, number)| *number > 0).collect();
-        by_origin.sort_by(|a, b| (b.1, &a.0).cmp(&(a.1, &b.0)));
-        Self { all: bouncer.decisions.len(), by_origin }
+    pub fn of(figures: &Figures) -> Self {
+        let mut by_origin = BTreeMap::<&str, u64>::new();
+        for ((origin, ..), count) in &figures.decisions {
+            *by_origin.entry(origin).or_default() += count;
+        }
+        let all = by_origin.values().sum();
+        let held = by_origin.into_iter().filter(|(_, count)| *count > 0);
+        let mut by_origin: Vec<_> = held.map(|(origin, count)| (printable(origin), count)).collect();
+        by_origin.sort_by_key(|(_, count)| Reverse(*count));
+        Self { all, by_origin }
     }
 }
 
