@@ -104,12 +104,13 @@ impl Bouncer {
             let system = || self.client_ip.system(request, address);
             judgement.standing = self.decisions.against(address, country, system, at);
         }
-        self.decide(&mut judgement, request);
+        self.decide(&mut judgement, Some(request));
         judgement
     }
 
-    /// What is enforced is the greatest of all that is enforced, and that the visitor has not satisfied.
-    fn decide(&self, judgement: &mut Judgement, request: &Request<'_>) {
+    /// What is enforced is the greatest of all that is enforced, and that the visitor has not satisfied. Without a request,
+    /// whoever wants to know what one would meet: it has solved nothing, and is not counted.
+    pub fn decide(&self, judgement: &mut Judgement, request: Option<&Request<'_>>) {
         let stands = |remediation| judgement.standing.iter().any(|standing| standing.remediation == remediation);
         if stands(Remediation::Allow) {
             return;
@@ -118,12 +119,13 @@ impl Bouncer {
         let is_closed = || self.is_closed().then_some(Verdict::NotYet);
         let ban = || stands(Remediation::Ban).then_some(Verdict::Ban);
         let captcha = || {
-            let is_due = stands(Remediation::Captcha) && self.passes.since(request, address, self.unix_now()).is_none();
-            is_due.then_some(Verdict::Captcha)
+            let solved = || self.passes.since(request?, address, self.unix_now());
+            (stands(Remediation::Captcha) && solved().is_none()).then_some(Verdict::Captcha)
         };
         let throttle = || {
-            let rest = stands(Remediation::Throttle).then(|| self.throttle.count(Subject::from(address), at).err());
-            rest.flatten().map(Verdict::Throttle)
+            let count = || self.throttle.count(Subject::from(address), at).err();
+            let rest = || if request.is_some() { count() } else { Some(Duration::ZERO) };
+            stands(Remediation::Throttle).then(rest).flatten().map(Verdict::Throttle)
         };
         let hidden = || judgement.unnamed.map(|_| Verdict::Hidden);
         // Fails closed, as the operator asked: before the first answer nobody knows who is banned.
@@ -219,11 +221,12 @@ impl Bouncer {
     }
 
     /// Tells the log about a refusal, or about one that is only tried.
-    pub fn log(&self, judgement: &Judgement, verdict: Verdict) {
+    pub fn log(&self, request: &Request<'_>, visit: &Visit, verdict: Verdict) {
+        let judgement = &visit.judgement;
         if let Some(why) = judgement.unnamed {
             self.client_ip.tell_unnamed(judgement.address, why);
         }
-        self.told.refused(judgement, verdict);
+        self.told.refused(judgement, verdict, visit.asked(request));
     }
 
     /// The time, which a test may have moved.

@@ -37,7 +37,7 @@ fn policy(request: &Request<'_>, decide: impl FnOnce(&Bouncer, &Judgement) -> Ve
     visit.refuse_by_guard(verdict);
     // A captcha that everybody has to solve is no news.
     if visit.judgement.verdict != Verdict::Admit || verdict != Verdict::Captcha {
-        bouncer.log(&visit.judgement, verdict);
+        bouncer.log(request, visit, verdict);
     }
     Outcome::Error((bouncer.status_of(verdict), ()))
 }
