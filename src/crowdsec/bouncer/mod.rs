@@ -6,6 +6,7 @@ pub mod head;
 mod told;
 mod visit;
 
+use std::hash::Hash;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use rocket::http::{Method, Status};
 use rocket::{Orbit, Request, Rocket};
 
 use super::captcha::{Captcha, Passes, unix_now};
-use super::decisions::{DecisionSet, Remediation};
+use super::decisions::{DecisionSet, Remediation, Value};
 use super::lapi::{self, Health, OnStartupFailure};
 use super::limit::Limit;
 use super::visitor::{ClientIp, Subject};
@@ -95,25 +96,37 @@ impl Bouncer {
             let system = || self.client_ip.system(request, address);
             judgement.standing = self.decisions.against(address, country, system, at);
         }
-        self.decide(&mut judgement, request);
+        let solved = || self.passes.since(request, address, self.unix_now()).is_some();
+        self.decide(&mut judgement, &solved, Subject::from(address));
         judgement
     }
 
-    /// What is enforced is the greatest of all that is enforced, and that the visitor has not satisfied.
-    fn decide(&self, judgement: &mut Judgement, request: &Request<'_>) {
+    /// Judges an account of the application's own, whose visitor was judged already.
+    pub fn judge_account(&self, visitor: &Judgement, account: &Value, solved: bool) -> Judgement {
+        let allow = visitor.standing.iter().filter(|standing| standing.remediation == Remediation::Allow);
+        let mut standing = self.decisions.on(account, self.now());
+        standing.extend(allow.cloned());
+        let mut judgement = Judgement { verdict: Verdict::Admit, trial: None, standing, ..visitor.clone() };
+        self.decide(&mut judgement, &|| solved, account);
+        judgement
+    }
+
+    /// What is enforced is the greatest of all that is enforced, and that the visitor has not satisfied. `who` is counted where
+    /// that is `throttle`.
+    fn decide(&self, judgement: &mut Judgement, solved: &dyn Fn() -> bool, who: impl Hash) {
         let stands = |remediation| judgement.standing.iter().any(|standing| standing.remediation == remediation);
         if stands(Remediation::Allow) {
             return;
         }
-        let (address, at) = (judgement.address, judgement.at);
+        let at = judgement.at;
         let is_closed = || self.is_closed().then_some(Verdict::NotYet);
         let ban = || stands(Remediation::Ban).then_some(Verdict::Ban);
         let captcha = || {
-            let is_due = stands(Remediation::Captcha) && self.passes.since(request, address, self.unix_now()).is_none();
+            let is_due = stands(Remediation::Captcha) && !solved();
             is_due.then_some(Verdict::Captcha)
         };
         let throttle = || {
-            let rest = stands(Remediation::Throttle).then(|| self.throttle.count(Subject::from(address), at).err());
+            let rest = stands(Remediation::Throttle).then(|| self.throttle.count(&who, at).err());
             rest.flatten().map(Verdict::Throttle)
         };
         let hidden = || judgement.unnamed.map(|_| Verdict::Hidden);

@@ -1,5 +1,6 @@
 //! How does a handler say whom it serves? Guards, to be written into its signature.
 
+mod accounts;
 mod cleared;
 mod human;
 mod no_decision;
@@ -15,6 +16,7 @@ use rocket::{Ignite, Request, Rocket};
 
 use super::bouncer::{Bouncer, Judgement, Verdict};
 
+pub use accounts::{Accounts, Refused};
 pub use cleared::Cleared;
 pub use human::Human;
 pub use no_decision::NoDecision;
