@@ -77,7 +77,9 @@ fn nothing() -> Answer {
 #[rocket::async_test]
 async fn countries_and_systems_are_asked_for_and_refused_until_they_are_deleted() {
     let decisions = [scoped(1, "Country", " fr", "ban"), scoped(2, "as", "AS64500", "captcha")];
-    let lapi = FakeLapi::answering([answer(&decisions, &[]), nothing()]).await;
+    let nowhere = scoped(9, "Country", "XX", "ban");
+    let all = [decisions.as_slice(), &[nowhere]].concat();
+    let lapi = FakeLapi::answering([answer(&all, &[]), nothing()]).await;
     let client = launch(&lapi, |figment| figment).await;
     assert!(lapi.asked()[0].query.contains("scopes=ip%2Crange%2Ccountry%2Cas%2Cusername&"), "{:?}", lapi.asked()[0]);
     for (country, system, meets) in [
