@@ -246,12 +246,14 @@ fn a_source_without_its_scope_and_a_scope_without_its_source_are_one_warning_eac
     };
     let all = ["ip", "range", "country", "as"];
     assert_eq!(warnings(&all, None, false).len(), 2);
-    assert_eq!(warnings(&all, Some("GeoLite2-City"), false).len(), 1, "nothing says the AS");
+    let missing = warnings(&all, Some("GeoLite2-City"), false);
+    assert!(missing.len() == 1 && missing[0].starts_with("`crowdsec.scopes` has \"as\""), "{missing:?}");
     assert_eq!(warnings(&all, Some("ipvAll of somebody"), false).len(), 0, "it may say both");
     assert_eq!(warnings(&["ip", "Country"], None, true).len(), 0);
-    for (database, header, told) in
-        [(None, true, "`crowdsec.country_header`"), (Some("GeoLite2-ASN"), false, "`crowdsec.geoip`")]
-    {
+    for (database, header, told) in [
+        (None, true, "`crowdsec.country_header` is set, and `crowdsec.scopes` has no \"country\""),
+        (Some("GeoLite2-ASN"), false, "`crowdsec.geoip` is set, and `crowdsec.scopes` has no \"as\""),
+    ] {
         let warnings = warnings(&["ip", "range"], database, header);
         assert!(warnings.len() == 1 && warnings[0].starts_with(told), "{warnings:?}");
     }
