@@ -5,6 +5,7 @@
 //! nothing of the application's, so that it can be replaced whole by a newer one, or be copied into another application:
 //! docs/into-an-existing-application.md.
 //! [`logs`] and [`Events`] feed CrowdSec. That room can be left out: docs/leaving-a-room-out.md.
+//! [`metrics`] counts what the bouncer does. That room can be left out too.
 //!
 //! In reading order, each room imports only what stands before it: what stands against whom (decisions), how a setting is
 //! written, how LAPI is asked, who is asking, the captcha, the judgement, and then whoever acts by it: guards, observers,
@@ -12,6 +13,7 @@
 
 mod printable;
 mod panics;
+mod background;
 mod limit;
 mod decisions;
 mod setting;
@@ -21,6 +23,7 @@ mod captcha;
 mod bouncer;
 mod guards;
 mod logs;
+mod metrics;
 mod pages;
 mod config;
 mod fairing;
@@ -33,6 +36,7 @@ pub use fairing::fairing;
 pub use guards::{Accounts, Cleared, DecisionView, Human, NoDecision, Refused, Report, SameOrigin, Visitor};
 pub use lapi::VERSION;
 pub use logs::{Events, logs};
+pub use metrics::metrics;
 pub use pages::{FORMAT_HEADERS, Words, try_pages, wants_json};
 pub use printable::is_harmful;
 pub use setting::unreplaced_variables;

@@ -3,12 +3,13 @@
 mod config;
 mod exemptions;
 pub mod head;
+mod judged;
 mod told;
 mod visit;
 
 use std::hash::Hash;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rocket::http::{Method, Status};
@@ -22,7 +23,8 @@ use super::visitor::{ClientIp, Subject};
 use told::Told;
 
 pub use config::{Config, EnforceBy, OwnDecision};
-pub use visit::{Asked, Judgement, OUR_RANK, Verdict, Visit, is_ours};
+pub use judged::Judged;
+pub use visit::{Asked, CaptchaOutcome, Judgement, OUR_RANK, Verdict, Visit, is_ours};
 
 /// Everything that a request is judged by, shared by all of them.
 pub struct Bouncer {
@@ -38,9 +40,14 @@ pub struct Bouncer {
     /// Ban pages. In a flood of them only bare words are sent.
     pub ban_pages: Limit,
     pub told: Told,
+    /// Requests that were judged.
+    pub judged: Arc<Judged>,
     /// Set at ignition by whoever wants to look at every visit when the answer leaves: each is then kept from the start on,
     /// with the request as it came in.
     pub keeps_visits: AtomicBool,
+    /// Whom the fairing lets pass besides, whatever the judgement: set at ignition by whoever serves something to the operator
+    /// alone.
+    pub also_spared: OnceLock<fn(&Request<'_>) -> bool>,
     /// Whether a route asks for `Human`: then everybody may want a pass.
     pub asks_everybody: AtomicBool,
     /// Seconds that a test has skipped.
@@ -75,7 +82,9 @@ impl Bouncer {
             passes,
             ban_pages: Limit::new(BAN_PAGES, Duration::from_secs(1)),
             told: Told::default(),
+            judged: Arc::default(),
             keeps_visits: AtomicBool::new(false),
+            also_spared: OnceLock::new(),
             asks_everybody: AtomicBool::new(false),
             skipped: AtomicU64::new(0),
             throttle: Limit::new(config.throttle.most, config.throttle.span),
@@ -212,6 +221,7 @@ impl Bouncer {
             // captcha would not count. The request itself is judged.
             || (verdict == Verdict::Captcha && is_preflight(request))
             || self.config.excluded_paths.iter().any(|prefix| prefix.holds(path))
+            || self.also_spared.get().is_some_and(|spares| spares(request))
     }
 
     /// Notes that the application refused something to a visitor, or noted an event of theirs: LAPI may have news soon.

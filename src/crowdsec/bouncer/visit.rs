@@ -16,12 +16,14 @@ use crate::crowdsec::visitor::{Subject, Unnamed};
 pub struct Visit {
     pub judgement: Judgement,
     /// Whether the fairing lets it pass whatever the judgement.
-    spared: bool,
+    pub spared: bool,
     asked: OnceLock<Asked>,
     /// What a guard wants the visitor to be refused with. The last one counts: a handler may go on without the others.
     wanted: Mutex<Option<Verdict>>,
     /// What the visitor has been refused with.
     refused: OnceLock<Verdict>,
+    /// What became of it, if the visitor came to one of the captcha's own routes.
+    pub captcha: OnceLock<CaptchaOutcome>,
 }
 
 /// A request as it came to the bouncer. Other fairings and routes may change the request afterwards.
@@ -30,6 +32,17 @@ pub struct Asked {
     pub method: Method,
     /// Path and query.
     pub uri: Origin<'static>,
+}
+
+/// What one of the captcha's own routes did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum CaptchaOutcome {
+    Shown,
+    Solved,
+    /// The answer was missing, wrong, too late, or one of too many.
+    Failed,
+    /// The provider could not tell.
+    Away,
 }
 
 /// The judgement on one request.
@@ -111,7 +124,14 @@ impl Judgement {
 
 impl Visit {
     pub fn new(judgement: Judgement, spared: bool) -> Self {
-        Self { judgement, spared, asked: OnceLock::new(), wanted: Mutex::default(), refused: OnceLock::new() }
+        Self {
+            judgement,
+            spared,
+            asked: OnceLock::new(),
+            wanted: Mutex::default(),
+            refused: OnceLock::new(),
+            captcha: OnceLock::new(),
+        }
     }
 
     /// The request as it was when this was first asked for: as it came in where the fairing has refused it, or where there

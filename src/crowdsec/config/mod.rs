@@ -128,6 +128,7 @@ impl Config {
         let pages = pages::Config::read(reading);
         // What is wrong with the logs is told with all the rest. They read their settings again when they are opened.
         let _ = super::logs::Config::read(reading);
+        let _ = super::metrics::Config::read(reading);
         match reading.room::<Settings>() {
             Ok(Settings { rocket_secret_key_file: Some(file), .. }) => secret_of_file(reading, &file),
             Ok(_) => no_secret(reading),

@@ -99,7 +99,16 @@ impl DecisionSet {
 
     /// Whether any decision bears this origin, or bore it since the last full answer.
     pub fn has_origin(&self, origin: &str) -> bool {
-        self.read().sources().any(|source| source.origin == origin)
+        let mut has = false;
+        self.by_source(|source, is_own, _| has |= !is_own && source.origin == origin);
+        has
+    }
+
+    /// Shows how many decisions are held of each source (on IPv4, on IPv6, and on what is no address), and whether they are
+    /// the operator's own.
+    pub fn by_source(&self, mut show: impl FnMut(&Source, bool, [usize; 3])) {
+        self.own.sources().counts().for_each(|(source, counts)| show(source, true, counts));
+        self.read().sources().counts().for_each(|(source, counts)| show(source, false, counts));
     }
 
     /// Starts to take over an answer with LAPI's changes since the last one.

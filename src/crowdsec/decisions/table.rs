@@ -90,8 +90,8 @@ impl Table {
         Some(Standing { remediation, id, value, source, expires_in })
     }
 
-    pub fn sources(&self) -> impl Iterator<Item = &Source> {
-        self.sources.all()
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Shows all decisions on an address and on the networks around it. The address has to be canonical: not IPv4 mapped
@@ -152,17 +152,19 @@ impl Table {
         let first = self.first(value).unwrap_or(LAST);
         let known = self.places(first).find(|place| self.held[*place].key == held.key);
         if let Some(place) = known {
+            self.recount(value, Some(self.held[place]), Some(held));
             self.held[place] = Held { next: self.held[place].next, ..held };
             return Put::Renewed;
         }
         if self.places(first).count() >= MOST_ON_ONE_VALUE {
             let least = self.places(first).min_by_key(|place| self.held[*place].rank(now));
-            let least = least.map(|place| &mut self.held[place]).filter(|least| least.rank(now) < held.rank(now));
-            if let Some(least) = least {
-                *least = Held { next: least.next, ..held };
+            if let Some(least) = least.filter(|least| self.held[*least].rank(now) < held.rank(now)) {
+                self.recount(value, Some(self.held[least]), Some(held));
+                self.held[least] = Held { next: self.held[least].next, ..held };
             }
             return Put::LeftOut;
         }
+        self.recount(value, None, Some(held));
         let held = Held { next: first, ..held };
         let place = match self.free.pop() {
             Some(place) => {
@@ -192,8 +194,19 @@ impl Table {
             Some(before) => self.held[before as usize].next = removed.next,
             None => self.set_first(value, removed.next),
         }
+        self.recount(value, Some(removed), None);
         self.free.push(place);
         Some(removed)
+    }
+
+    /// Keeps the sources' numbers right where a decision comes, goes or is replaced.
+    fn recount(&mut self, value: &Value, gone: Option<Held>, new: Option<Held>) {
+        if let Some(gone) = gone {
+            *self.sources.count(gone.source, value) -= 1;
+        }
+        if let Some(new) = new {
+            *self.sources.count(new.source, value) += 1;
+        }
     }
 
     /// Whether a map would have to grow for this many more, and is so large that it takes milliseconds to lay everything

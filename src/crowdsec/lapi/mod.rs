@@ -15,6 +15,7 @@ mod first_answer;
 mod health;
 mod hurry;
 mod poller;
+pub mod polls;
 mod saving;
 pub mod snapshot;
 mod telling;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{Client, Identity, Response, StatusCode, Url, redirect};
+use reqwest::{Client, Identity, RequestBuilder, Response, StatusCode, Url, redirect};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
@@ -44,7 +45,7 @@ pub use poller::Poller;
 
 /// The folder's own version, told to LAPI. LAPI splits the User-Agent at its one slash.
 pub const VERSION: &str = "0.1.0";
-const USER_AGENT: &str = concat!("crowdsec-rocket-bouncer/v", "0.1.0");
+pub const USER_AGENT: &str = concat!("crowdsec-rocket-bouncer/v", "0.1.0");
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// Between two pieces of an answer. LAPI needs 40 s before the first byte of a million decisions.
@@ -61,8 +62,9 @@ const LONGEST_LIST: usize = 16 << 20;
 const LONGEST: usize = 512 << 20;
 
 pub struct Lapi {
-    client: Client,
-    url: Url,
+    pub client: Client,
+    /// Of the decisions' stream, with the filters.
+    pub url: Url,
     /// For an answer that tells what has changed.
     changes: Duration,
     handshake: Handshake,
@@ -158,8 +160,7 @@ impl Lapi {
     }
 
     async fn send(&self, url: Url, within: Duration) -> Result<Response, Error> {
-        let request = self.client.get(url).timeout(within);
-        let response = request.send().await.map_err(|error| transfer(&error, Some(&self.handshake)))?;
+        let response = self.exchange(self.client.get(url).timeout(within)).await?;
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         match response.status() {
             StatusCode::OK if header(CONTENT_TYPE).starts_with("application/json") => Ok(response),
@@ -168,6 +169,11 @@ impl Lapi {
             status if status.is_redirection() => Err(Error::Redirect(header(LOCATION).to_owned())),
             status => Err(Error::Status(status.as_u16())),
         }
+    }
+
+    /// Sends any request of ours, and gives LAPI's answer, whatever its status.
+    pub async fn exchange(&self, request: RequestBuilder) -> Result<Response, Error> {
+        request.send().await.map_err(|error| transfer(&error, Some(&self.handshake)))
     }
 }
 

@@ -150,7 +150,15 @@ impl Poller {
     pub async fn try_poll(&mut self) -> Result<(), Error> {
         let (asked, everything) = (Instant::now(), self.in_step.is_none());
         let result = survive(self.poll()).await.unwrap_or_else(|panic| Err(Error::Panicked(panic)));
+        self.status.polls.count(&result, asked.elapsed());
         self.wasted = if result.is_err() && everything { asked.elapsed() } else { Duration::ZERO };
+        result
+    }
+
+    /// A poll that took too long for the launch.
+    pub fn give_up(&self, asked: Instant) -> Result<(), Error> {
+        let result = Err(Error::TooSlow);
+        self.status.polls.count(&result, asked.elapsed());
         result
     }
 

@@ -114,6 +114,7 @@ impl Telling {
 
     /// What an answer has brought, and what is odd about it. `fallback` stands in for captchas where none can be asked.
     pub fn of_answer(&mut self, taken: &Taken, fallback: Remediation) {
+        self.status.polls.leave_out(taken.unreadable + taken.left_out);
         if taken.added() + taken.ended > 0 {
             info!("CrowdSec: {} new decisions, {} ended early.", taken.added(), taken.ended);
         }

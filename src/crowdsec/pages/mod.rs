@@ -43,7 +43,11 @@ fn routes(debug: bool) -> Vec<Route> {
     let refused = [Method::Get, Method::Post].map(|method| Route::new(method, "/refused", Refused)).to_vec();
     let always = routes![captcha::show_captcha, captcha::check_captcha, health::health, health::live];
     let for_owners = if debug { routes![preview::preview] } else { Vec::new() };
-    let mut routes = [refused, always, for_owners].concat();
+    before_all_others([refused, always, for_owners].concat())
+}
+
+/// Routes of the bouncer's own, which no route of the application's comes before, for HEAD too.
+pub fn before_all_others(mut routes: Vec<Route>) -> Vec<Route> {
     // Rocket tries the application's routes for HEAD before ours for GET.
     let mut for_head: Vec<Route> = routes.iter().filter(|route| route.method == Method::Get).cloned().collect();
     for_head.iter_mut().for_each(|route| route.method = Method::Head);

@@ -14,7 +14,7 @@ use super::reminder::Reminder;
 
 /// Whom to believe, and in which header.
 pub struct ClientIp {
-    pub(super) config: Config,
+    pub config: Config,
     /// Requests that a proxy handed on without a name, by the reason.
     unnamed: [Reminder; 3],
     /// Requests that came by a proxy which is not trusted.

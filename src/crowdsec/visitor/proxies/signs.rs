@@ -63,7 +63,7 @@ impl ClientIp {
 
     /// The header by which an untrusted peer looks like a proxy. Where a trusted proxy names this visitor, it is the header
     /// that names somebody behind them as well, if their address is private, as a second proxy's is.
-    fn sign_of_a_proxy(&self, request: &Request<'_>, visitor: IpAddr) -> Option<&str> {
+    pub fn sign_of_a_proxy(&self, request: &Request<'_>, visitor: IpAddr) -> Option<&str> {
         if !self.trusts(peer(request)) {
             let known = |name: &str| {
                 [self.config.client_ip_header.as_str()]
