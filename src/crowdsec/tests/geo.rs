@@ -215,6 +215,10 @@ fn a_database_that_cannot_be_read_stops_the_launch_and_is_named() {
     fs::write(&good, file("GeoLite2-ASN", 6, &[])).unwrap();
     fs::write(&junk, "junk").unwrap();
     assert_eq!(problems(&good), (1, String::new()));
+    // As a variable has it.
+    let list = format!("{0}, {0}", good.display());
+    let figment = Figment::from(rocket::Config::debug_default()).merge(("crowdsec.geoip", list));
+    assert_eq!(Config::read(&mut Reading::of(&figment)).unwrap().geoip.len(), 2);
     for (path, why) in [
         (junk, "junk.mmdb"),
         (folder.path().join("missing.mmdb"), "No such file"),
