@@ -108,13 +108,13 @@ impl Fairing for Crowdsec {
         let verdict = match too_large {
             // The banned get the ban, however much they send.
             _ if visit.is_refused() => {
-                bouncer.log(request, visit, visit.judgement.verdict);
+                bouncer.log(visit.asked(request), &visit.judgement, visit.judgement.verdict);
                 visit.judgement.verdict
             }
             Some(status) => Verdict::TooLarge(status),
             None => {
                 if let Some(trial) = visit.judgement.trial {
-                    bouncer.log(request, visit, trial);
+                    bouncer.log(visit.asked(request), &visit.judgement, trial);
                 }
                 return;
             }

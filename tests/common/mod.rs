@@ -21,7 +21,7 @@ use rocket::local::asynchronous;
 use rocket::local::blocking::{Client, LocalRequest, LocalResponse};
 use rocket::{Build, Config, Rocket};
 
-pub use lapi::{Answer, Asked, FakeLapi, answer, decision};
+pub use lapi::{Answer, Asked, FakeLapi, answer, decision, scoped};
 
 /// A configuration without LAPI, captcha, proxies or decisions.
 pub fn figment() -> Figment {

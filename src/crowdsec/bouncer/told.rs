@@ -1,7 +1,9 @@
 //! Which refusals does the log tell of, and by which reference does an operator find them?
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Asked, Judgement, Verdict};
@@ -16,6 +18,8 @@ pub struct Told {
     /// A crowd of addresses must not fill the disk. `refusal_log` has all of them.
     of_all: Limit,
     unlogged: AtomicU64,
+    /// Scopes that a handler asked for and that are not in `scopes`.
+    unlisted: Mutex<BTreeSet<String>>,
     /// Keys the references, so that nobody can make one.
     chance: RandomState,
 }
@@ -33,6 +37,7 @@ impl Default for Told {
             of_one: Limit::new(1, MINUTE),
             of_all: Limit::new(LINES, Duration::from_secs(10)),
             unlogged: AtomicU64::new(0),
+            unlisted: Mutex::default(),
             chance: RandomState::new(),
         }
     }
@@ -46,6 +51,19 @@ impl Told {
         let letter = |place: u32| char::from(LETTERS[(bits >> (5 * place)) as usize % LETTERS.len()]);
         let half = |places: std::ops::Range<u32>| places.map(letter).collect::<String>();
         format!("{}-{}", half(0..4), half(4..8))
+    }
+
+    /// Tells once of a scope that a handler asks for, and of which nothing is known since LAPI is not asked for it.
+    pub fn unlisted(&self, scope: &str) {
+        let mut told = self.unlisted.lock().unwrap_or_else(PoisonError::into_inner);
+        // A handler names few. One that takes the name from its visitor must not fill the memory.
+        if told.len() < 16 && told.insert(scope.to_owned()) {
+            log::error!(
+                "A handler asks for decisions of scope `{0}`, which is not in `crowdsec.scopes`, so that none is ever found and \
+                 nobody refused for it. Set scopes = [\"ip\", \"range\", \"{0}\"].",
+                printable(scope)
+            );
+        }
     }
 
     /// Tells of a refusal, or of one that is only tried, as often as is good for the log.

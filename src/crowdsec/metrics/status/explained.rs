@@ -1,6 +1,7 @@
 //! Why is this address refused? Everything that stands against it, and what lifts it.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -105,7 +106,8 @@ fn foreseen(bouncer: &Bouncer, address: IpAddr) -> Judgement {
     // Nobody but a proxy that names no visitor comes from a proxy's address.
     let unnamed = is_proxy.then_some(Unnamed::Missing);
     let mut judgement = Judgement { address, at, verdict: Verdict::Admit, trial: None, standing, unnamed };
-    bouncer.decide(&mut judgement, None);
+    // They have solved nothing, and are not counted.
+    bouncer.decide(&mut judgement, &|| false, &|| Some(Duration::ZERO));
     judgement
 }
 
