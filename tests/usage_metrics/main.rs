@@ -170,8 +170,10 @@ async fn what_lapi_does_not_understand_is_told_and_dropped() {
     for status in [400, 422] {
         let lapi = Lapi::new(Mode::Fails(status), &decisions());
         let client = launch(figment_of(&lapi)).await;
-        visit(&client, CAPI, 2).await;
         eventually(async || logged(&format!("are lost ({status}")) == 1).await;
+        visit(&client, CAPI, 2).await;
+        app::crowdsec::skip_time(client.rocket(), Duration::from_secs(16 * 60));
+        eventually(async || lapi.tried() == 2).await;
         visit(&client, CAPI, 3).await;
         lapi.mode(Mode::Good);
         client.terminate().await;
