@@ -104,7 +104,7 @@ fn a_real_prometheus_that_scrapes_has_the_right_number_for_a_refused_visitors_or
             assert_eq!(app.verdict(visitor), verdict);
         }
     }
-    let (folder, port) = (Folder::empty(), closed_port());
+    let (folder, at) = (Folder::empty(), closed_port());
     let rules = root().join("deploy/prometheus/alerts.yaml");
     folder.write(
         "prometheus.yml",
@@ -115,7 +115,6 @@ fn a_real_prometheus_that_scrapes_has_the_right_number_for_a_refused_visitors_or
             app.address()
         ),
     );
-    let at = format!("127.0.0.1:{port}");
     let mut command = Command::new(program("prometheus"));
     command
         .arg(format!("--config.file={}", folder.path("prometheus.yml").display()))
