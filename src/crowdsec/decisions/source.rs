@@ -6,7 +6,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+<<<<<<< HEAD
 use super::value::Value;
+=======
+use super::Value;
+>>>>>>> main
 
 /// What many decisions have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +61,7 @@ impl Sources {
         self.all().zip(self.counts.iter().copied())
     }
 
+<<<<<<< HEAD
     /// How many decisions come from a source that stand against values like this one.
     pub fn count(&mut self, place: u32, value: &Value) -> &mut usize {
         let kind = match value {
@@ -65,6 +70,16 @@ impl Sources {
             _ => 2,
         };
         &mut self.counts[place as usize][kind]
+=======
+    /// How many decisions come from a source, by the family of their values.
+    pub fn count(&mut self, place: u32, value: &Value) -> &mut usize {
+        let family = match value {
+            Value::Network(IpNet::V4(_)) => 0,
+            Value::Network(IpNet::V6(_)) => 1,
+            Value::Country(_) | Value::As(_) | Value::Own(_) => 2,
+        };
+        &mut self.counts[place as usize][family]
+>>>>>>> main
     }
 
     pub fn at(&self, place: u32) -> &Arc<Source> {

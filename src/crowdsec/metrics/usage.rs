@@ -19,7 +19,11 @@ use rocket::serde::json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
+<<<<<<< HEAD
 use super::counts::{Counts, FAMILIES, Figures, NO_FAMILY, REMEDIATIONS};
+=======
+use super::counts::{Counts, FAMILIES, Figures, REMEDIATIONS, VALUES};
+>>>>>>> main
 use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::{Connection, Error, Lapi, USER_AGENT};
 use crate::crowdsec::panics::survive;
@@ -193,13 +197,20 @@ impl Usage {
         });
         let mut by_origin = BTreeMap::<_, u64>::new();
         for ((origin, _, family), count) in &figures.decisions {
-            *by_origin.entry((origin, FAMILIES[*family])).or_default() += count;
+            *by_origin.entry((origin, VALUES[*family])).or_default() += count;
         }
         let decisions = by_origin.into_iter().map(|((origin, family), count)| {
+<<<<<<< HEAD
             let labels = match family {
                 NO_FAMILY => json!({ "origin": origin }),
                 _ => json!({ "origin": origin, "ip_type": family }),
             };
+=======
+            let mut labels = json!({ "origin": origin });
+            if !family.is_empty() {
+                labels["ip_type"] = family.into();
+            }
+>>>>>>> main
             json!({ "name": "active_decisions", "unit": "ip", "value": count, "labels": labels })
         });
         processed.chain(decisions).collect()
