@@ -6,11 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-<<<<<<< HEAD
-use super::value::Value;
-=======
 use super::Value;
->>>>>>> main
 
 /// What many decisions have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,16 +57,6 @@ impl Sources {
         self.all().zip(self.counts.iter().copied())
     }
 
-<<<<<<< HEAD
-    /// How many decisions come from a source that stand against values like this one.
-    pub fn count(&mut self, place: u32, value: &Value) -> &mut usize {
-        let kind = match value {
-            Value::Network(IpNet::V4(_)) => 0,
-            Value::Network(IpNet::V6(_)) => 1,
-            _ => 2,
-        };
-        &mut self.counts[place as usize][kind]
-=======
     /// How many decisions come from a source, by the family of their values.
     pub fn count(&mut self, place: u32, value: &Value) -> &mut usize {
         let family = match value {
@@ -79,7 +65,6 @@ impl Sources {
             Value::Country(_) | Value::As(_) | Value::Own(_) => 2,
         };
         &mut self.counts[place as usize][family]
->>>>>>> main
     }
 
     pub fn at(&self, place: u32) -> &Arc<Source> {

@@ -8,16 +8,10 @@ use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Judged, Judgement, Verdi
 use crate::crowdsec::decisions::{DecisionSet, Source};
 use crate::crowdsec::lapi::Status;
 
-<<<<<<< HEAD
-/// By the family of the visitor's address, or of a decision's value. A country has none.
-pub const FAMILIES: [&str; 3] = ["ipv4", "ipv6", NO_FAMILY];
-pub const NO_FAMILY: &str = "none";
-=======
 /// By the family of the visitor's address.
 pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
 /// By the family of a decision's value. A country has none.
 pub const VALUES: [&str; 3] = ["ipv4", "ipv6", ""];
->>>>>>> main
 /// Of `CaptchaOutcome`, in its order.
 pub const CAPTCHA: [&str; 4] = ["shown", "solved", "failed", "provider_away"];
 
@@ -146,12 +140,8 @@ impl Counts {
         });
         for ((origin, scope), counts) in held {
             let origin = self.with_row(origin, |_| {});
-<<<<<<< HEAD
-            for (family, count) in counts.into_iter().enumerate().filter(|(_, count)| *count > 0) {
-=======
             let is_address = matches!(scope, "ip" | "range" | "own");
             for (family, count) in counts.into_iter().enumerate().filter(|(family, _)| is_address == (*family < 2)) {
->>>>>>> main
                 *figures.decisions.entry((origin.clone(), scope, family)).or_default() += count as u64;
             }
         }

@@ -19,11 +19,7 @@ use rocket::serde::json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-<<<<<<< HEAD
-use super::counts::{Counts, FAMILIES, Figures, NO_FAMILY, REMEDIATIONS};
-=======
 use super::counts::{Counts, FAMILIES, Figures, REMEDIATIONS, VALUES};
->>>>>>> main
 use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::{Connection, Error, Lapi, USER_AGENT};
 use crate::crowdsec::panics::survive;
@@ -191,26 +187,21 @@ impl Usage {
 
     /// Requests, and the decisions of each origin. Not by scope: `cscli` would keep the number of one of them.
     fn of_all(&self, figures: &Figures) -> Vec<Value> {
-        let processed = FAMILIES.into_iter().take(2).enumerate().map(|(family, name)| {
+        let processed = FAMILIES.into_iter().enumerate().map(|(family, name)| {
             let delta = figures.processed[family] - self.told.processed[family];
             json!({ "name": "processed", "unit": "request", "value": delta, "labels": { "ip_type": name } })
         });
+        // What has vanished since the last push is sent with 0: `cscli` keeps a gauge's last value for a week.
+        let gone = self.told.decisions.keys().map(|key| (key, &0));
         let mut by_origin = BTreeMap::<_, u64>::new();
-        for ((origin, _, family), count) in &figures.decisions {
+        for ((origin, _, family), count) in figures.decisions.iter().chain(gone) {
             *by_origin.entry((origin, VALUES[*family])).or_default() += count;
         }
         let decisions = by_origin.into_iter().map(|((origin, family), count)| {
-<<<<<<< HEAD
-            let labels = match family {
-                NO_FAMILY => json!({ "origin": origin }),
-                _ => json!({ "origin": origin, "ip_type": family }),
-            };
-=======
             let mut labels = json!({ "origin": origin });
             if !family.is_empty() {
                 labels["ip_type"] = family.into();
             }
->>>>>>> main
             json!({ "name": "active_decisions", "unit": "ip", "value": count, "labels": labels })
         });
         processed.chain(decisions).collect()
