@@ -65,6 +65,9 @@ impl Fairing for Crowdsec {
         if let Some(bouncer) = rocket.state::<Bouncer>().filter(|bouncer| bouncer.lapi.connection.is_none()) {
             without_crowdsec(&bouncer.config.decisions);
         }
+        if let Some(bouncer) = rocket.state::<Bouncer>() {
+            bouncer.client_ip.watch_databases();
+        }
         if let Some((poller, thread)) = self.poller.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let polling = thread.runtime.spawn(poller.run(rocket.shutdown()));
             *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = Some((polling, thread));

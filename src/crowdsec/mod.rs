@@ -1,8 +1,9 @@
 //! The bouncer: keeps CrowdSec's decisions in memory and enforces them on every request.
 //!
 //! An application needs few names of it: [`figment`] to read its configuration, [`fairing`] to be protected, and the guards
-//! [`Cleared`], [`SameOrigin`], [`Report`] and [`Words`], and [`wants_json`] for its errors. The folder names nothing of the application's, so that it can be replaced
-//! whole by a newer one, or be copied into another application: docs/into-an-existing-application.md.
+//! [`Cleared`], [`SameOrigin`], [`Report`] and [`Words`], and [`wants_json`] for its errors. The folder names
+//! nothing of the application's, so that it can be replaced whole by a newer one, or be copied into another application:
+//! docs/into-an-existing-application.md.
 //! [`logs`] and [`Events`] feed CrowdSec. That room can be left out: docs/leaving-a-room-out.md.
 //! [`metrics`] counts what the bouncer does. That room can be left out too.
 //!
@@ -29,12 +30,13 @@ mod fairing;
 #[cfg(test)]
 mod tests;
 
+pub use bouncer::skip_time;
 pub use config::{LogFormat, defaults, figment, with_variables};
 pub use fairing::fairing;
 pub use guards::{Cleared, DecisionView, Human, NoDecision, Report, SameOrigin, Visitor};
 pub use lapi::VERSION;
 pub use logs::{Events, logs};
 pub use metrics::metrics;
-pub use pages::{Words, try_pages, wants_json};
+pub use pages::{FORMAT_HEADERS, Words, try_pages, wants_json};
 pub use printable::is_harmful;
 pub use setting::unreplaced_variables;

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rocket::Request;
 use rocket::http::{Method, Status};
+use rocket::{Orbit, Request, Rocket};
 
 use super::captcha::{Captcha, Passes, unix_now};
 use super::decisions::{DecisionSet, Remediation};
@@ -100,7 +100,9 @@ impl Bouncer {
         // Fails closed: a request without a name may be anybody's, and what is said of the proxy's own address is not said
         // of them.
         if unnamed.is_none() {
-            judgement.standing = self.decisions.against(address, at);
+            let country = || self.client_ip.country(request, address);
+            let system = || self.client_ip.system(request, address);
+            judgement.standing = self.decisions.against(address, country, system, at);
         }
         self.decide(&mut judgement, Some(request));
         judgement
@@ -244,6 +246,14 @@ impl Bouncer {
 
     fn is_closed(&self) -> bool {
         self.lapi.on_startup_failure == OnStartupFailure::Closed && self.health() == Health::Starting
+    }
+}
+
+/// For tests: lets this much time pass at once for decisions, passes and limits, in whole seconds. A ban of an hour ends
+/// without an hour's waiting. What LAPI says afterwards counts from the true time on.
+pub fn skip_time(rocket: &Rocket<Orbit>, time: Duration) {
+    if let Some(bouncer) = rocket.state::<Bouncer>() {
+        bouncer.skipped.fetch_add(time.as_secs(), Ordering::Relaxed);
     }
 }
 

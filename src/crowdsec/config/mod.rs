@@ -120,6 +120,9 @@ impl Config {
         let lapi = lapi::Config::read(reading);
         let visitor = visitor::Config::read(reading);
         let captcha = captcha::Config::read(reading);
+        if let (Ok(lapi), Ok(visitor)) = (&lapi, &visitor) {
+            reading.warnings.extend(visitor.warn_of(&lapi.scopes));
+        }
         // Where the captcha's settings cannot be read, that is told already.
         let bouncer = bouncer::Config::read(reading, !matches!(captcha, Ok(None)));
         let pages = pages::Config::read(reading);

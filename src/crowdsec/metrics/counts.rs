@@ -8,8 +8,10 @@ use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Judged, Judgement, Verdi
 use crate::crowdsec::decisions::{DecisionSet, Source};
 use crate::crowdsec::lapi::Status;
 
-/// By the family of the visitor's address, or of a decision's value.
+/// By the family of the visitor's address.
 pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
+/// By the family of a decision's value. A country has none.
+pub const VALUES: [&str; 3] = ["ipv4", "ipv6", ""];
 /// Of `CaptchaOutcome`, in its order.
 pub const CAPTCHA: [&str; 4] = ["shown", "solved", "failed", "provider_away"];
 
@@ -49,7 +51,7 @@ struct Row {
     tried: [[AtomicU64; 2]; REMEDIATIONS.len()],
 }
 
-/// All numbers at one moment. A family is its place in `FAMILIES`.
+/// All numbers at one moment. A family is its place in `FAMILIES`, of decisions in `VALUES`.
 #[derive(Clone, Default)]
 pub struct Figures {
     /// Requests that were judged, let through or not.
@@ -124,14 +126,15 @@ impl Counts {
 
     pub fn figures(&self) -> Figures {
         let mut figures = Figures::default();
-        let mut held = BTreeMap::<_, [usize; 2]>::new();
+        let mut held = BTreeMap::<_, [usize; 3]>::new();
         self.decisions.by_source(|source, is_own, counts| {
             let sums = held.entry((origin_of(source, is_own), scope_of(source, is_own))).or_default();
             sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         });
         for ((origin, scope), counts) in held {
             let origin = self.with_row(origin, |_| {});
-            for (family, count) in counts.into_iter().enumerate() {
+            let is_address = matches!(scope, "ip" | "range" | "own");
+            for (family, count) in counts.into_iter().enumerate().filter(|(family, _)| is_address == (*family < 2)) {
                 *figures.decisions.entry((origin.clone(), scope, family)).or_default() += count as u64;
             }
         }

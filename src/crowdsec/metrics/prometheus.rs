@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rocket::http::Header;
 use rocket::{Responder, State, get};
 
-use super::counts::{CAPTCHA, Counts, FAMILIES};
+use super::counts::{CAPTCHA, Counts, FAMILIES, VALUES};
 use super::operator::Operator;
 use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::captcha::unix_now;
@@ -73,7 +73,7 @@ fn written(counts: &Counts, health: Health) -> String {
     }
     text.metric("decisions", "gauge", "Decisions in memory. A network is one.");
     for ((origin, scope, family), count) in &figures.decisions {
-        text.sample("decisions", &[("origin", origin), ("ip_type", FAMILIES[*family]), ("scope", scope)], count);
+        text.sample("decisions", &[("origin", origin), ("ip_type", VALUES[*family]), ("scope", scope)], count);
     }
     text.number("ready", "gauge", "Whether LAPI's first answer has come.", u8::from(health != Health::Starting));
     let since = status.since_last_answer().map_or(0, |since| unix_now().saturating_sub(since.as_secs()));

@@ -19,7 +19,7 @@ use rocket::serde::json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
-use super::counts::{Counts, FAMILIES, Figures, REMEDIATIONS};
+use super::counts::{Counts, FAMILIES, Figures, REMEDIATIONS, VALUES};
 use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::{Connection, Error, Lapi, USER_AGENT};
 use crate::crowdsec::panics::survive;
@@ -187,10 +187,13 @@ impl Usage {
         });
         let mut by_origin = BTreeMap::<_, u64>::new();
         for ((origin, _, family), count) in &figures.decisions {
-            *by_origin.entry((origin, FAMILIES[*family])).or_default() += count;
+            *by_origin.entry((origin, VALUES[*family])).or_default() += count;
         }
         let decisions = by_origin.into_iter().map(|((origin, family), count)| {
-            let labels = json!({ "origin": origin, "ip_type": family });
+            let mut labels = json!({ "origin": origin });
+            if !family.is_empty() {
+                labels["ip_type"] = family.into();
+            }
             json!({ "name": "active_decisions", "unit": "ip", "value": count, "labels": labels })
         });
         processed.chain(decisions).collect()

@@ -7,7 +7,7 @@ use rocket::form::FromForm;
 use rocket::http::{CookieJar, Status};
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::Redirect;
-use rocket::{Request, State, get, post};
+use rocket::{Either, Request, State, get, post};
 
 use super::Leading;
 use super::body::{Dropped, Posted};
@@ -41,7 +41,7 @@ pub struct Answer<'r> {
     #[field(name = "cf-turnstile-response")]
     turnstile: Option<&'r str>,
     altcha: Option<&'r str>,
-    /// `kept` where the page's script found that the browser keeps cookies.
+    /// What the page's script found out: `kept` where the browser keeps cookies, `seen` where the script can read them too.
     #[field(default = "")]
     cookies: &'r str,
 }
@@ -101,8 +101,14 @@ pub async fn check_captcha(
             bouncer.passes.grant(cookies, address, since, caller.https);
             // The page has set the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
             // line that is not UTF-8, without a trace. To lead on would lead in circles.
-            if form.cookies == "kept" && !captcha::probe_arrived(cookies) {
+            if !form.cookies.is_empty() && !captcha::probe_arrived(cookies) {
                 return Err(Refusal::captcha(Status::Forbidden, "cookie_lost", back));
+            }
+            // A redirect would leave the captcha's page in the history, before the page that it leads to. Without an answer
+            // to show, that page stays, and its script puts the other one in its place.
+            if form.cookies == "seen" {
+                captcha::tell_script(cookies);
+                return Ok(Leading::new(Either::Left(Status::NoContent)));
             }
             Ok(caller.lead(&back))
         }
@@ -138,7 +144,7 @@ impl Caller<'_> {
     }
 
     fn lead(&self, back: &str) -> Leading {
-        Leading::new(Redirect::to(format!("{}{back}", self.prefix)))
+        Leading::new(Either::Right(Redirect::to(format!("{}{back}", self.prefix))))
     }
 }
 

@@ -19,12 +19,12 @@ use rocket::http::uri::Origin;
 use rocket::http::{Header, Method, Status};
 use rocket::response::stream::ReaderStream;
 use rocket::response::{self, Redirect, Responder};
-use rocket::{Build, Data, Request, Rocket, Route, route, routes};
+use rocket::{Build, Data, Either, Request, Rocket, Route, route, routes};
 
 use super::bouncer::{Bouncer, OUR_RANK, Verdict};
 
 pub use config::Config;
-pub use negotiation::wants_json;
+pub use negotiation::{FORMAT_HEADERS, wants_json};
 pub use page::{content_security_policy, nonce};
 pub use refusal::Refusal;
 pub use trial::try_pages;
@@ -117,5 +117,5 @@ impl<T> Uncached<T> {
     }
 }
 
-/// 303 to a place of this application.
-type Leading = Uncached<Redirect>;
+/// 303 to a place of this application, or 204 for a page whose script leads there.
+type Leading = Uncached<Either<Status, Redirect>>;

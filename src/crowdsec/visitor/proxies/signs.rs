@@ -109,7 +109,12 @@ mod tests {
 
     fn client_ip(header: &str) -> ClientIp {
         let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
-        ClientIp::new(Config { trusted_proxies: trusted.into(), are_meant: true, client_ip_header: header.into() })
+        ClientIp::new(Config {
+            trusted_proxies: trusted.into(),
+            are_meant: true,
+            client_ip_header: header.into(),
+            ..Config::default()
+        })
     }
 
     /// The visitor is whom the walk has found.
