@@ -50,7 +50,7 @@ pub struct Bouncer {
     /// Whether a route asks for `Human`: then everybody may want a pass.
     pub asks_everybody: AtomicBool,
     /// Seconds that a test has skipped.
-    pub skipped: AtomicU64,
+    pub skipped: Arc<AtomicU64>,
     /// Requests of the visitors under `throttle`.
     throttle: Limit,
 }
@@ -85,7 +85,7 @@ impl Bouncer {
             keeps_visits: AtomicBool::new(false),
             also_spared: OnceLock::new(),
             asks_everybody: AtomicBool::new(false),
-            skipped: AtomicU64::new(0),
+            skipped: Arc::default(),
             throttle: Limit::new(config.throttle.most, config.throttle.span),
             config,
         }

@@ -104,8 +104,8 @@ impl DecisionSet {
         has
     }
 
-    /// Shows how many decisions are held of each source (on IPv4, on IPv6, and on what is no address), and whether they are
-    /// the operator's own.
+    /// Shows how many decisions are held of each source, on IPv4, on IPv6 and on what is no address, and whether they are the
+    /// operator's own.
     pub fn by_source(&self, mut show: impl FnMut(&Source, bool, [usize; 3])) {
         self.own.sources().counts().for_each(|(source, counts)| show(source, true, counts));
         self.read().sources().counts().for_each(|(source, counts)| show(source, false, counts));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::Value;
+use super::value::Value;
 
 /// What many decisions have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,14 +57,14 @@ impl Sources {
         self.all().zip(self.counts.iter().copied())
     }
 
-    /// How many decisions come from a source, by the family of their values.
+    /// How many decisions come from a source that stand against values like this one.
     pub fn count(&mut self, place: u32, value: &Value) -> &mut usize {
-        let family = match value {
+        let kind = match value {
             Value::Network(IpNet::V4(_)) => 0,
             Value::Network(IpNet::V6(_)) => 1,
-            Value::Country(_) | Value::As(_) | Value::Own(_) => 2,
+            _ => 2,
         };
-        &mut self.counts[place as usize][family]
+        &mut self.counts[place as usize][kind]
     }
 
     pub fn at(&self, place: u32) -> &Arc<Source> {
