@@ -101,6 +101,7 @@ async fn a_refusal_is_one_line_with_the_decision_behind_it_and_the_reference_of_
         "status": 403,
         "method": "POST",
         "path": "/members/new",
+        "country": null,
         "origin": "cscli",
         "scenario": "a secret scenario",
         "decision": 4711,

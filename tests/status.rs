@@ -137,6 +137,7 @@ fn the_last_refusals_are_kept_with_their_reason_and_without_the_query_and_never_
         "origin": "config",
         "scenario": "",
         "decision": null,
+        "country": null,
         "reference": newest["reference"],
     });
     assert_eq!(newest, &expected);
@@ -252,6 +253,29 @@ async fn a_decision_of_lapis_is_lifted_by_its_number_and_no_word_of_it_stands_in
     assert!(commands.iter().all(is_plain), "{commands:?}");
     assert!(!page.contains("<script") && !page.contains('\u{202e}') && page.contains("rm -rf"), "shown, and harmless");
     assert_eq!(status["refusals"][0]["decision"], 4711);
+}
+
+#[rocket::async_test]
+async fn a_decision_on_a_country_is_named_where_the_visitors_country_is_known() {
+    let country = decision(9, "FR", "ban").replace(r#""scope":"Ip""#, r#""scope":"Country""#);
+    let lapi = FakeLapi::answering([answer(&[country], &[])]).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("refusals.log");
+    let figment = lapi.figment().merge(("crowdsec.metrics_from", [OPERATOR])).merge(("crowdsec.refusal_log", &log));
+    let figment = figment.merge(("crowdsec.scopes", ["ip", "range", "country"]));
+    let figment = figment.merge(("crowdsec.trusted_proxies", ["192.0.2.201"]));
+    let figment = figment.merge(("crowdsec.country_header", "CF-IPCountry"));
+    let client = asynchronous::Client::tracked(app::app(figment)).await.expect("a launch");
+    let request = client.get("/").visitor("192.0.2.201").header(header("X-Forwarded-For", "198.51.100.1"));
+    assert_eq!(request.header(header("CF-IPCountry", "FR")).dispatch().await.status(), Status::Forbidden);
+    let request = client.get("/crowdsec/status?address=198.51.100.1").visitor(OPERATOR).header(Accept::JSON);
+    let status: Value = request.dispatch().await.into_json().await.expect("JSON");
+    assert_eq!((&status["refusals"][0]["country"], &status["refusals"][0]["decision"]), (&json!("FR"), &json!(9)));
+    let explained = &status["explained"];
+    assert_eq!((&explained["verdict"], &explained["decisions"][0]["value"]), (&json!("ban"), &json!("FR")));
+    drop(client);
+    let line: Value = serde_json::from_str(&std::fs::read_to_string(&log).expect("the log")).expect("one line");
+    assert_eq!((&line["country"], &line["decision"]), (&json!("FR"), &json!(9)));
 }
 
 #[rocket::async_test]

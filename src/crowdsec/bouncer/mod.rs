@@ -219,6 +219,13 @@ impl Bouncer {
             || self.also_spared.get().is_some_and(|spares| spares(request))
     }
 
+    /// The two letters of a visitor's country, where a proxy's header or a database says it. Of a request without a name the
+    /// address is the proxy's.
+    pub fn country_of(&self, request: &Request<'_>, judgement: &Judgement) -> Option<String> {
+        let country = judgement.has_a_name().then(|| self.client_ip.country(request, judgement.address)).flatten();
+        country.map(|country| country.to_string())
+    }
+
     /// Notes that the application refused something to a visitor, or noted an event of theirs: LAPI may have news soon.
     pub fn note_suspicion(&self, judgement: &Judgement) {
         if judgement.has_a_name() {

@@ -43,7 +43,7 @@ impl Journal {
     fn refusal(&self, bouncer: &Bouncer, request: &Request<'_>, visit: &Visit, verdict: Verdict, status: Status) {
         let (judgement, asked) = (&visit.judgement, visit.asked(request));
         let decision = judgement.cause(verdict);
-        let reference = bouncer.told.reference(judgement);
+        let (country, reference) = (bouncer.country_of(request, judgement), bouncer.told.reference(judgement));
         self.append(|line, clock| {
             let (name, time, address) = (verdict.name(), &clock.rfc3339, judgement.address);
             let _ = write!(line, r#"{{"crowdsec_refusal":"{name}","time":"{time}","address":"{address}""#);
@@ -51,6 +51,7 @@ impl Journal {
             // Without the query, which may hold a password or a token.
             json(line, asked.uri.path().as_str(), PATH);
             for (key, text) in [
+                ("country", country.as_ref()),
                 ("origin", decision.map(|standing| &standing.source.origin)),
                 ("scenario", decision.map(|standing| &standing.source.scenario)),
             ] {

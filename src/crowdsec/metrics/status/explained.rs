@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::refused::Refused;
 use super::time::rfc3339;
 use crate::crowdsec::bouncer::{Bouncer, Judgement, Verdict};
-use crate::crowdsec::decisions::Remediation;
+use crate::crowdsec::decisions::{Country, Remediation};
 use crate::crowdsec::guards::DecisionView;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::visitor::Unnamed;
@@ -66,7 +66,7 @@ impl Explained {
     }
 
     fn standing(self, bouncer: &Bouncer, address: IpAddr) -> Self {
-        let judgement = foreseen(bouncer, address);
+        let judgement = foreseen(bouncer, address, &self.refusals);
         let name = |verdict: Verdict| verdict.name();
         let allowed = judgement.greatest().filter(|greatest| greatest.remediation == Remediation::Allow);
         let behind = allowed.or_else(|| judgement.behind(judgement.verdict));
@@ -97,11 +97,14 @@ impl Explained {
     }
 }
 
-/// The judgement on a request from an address that has solved no captcha.
-fn foreseen(bouncer: &Bouncer, address: IpAddr) -> Judgement {
-    let at = bouncer.now();
-    let who = &bouncer.client_ip;
-    let standing = bouncer.decisions.against(address, || who.country_of(address), || who.system_of(address), at);
+/// The judgement on a request from an address that has solved no captcha. Its country and its AS are those of the
+/// databases; where a proxy's header alone names them, the country is that of its last refusal.
+fn foreseen(bouncer: &Bouncer, address: IpAddr, refusals: &[Refused]) -> Judgement {
+    let (at, databases) = (bouncer.now(), &bouncer.client_ip.config.geoip);
+    let seen = || refusals.first()?.country.as_deref().and_then(Country::read);
+    let country = || databases.iter().find_map(|database| database.country(address)).or_else(seen);
+    let system = || databases.iter().find_map(|database| database.system(address));
+    let standing = bouncer.decisions.against(address, country, system, at);
     let is_proxy = bouncer.client_ip.config.are_meant && bouncer.client_ip.trusts(address);
     // Nobody but a proxy that names no visitor comes from a proxy's address.
     let unnamed = is_proxy.then_some(Unnamed::Missing);

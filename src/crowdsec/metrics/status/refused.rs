@@ -32,6 +32,8 @@ pub struct Refused {
     pub origin: Option<String>,
     pub scenario: Option<String>,
     pub decision: Option<u64>,
+    /// Of the visitor, where a proxy's header or a database says it.
+    pub country: Option<String>,
     pub reference: String,
 }
 
@@ -49,6 +51,7 @@ impl LastRefusals {
             origin: decision.map(|standing| printable(&standing.source.origin)),
             scenario: decision.map(|standing| printable(&standing.source.scenario)),
             decision: decision.and_then(|standing| standing.id),
+            country: bouncer.country_of(request, judgement),
             reference: bouncer.told.reference(judgement),
         };
         let mut last = self.lock();
