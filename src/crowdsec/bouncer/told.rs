@@ -67,8 +67,9 @@ impl Told {
     }
 
     /// Tells of a refusal, or of one that is only tried, as often as is good for the log.
-    pub fn refused(&self, judgement: &Judgement, verdict: Verdict, asked: &Asked) {
-        let is_first = self.of_one.count(judgement.subject(), judgement.at).is_ok();
+    pub fn refused(&self, judgement: &Judgement, verdict: Verdict, asked: &Asked, is_trial: bool) {
+        // A trial takes no line from a refusal in earnest.
+        let is_first = self.of_one.count((judgement.subject(), is_trial), judgement.at).is_ok();
         if !is_first || self.of_all.count((), Instant::now()).is_err() {
             self.unlogged.fetch_add(1, Ordering::Relaxed);
             return;
@@ -80,7 +81,7 @@ impl Told {
         };
         // Without the query, which may hold a password or a token.
         let asked = format!("{} {}", asked.method, printable(asked.uri.path().as_str()));
-        let what = match (verdict, judgement.behind(verdict)) {
+        let what = match (verdict, judgement.cause(verdict)) {
             (Verdict::Hidden, _) => format!("a visitor whom the proxy {address} does not name"),
             (Verdict::NotYet, _) => format!("{address}: LAPI has not answered yet"),
             (verdict, None) => format!("{address}: {} by a guard of the route", verdict.name()),
@@ -93,7 +94,6 @@ impl Told {
                 format!("{address}: {remediation} by {origin}{scenario}, {}", standing.name())
             }
         };
-        let is_trial = judgement.trial == Some(verdict);
         let (refused, trial) =
             if is_trial { ("Would have refused", ", but `enforce` lets them in") } else { ("Refused", "") };
         log::warn!("{refused} {what}, for {asked}, reference {reference}{trial}.{more}");
