@@ -8,7 +8,7 @@ use rocket::response::{self, Responder};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 
 use super::{DecisionView, has_no_bouncer};
-use crate::crowdsec::bouncer::{Bouncer, Judgement, Verdict, Visit};
+use crate::crowdsec::bouncer::{Asked, Bouncer, Judgement, Verdict, Visit};
 use crate::crowdsec::decisions::Value;
 
 /// Asks for decisions on scopes of the owner's own: `cscli decisions add --scope username --value alice`. A scope has to be
@@ -24,6 +24,7 @@ use crate::crowdsec::decisions::Value;
 pub struct Accounts<'r> {
     bouncer: &'r Bouncer,
     visit: &'r Visit,
+    asked: &'r Asked,
     /// Whether the visitor has solved a captcha lately.
     solved: bool,
 }
@@ -43,14 +44,14 @@ impl Accounts<'_> {
         let judgement = bouncer.judge_account(&visit.judgement, &value, self.solved);
         let Judgement { verdict, trial, .. } = judgement;
         if verdict == Verdict::Admit {
-            trial.iter().for_each(|trial| bouncer.log(&judgement, *trial));
+            trial.iter().for_each(|trial| bouncer.log(self.asked, &judgement, *trial));
             return Ok(());
         }
         if verdict == Verdict::Captcha {
             bouncer.asks_everybody.store(true, Ordering::Relaxed);
         }
         visit.refuse_by_guard(verdict);
-        bouncer.log(&judgement, verdict);
+        bouncer.log(self.asked, &judgement, verdict);
         Err(Refused(bouncer.status_of(verdict)))
     }
 
@@ -86,7 +87,7 @@ impl<'r> FromRequest<'r> for Accounts<'r> {
         };
         let visit = bouncer.visit(request);
         let solved = bouncer.passes.since(request, visit.judgement.address, bouncer.unix_now()).is_some();
-        Outcome::Success(Self { bouncer, visit, solved })
+        Outcome::Success(Self { bouncer, visit, asked: visit.asked(request), solved })
     }
 }
 

@@ -39,7 +39,7 @@ fn policy(request: &Request<'_>, decide: impl FnOnce(&Bouncer, &Judgement) -> Ve
     visit.refuse_by_guard(verdict);
     // A captcha that everybody has to solve is no news.
     if visit.judgement.verdict != Verdict::Admit || verdict != Verdict::Captcha {
-        bouncer.log(&visit.judgement, verdict);
+        bouncer.log(visit.asked(request), &visit.judgement, verdict);
     }
     Outcome::Error((bouncer.status_of(verdict), ()))
 }

@@ -31,13 +31,23 @@ impl ClientIp {
     pub fn country(&self, request: &Request<'_>, address: IpAddr) -> Option<Country> {
         let said = self.said(request, self.config.country_header.as_deref());
         let named = said.filter(|country| !country.trim().eq_ignore_ascii_case("XX")).and_then(Country::read);
-        named.or_else(|| self.config.geoip.iter().find_map(|database| database.country(address)))
+        named.or_else(|| self.country_of(address))
+    }
+
+    /// The same by the databases alone.
+    pub fn country_of(&self, address: IpAddr) -> Option<Country> {
+        self.config.geoip.iter().find_map(|database| database.country(address))
     }
 
     /// The number of their autonomous system.
     pub fn system(&self, request: &Request<'_>, address: IpAddr) -> Option<u32> {
         let named = self.said(request, self.config.as_header.as_deref()).and_then(system);
-        named.or_else(|| self.config.geoip.iter().find_map(|database| database.system(address)))
+        named.or_else(|| self.system_of(address))
+    }
+
+    /// The same by the databases alone.
+    pub fn system_of(&self, address: IpAddr) -> Option<u32> {
+        self.config.geoip.iter().find_map(|database| database.system(address))
     }
 
     /// What the nearest proxy wrote: a visitor may have sent the same header before it.
