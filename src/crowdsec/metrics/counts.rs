@@ -52,7 +52,7 @@ struct Row {
     tried: [[AtomicU64; 2]; REMEDIATIONS.len()],
 }
 
-/// All numbers at one moment. A family is its place in `FAMILIES`, of decisions in `VALUES`.
+/// All numbers at one moment. A family is its place in `FAMILIES`.
 #[derive(Clone, Default)]
 pub struct Figures {
     /// Requests that were judged, let through or not.

@@ -25,9 +25,10 @@ use super::bouncer::{Bouncer, OUR_RANK, Verdict};
 
 pub use config::Config;
 pub use negotiation::{FORMAT_HEADERS, wants_json};
+pub use page::{content_security_policy, nonce};
 pub use refusal::Refusal;
 pub use trial::try_pages;
-pub use words::{Texts, Words, template_dir};
+pub use words::{Language, Texts, Words, template_dir};
 
 /// Where the fairing sends a refused request. Nobody else finds anything there.
 pub fn refused_uri() -> Origin<'static> {
