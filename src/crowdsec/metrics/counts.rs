@@ -70,6 +70,7 @@ pub struct Figures {
 impl Counts {
     pub fn of(bouncer: &Bouncer) -> Self {
         let own = (!bouncer.config.decisions.is_empty()).then_some(LOCAL);
+        let is_enforced = |name: &str| bouncer.config.enforced.iter().any(|enforced| enforced.as_str() == name);
         let origins = EXPECTED.into_iter().chain(own).map(|origin| (origin.to_owned(), Row::default()));
         Self {
             judged: bouncer.judged.clone(),
@@ -78,7 +79,7 @@ impl Counts {
             skipped: bouncer.skipped.clone(),
             origins: RwLock::new(origins.collect()),
             captcha: Default::default(),
-            has_trial: REMEDIATIONS[..BY_DECISION].len() > bouncer.config.enforced.len(),
+            has_trial: REMEDIATIONS[..BY_DECISION].iter().any(|name| !is_enforced(name)),
         }
     }
 
