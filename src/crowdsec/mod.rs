@@ -21,11 +21,13 @@ mod bouncer;
 mod guards;
 mod logs;
 mod pages;
+mod appsec;
 mod config;
 mod fairing;
 #[cfg(test)]
 mod tests;
 
+pub use appsec::{File, FromBody, Inspected, appsec};
 pub use config::{LogFormat, defaults, figment, with_variables};
 pub use fairing::fairing;
 pub use guards::{Cleared, DecisionView, Human, NoDecision, Report, SameOrigin, Visitor};

@@ -145,7 +145,7 @@ impl Bouncer {
         match verdict {
             Verdict::Admit => Status::Ok,
             Verdict::Ban | Verdict::Hidden => self.config.ban_status,
-            Verdict::Captcha => Status::Forbidden,
+            Verdict::Captcha | Verdict::Answered => Status::Forbidden,
             Verdict::Throttle(_) => Status::TooManyRequests,
             Verdict::NotYet => Status::ServiceUnavailable,
             Verdict::TooLarge(status) => status,
@@ -186,17 +186,31 @@ impl Bouncer {
 
     /// Whether the fairing lets a request pass whatever the judgement. These are all the exemptions there are.
     fn spares(&self, request: &Request<'_>, verdict: Verdict) -> bool {
-        let path = request.uri().path().as_str();
-        // A load balancer's probe gets its answer wherever it comes from; it says nothing but up or down.
-        (matches!(path, "/crowdsec/health" | "/crowdsec/live") && matches!(request.method(), Method::Get | Method::Head))
+        self.excludes(request)
             // Who has to solve a captcha has to be able to send the answer.
-            || (verdict == Verdict::Captcha
-                && path == "/crowdsec/captcha"
-                && matches!(request.method(), Method::Get | Method::Head | Method::Post))
+            || (verdict == Verdict::Captcha && is_captcha(request))
             // A browser asks whether it may send a request before it sends it. It sends no cookie along, so that a solved
             // captcha would not count. The request itself is judged.
             || (verdict == Verdict::Captcha && is_preflight(request))
+    }
+
+    /// Whether no other judge is asked: about what everybody is served, and about the answer to a captcha, which that judge
+    /// may have asked for.
+    pub fn spares_other_judges(&self, request: &Request<'_>) -> bool {
+        self.excludes(request) || is_captcha(request)
+    }
+
+    /// Whether everybody is served.
+    fn excludes(&self, request: &Request<'_>) -> bool {
+        let path = request.uri().path().as_str();
+        // A load balancer's probe gets its answer wherever it comes from; it says nothing but up or down.
+        (matches!(path, "/crowdsec/health" | "/crowdsec/live") && matches!(request.method(), Method::Get | Method::Head))
             || self.config.excluded_paths.iter().any(|prefix| prefix.holds(path))
+    }
+
+    /// Counts a request of a visitor whom another judge throttles.
+    pub fn throttled(&self, judgement: &Judgement) -> Option<Verdict> {
+        self.throttle.count(judgement.subject(), judgement.at).err().map(Verdict::Throttle)
     }
 
     /// Notes that the application refused something to a visitor, or noted an event of theirs: LAPI may have news soon.
@@ -232,6 +246,12 @@ impl Bouncer {
     fn is_closed(&self) -> bool {
         self.lapi.on_startup_failure == OnStartupFailure::Closed && self.health() == Health::Starting
     }
+}
+
+/// Whether a request comes to the captcha's own page.
+fn is_captcha(request: &Request<'_>) -> bool {
+    request.uri().path() == "/crowdsec/captcha"
+        && matches!(request.method(), Method::Get | Method::Head | Method::Post)
 }
 
 /// Whether a browser asks by this request whether it may send another one, by the rules of CORS. It has no body.

@@ -49,6 +49,11 @@ impl Told {
 
     /// Tells of a refusal, or of one that is only tried, as often as is good for the log.
     pub fn refused(&self, judgement: &Judgement, verdict: Verdict) {
+        self.refused_by(judgement, verdict, "a guard of the route", judgement.trial == Some(verdict));
+    }
+
+    /// The same where it was not for a decision, but by somebody else.
+    pub fn refused_by(&self, judgement: &Judgement, verdict: Verdict, who: &str, is_trial: bool) {
         let is_first = self.of_one.count(judgement.subject(), judgement.at).is_ok();
         if !is_first || self.of_all.count((), Instant::now()).is_err() {
             self.unlogged.fetch_add(1, Ordering::Relaxed);
@@ -62,7 +67,7 @@ impl Told {
         let what = match (verdict, judgement.behind(verdict)) {
             (Verdict::Hidden, _) => format!("a visitor whom the proxy {address} does not name"),
             (Verdict::NotYet, _) => format!("{address}: LAPI has not answered yet"),
-            (verdict, None) => format!("{address}: {} by a guard of the route", verdict.name()),
+            (verdict, None) => format!("{address}: {} by {who}", verdict.name()),
             (_, Some(standing)) => {
                 let Standing { remediation, source, .. } = standing;
                 let (origin, mut scenario) = (printable(&source.origin), printable(&source.scenario));
@@ -72,7 +77,6 @@ impl Told {
                 format!("{address}: {remediation} by {origin}{scenario}, {}", standing.name())
             }
         };
-        let is_trial = judgement.trial == Some(verdict);
         let (refused, trial) =
             if is_trial { ("Would have refused", ", but `enforce` lets them in") } else { ("Refused", "") };
         log::warn!("{refused} {what}, reference {reference}{trial}.{more}");

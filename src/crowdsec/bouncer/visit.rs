@@ -22,6 +22,8 @@ pub struct Visit {
     wanted: Mutex<Option<Verdict>>,
     /// What the visitor has been refused with.
     refused: OnceLock<Verdict>,
+    /// The status of that answer, where another judge chose one.
+    status: OnceLock<Status>,
 }
 
 /// A request as it came to the bouncer. Other fairings and routes may change the request afterwards.
@@ -59,6 +61,8 @@ pub enum Verdict {
     NotYet,
     /// More was sent than anybody may send: 414 or 431.
     TooLarge(Status),
+    /// Another judge has an answer of its own for the visitor, and puts it in the place of ours.
+    Answered,
 }
 
 impl Verdict {
@@ -72,6 +76,7 @@ impl Verdict {
             Self::Hidden => "hidden",
             Self::NotYet => "starting",
             Self::TooLarge(_) => "too_large",
+            Self::Answered => "answered",
         }
     }
 
@@ -81,7 +86,7 @@ impl Verdict {
             Self::Throttle(_) => Some(Remediation::Throttle),
             Self::Captcha => Some(Remediation::Captcha),
             Self::Ban => Some(Remediation::Ban),
-            Self::Admit | Self::Hidden | Self::NotYet | Self::TooLarge(_) => None,
+            Self::Admit | Self::Hidden | Self::NotYet | Self::TooLarge(_) | Self::Answered => None,
         }
     }
 }
@@ -111,7 +116,8 @@ impl Judgement {
 
 impl Visit {
     pub fn new(judgement: Judgement, spared: bool) -> Self {
-        Self { judgement, spared, asked: OnceLock::new(), wanted: Mutex::default(), refused: OnceLock::new() }
+        let (asked, refused, status) = Default::default();
+        Self { judgement, spared, asked, wanted: Mutex::default(), refused, status }
     }
 
     /// The request as it was when this was first asked for: as it came in where the fairing has refused it, or where there
@@ -143,6 +149,17 @@ impl Visit {
     /// Notes that the visitor is refused: the application never sees the request, or its answer is replaced.
     pub fn refuse(&self, verdict: Verdict) {
         let _ = self.refused.set(verdict);
+    }
+
+    /// Has the visitor refused with a status of another judge's, if it is one of a refusal.
+    pub fn answer_with(&self, status: u16) {
+        if (400..=499).contains(&status) {
+            let _ = self.status.set(Status::new(status));
+        }
+    }
+
+    pub fn status(&self) -> Option<Status> {
+        self.status.get().copied()
     }
 
     /// What the visitor has been refused with; `None` for one whom the application has served.

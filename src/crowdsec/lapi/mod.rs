@@ -41,6 +41,7 @@ pub use error::Error;
 pub use first_answer::first_answer;
 pub use health::{Health, Status};
 pub use poller::Poller;
+pub use tls::towards as tls_towards;
 
 /// The folder's own version, told to LAPI. LAPI splits the User-Agent at its one slash.
 pub const VERSION: &str = "0.1.0";
