@@ -4,6 +4,7 @@
 //! meet your real CrowdSec.
 #![allow(dead_code)]
 
+pub mod appsec;
 pub mod logger;
 
 use std::collections::VecDeque;

@@ -11,7 +11,10 @@ use super::relay::Relay;
 pub enum Answer {
     Allow,
     /// `ban`, `captcha`, or a word of the operator's, and the status that the visitor is to get.
-    Act { word: String, status: Option<u16> },
+    Act {
+        word: String,
+        status: Option<u16>,
+    },
     /// A challenge's page, script or verdict, to be handed on.
     Relay(Relay),
     /// Nobody answered, or somebody else did: `appsec.failure_action` says what becomes of the visitor.

@@ -51,7 +51,7 @@ impl Client {
             (None, "https") => {
                 let provider = rustls::crypto::ring::default_provider();
                 builder.with_provider_and_platform_verifier(provider).map_err(|error| told(&error))?
-            },
+            }
             // Over plain HTTP no CA is asked for, and a machine without any must not fail for it.
             _ => {
                 let tls = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
@@ -118,6 +118,10 @@ impl Client {
         let headers: &mut HeaderMap = request.headers_mut();
         headers.insert("x-crowdsec-appsec-api-key", self.key.clone());
         headers.extend(question.headers.clone());
+        if question.has_body && question.body.is_none() {
+            // Without it AppSec's rules would see a request that says nothing of its length.
+            headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         self.http.request(request).await
     }
 

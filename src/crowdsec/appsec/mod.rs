@@ -51,7 +51,8 @@ pub fn appsec() -> impl Fairing {
 
 /// `None` where no `appsec.url` is set: nothing is attached then.
 fn connect(rocket: &Rocket<Build>, bouncer: &Bouncer) -> Result<Option<Arc<AppSec>>, String> {
-    let config = Config::read(&mut Reading::of(rocket.figment())).map_err(|_| "AppSec's settings cannot be read any more")?;
+    let config =
+        Config::read(&mut Reading::of(rocket.figment())).map_err(|_| "AppSec's settings cannot be read any more")?;
     let Some(config) = config else { return Ok(None) };
     let lapi = bouncer.lapi.connection.as_ref().ok_or("there is no key for AppSec")?;
     let Credentials::Key(key) = &lapi.credentials else { return Err("there is no key for AppSec".into()) };

@@ -27,17 +27,8 @@ pub struct Question {
 }
 
 /// What stands between two servers, and means nothing beyond. It is ours to set towards AppSec.
-const OF_THE_CONNECTION: [&str; 9] = [
-    "host",
-    "content-length",
-    "transfer-encoding",
-    "te",
-    "trailer",
-    "connection",
-    "keep-alive",
-    "upgrade",
-    "expect",
-];
+const OF_THE_CONNECTION: [&str; 9] =
+    ["host", "content-length", "transfer-encoding", "te", "trailer", "connection", "keep-alive", "upgrade", "expect"];
 const OURS: &str = "x-crowdsec-appsec-";
 
 impl Question {

@@ -204,7 +204,8 @@ impl Bouncer {
     fn excludes(&self, request: &Request<'_>) -> bool {
         let path = request.uri().path().as_str();
         // A load balancer's probe gets its answer wherever it comes from; it says nothing but up or down.
-        (matches!(path, "/crowdsec/health" | "/crowdsec/live") && matches!(request.method(), Method::Get | Method::Head))
+        (matches!(path, "/crowdsec/health" | "/crowdsec/live")
+            && matches!(request.method(), Method::Get | Method::Head))
             || self.config.excluded_paths.iter().any(|prefix| prefix.holds(path))
     }
 
@@ -250,8 +251,7 @@ impl Bouncer {
 
 /// Whether a request comes to the captcha's own page.
 fn is_captcha(request: &Request<'_>) -> bool {
-    request.uri().path() == "/crowdsec/captcha"
-        && matches!(request.method(), Method::Get | Method::Head | Method::Post)
+    request.uri().path() == "/crowdsec/captcha" && matches!(request.method(), Method::Get | Method::Head | Method::Post)
 }
 
 /// Whether a browser asks by this request whether it may send another one, by the rules of CORS. It has no body.
