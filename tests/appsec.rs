@@ -485,6 +485,10 @@ fn what_cannot_be_judged_is_refused_and_never_let_in_as_an_outage() {
     stub.says(Says::Rules);
     let odd = client.get("/page").visitor(VISITOR).header(header("X-Odd", "a\nb")).dispatch();
     assert_eq!(odd.status(), Status::Forbidden, "no valid question can be made of it");
+    let mut added = client.post("/text").visitor(VISITOR).body("a=b");
+    added.inner_mut().add_header(Header::new("Content-Type", "text/plain"));
+    added.inner_mut().add_header(Header::new("Content-Type", "multipart/form-data; boundary=x"));
+    assert_eq!(added.dispatch().status(), Status::Forbidden, "its body can be read in two ways");
     assert_eq!(runs(&client), 0);
 }
 

@@ -4,6 +4,7 @@ mod common;
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -16,8 +17,11 @@ use rocket::figment::Figment;
 use rocket::http::{ContentType, Header};
 use rocket::{post, routes};
 
+static RAN: AtomicUsize = AtomicUsize::new(0);
+
 #[post("/plain", data = "<body>")]
 fn plain(body: String) -> String {
+    RAN.fetch_add(1, Ordering::SeqCst);
     body
 }
 
@@ -106,13 +110,13 @@ async fn a_visitor_who_hangs_up_is_neither_an_outage_nor_refused() {
         let (sender, port) = mpsc::channel();
         let figment = with_appsec(&stub).merge(("port", 0)).merge(("shutdown.ctrlc", false));
         let figment = figment.merge(("crowdsec.appsec.failure_action", "ban"));
-        let app = app::app(figment).attach(AdHoc::on_liftoff("port", move |rocket| {
+        let app = app::app(figment).mount("/", routes![plain]).attach(AdHoc::on_liftoff("port", move |rocket| {
             let _ = sender.send(rocket.config().port);
             Box::pin(async {})
         }));
         thread::spawn(|| rocket::execute(app.launch()).map(|_| ()));
         let port = port.recv_timeout(Duration::from_secs(60)).expect("the application launches");
-        for path in ["/sign-in", "/crowdsec-internal/challenge/submit"] {
+        for path in ["/sign-in", "/plain", "/crowdsec-internal/challenge/submit"] {
             for length in [100, 5000] {
                 let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
                 let kind = "application/x-www-form-urlencoded";
@@ -124,6 +128,7 @@ async fn a_visitor_who_hangs_up_is_neither_an_outage_nor_refused() {
         }
         thread::sleep(Duration::from_secs(3));
         assert!(stub.seen().iter().all(|seen| seen.body.is_empty()), "no part of a body is judged");
+        assert_eq!(RAN.load(Ordering::SeqCst), 0, "no handler gets a part of a body");
         assert_eq!(logged("does not answer") + logged("Refused"), 0);
     })
     .join()

@@ -4,6 +4,7 @@
 //! [`Cleared`], [`SameOrigin`], [`Report`] and [`Words`], and [`wants_json`] for its errors. The folder names nothing of the application's, so that it can be replaced
 //! whole by a newer one, or be copied into another application: docs/into-an-existing-application.md.
 //! [`logs`] and [`Events`] feed CrowdSec. That room can be left out: docs/leaving-a-room-out.md.
+//! [`appsec`] and [`Inspected`] have CrowdSec's AppSec judge requests. That room can be left out, too.
 //!
 //! In reading order, each room imports only what stands before it: what stands against whom (decisions), how a setting is
 //! written, how LAPI is asked, who is asking, the captcha, the judgement, and then whoever acts by it: guards, observers,

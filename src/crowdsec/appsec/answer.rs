@@ -71,7 +71,7 @@ impl Answer {
                 Self::Outage(format!("status {code}: is `appsec.url` AppSec's address, with the path of its acquisition?"))
             }
             // Whatever follows, even if it does not arrive: it is a block.
-            403 | 400..=499 => Self::ban(),
+            400..=499 => Self::ban(),
             code @ 300..=399 => Self::Outage(format!("status {code}, a redirect, which is not followed: `appsec.url` has to be AppSec's own address")),
             code if is_whole => Self::Outage(format!("status {code} without a word: see AppSec's log")),
             code => Self::Outage(format!("status {code}, and the answer was cut off, too slow or too long")),

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::answer::Answer;
 use super::config::Config;
 use super::question::{Body, Question};
-use crate::crowdsec::lapi;
+use crate::crowdsec::lapi::tls;
 use crate::crowdsec::setting::Secret;
 
 /// Questions in flight. The others wait for their turn within `appsec.timeout`: an AppSec that is slow gathers neither
@@ -47,15 +47,15 @@ impl Client {
         let builder = HttpsConnectorBuilder::new();
         let told = |error: &dyn Error| format!("HTTPS to AppSec cannot be set up: {error}");
         let builder = match (ca, config.url.scheme()) {
-            (Some(ca), "https") => builder.with_tls_config(lapi::tls_towards(ca).map_err(|error| told(&error))?),
+            (Some(ca), "https") => builder.with_tls_config(tls::client(ca, None).map_err(|error| told(&error))?),
             (None, "https") => {
                 let provider = rustls::crypto::ring::default_provider();
                 builder.with_provider_and_platform_verifier(provider).map_err(|error| told(&error))?
             }
             // Over plain HTTP no CA is asked for, and a machine without any must not fail for it.
             _ => {
-                let tls = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
-                builder.with_tls_config(tls.with_no_client_auth())
+                let none = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
+                builder.with_tls_config(none.with_no_client_auth())
             }
         };
         let mut connector = HttpConnector::new();
@@ -111,7 +111,7 @@ impl Client {
         answer
     }
 
-    async fn send(&self, question: &Question) -> Result<http::Response<hyper::body::Incoming>, legacy::Error> {
+    fn send(&self, question: &Question) -> legacy::ResponseFuture {
         let mut request = Request::new(question.body());
         *request.method_mut() = if question.has_body { Method::POST } else { Method::GET };
         *request.uri_mut() = self.at.clone();
@@ -122,7 +122,7 @@ impl Client {
             // Without it AppSec's rules would see a request that says nothing of its length.
             headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        self.http.request(request).await
+        self.http.request(request)
     }
 
     fn rests_until(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {

@@ -10,7 +10,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use multer::{Constraints, Multipart, SizeLimit};
 use rocket::data::{ByteUnit, FromData, Limits, Outcome};
-use rocket::form::error::ErrorKind;
 use rocket::form::{self, Form, FromForm, FromFormField, ValueField};
 use rocket::http::{ContentType, RawStr, Status};
 use rocket::serde::json::Json;
@@ -86,14 +85,14 @@ impl<'r, T: FromBody<'r>> FromData<'r> for Inspected<T> {
             Some(appsec) if appsec.config.large_bodies == LargeBodies::Block => limit.min(appsec.config.body_limit),
             _ => limit,
         };
-        let body = match read_body(data, most).await {
+        let body = match read_body(request, data, most).await {
             Ok(body) => request.local_cache(|| Body(body.into())),
             Err(status) => return Outcome::Error((status, None)),
         };
-        if let Some(appsec) = appsec {
-            if let Err(status) = judged(appsec, request, &body.0).await {
-                return Outcome::Error((status, None));
-            }
+        if let Some(appsec) = appsec
+            && let Err(status) = judged(appsec, request, &body.0).await
+        {
+            return Outcome::Error((status, None));
         }
         match T::from_body(request, &body.0).await {
             Ok(made) => Outcome::Success(Self(made)),
@@ -168,17 +167,17 @@ impl<'r, T: FromForm<'r> + Send> FromBody<'r> for Form<T> {
             Some(kind) if kind.is_form_data() => parts(kind, body).await,
             _ => encoded(body),
         };
-        let fields = fields.map_err(|error| told(error.into()))?;
+        let fields = fields.map_err(told)?;
         let Fields(fields) = request.local_cache(|| Fields(fields));
         let fields = fields.iter().map(|(name, value)| ValueField::from((name.as_str(), value.as_str())));
         Self::parse_iter(fields).map(Self::from).map_err(told)
     }
 }
 
-type Read<'v, T> = Result<T, form::Error<'v>>;
+type Read<'v, T> = form::Result<'v, T>;
 
-fn invalid<'v>(what: &'static str) -> form::Error<'v> {
-    form::Error::validation(what)
+fn invalid<'v>(what: &'static str) -> form::Errors<'v> {
+    form::Error::validation(what).into()
 }
 
 /// A field of text.
@@ -187,7 +186,7 @@ fn text<'v>(name: String, value: String) -> Read<'v, (String, String)> {
 }
 
 fn encoded<'v>(body: &[u8]) -> Read<'v, Vec<(String, String)>> {
-    let body = RawStr::new(str::from_utf8(body).map_err(ErrorKind::from)?);
+    let body = RawStr::new(str::from_utf8(body).map_err(form::Errors::from)?);
     let decoded = |text: &RawStr| text.url_decode_lossy().into_owned();
     let pairs = body.split('&').filter(|field| !field.is_empty()).map(|field| field.split_at_byte(b'='));
     pairs.map(|(name, value)| text(decoded(name), decoded(value))).collect()
@@ -199,17 +198,17 @@ async fn parts<'v>(kind: &ContentType, body: &[u8]) -> Read<'v, Vec<(String, Str
     let constraints = Constraints::new().size_limit(limit);
     let mut parts = Multipart::with_reader_with_constraints(Cursor::new(body), boundary, constraints);
     let mut fields = Vec::new();
-    while let Some(part) = parts.next_field().await.map_err(form::Error::from)? {
+    while let Some(part) = parts.next_field().await.map_err(form::Errors::from)? {
         let name = part.name().unwrap_or_default().to_owned();
         let file = part.file_name().map(|file| (file.to_owned(), part.content_type().map(ToString::to_string)));
-        let bytes = part.bytes().await.map_err(form::Error::from)?;
+        let bytes = part.bytes().await.map_err(form::Errors::from)?;
         fields.push(match file {
             Some((file, kind)) => {
                 let [file, kind, bytes] =
                     [file.as_bytes(), kind.unwrap_or_default().as_bytes(), &bytes].map(|bytes| STANDARD.encode(bytes));
                 (name, format!("{FILE}{file}\0{kind}\0{bytes}"))
             }
-            None => text(name, str::from_utf8(&bytes).map_err(ErrorKind::from)?.to_owned())?,
+            None => text(name, str::from_utf8(&bytes).map_err(form::Errors::from)?.to_owned())?,
         });
     }
     Ok(fields)

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::answer::Answer;
 use super::client::Client;
 use super::config::{Config, FailureAction};
-use super::question::{Question, address_of, says_body};
+use super::question::{Question, address_of, length_of, says_body};
 use super::relay::Relay;
 use crate::crowdsec::bouncer::{Bouncer, OUR_RANK, Verdict, Visit};
 use crate::crowdsec::decisions::{Remediation, Source};
@@ -180,19 +180,32 @@ fn captcha(bouncer: &Bouncer, request: &Request<'_>, visit: &Visit) -> Verdict {
     }
 }
 
-/// The body, if Rocket shows the whole of it; `Err` if it is longer, or does not come.
-async fn short_body(request: &Request<'_>, data: &mut Data<'_>) -> Result<Option<Arc<[u8]>>, ()> {
-    let length: Option<usize> = request.headers().get_one("Content-Length").and_then(|length| length.parse().ok());
-    if length.is_some_and(|length| length > PEEK) {
-        return Err(());
+/// A body, as far as Rocket shows it to a fairing.
+enum Shown {
+    /// All of it; `None` where the request says nothing of a body.
+    Whole(Option<Arc<[u8]>>),
+    /// It is longer, or does not come.
+    Part,
+    /// The visitor has hung up. Rocket would hand what has come to a handler as if it were whole.
+    Cut,
+}
+
+async fn shown(request: &Request<'_>, data: &mut Data<'_>) -> Shown {
+    let length = length_of(request);
+    if length.is_some_and(|length| length > PEEK as u64) {
+        return Shown::Part;
     }
-    let Ok(body) = timeout(PATIENCE, data.peek(PEEK)).await else { return Err(()) };
+    let Ok(body) = timeout(PATIENCE, data.peek(PEEK)).await else { return Shown::Part };
     let body: Arc<[u8]> = body.into();
-    // Up to this length it is not cut.
-    if (body.len() < PEEK && data.peek_complete()) || length == Some(body.len()) {
-        return Ok((!body.is_empty() || says_body(request)).then_some(body));
+    let is_all = length == Some(body.len() as u64);
+    match body.len() {
+        // Up to this length it is not cut by us.
+        PEEK if !is_all => Shown::Part,
+        _ if is_all || (length.is_none() && data.peek_complete()) => {
+            Shown::Whole((!body.is_empty() || says_body(request)).then_some(body))
+        }
+        _ => Shown::Cut,
     }
-    Err(())
 }
 
 /// Sends a refused request to our own route. The application then does not see it.
@@ -236,12 +249,19 @@ impl Fairing for Asking {
         if bouncer.spares_other_judges(request) {
             return;
         }
-        let body = short_body(request, data).await;
-        let (is_whole, body) = (body.is_ok(), body.unwrap_or_default());
+        let hearing = Hearing::of(request);
+        let body = match shown(request, data).await {
+            Shown::Whole(body) => body,
+            Shown::Part => {
+                hearing.is_half.store(true, Ordering::Relaxed);
+                None
+            }
+            // Neither an outage nor an attack: nobody is asked, and no handler runs.
+            Shown::Cut => return refuse(request, hearing.relay(Relay::bare(Status::BadRequest))),
+        };
         let answer = self.0.ask(request, visit, request.method(), &uri, body).await;
         let hearing = Hearing::of(request);
-        hearing.is_whole.store(is_whole, Ordering::Relaxed);
-        hearing.is_half.store(!is_whole, Ordering::Relaxed);
+        hearing.is_whole.store(!hearing.is_half.load(Ordering::Relaxed), Ordering::Relaxed);
         let verdict = self.0.verdict(bouncer, request, visit, answer);
         refuse(request, verdict);
     }

@@ -42,6 +42,10 @@ impl Question {
         address: IpAddr,
         body: Option<Arc<[u8]>>,
     ) -> Option<Self> {
+        // Rocket reads the body by the first, and AppSec by the last.
+        if request.headers().get("Content-Type").nth(1).is_some() {
+            return None;
+        }
         let mut headers = HeaderMap::new();
         let agent = request.headers().get_one("User-Agent").unwrap_or_default();
         let host = request.host().map(ToString::to_string).unwrap_or_default();
@@ -76,6 +80,11 @@ fn add(headers: &mut HeaderMap, name: &str, value: &str) -> Option<()> {
 pub fn says_body(request: &Request<'_>) -> bool {
     let headers = request.headers();
     headers.contains("Transfer-Encoding") || headers.contains("Content-Length")
+}
+
+/// How long its body is, if it says so.
+pub fn length_of(request: &Request<'_>) -> Option<u64> {
+    request.headers().get_one("Content-Length")?.trim().parse().ok()
 }
 
 /// Path and query as Rocket routes them: without empty segments, and in letters that AppSec can read. `None` where the

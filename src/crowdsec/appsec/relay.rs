@@ -66,7 +66,9 @@ impl Relay {
         }
         for (name, values) in self.headers {
             response.remove_header(&name);
-            values.into_iter().for_each(|value| _ = response.adjoin_raw_header(name.clone(), value));
+            for value in values {
+                response.adjoin_raw_header(name.clone(), value);
+            }
         }
         for cookie in self.cookies {
             response.adjoin_header(Header::new("Set-Cookie", cookie));

@@ -3,6 +3,7 @@
 mod config;
 mod exemptions;
 pub mod head;
+mod other_judges;
 mod told;
 mod visit;
 
@@ -194,12 +195,6 @@ impl Bouncer {
             || (verdict == Verdict::Captcha && is_preflight(request))
     }
 
-    /// Whether no other judge is asked: about what everybody is served, and about the answer to a captcha, which that judge
-    /// may have asked for.
-    pub fn spares_other_judges(&self, request: &Request<'_>) -> bool {
-        self.excludes(request) || is_captcha(request)
-    }
-
     /// Whether everybody is served.
     fn excludes(&self, request: &Request<'_>) -> bool {
         let path = request.uri().path().as_str();
@@ -207,11 +202,6 @@ impl Bouncer {
         (matches!(path, "/crowdsec/health" | "/crowdsec/live")
             && matches!(request.method(), Method::Get | Method::Head))
             || self.config.excluded_paths.iter().any(|prefix| prefix.holds(path))
-    }
-
-    /// Counts a request of a visitor whom another judge throttles.
-    pub fn throttled(&self, judgement: &Judgement) -> Option<Verdict> {
-        self.throttle.count(judgement.subject(), judgement.at).err().map(Verdict::Throttle)
     }
 
     /// Notes that the application refused something to a visitor, or noted an event of theirs: LAPI may have news soon.

@@ -23,7 +23,7 @@ pub struct Visit {
     /// What the visitor has been refused with.
     refused: OnceLock<Verdict>,
     /// The status of that answer, where another judge chose one.
-    status: OnceLock<Status>,
+    pub(super) status: OnceLock<Status>,
 }
 
 /// A request as it came to the bouncer. Other fairings and routes may change the request afterwards.
@@ -61,6 +61,7 @@ pub enum Verdict {
     NotYet,
     /// More was sent than anybody may send: 414 or 431.
     TooLarge(Status),
+    #[allow(dead_code, reason = "the room of that judge can be left out")]
     /// Another judge has an answer of its own for the visitor, and puts it in the place of ours.
     Answered,
 }
@@ -151,13 +152,7 @@ impl Visit {
         let _ = self.refused.set(verdict);
     }
 
-    /// Has the visitor refused with a status of another judge's, if it is one of a refusal.
-    pub fn answer_with(&self, status: u16) {
-        if (400..=499).contains(&status) {
-            let _ = self.status.set(Status::new(status));
-        }
-    }
-
+    /// The status of the refusal, where another judge chose one.
     pub fn status(&self) -> Option<Status> {
         self.status.get().copied()
     }

@@ -18,7 +18,7 @@ mod poller;
 mod saving;
 pub mod snapshot;
 mod telling;
-mod tls;
+pub mod tls;
 
 use std::io::{self, Read};
 use std::time::Duration;
@@ -41,7 +41,6 @@ pub use error::Error;
 pub use first_answer::first_answer;
 pub use health::{Health, Status};
 pub use poller::Poller;
-pub use tls::towards as tls_towards;
 
 /// The folder's own version, told to LAPI. LAPI splits the User-Agent at its one slash.
 pub const VERSION: &str = "0.1.0";

@@ -29,11 +29,6 @@ pub fn client(ca: &[CertificateDer<'static>], pem: Option<&[u8]>) -> Result<Clie
     config.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(pem).map_err(unreadable)?)
 }
 
-/// TLS towards another server of the operator's, which shows no certificate of ours.
-pub fn towards(ca: &[CertificateDer<'static>]) -> Result<ClientConfig, Error> {
-    client(ca, None)
-}
-
 fn roots(ca: &[CertificateDer<'static>]) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
     ca.iter().try_for_each(|certificate| roots.add(certificate.clone()))?;
