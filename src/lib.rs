@@ -27,6 +27,7 @@ pub fn app(figment: Figment) -> Rocket<Build> {
         .attach(crowdsec::fairing())
         .attach(crowdsec::logs())
         .attach(crowdsec::appsec())
+        .attach(crowdsec::metrics())
         .attach(headers::shield())
         .attach(headers::policies())
         .attach(launch::files("/static", "static"))

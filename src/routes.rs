@@ -8,7 +8,7 @@ use rocket::serde::json::json;
 use rocket::{Catcher, Either, Request, Responder, Route, catch, catchers, get, post, routes};
 use rocket_dyn_templates::{Template, context};
 
-use crate::crowdsec::{Cleared, Events, Inspected, Report, SameOrigin, Words, wants_json};
+use crate::crowdsec::{Cleared, Events, FORMAT_HEADERS, Inspected, Report, SameOrigin, Words, wants_json};
 
 pub fn all() -> Vec<Route> {
     routes![index, members, sign_in_form, sign_in, common_style]
@@ -113,7 +113,7 @@ impl Page {
             more: T,
         }
         // A cache must not hand it to somebody who speaks another language, or to a program.
-        let vary = Header::new("Vary", "Accept, Accept-Language");
+        let vary = Header::new("Vary", [FORMAT_HEADERS, ", Accept-Language"].concat());
         Self { page: Template::render(name, Both { words, more }), vary }
     }
 }
@@ -129,6 +129,6 @@ impl Problem {
     fn new(status: Status) -> Self {
         let problem = json!({ "type": "about:blank", "title": status.reason_lossy(), "status": status.code });
         let kind = ContentType::new("application", "problem+json");
-        Self { problem: (kind, problem.to_string()), vary: Header::new("Vary", "Accept") }
+        Self { problem: (kind, problem.to_string()), vary: Header::new("Vary", FORMAT_HEADERS) }
     }
 }

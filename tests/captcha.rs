@@ -2,11 +2,11 @@
 
 mod common;
 
-use altcha::{Challenge, Payload, SolveChallengeOptions, solve_challenge};
+use altcha::Challenge;
 use app::crowdsec::Cleared;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use common::{Visitor, app_with, client, figment, header, with_decisions};
+use common::{
+    Visitor, app_with, challenge_on, client, figment, header, send_answer, send_field, solve, with_decisions,
+};
 use rocket::figment::Figment;
 use rocket::http::{ContentType, Cookie, Status};
 use rocket::local::blocking::{Client, LocalResponse};
@@ -26,25 +26,11 @@ fn may_enter(client: &Client, visitor: &str) -> bool {
 
 /// The challenge on the captcha page, as the visitor's browser finds it.
 fn challenge(client: &Client, visitor: &str) -> Challenge {
-    let page = client.get("/crowdsec/captcha").visitor(visitor).dispatch().into_string().unwrap();
-    let json = page.split("data-challenge=\"").nth(1).expect("a challenge").split('"').next().unwrap();
-    let json = json.replace("&quot;", "\"").replace("&#x2F;", "/").replace("&#x27;", "'").replace("&amp;", "&");
-    serde_json::from_str(&json).expect("JSON")
-}
-
-fn solve(challenge: Challenge) -> String {
-    let solution = solve_challenge(SolveChallengeOptions::new(&challenge)).unwrap().unwrap();
-    STANDARD.encode(serde_json::to_vec(&Payload { challenge, solution }).unwrap())
-}
-
-fn send<'c>(client: &'c Client, visitor: &str, field: &str, answer: &str, return_to: &str) -> LocalResponse<'c> {
-    let encode = |text: &str| rocket::http::RawStr::new(text).percent_encode().into_owned().into_string();
-    let body = format!("return_to={}&{field}={}", encode(return_to), encode(answer));
-    client.post("/crowdsec/captcha").header(ContentType::Form).body(body).visitor(visitor).dispatch()
+    challenge_on(client.get("/crowdsec/captcha").visitor(visitor).dispatch())
 }
 
 fn answer<'c>(client: &'c Client, visitor: &str, answer: &str) -> LocalResponse<'c> {
-    send(client, visitor, "altcha", answer, "/nowhere-at-all?a=b&c=d")
+    send_answer(client, visitor, answer, "/nowhere-at-all?a=b&c=d")
 }
 
 #[test]
@@ -204,7 +190,7 @@ fn nobody_is_sent_to_another_site() {
         "javascript:x",
         "/crowdsec/captcha",
     ] {
-        let response = send(&client, VISITOR, "altcha", "", trick);
+        let response = send_field(&client, VISITOR, "altcha", "", trick);
         assert_eq!(response.headers().get_one("Location"), Some("/"), "{trick:?}");
     }
 }
@@ -287,20 +273,40 @@ fn nobody_hears_of_cookies_because_somebody_behind_their_address_sent_none() {
     assert!(!page().contains("role=\"alert\""), "the next one at this address is a newcomer");
 }
 
+/// The captcha's page then gives way to the one that was wanted, and the Back button does not lead to it.
+#[test]
+fn a_script_that_sees_its_cookies_is_told_by_one_to_go_on_and_everybody_else_is_led_on() {
+    let client = client_with_captcha(with_decisions(&[(VISITOR, "captcha")]));
+    for (cookies, status) in [("seen", Status::NoContent), ("kept", Status::SeeOther), ("", Status::SeeOther)] {
+        let solved = rocket::http::RawStr::new(&solve(challenge(&client, VISITOR))).percent_encode().into_owned();
+        let request = client.post("/crowdsec/captcha").header(ContentType::Form).visitor(VISITOR);
+        let request = request.cookie(("captcha-probe", "1")).body(format!("altcha={solved}&cookies={cookies}"));
+        let response = request.dispatch();
+        assert_eq!(response.status(), status, "{cookies}");
+        assert_eq!(response.headers().get_one("Cache-Control"), Some("no-store"));
+        let set: Vec<&str> = response.headers().get("Set-Cookie").collect();
+        assert!(set.iter().any(|cookie| cookie.starts_with(PASS)), "{set:?}");
+        let told = set.iter().any(|cookie| cookie.starts_with("captcha-probe=2;") && !cookie.contains("HttpOnly"));
+        assert_eq!(told, cookies == "seen", "{set:?}");
+    }
+}
+
 #[test]
 fn whose_browser_keeps_cookies_that_do_not_arrive_is_told_so_and_has_the_pass() {
     let client = client_with_captcha(with_decisions(&[(VISITOR, "captcha")]));
     // As the page's script sends it, which has seen that the browser keeps the probe.
-    let send = |probe: Option<Cookie<'static>>| {
+    let send = |found: &str, probe: Option<Cookie<'static>>| {
         let solved = rocket::http::RawStr::new(&solve(challenge(&client, VISITOR))).percent_encode().into_owned();
         let request = client.post("/crowdsec/captcha").header(ContentType::Form).visitor(VISITOR).cookies(probe);
-        request.body(format!("altcha={solved}&cookies=kept")).dispatch()
+        request.body(format!("altcha={solved}&cookies={found}")).dispatch()
     };
-    let lost = send(None);
-    assert_eq!(lost.status(), Status::Forbidden);
+    for found in ["kept", "seen"] {
+        assert_eq!(send(found, None).status(), Status::Forbidden, "{found}");
+    }
+    let lost = send("kept", None);
     let pass = lost.cookies().iter().next().expect("a right answer gives a pass").clone();
     assert!(lost.into_string().unwrap().contains("role=\"alert\""));
     let entered = client.get("/nowhere-at-all").visitor(VISITOR).cookie(pass).dispatch();
     assert_eq!(entered.status(), Status::NotFound);
-    assert_eq!(send(Some(Cookie::new("captcha-probe", "1"))).status(), Status::SeeOther);
+    assert_eq!(send("kept", Some(Cookie::new("captcha-probe", "1"))).status(), Status::SeeOther);
 }

@@ -47,7 +47,7 @@ fn a_value_that_cannot_be_meant_stops_the_launch() {
     let password = with("api_url", "http://:secret@127.0.0.1/").merge(("crowdsec.api_key", "a-key-of-the-tests"));
     refused(password);
     for key in ["scopes", "api_url", "api_key_file"] {
-        let value = if key == "scopes" { vec!["country"] } else { vec!["nonsense"] };
+        let value = if key == "scopes" { vec!["a,b"] } else { vec!["nonsense"] };
         let figment = if key == "scopes" { with(key, value) } else { with(key, value[0]) };
         refused(figment.merge(("crowdsec.api_key", "a-key-of-the-tests")));
     }

@@ -55,6 +55,30 @@ fn a_script_is_answered_in_json_unless_it_asks_for_html() {
     }
 }
 
+/// Whoever keeps answers may hand one on only to a request that is the same in all of this.
+#[test]
+fn an_answer_names_each_header_that_decides_between_a_page_and_json() {
+    let client = app();
+    for visitor in [BANNED, ASKED] {
+        let page = ask(&client, visitor, &[]);
+        assert!(!is_json(&page));
+        for header @ (name, _) in [
+            ("Accept", "application/json"),
+            ("Content-Type", "application/json"),
+            ("HX-Request", "true"),
+            ("Sec-Fetch-Dest", "empty"),
+        ] {
+            let json = ask(&client, visitor, &[header]);
+            assert!(is_json(&json), "{visitor} {name}");
+            for answer in [&page, &json] {
+                let vary = answer.headers().get_one("Vary").unwrap_or_default();
+                assert!(vary.split(", ").any(|varied| varied == name), "{visitor} {name}: {vary}");
+            }
+        }
+        assert!(page.headers().get_one("Vary").is_some_and(|vary| vary.contains("Accept-Language")));
+    }
+}
+
 #[test]
 fn a_script_is_told_of_a_captcha_that_leads_back_to_the_page_its_visitor_sees() {
     let client = app();

@@ -112,6 +112,22 @@ fn a_type_that_nobody_knows_is_a_captcha_where_the_operator_says_so() {
 }
 
 #[test]
+fn types_become_what_the_operator_says() {
+    let lapi = Lapi::start();
+    lapi.decide(&["--ip", "192.0.2.5", "--type", "throttle"]);
+    lapi.decide(&["--ip", "192.0.2.6", "--type", "mfa"]);
+    lapi.ban("192.0.2.7");
+    let mapped = r#"{ Throttle = "throttle", mfa = "pass", "cscli/ban" = "captcha" }"#;
+    let app = App::polling(lapi.url(), &[("CROWDSEC_REMEDIATIONS", mapped), ("CROWDSEC_THROTTLE", "2/1h")]);
+    let status = || app.get("/").from("192.0.2.5").send().status;
+    assert_eq!([status(), status(), status()], [200, 200, 429]);
+    assert_eq!(app.verdict("192.0.2.6"), Welcome);
+    assert_eq!(app.verdict("192.0.2.7"), Captcha);
+    lapi.revoke(&["--ip", "192.0.2.5"]);
+    eventually("who is no longer throttled is served", || status() == 200);
+}
+
+#[test]
 fn types_are_read_without_regard_to_case() {
     let lapi = Lapi::start();
     lapi.decide(&["--ip", "192.0.2.5", "--type", "Ban"]);

@@ -31,6 +31,15 @@ fn the_examples_give_way_key_by_key_to_what_is_set() {
 }
 
 #[test]
+fn the_example_of_a_captcha_gives_way_where_no_captcha_can_be_asked() {
+    let app = App::start(&[("CROWDSEC_CAPTCHA_EXPIRATION", "1h")]);
+    assert_eq!(app.verdict("198.51.100.9"), Welcome);
+    assert_eq!(app.verdict("203.0.113.7"), Ban);
+    let page = app.get("/").send().text();
+    assert!(page.contains("203.0.113.7") && !page.contains("198.51.100.9"), "{page}");
+}
+
+#[test]
 fn the_examples_stand_beside_the_decisions_of_a_crowdsec() {
     let lapi = Lapi::start();
     lapi.ban("192.0.2.1");

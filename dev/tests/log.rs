@@ -260,3 +260,15 @@ fn the_access_log_on_the_same_output_has_whole_lines() {
         serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("a line is torn ({error}): {line}"));
     }
 }
+
+#[test]
+fn a_trial_run_tells_who_would_have_been_refused() {
+    let decisions = r#"[{ value = "192.0.2.1", type = "ban", reason = "why not" }]"#;
+    let app = App::start(&[("CROWDSEC_DECISIONS", decisions), ("CROWDSEC_ENFORCE", "false")]);
+    assert!(app.log().contains("A TRIAL RUN"), "{}", app.log());
+    for _ in 0..2 {
+        assert_eq!(app.get("/").from("192.0.2.1").send().status, 200);
+    }
+    app.tells("Would have refused 192.0.2.1: ban by config (why not), decision of your own", 1);
+    assert_eq!(app.logged("Refused 192.0.2.1"), 0);
+}

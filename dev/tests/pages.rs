@@ -41,11 +41,21 @@ fn the_applications_own_errors_are_problems_in_json_for_programs_and_pages_for_p
         let problem = request().accept("application/json").send();
         assert_eq!((problem.status, problem.header("Content-Type")), (status, Some("application/problem+json")));
         assert_eq!(problem.json(), json!({ "type": "about:blank", "title": title, "status": status }));
-        assert_eq!(problem.header("Vary"), Some("Accept"));
+        assert_eq!(problem.header("Vary"), Some("Accept, Content-Type, HX-Request, Sec-Fetch-Dest"));
+        // A cache may hand neither to whom the other would have been answered.
+        for (name, value) in [("Sec-Fetch-Dest", "empty"), ("HX-Request", "true"), ("Content-Type", "application/json")]
+        {
+            if status != 422 || name != "Content-Type" {
+                assert_eq!(
+                    request().header(name, value).send().header("Content-Type"),
+                    Some("application/problem+json")
+                );
+            }
+        }
         let page = page(request(), "de");
         assert_eq!(page.status, status);
         assert!(page.header("Content-Type").is_some_and(|kind| kind.starts_with("text/html")), "{}", page.text());
-        assert_eq!(page.header("Vary"), Some("Accept, Accept-Language"));
+        assert_eq!(page.header("Vary"), Some("Accept, Content-Type, HX-Request, Sec-Fetch-Dest, Accept-Language"));
         assert_eq!(attribute(&page, "lang"), "de");
     }
 }

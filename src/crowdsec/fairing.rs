@@ -4,18 +4,16 @@ use std::net::SocketAddr;
 use std::path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use std::{io, thread};
 
 use log::{info, warn};
 use rocket::fairing::{Fairing, Info, Kind, Result};
 use rocket::http::{Method, Status, StatusClass};
 use rocket::response::{Responder, Response};
 use rocket::{Build, Data, Orbit, Request, Rocket};
-use tokio::runtime::{Builder, Handle};
-use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::background::Background;
 use super::bouncer::{Bouncer, EnforceBy, OwnDecision, Verdict, head, is_ours};
 use super::captcha::{Captcha, Passes};
 use super::config::Config;
@@ -32,26 +30,9 @@ pub fn fairing() -> impl Fairing {
 
 struct Crowdsec {
     /// Between ignite and liftoff.
-    poller: Mutex<Option<(Poller, PollerThread)>>,
+    poller: Mutex<Option<(Poller, Background)>>,
     /// Between liftoff and shutdown.
-    polling: Mutex<Option<(JoinHandle<()>, PollerThread)>>,
-}
-
-/// A runtime of the poller's own, of one thread. On Rocket's, each worker would have to arm a timer whenever it waits for
-/// a request, and the memory of LAPI's answers would lie between that of requests, which makes both dearer to come by.
-struct PollerThread {
-    runtime: Handle,
-    /// The thread ends with it.
-    _end: oneshot::Sender<()>,
-}
-
-impl PollerThread {
-    fn start() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let (handle, (end, ended)) = (runtime.handle().clone(), oneshot::channel());
-        thread::Builder::new().name("crowdsec".into()).spawn(move || runtime.block_on(ended))?;
-        Ok(Self { runtime: handle, _end: end })
-    }
+    polling: Mutex<Option<(JoinHandle<()>, Background)>>,
 }
 
 #[rocket::async_trait]
@@ -82,6 +63,9 @@ impl Fairing for Crowdsec {
         if let Some(bouncer) = rocket.state::<Bouncer>().filter(|bouncer| bouncer.lapi.connection.is_none()) {
             without_crowdsec(&bouncer.config.decisions);
         }
+        if let Some(bouncer) = rocket.state::<Bouncer>() {
+            bouncer.client_ip.watch_databases();
+        }
         if let Some((poller, thread)) = self.poller.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let polling = thread.runtime.spawn(poller.run(rocket.shutdown()));
             *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = Some((polling, thread));
@@ -109,6 +93,7 @@ impl Fairing for Crowdsec {
             request.set_method(Method::Get);
         }
         let judgement = bouncer.judge(request);
+        bouncer.judged.count(judgement.address);
         bouncer.client_ip.look_for_forgotten(request, judgement.address);
         let too_large = head::too_large(request);
         if too_large.is_none() && bouncer.forgets(&judgement) {
@@ -149,6 +134,10 @@ impl Fairing for Crowdsec {
             }
             return;
         };
+        // That judge's answer is put here by its own fairing.
+        if verdict == Verdict::Answered && status == bouncer.status_of(verdict) {
+            visit.refuse(verdict);
+        }
         // Another status is the handler's own: it has asked for `Option<Cleared>`, or the like.
         let refusal = Refusal::of(request, visit, verdict).filter(|refusal| refusal.status == status);
         if let Some(refusal) = refusal {
@@ -166,7 +155,7 @@ struct SetUp {
     bouncer: Bouncer,
     texts: Texts,
     site: pages::Config,
-    poller: Option<(Poller, PollerThread)>,
+    poller: Option<(Poller, Background)>,
 }
 
 async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> {
@@ -193,7 +182,7 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     let poller =
         Poller::new(connection, &bouncer.lapi, bouncer.config.types.clone(), set, status, shared_secret.as_ref());
     let poller = poller.map_err(|error| problem(&error))?;
-    let thread = PollerThread::start();
+    let thread = Background::start("crowdsec");
     let thread = thread.map_err(|error| problem(&format!("the poller's thread cannot be started: {error}")))?;
     let answer = thread.runtime.spawn(async { (first_answer(poller, &bouncer.lapi).await, bouncer) });
     let (poller, bouncer) = answer.await.map_err(|panic| problem(&panic))?;

@@ -1,10 +1,12 @@
 //! The bouncer: keeps CrowdSec's decisions in memory and enforces them on every request.
 //!
 //! An application needs few names of it: [`figment`] to read its configuration, [`fairing`] to be protected, and the guards
-//! [`Cleared`], [`SameOrigin`], [`Report`] and [`Words`], and [`wants_json`] for its errors. The folder names nothing of the application's, so that it can be replaced
-//! whole by a newer one, or be copied into another application: docs/into-an-existing-application.md.
+//! [`Cleared`], [`SameOrigin`], [`Report`] and [`Words`], and [`wants_json`] for its errors. The folder names
+//! nothing of the application's, so that it can be replaced whole by a newer one, or be copied into another application:
+//! docs/into-an-existing-application.md.
 //! [`logs`] and [`Events`] feed CrowdSec. That room can be left out: docs/leaving-a-room-out.md.
 //! [`appsec`] and [`Inspected`] have CrowdSec's AppSec judge requests. That room can be left out, too.
+//! [`metrics`] counts what the bouncer does. That room can be left out too.
 //!
 //! In reading order, each room imports only what stands before it: what stands against whom (decisions), how a setting is
 //! written, how LAPI is asked, who is asking, the captcha, the judgement, and then whoever acts by it: guards, observers,
@@ -12,6 +14,7 @@
 
 mod printable;
 mod panics;
+mod background;
 mod limit;
 mod decisions;
 mod setting;
@@ -21,6 +24,7 @@ mod captcha;
 mod bouncer;
 mod guards;
 mod logs;
+mod metrics;
 mod pages;
 mod appsec;
 mod config;
@@ -29,11 +33,13 @@ mod fairing;
 mod tests;
 
 pub use appsec::{File, FromBody, Inspected, appsec};
+pub use bouncer::skip_time;
 pub use config::{LogFormat, defaults, figment, with_variables};
 pub use fairing::fairing;
 pub use guards::{Cleared, DecisionView, Human, NoDecision, Report, SameOrigin, Visitor};
 pub use lapi::VERSION;
 pub use logs::{Events, logs};
-pub use pages::{Words, try_pages, wants_json};
+pub use metrics::metrics;
+pub use pages::{FORMAT_HEADERS, Words, try_pages, wants_json};
 pub use printable::is_harmful;
 pub use setting::unreplaced_variables;

@@ -37,14 +37,19 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Puts the logger in its place, before Rocket's. One test at a time has it.
-pub async fn logger() -> tokio::sync::MutexGuard<'static, ()> {
+/// Puts the logger in its place, before Rocket's. Where one test of a file needs it, each has to call this first.
+pub fn install() {
     static SET: Once = Once::new();
-    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
     SET.call_once(|| {
         log::set_logger(&LOGGER).expect("no other logger");
         log::set_max_level(LevelFilter::Info);
     });
+}
+
+/// The logger, for one test at a time.
+pub async fn logger() -> tokio::sync::MutexGuard<'static, ()> {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    install();
     let turn = TURN.lock().await;
     panic_at("");
     lock(&LOGGER.lines).clear();

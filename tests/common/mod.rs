@@ -2,24 +2,25 @@
 //!
 //! Nothing here reads Rocket.toml or the environment, so the tests say the same on every machine, and none of them can
 //! meet your real CrowdSec.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod appsec;
+pub mod lapi;
 pub mod logger;
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use altcha::{Challenge, Payload, SolveChallengeOptions, solve_challenge};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use rocket::error::ErrorKind;
-use rocket::fairing::AdHoc;
 use rocket::figment::Figment;
 use rocket::figment::value::{Dict, Value};
-use rocket::http::{ContentType, Header, Status};
-use rocket::local::blocking::{Client, LocalRequest};
-use rocket::{Build, Config, Rocket, Shutdown, State, get, routes};
-use tokio::sync::oneshot;
+use rocket::http::{ContentType, Cookie, Header, Status};
+use rocket::local::blocking::{Client, LocalRequest, LocalResponse};
+use rocket::{Build, Config, Rocket};
+
+pub use lapi::{Answer, Asked, FakeLapi, answer, decision};
 
 /// A configuration without LAPI, captcha, proxies or decisions.
 pub fn figment() -> Figment {
@@ -38,7 +39,9 @@ pub fn with_decisions(decisions: &[(&str, &str)]) -> Figment {
         Value::from(Dict::from([("value".into(), Value::from(*value)), ("type".into(), Value::from(*kind))]))
     };
     let decisions: Vec<Value> = decisions.iter().map(own).collect();
-    figment().merge(("crowdsec.decisions", decisions)).merge(("crowdsec.captcha.provider", "altcha"))
+    let figment = figment().merge(("crowdsec.decisions", decisions)).merge(("crowdsec.captcha.provider", "altcha"));
+    // Few numbers to count to, so that a test solves it at once.
+    figment.merge(("crowdsec.captcha.difficulty", 20))
 }
 
 /// Your application, and the decisions that stand against whom.
@@ -70,148 +73,75 @@ impl Visitor for LocalRequest<'_> {
     }
 }
 
-/// A LAPI made of Rocket, on a port of its own, that gives the answers it is told to, the last one for ever.
-pub struct FakeLapi {
-    pub url: String,
-    answers: Arc<Mutex<VecDeque<Answer>>>,
-    asked: Arc<Mutex<Vec<Asked>>>,
-    questions: Arc<Questions>,
-    shutdown: Shutdown,
+/// What a visitor is refused with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Refusal {
+    Ban,
+    Captcha,
+    Throttle,
 }
 
-/// What the fake says of one address or network, and what it was asked of them.
-struct Questions {
-    answer: Mutex<Answer>,
-    hang: AtomicBool,
-    asked: Mutex<Vec<String>>,
+/// The visitor got one of the bouncer's own answers: the right one, with its status, and for no cache to keep.
+#[track_caller]
+pub fn assert_refused(response: LocalResponse<'_>, refusal: Refusal) {
+    let header = |name| response.headers().get_one(name);
+    let (name, status) = match refusal {
+        Refusal::Ban => ("ban", Status::Forbidden),
+        Refusal::Captcha => ("captcha", Status::Forbidden),
+        Refusal::Throttle => ("throttle", Status::TooManyRequests),
+    };
+    assert_eq!(header("Crowdsec-Remediation"), Some(name), "the answer is {}", response.status());
+    assert_eq!((response.status(), header("Cache-Control")), (status, Some("no-store")));
 }
 
-#[derive(Clone)]
-pub struct Answer(pub Status, pub String);
-
-/// One request that the fake saw.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    pub startup: String,
-    pub query: String,
-    pub api_key: String,
-    pub user_agent: String,
+/// The answer is the application's own, whatever its status.
+#[track_caller]
+pub fn assert_served(response: LocalResponse<'_>) {
+    assert_eq!(response.headers().get_one("Crowdsec-Remediation"), None, "refused with {}", response.status());
 }
 
-impl FakeLapi {
-    pub async fn answering(answers: impl IntoIterator<Item = Answer>) -> Self {
-        let answers = Arc::new(Mutex::new(answers.into_iter().collect::<VecDeque<_>>()));
-        let asked = Arc::<Mutex<Vec<Asked>>>::default();
-        let questions = Arc::new(Questions {
-            answer: Mutex::new(Answer(Status::Ok, "null".into())),
-            hang: false.into(),
-            asked: Mutex::default(),
-        });
-        let (launched, port) = oneshot::channel();
-        let launched = Mutex::new(Some(launched));
-        let figment = Figment::from(Config::debug_default()).merge(("port", 0)).merge(("log_level", "off"));
-        let figment = figment.merge(("shutdown.ctrlc", false));
-        let rocket = rocket::custom(figment).manage(answers.clone()).manage(asked.clone()).manage(questions.clone());
-        let rocket = rocket.mount("/", routes![stream, question]).attach(AdHoc::on_liftoff("port", |rocket| {
-            Box::pin(async move {
-                let launched = launched.lock().unwrap().take().unwrap();
-                let _ = launched.send(rocket.config().port);
-            })
-        }));
-        let rocket = rocket.ignite().await.expect("the fake ignites");
-        let shutdown = rocket.shutdown();
-        tokio::spawn(rocket.launch());
-        let url = format!("http://127.0.0.1:{}", port.await.expect("the fake launches"));
-        Self { url, answers, asked, questions, shutdown }
-    }
-
-    /// From now on it says this of every address and network. Until then it knows of nothing that stands there.
-    pub fn says_of_one(&self, answer: Answer) {
-        *self.questions.answer.lock().unwrap() = answer;
-    }
-
-    /// From now on it answers no question about one address or network; with `false` it answers those that wait, too.
-    pub fn hangs_when_asked_of_one(&self, hangs: bool) {
-        self.questions.hang.store(hangs, Ordering::Relaxed);
-    }
-
-    /// The queries of all questions about one address or network.
-    pub fn questions(&self) -> Vec<String> {
-        self.questions.asked.lock().unwrap().clone()
-    }
-
-    /// Puts further answers behind those that are waiting.
-    pub fn then(&self, answer: Answer) {
-        self.answers.lock().unwrap().push_back(answer);
-    }
-
-    pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap().clone()
-    }
-
-    /// A configuration that polls this fake ten times a second.
-    pub fn figment(&self) -> Figment {
-        figment()
-            .merge(("crowdsec.api_url", &self.url))
-            .merge(("crowdsec.api_key", "a-key-of-the-tests"))
-            .merge(("crowdsec.update_frequency", "100ms"))
-    }
+/// Solves the captcha as this visitor's browser would, and gives the cookie by which they are known from then on.
+pub fn solve_captcha(client: &Client, visitor: &str) -> Cookie<'static> {
+    let page = client.get("/crowdsec/captcha").visitor(visitor).dispatch();
+    let response = send_answer(client, visitor, &solve(challenge_on(page)), "/");
+    assert_eq!(response.status(), Status::SeeOther, "the answer is right");
+    let pass = response.cookies().iter().find(|cookie| cookie.name().contains("-captcha-")).cloned();
+    pass.expect("a pass")
 }
 
-impl Drop for FakeLapi {
-    fn drop(&mut self) {
-        self.shutdown.clone().notify();
-    }
+/// The challenge on a captcha page, as the visitor's browser finds it.
+pub fn challenge_on(page: LocalResponse<'_>) -> Challenge {
+    let page = page.into_string().expect("a page");
+    let json = page.split("data-challenge=\"").nth(1).expect("a challenge").split('"').next().unwrap();
+    let json = json.replace("&quot;", "\"").replace("&#x2F;", "/").replace("&#x27;", "'").replace("&amp;", "&");
+    serde_json::from_str(&json).expect("JSON")
 }
 
-#[get("/v1/decisions/stream")]
-fn stream(
-    answers: &State<Arc<Mutex<VecDeque<Answer>>>>,
-    asked: &State<Arc<Mutex<Vec<Asked>>>>,
-    request: Seen,
-) -> (Status, (ContentType, String)) {
-    asked.lock().unwrap().push(request.0);
-    let mut answers = answers.lock().unwrap();
-    let Answer(status, body) = if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0].clone() };
-    (status, (ContentType::JSON, body))
+pub fn solve(challenge: Challenge) -> String {
+    let solution = solve_challenge(SolveChallengeOptions::new(&challenge)).unwrap().unwrap();
+    STANDARD.encode(serde_json::to_vec(&Payload { challenge, solution }).unwrap())
 }
 
-#[get("/v1/decisions")]
-async fn question(questions: &State<Arc<Questions>>, request: Seen) -> (Status, (ContentType, String)) {
-    questions.asked.lock().unwrap().push(request.0.query);
-    while questions.hang.load(Ordering::Relaxed) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let Answer(status, body) = questions.answer.lock().unwrap().clone();
-    (status, (ContentType::JSON, body))
+/// Sends an answer to the captcha, as its page's form does.
+pub fn send_answer<'c>(client: &'c Client, visitor: &str, answer: &str, return_to: &str) -> LocalResponse<'c> {
+    send_field(client, visitor, "altcha", answer, return_to)
 }
 
-struct Seen(Asked);
-
-#[rocket::async_trait]
-impl<'r> rocket::request::FromRequest<'r> for Seen {
-    type Error = ();
-
-    async fn from_request(request: &'r rocket::Request<'_>) -> rocket::request::Outcome<Self, ()> {
-        let header = |name| request.headers().get_one(name).unwrap_or_default().to_owned();
-        rocket::request::Outcome::Success(Self(Asked {
-            startup: request.query_value::<String>("startup").and_then(Result::ok).unwrap_or_default(),
-            query: request.uri().query().map(|query| query.to_string()).unwrap_or_default(),
-            api_key: header("X-Api-Key"),
-            user_agent: header("User-Agent"),
-        }))
-    }
+pub fn send_field<'c>(
+    client: &'c Client,
+    visitor: &str,
+    field: &str,
+    answer: &str,
+    return_to: &str,
+) -> LocalResponse<'c> {
+    let encode = |text: &str| rocket::http::RawStr::new(text).percent_encode().into_owned().into_string();
+    let body = format!("return_to={}&{field}={}", encode(return_to), encode(answer));
+    client.post("/crowdsec/captcha").header(ContentType::Form).body(body).visitor(visitor).dispatch()
 }
 
-/// One decision as LAPI writes it, for four hours.
-pub fn decision(id: u64, value: &str, kind: &str) -> String {
-    format!(
-        r#"{{"duration":"4h","id":{id},"origin":"cscli","scenario":"a secret scenario","scope":"Ip","type":"{kind}","value":"{value}"}}"#
-    )
-}
-
-pub fn answer(new: &[String], deleted: &[String]) -> Answer {
-    Answer(Status::Ok, format!(r#"{{"deleted":[{}],"new":[{}]}}"#, deleted.join(","), new.join(",")))
+/// Lets time pass at once: decisions, solved captchas and limits end as if it had.
+pub fn skip(client: &Client, time: Duration) {
+    app::crowdsec::skip_time(client.rocket(), time);
 }
 
 /// Waits until something is so; the bound is only there to end a test that hangs.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::crowdsec::answer::read_answer;
-use crate::crowdsec::decisions::{DecisionSet, Types};
+use crate::crowdsec::decisions::{DecisionSet, Scopes, Types};
 use crate::decisions::{self, BANNED, Chance, answer, answer_that_ends};
 use crate::fake_lapi::FakeLapi;
 use crate::report::{Report, median, quantile, thousands};
@@ -50,7 +50,7 @@ pub fn run(directory: &Path) {
             target,
         ]);
     };
-    let floor = timed(|| read_answer(&*json, &mut drop).expect("LAPI's JSON"));
+    let floor = timed(|| read_answer(&*json, &Scopes::default(), &mut drop).expect("LAPI's JSON"));
     row("reading a full answer and throwing it away", MILLION, &[floor], "the floor of taking it over");
     row("taking it over for the first time", MILLION, &[timed(|| set.takes_all(&json))], "");
     row("taking it over once more", MILLION, &[timed(|| set.takes_all(&json)), timed(|| set.takes_all(&json))], "");
@@ -71,7 +71,7 @@ pub fn run(directory: &Path) {
     let mut chance = Chance(4711);
     // In the order of the list they would lie beside each other in memory.
     (1..visitors.len()).rev().for_each(|at| visitors.swap(at, chance.below(at as u64 + 1) as usize));
-    let found = |visitors: &[IpAddr]| visitors.iter().filter(|a| !set.set.against(**a, set.now).is_empty()).count();
+    let found = |visitors: &[IpAddr]| visitors.iter().filter(|a| !set.set.against(**a, || None, || None, set.now).is_empty()).count();
     let hits = timed(|| assert_eq!(found(&visitors), visitors.len()));
     row("look-ups that find a decision, from memory", MILLION, &[hits], "each ≤ 0.5 µs");
     let strangers: Vec<IpAddr> = (0..MILLION).map(|_| chance.v4().into()).collect();
@@ -139,14 +139,14 @@ impl Set {
 
     fn takes_all(&self, json: &[u8]) {
         let mut everything = self.set.everything(Types::default(), self.now);
-        read_answer(json, &mut |entry| everything.take(entry)).expect("LAPI's JSON");
+        read_answer(json, &Scopes::default(), &mut |entry| everything.take(entry)).expect("LAPI's JSON");
         everything.take_over(self.now, Duration::ZERO).settle(true);
         assert_eq!(self.set.len() as u64, MILLION);
     }
 
     fn takes_changes(&self, json: &[u8]) {
         let mut changes = self.set.changes(Types::default(), self.now);
-        read_answer(json, &mut |entry| changes.take(entry)).expect("LAPI's JSON");
+        read_answer(json, &Scopes::default(), &mut |entry| changes.take(entry)).expect("LAPI's JSON");
         changes.complete();
     }
 }

@@ -20,7 +20,7 @@ use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
 
 use crowdsec::answer::read_answer;
-use crowdsec::decisions::{Decision, Entry};
+use crowdsec::decisions::{Decision, Entry, Scopes};
 
 fuzz_target!(|body: &[u8]| {
     let (heard, whole) = read(body, usize::MAX);
@@ -42,7 +42,8 @@ fuzz_target!(|body: &[u8]| {
 /// What was heard of an answer that arrives so many bytes at a time, and whether it was taken for whole.
 fn read(body: &[u8], size: usize) -> (Heard, bool) {
     let mut heard = Heard::default();
-    let whole = read_answer(Pieces(body, size), &mut |entry| heard.take(entry)).is_ok();
+    let scopes = Scopes::new(&["ip", "range", "country", "as", "username"].map(str::to_owned)).expect("scopes");
+    let whole = read_answer(Pieces(body, size), &scopes, &mut |entry| heard.take(entry)).is_ok();
     (heard, whole)
 }
 
@@ -58,7 +59,7 @@ impl Heard {
         match entry {
             Entry::New(decision) => self.added.push(decision),
             Entry::Deleted(decision) => self.deleted.push(decision),
-            Entry::Unreadable(reason) => self.unreadable.push(reason),
+            Entry::Unreadable(reason) | Entry::Unfit(reason) => self.unreadable.push(reason),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! Does the captcha of our own let real visitors through, whatever they and their browsers do?
 
-use dev::{App, FakeServer, Lapi, Reply, Verdict, closed_port, eventually};
+use dev::{App, FakeServer, Folder, Lapi, Reply, Verdict, closed_port, eventually};
 use serde_json::json;
 use thirtyfour::Key;
 
 use crate::browser::Browser;
-use crate::providers::{PROVIDERS, asking_with, script_of};
+use crate::providers::{PROVIDERS, answer, asking_with, script_of};
 use crate::{VISITOR, asking, at, word, words};
 
 /// Has a query that does not survive being decoded or cut.
@@ -256,6 +256,34 @@ fn the_back_button_leads_to_no_captcha_that_was_solved() {
     }
 }
 
+/// So the first press of the Back button leads to where the visitor came from.
+#[test]
+fn the_captcha_leaves_no_entry_of_its_own_in_the_history() {
+    let browser = Browser::start();
+    let server = PROVIDERS[0].start();
+    let third = || asking_with(&PROVIDERS[0], &script_of(&server), &server.url());
+    for (app, is_ours, fragment) in [(asking(&[]), true, ""), (asking(&[]), true, "#reviews"), (third(), false, "")] {
+        // Whom the bouncer asks may see this page all the same.
+        let before = at(&app, "/crowdsec/live");
+        browser.open(&before);
+        browser.open(&at(&app, &format!("{WANTED}{fragment}")));
+        browser.shows(&word("captcha_title"));
+        let entries = || browser.run("return history.length");
+        let with_the_captcha = entries();
+        if is_ours {
+            solve(&browser)
+        } else {
+            answer(&browser)
+        };
+        arrived(&browser, &app, &format!("{WANTED}{fragment}"));
+        assert_eq!(entries(), with_the_captcha);
+        quiet(&browser);
+        browser.back();
+        assert_eq!(browser.url(), before);
+        browser.forget_cookies();
+    }
+}
+
 #[test]
 fn a_wrong_answer_that_is_sent_again_by_reloading_changes_nothing() {
     let (browser, app) = (Browser::start(), asking(&[]));
@@ -325,16 +353,25 @@ fn the_way_back_keeps_the_fragment() {
 /// A browser stays on the page when what it gets is a file to keep.
 #[test]
 fn after_a_download_the_page_offers_a_way_on() {
-    let lapi = Lapi::start();
-    lapi.captcha(VISITOR);
-    let (browser, app) = (Browser::start(), App::polling(lapi.url(), &ALTCHA));
-    app.eventually(VISITOR, Verdict::Captcha);
-    browser.open(&at(&app, WANTED));
-    browser.run("HTMLFormElement.prototype.submit = () => {}");
-    browser.click("#start");
-    browser.shows(&word("altcha_again"));
-    browser.click("#again a");
-    browser.arrives_at(&at(&app, WANTED));
+    let folder = Folder::of_the_application();
+    folder.write("static/archive.zip", "PK");
+    let mut command = dev::command(&[
+        ("CROWDSEC_DECISIONS", r#"[{ value = "127.0.0.1", type = "captcha" }]"#),
+        ("CROWDSEC_CAPTCHA_PROVIDER", "altcha"),
+        ("CROWDSEC_CAPTCHA_DIFFICULTY", "20000"),
+    ]);
+    command.current_dir(&folder);
+    let app = App::launched(command).unwrap_or_else(|ended| panic!("{}", ended.log));
+    let browser = Browser::start();
+    for target in ["/static/archive.zip", "/static/archive.zip#page=2"] {
+        browser.open(&at(&app, target));
+        solve(&browser);
+        browser.shows(&word("altcha_again"));
+        let again = browser.attribute("#again a", "href");
+        assert_eq!(again.as_deref(), Some("/static/archive.zip"), "as often as it is wanted");
+        browser.shows(&word("altcha_done"));
+        browser.forget_cookies();
+    }
 }
 
 // --- time ---

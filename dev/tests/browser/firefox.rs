@@ -11,10 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use dev::{App, Folder, PATIENCE, eventually, eventually_within};
 use serde_json::{Value, json};
 
-use crate::looks::{BANNED, axe, pictures};
+use crate::looks::{BANNED, WIDTHS, axe, pictures};
 use crate::{asking, at, word};
 
-const WANTED: &str = "/members?page=2";
+const WANTED: &str = "/members?page=2#reviews";
 
 /// A running Firefox with a new profile; it ends with the test.
 struct Firefox {
@@ -41,7 +41,9 @@ impl Firefox {
         let line = |(name, value): &(&str, Value)| format!("user_pref({}, {value});\n", json!(name));
         profile.write("user.js", own.iter().chain(settings).map(line).collect::<String>());
         let mut command = Command::new("firefox-esr");
-        command.args(["--headless", "--marionette", "--no-remote", "--profile"]).arg(profile.path(""));
+        command
+            .args(["--headless", "--marionette", "--remote-allow-system-access", "--no-remote", "--profile"])
+            .arg(profile.path(""));
         command.env("HOME", profile.path("")).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = command.spawn().expect("firefox-esr, which dev/setup installs");
         let mut connected = None;
@@ -55,6 +57,7 @@ impl Firefox {
         let mut firefox = Self { process, stream: BufReader::new(stream), asked: 0, _profile: profile };
         firefox.read();
         firefox.tell("WebDriver:NewSession", json!({ "capabilities": {} }));
+        firefox.tell("WebDriver:SetWindowRect", json!({ "width": 1920, "height": 900 }));
         firefox
     }
 
@@ -117,27 +120,50 @@ impl Firefox {
         assert_eq!(self.tell("WebDriver:GetCurrentURL", json!({}))["value"], at(app, WANTED));
     }
 
-    /// What axe-core finds on the page, which is photographed from a narrow window to a wide one.
+    /// Runs a script in the page, or in Firefox' own window around it.
+    #[track_caller]
+    fn run(&mut self, place: &str, script: &str) -> Value {
+        self.tell("Marionette:SetContext", json!({ "value": place }));
+        let result = self.tell("WebDriver:ExecuteScript", json!({ "script": script, "args": [] }));
+        self.tell("Marionette:SetContext", json!({ "value": "content" }));
+        result["value"].clone()
+    }
+
+    /// Gives the page this width, also one that no window can have, and its letters this size in percent.
+    #[track_caller]
+    fn resize(&mut self, width: u32, text: u32) {
+        self.run(
+            "chrome",
+            &format!(
+                "const page = gBrowser.selectedBrowser; page.style.width = '{width}px'; page.style.maxWidth = '{width}px';
+                 ZoomManager.useFullZoom = false; ZoomManager.setZoomForBrowser(page, {text} / 100);"
+            ),
+        );
+        // The page follows in its own time.
+        eventually("the page has its width", || self.run("content", "return innerWidth") == width);
+    }
+
+    /// What axe-core finds on the page, which is photographed from a phone to a large screen, with letters of both sizes.
     #[track_caller]
     fn look(&mut self, name: &str) {
         let script = fs::read_to_string(axe()).expect("axe-core, which dev/setup fetches")
             + ";const done = arguments[arguments.length - 1];
                window.axe.run(document, { resultTypes: ['violations'], iframes: false }).then((results) => done(
                  results.violations.map(({ id, help, nodes }) => [id, help, ...nodes.map((node) => node.html)])));";
-        for width in [450, 768, 1280, 1920] {
-            self.tell("WebDriver:SetWindowRect", json!({ "width": width, "height": 900 }));
-            let out = "return document.documentElement.scrollWidth > innerWidth";
-            assert_eq!(
-                self.tell("WebDriver:ExecuteScript", json!({ "script": out, "args": [] }))["value"],
-                false,
-                "{name}"
-            );
+        for (width, text) in WIDTHS.iter().flat_map(|width| [200, 100].map(|text| (*width, text))) {
+            let view = format!("firefox-{name}-{width}-text-{text}");
+            self.resize(width, text);
+            let wide = self.run("content", "return document.documentElement.scrollWidth");
+            assert!(wide.as_u64() <= Some(width.into()), "{view} sticks out: {wide}");
             let picture = self.tell("WebDriver:TakeScreenshot", json!({ "full": true }));
             let picture = STANDARD.decode(picture["value"].as_str().expect("a picture")).expect("Base64");
-            fs::write(pictures().join(format!("firefox-{name}-{width}.png")), picture).expect("writing a picture");
+            fs::write(pictures().join(format!("{view}.png")), picture).expect("writing a picture");
+            // Both layouts, with the least room and with enough of it.
+            if [(320, 200), (1280, 100)].contains(&(width, text)) {
+                let found = self.tell("WebDriver:ExecuteAsyncScript", json!({ "script": script, "args": [] }));
+                assert_eq!(found["value"], json!([]), "{view}");
+            }
         }
-        let found = self.tell("WebDriver:ExecuteAsyncScript", json!({ "script": script, "args": [] }));
-        assert_eq!(found["value"], json!([]), "{name}");
     }
 }
 
@@ -163,8 +189,11 @@ fn firefox_is_let_in_by_itself_or_by_the_button_and_is_told_where_it_cannot_be()
     firefox.open(&at(&app, WANTED));
     firefox.shows(&word("captcha_title"));
     firefox.look("captcha");
+    let entries = "return history.length";
+    let with_the_captcha = firefox.run("content", entries);
     firefox.click("#start");
     firefox.arrived(&app);
+    assert_eq!(firefox.run("content", entries), with_the_captcha, "it has given way to the page");
     drop(firefox);
 
     let mut firefox = Firefox::with(&[("network.cookie.cookieBehavior", json!(2))]);
@@ -186,13 +215,16 @@ fn firefox_shows_every_page_in_light_in_dark_and_in_a_visitors_own_colours() {
         ("dark", ("ui.systemUsesDarkTheme", json!(1))),
         ("forced", ("browser.display.document_color_use", json!(2))),
     ] {
-        let mut firefox = Firefox::with(&[setting]);
+        let mut firefox = Firefox::with(&[setting, ("ui.prefersReducedMotion", json!(1))]);
         for (app, target, name) in [
             (&banned, "/", "ban"),
             (&own, "/", "index"),
+            (&own, "/members", "members"),
             (&own, "/sign-in", "sign-in"),
             (&own, "/no/such/page", "error-404"),
+            (&own, "/crowdsec/preview/starting", "preview-starting"),
             (&own, "/crowdsec/preview/captcha", "preview-captcha"),
+            (&own, "/crowdsec/preview/captcha-too-many", "preview-captcha-too-many"),
         ] {
             firefox.open(&at(app, target));
             firefox.look(&format!("{name}-{scheme}"));

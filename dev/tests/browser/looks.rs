@@ -14,7 +14,7 @@ use crate::{VISITOR, asking, at, word, words};
 pub const BANNED: (&str, &str) = ("CROWDSEC_DECISIONS", r#"[{ value = "127.0.0.1", type = "ban" }]"#);
 
 /// From the smallest phone, or a desk at 400 %, to a large screen.
-const WIDTHS: [u32; 5] = [320, 390, 768, 1280, 1920];
+pub const WIDTHS: [u32; 5] = [320, 390, 768, 1280, 1920];
 
 /// Looks at the page as it stands: from a phone to a large screen, in light, in dark, with a visitor's own colours, with
 /// letters of twice the size, and printed.
@@ -27,7 +27,7 @@ fn look(browser: &Browser, name: &str) {
         ("forced", "forced-colors", "active"),
     ] {
         emulate(browser, json!({ "features": [{ "name": feature, "value": value }] }));
-        for width in [390, 1280] {
+        for width in WIDTHS {
             let view = format!("{name}-{width}-{scheme}");
             fits(browser, width, &view);
             browser.photograph(&pictures().join(format!("{view}.png")));

@@ -269,11 +269,6 @@ impl Fairing for Asking {
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         let (visit, hearing) = (bouncer.visit(request), Hearing::of(request));
-        // Another status is the handler's own: it has asked for `Option<Inspected<…>>`, or the like.
-        let is_wanted = visit.wanted_by_guard() == Some(Verdict::Answered) && response.status() == Status::Forbidden;
-        if is_wanted {
-            visit.refuse(Verdict::Answered);
-        }
         if visit.refusal() == Some(Verdict::Answered) {
             let relay = hearing.relay.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(relay) = relay {

@@ -181,13 +181,15 @@ impl Config {
         }
         let are_examples = settings.decisions.is_none() && reading.debug;
         let set = settings.decisions.map(|list| list.0);
-        let decisions = set.or_else(|| reading.debug.then(examples)).unwrap_or_default();
-        if !can_ask && decisions.iter().any(|own| own.remediation == Remediation::Captcha) {
+        let asks = |own: &OwnDecision| own.remediation == Remediation::Captcha;
+        if !can_ask && set.iter().flatten().any(asks) {
             reading.wrong(
                 "decisions",
                 "a decision of type `captcha` needs `captcha.provider`: set that, or write \"ban\"",
             );
         }
+        let examples = || examples().into_iter().filter(|own| can_ask || !asks(own)).collect();
+        let decisions = set.or_else(|| reading.debug.then(examples)).unwrap_or_default();
         let mut excluded_paths = Vec::new();
         for text in settings.excluded_paths.0 {
             match Prefix::new(&text) {

@@ -3,16 +3,17 @@
 mod config;
 mod exemptions;
 pub mod head;
+mod judged;
 mod other_judges;
 mod told;
 mod visit;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rocket::Request;
 use rocket::http::{Method, Status};
+use rocket::{Orbit, Request, Rocket};
 
 use super::captcha::{Captcha, Passes, unix_now};
 use super::decisions::{DecisionSet, Remediation};
@@ -22,7 +23,8 @@ use super::visitor::{ClientIp, Subject};
 use told::Told;
 
 pub use config::{Config, EnforceBy, OwnDecision};
-pub use visit::{Asked, Judgement, OUR_RANK, Verdict, Visit, is_ours};
+pub use judged::Judged;
+pub use visit::{Asked, CaptchaOutcome, Judgement, OUR_RANK, Verdict, Visit, is_ours};
 
 /// Everything that a request is judged by, shared by all of them.
 pub struct Bouncer {
@@ -38,9 +40,14 @@ pub struct Bouncer {
     /// Ban pages. In a flood of them only bare words are sent.
     pub ban_pages: Limit,
     pub told: Told,
+    /// Requests that were judged.
+    pub judged: Arc<Judged>,
     /// Set at ignition by whoever wants to look at every visit when the answer leaves: each is then kept from the start on,
     /// with the request as it came in.
     pub keeps_visits: AtomicBool,
+    /// Whom the fairing lets pass besides, whatever the judgement: set at ignition by whoever serves something to the operator
+    /// alone.
+    pub also_spared: OnceLock<fn(&Request<'_>) -> bool>,
     /// Whether a route asks for `Human`: then everybody may want a pass.
     pub asks_everybody: AtomicBool,
     /// Seconds that a test has skipped.
@@ -75,7 +82,9 @@ impl Bouncer {
             passes,
             ban_pages: Limit::new(BAN_PAGES, Duration::from_secs(1)),
             told: Told::default(),
+            judged: Arc::default(),
             keeps_visits: AtomicBool::new(false),
+            also_spared: OnceLock::new(),
             asks_everybody: AtomicBool::new(false),
             skipped: AtomicU64::new(0),
             throttle: Limit::new(config.throttle.most, config.throttle.span),
@@ -92,7 +101,9 @@ impl Bouncer {
         // Fails closed: a request without a name may be anybody's, and what is said of the proxy's own address is not said
         // of them.
         if unnamed.is_none() {
-            judgement.standing = self.decisions.against(address, at);
+            let country = || self.client_ip.country(request, address);
+            let system = || self.client_ip.system(request, address);
+            judgement.standing = self.decisions.against(address, country, system, at);
         }
         self.decide(&mut judgement, request);
         judgement
@@ -202,6 +213,7 @@ impl Bouncer {
         (matches!(path, "/crowdsec/health" | "/crowdsec/live")
             && matches!(request.method(), Method::Get | Method::Head))
             || self.config.excluded_paths.iter().any(|prefix| prefix.holds(path))
+            || self.also_spared.get().is_some_and(|spares| spares(request))
     }
 
     /// Notes that the application refused something to a visitor, or noted an event of theirs: LAPI may have news soon.
@@ -242,6 +254,14 @@ impl Bouncer {
 /// Whether a request comes to the captcha's own page.
 fn is_captcha(request: &Request<'_>) -> bool {
     request.uri().path() == "/crowdsec/captcha" && matches!(request.method(), Method::Get | Method::Head | Method::Post)
+}
+
+/// For tests: lets this much time pass at once for decisions, passes and limits, in whole seconds. A ban of an hour ends
+/// without an hour's waiting. What LAPI says afterwards counts from the true time on.
+pub fn skip_time(rocket: &Rocket<Orbit>, time: Duration) {
+    if let Some(bouncer) = rocket.state::<Bouncer>() {
+        bouncer.skipped.fetch_add(time.as_secs(), Ordering::Relaxed);
+    }
 }
 
 /// Whether a browser asks by this request whether it may send another one, by the rules of CORS. It has no body.

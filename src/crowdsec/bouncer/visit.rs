@@ -16,7 +16,7 @@ use crate::crowdsec::visitor::{Subject, Unnamed};
 pub struct Visit {
     pub judgement: Judgement,
     /// Whether the fairing lets it pass whatever the judgement.
-    spared: bool,
+    pub spared: bool,
     asked: OnceLock<Asked>,
     /// What a guard wants the visitor to be refused with. The last one counts: a handler may go on without the others.
     wanted: Mutex<Option<Verdict>>,
@@ -24,6 +24,8 @@ pub struct Visit {
     refused: OnceLock<Verdict>,
     /// The status of that answer, where another judge chose one.
     pub(super) status: OnceLock<Status>,
+    /// What became of it, if the visitor came to one of the captcha's own routes.
+    pub captcha: OnceLock<CaptchaOutcome>,
 }
 
 /// A request as it came to the bouncer. Other fairings and routes may change the request afterwards.
@@ -32,6 +34,17 @@ pub struct Asked {
     pub method: Method,
     /// Path and query.
     pub uri: Origin<'static>,
+}
+
+/// What one of the captcha's own routes did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum CaptchaOutcome {
+    Shown,
+    Solved,
+    /// The answer was missing, wrong, too late, or one of too many.
+    Failed,
+    /// The provider could not tell.
+    Away,
 }
 
 /// The judgement on one request.
@@ -117,8 +130,15 @@ impl Judgement {
 
 impl Visit {
     pub fn new(judgement: Judgement, spared: bool) -> Self {
-        let (asked, refused, status) = Default::default();
-        Self { judgement, spared, asked, wanted: Mutex::default(), refused, status }
+        Self {
+            judgement,
+            spared,
+            asked: OnceLock::new(),
+            wanted: Mutex::default(),
+            refused: OnceLock::new(),
+            status: OnceLock::new(),
+            captcha: OnceLock::new(),
+        }
     }
 
     /// The request as it was when this was first asked for: as it came in where the fairing has refused it, or where there

@@ -18,7 +18,7 @@ use config::Provider;
 use third_party::ThirdParty;
 
 pub use config::Config;
-pub use pass::{Passes, probe_arrived};
+pub use pass::{Passes, probe_arrived, tell_script};
 
 /// The captcha as it is configured.
 pub struct Captcha {

@@ -94,6 +94,11 @@ pub fn probe_arrived(cookies: &CookieJar<'_>) -> bool {
     cookies.get(PROBE).is_some()
 }
 
+/// Tells that script, which waits for it, that its visitor has the pass.
+pub fn tell_script(cookies: &CookieJar<'_>) {
+    cookies.add(Cookie::build((PROBE, "2")).same_site(SameSite::Lax));
+}
+
 fn value(subject: Subject, until: u64) -> String {
     format!("{until} {subject}")
 }

@@ -120,12 +120,16 @@ impl Config {
         let lapi = lapi::Config::read(reading);
         let visitor = visitor::Config::read(reading);
         let captcha = captcha::Config::read(reading);
+        if let (Ok(lapi), Ok(visitor)) = (&lapi, &visitor) {
+            reading.warnings.extend(visitor.warn_of(&lapi.scopes));
+        }
         // Where the captcha's settings cannot be read, that is told already.
         let bouncer = bouncer::Config::read(reading, !matches!(captcha, Ok(None)));
         let pages = pages::Config::read(reading);
         super::appsec::Config::check(reading, &lapi, &captcha, &bouncer);
         // What is wrong with the logs is told with all the rest. They read their settings again when they are opened.
         let _ = super::logs::Config::read(reading);
+        let _ = super::metrics::Config::read(reading);
         match reading.room::<Settings>() {
             Ok(Settings { rocket_secret_key_file: Some(file), .. }) => secret_of_file(reading, &file),
             Ok(_) => no_secret(reading),

@@ -376,3 +376,34 @@ fn the_configuration_shows_no_secret_when_printed() {
     let config = Config::read(&toml("[default]\nsecret_key = 's3cret'").merge(environment(&vars))).unwrap();
     assert!(!format!("{config:?}").contains("s3cret"));
 }
+
+/// Each sets the table `captcha`, and with it the debug profile's own provider gives way.
+#[test]
+fn a_key_of_the_captcha_without_a_provider_stops_no_debug_launch_and_leaves_the_example_of_a_captcha_out() {
+    for (name, value) in [
+        ("CROWDSEC_CAPTCHA_EXPIRATION", "1h"),
+        ("CROWDSEC_CAPTCHA_DIFFICULTY", "9"),
+        ("CROWDSEC_CAPTCHA_HOSTNAMES", "shop.example"),
+        ("CROWDSEC_CAPTCHA_SOURCES", "https://captcha.example"),
+        ("CROWDSEC_CAPTCHA_VERIFY_URL", "https://captcha.example/"),
+        ("CROWDSEC_CAPTCHA_SCRIPT_URL", "https://captcha.example/"),
+    ] {
+        let figment = toml("").merge(environment(&[(name, value)]));
+        let config = Config::read(&figment).unwrap_or_else(|Problems(told)| panic!("{name}: {told:?}"));
+        let own: Vec<Remediation> = config.bouncer.decisions.iter().map(|own| own.remediation).collect();
+        assert!(config.captcha.is_none() && config.bouncer.are_examples, "{name}");
+        assert_eq!(own, [Remediation::Ban], "{name}");
+        assert!(!config.bouncer.types.captcha, "{name}: a captcha of LAPI's becomes the fallback");
+
+        // What somebody has set is told, and named.
+        let own = r#"[{ value = "192.0.2.1", type = "captcha" }]"#;
+        let said = problems(figment.clone().merge(environment(&[(name, value), ("CROWDSEC_DECISIONS", own)])));
+        assert!(said.contains("`crowdsec.decisions`") && said.lines().count() == 1, "{name}: {said}");
+        let fallback = [(name, value), ("CROWDSEC_FALLBACK_REMEDIATION", "captcha")];
+        let said = problems(figment.merge(environment(&fallback)));
+        assert!(said.contains("`crowdsec.fallback_remediation`") && said.lines().count() == 1, "{name}: {said}");
+    }
+    // A key that only a provider can have meant: that alone is told.
+    let said = problems(toml("").merge(environment(&[("CROWDSEC_CAPTCHA_SITE_KEY", "x")])));
+    assert!(said.contains("captcha.provider") && said.lines().count() == 1, "{said}");
+}

@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::Value;
+
 /// One decision as LAPI sends it, its value and duration understood.
 ///
-/// We decide by the value alone: a decision of scope `Ip` may hold a CIDR, one of scope `Range` a single address.
+/// Of addresses we decide by the value alone: a decision of scope `Ip` may hold a CIDR, one of scope `Range` a single
+/// address.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// LAPI's row number, from 1 to `LARGEST_ID`. `None` where a LAPI sends none that can be used.
@@ -18,7 +21,7 @@ pub struct Decision {
     pub scope: String,
     /// `type` on the wire: `ban`, `captcha`, or any word of the operator's.
     pub kind: String,
-    pub value: IpNet,
+    pub value: Value,
     /// What is left of it. Zero for one that has ended, as in `deleted`.
     pub duration: Duration,
 }

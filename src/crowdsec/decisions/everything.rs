@@ -4,18 +4,16 @@
 //! LAPI 1.7.8 and newer answer 200 with a short or empty list while their database fails, also several times in a row. So
 //! what no delta ended, no single answer ends. A decision that a full answer lacks, and that neither a `deleted` entry nor
 //! its own time ended, is *missing*: it ends once two answers lack it that LAPI has confirmed, some time apart. A missing
-//! decision of many is confirmed by the question for its address or network, which a database that fails cannot answer.
+//! decision of many is confirmed by the question for its value, which a database that fails cannot answer.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-
 use super::decision::Key;
 use super::table::Held;
 use super::update::BATCH;
-use super::{A_SECOND, DecisionSet, Entry, NEVER, Source, Table, Taken, Ticks, Types, left, ticks};
+use super::{A_SECOND, DecisionSet, Entry, NEVER, Source, Table, Taken, Ticks, Types, Value, left, ticks};
 
 /// A full answer on its way. Dropped before it is complete, it changes nothing.
 pub struct Everything {
@@ -24,7 +22,7 @@ pub struct Everything {
     now: Instant,
     table: Table,
     /// Decisions that stand and that this answer names as deleted.
-    deleted: HashSet<(IpNet, Key)>,
+    deleted: HashSet<(Value, Key)>,
     taken: Taken,
 }
 
@@ -39,7 +37,7 @@ pub struct Compared {
 }
 
 struct Missing {
-    value: IpNet,
+    value: Value,
     held: Held,
     source: Arc<Source>,
 }
@@ -60,12 +58,13 @@ impl Everything {
             }
             // A full answer lists every decision that ever ended: only those that stand here are of interest.
             Entry::Deleted(decision) => {
-                let (value, key) = (decision.value, decision.key());
-                if self.set.read().get(value, key).is_some() {
+                let (key, value) = (decision.key(), decision.value);
+                if self.set.read().get(&value, key).is_some() {
                     self.deleted.insert((value, key));
                 }
             }
             Entry::Unreadable(reason) => self.taken.unreadable(reason),
+            Entry::Unfit(reason) => self.taken.unfit(reason),
         }
     }
 
@@ -78,19 +77,19 @@ impl Everything {
         // For what deltas bring until the next full answer.
         self.table.make_room();
         for (value, held) in old.iter().filter(|(_, held)| held.ends > now) {
-            if self.table.get(value, held.key).is_some() {
+            if self.table.get(&value, held.key).is_some() {
                 self.taken.renewed += 1;
-            } else if self.deleted.contains(&(value, held.key)) {
+            } else if self.deleted.contains(&(value.clone(), held.key)) {
                 self.taken.ended += usize::from(held.ends > now.saturating_add(A_SECOND));
             } else if held.ends <= now.saturating_add(SOON) {
-                self.table.put(value, *held, old.source(held).clone(), now);
-            } else if !self.table.leaves_out(value, held.remediation, held.ends - SOON, now) {
+                self.table.put(&value, *held, old.source(held).clone(), now);
+            } else if !self.table.leaves_out(&value, held.remediation, held.ends - SOON, now) {
                 missing.push(Missing { value, held: *held, source: old.source(held).clone() });
             }
         }
         drop(old);
         for Missing { value, held, source } in &missing {
-            self.table.put(*value, *held, source.clone(), now);
+            self.table.put(value, *held, source.clone(), now);
         }
         set.replace(self.table);
         Compared { set, now, apart: ticks(apart), missing, taken: self.taken }
@@ -105,10 +104,10 @@ impl Compared {
 
     /// Those of which LAPI has to confirm some before the answer counts: it lacks them for the first time, or it would end
     /// them. The others wait.
-    pub fn to_confirm(&self) -> impl Iterator<Item = (IpNet, Key)> {
+    pub fn to_confirm(&self) -> impl Iterator<Item = (Value, Key)> {
         let is_doubtful = |held: &Held| held.missed == NEVER || has_waited(held, self.now, self.apart);
         let doubtful = self.missing.iter().filter(move |missing| is_doubtful(&missing.held));
-        doubtful.map(|missing| (missing.value, missing.held.key))
+        doubtful.map(|missing| (missing.value.clone(), missing.held.key))
     }
 
     /// What the answer lacks stands on, until a second answer that is confirmed lacks it too. An answer that is not confirmed
@@ -120,14 +119,14 @@ impl Compared {
             let mut table = set.write();
             for Missing { value, held, source } in batch {
                 if confirmed && has_waited(held, now, apart) {
-                    table.remove(*value, held.key);
+                    table.remove(value, held.key);
                     taken.ended += 1;
                 } else {
                     let missed = if confirmed { held.missed.min(now) } else { NEVER };
                     first_missed = first_missed.min(missed);
                     let mut held = *held;
                     held.missed = missed;
-                    table.put(*value, held, source.clone(), now);
+                    table.put(value, held, source.clone(), now);
                     taken.kept += 1;
                 }
             }

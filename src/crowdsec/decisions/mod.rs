@@ -1,9 +1,10 @@
-//! What stands against an address now? Every decision that we know, found by address, each until its own end.
+//! What stands against a visitor now? Every decision that we know, found by what it stands against, each until its own end.
 //!
-//! In reading order: a [`Decision`] as LAPI sends it, the [`Remediation`] that it becomes, what is [`Standing`] against
-//! one address, the table that holds all of it, and how answers of LAPI's change that: [`Changes`] and [`Everything`].
+//! In reading order: a [`Decision`] as LAPI sends it with its [`Value`], the [`Remediation`] that it becomes, what is
+//! [`Standing`] against one visitor, the table that holds all of it, and how answers of LAPI's change that: [`Changes`] and [`Everything`].
 
 mod decision;
+mod value;
 mod remediation;
 mod source;
 mod standing;
@@ -27,6 +28,7 @@ pub use standing::Standing;
 pub use table::MOST_ON_ONE_VALUE;
 use table::{Held, Table};
 pub use update::{Changes, Entry, Taken};
+pub use value::{Country, LONGEST_OWN, Scopes, Value, system};
 
 /// The decisions, shared between one writer (the poller) and every request.
 ///
@@ -54,31 +56,40 @@ impl DecisionSet {
         let (origin, scope, kind) = ("config".into(), "own".into(), remediation.to_string());
         let source = Arc::new(Source { origin, scenario: reason.into(), scope, kind });
         let held = Held::new(Key::own(self.own.len()), remediation, NEVER);
-        self.own.put(value, held, source, 0);
+        self.own.put(&value.into(), held, source, 0);
     }
 
-    /// All that stands against an address, the greatest remediation first, and of several such the one that stands longest.
-    /// Nothing is allocated for an address against which nothing stands.
-    pub fn against(&self, address: IpAddr, now: Instant) -> Vec<Standing> {
+    /// All that stands against a visitor, the greatest remediation first, and of several such the one that stands longest.
+    /// Nothing is allocated for a visitor against whom nothing stands; and where they are is asked only where a decision
+    /// stands against any country or autonomous system.
+    pub fn against(
+        &self,
+        address: IpAddr,
+        country: impl FnOnce() -> Option<Country>,
+        system: impl FnOnce() -> Option<u32>,
+        now: Instant,
+    ) -> Vec<Standing> {
         // The decisions are canonical, so the address has to be too: ::ffff:192.0.2.1 is 192.0.2.1.
         let (address, now) = (address.to_canonical(), self.ticks(now));
         let lapis = self.read();
         let mut found = Vec::new();
         for table in [&self.own, &*lapis] {
-            table.against(address, |value, held| {
-                if held.ends > now {
-                    let (id, expires_in) = match held.ends {
-                        NEVER => (None, None),
-                        ends => (held.key.id(), Some(left(ends, now))),
-                    };
-                    let (remediation, source) = (held.remediation, table.source(held).clone());
-                    found.push(Standing { remediation, id, value, source, expires_in });
-                }
-            });
+            table.against(address, |value, held| found.extend(table.standing(value, held, now)));
+        }
+        // The operator's own decisions are about addresses alone.
+        let country = lapis.has_countries().then(country).flatten().map(Value::Country);
+        let system = lapis.has_systems().then(system).flatten().map(Value::As);
+        for value in country.into_iter().chain(system) {
+            found.extend(lapis.on(&value).filter_map(|held| lapis.standing(value.clone(), held, now)));
         }
         drop(lapis);
-        found.sort_by_key(|standing| Reverse(standing.rank()));
-        found
+        sorted(found)
+    }
+
+    /// All that stands against just this value, in the same order.
+    pub fn on(&self, value: &Value, now: Instant) -> Vec<Standing> {
+        let (now, lapis) = (self.ticks(now), self.read());
+        sorted(lapis.on(value).filter_map(|held| lapis.standing(value.clone(), held, now)).collect())
     }
 
     /// How many decisions are held, the operator's own and those included that ended since the last full answer.
@@ -88,7 +99,16 @@ impl DecisionSet {
 
     /// Whether any decision bears this origin, or bore it since the last full answer.
     pub fn has_origin(&self, origin: &str) -> bool {
-        self.read().sources().any(|source| source.origin == origin)
+        let mut has = false;
+        self.by_source(|source, is_own, _| has |= !is_own && source.origin == origin);
+        has
+    }
+
+    /// Shows how many decisions are held of each source (on IPv4, on IPv6, and on what is no address), and whether they are
+    /// the operator's own.
+    pub fn by_source(&self, mut show: impl FnMut(&Source, bool, [usize; 3])) {
+        self.own.sources().counts().for_each(|(source, counts)| show(source, true, counts));
+        self.read().sources().counts().for_each(|(source, counts)| show(source, false, counts));
     }
 
     /// Starts to take over an answer with LAPI's changes since the last one.
@@ -102,7 +122,7 @@ impl DecisionSet {
     }
 
     /// All decisions of LAPI's that stand, with what is left of each.
-    pub fn standing(&self, now: Instant) -> Vec<(IpNet, Key, Ticks, Arc<Source>)> {
+    pub fn standing(&self, now: Instant) -> Vec<(Value, Key, Ticks, Arc<Source>)> {
         let (now, table) = (self.ticks(now), self.read());
         let standing = table.iter().filter(|(_, held)| held.ends > now);
         standing.map(|(value, held)| (value, held.key, held.ends - now, table.source(held).clone())).collect()
@@ -131,6 +151,11 @@ impl DecisionSet {
     fn write(&self) -> RwLockWriteGuard<'_, Table> {
         self.lapis.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn sorted(mut found: Vec<Standing>) -> Vec<Standing> {
+    found.sort_by_key(|standing| Reverse(standing.rank()));
+    found
 }
 
 fn ticks(since: Duration) -> Ticks {

@@ -4,6 +4,10 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
+use super::Value;
+
 /// What many decisions have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Source {
@@ -28,6 +32,8 @@ impl Source {
 #[derive(Clone, Default)]
 pub struct Sources {
     list: Vec<Arc<Source>>,
+    /// How many decisions come from each: on IPv4, on IPv6, and on what is no address.
+    counts: Vec<[usize; 3]>,
     places: HashMap<Arc<Source>, u32>,
 }
 
@@ -38,12 +44,27 @@ impl Sources {
         }
         let place = self.list.len() as u32;
         self.list.push(source.clone());
+        self.counts.push([0; 3]);
         self.places.insert(source, place);
         place
     }
 
     pub fn all(&self) -> impl Iterator<Item = &Source> {
         self.list.iter().map(Arc::as_ref)
+    }
+
+    pub fn counts(&self) -> impl Iterator<Item = (&Source, [usize; 3])> {
+        self.all().zip(self.counts.iter().copied())
+    }
+
+    /// How many decisions come from a source, by the family of their values.
+    pub fn count(&mut self, place: u32, value: &Value) -> &mut usize {
+        let family = match value {
+            Value::Network(IpNet::V4(_)) => 0,
+            Value::Network(IpNet::V6(_)) => 1,
+            Value::Country(_) | Value::As(_) | Value::Own(_) => 2,
+        };
+        &mut self.counts[place as usize][family]
     }
 
     pub fn at(&self, place: u32) -> &Arc<Source> {

@@ -1,19 +1,18 @@
-//! What counts against one address, for those who judge, show and log it?
+//! What counts against one visitor, for those who judge, show and log it?
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use super::{Remediation, Source, Value};
+use crate::crowdsec::printable::printable;
 
-use super::{Remediation, Source};
-
-/// A decision that stands against an address.
+/// A decision that stands against an address, or against where the visitor is or who they are.
 #[derive(Clone, Debug)]
 pub struct Standing {
     pub remediation: Remediation,
     /// LAPI's number for it. `None` for the operator's own, and where a LAPI sends none that can be used.
     pub id: Option<u64>,
-    pub value: IpNet,
+    pub value: Value,
     pub source: Arc<Source>,
     /// `None` for the operator's own, which stand as long as the configuration says so.
     pub expires_in: Option<Duration>,
@@ -25,12 +24,17 @@ impl Standing {
         (self.remediation, self.expires_in.unwrap_or(Duration::MAX))
     }
 
-    /// How a log names it.
+    /// How a log names it. Who has an account is told by the id alone.
     pub fn name(&self) -> String {
-        match (self.id, self.expires_in) {
+        let name = match (self.id, self.expires_in) {
             (Some(id), _) => format!("decision {id}"),
             (None, Some(_)) => "a decision without an id".to_owned(),
             (None, None) => "decision of your own".to_owned(),
+        };
+        match &self.value {
+            Value::Network(_) => name,
+            Value::Country(_) | Value::As(_) => format!("{name} on {}", self.value),
+            Value::Own(own) => format!("{name} of scope {}", printable(&own.scope)),
         }
     }
 }

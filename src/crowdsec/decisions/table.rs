@@ -1,6 +1,7 @@
 //! How do decisions lie in memory, and which of them are about an address?
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -10,13 +11,14 @@ use prefix_trie::joint::JointPrefixMap;
 
 use super::decision::Key;
 use super::source::{Source, Sources};
-use super::{NEVER, Remediation, Ticks};
+use super::value::{Country, Own, Value};
+use super::{NEVER, Remediation, Standing, Ticks, left};
 
-/// At most this many decisions are held on one address or network. CrowdSec makes a handful; a broken LAPI that sends
+/// At most this many decisions are held on one address, network or other value. CrowdSec makes a handful; a broken LAPI that sends
 /// tens of thousands must not make each look-up and each change walk through all of them.
 pub const MOST_ON_ONE_VALUE: usize = 256;
 
-/// One decision in memory, without the address or network that it is about.
+/// One decision in memory, without what it stands against.
 #[derive(Clone, Copy, Debug)]
 pub struct Held {
     pub key: Key,
@@ -42,13 +44,16 @@ impl Held {
     }
 }
 
-/// Decisions by the address or network that they are about. Those on one value form a chain through `held`, which begins
-/// at the place that the maps tell.
+/// Decisions by what they stand against. Those on one value form a chain through `held`, which begins at the place that the
+/// maps tell.
 #[derive(Clone, Default)]
 pub struct Table {
     v4: HashMap<Ipv4Addr, u32>,
     v6: HashMap<Ipv6Addr, u32>,
     networks: JointPrefixMap<IpNet, u32>,
+    countries: HashMap<Country, u32>,
+    systems: HashMap<u32, u32>,
+    own: HashMap<Arc<Own>, u32>,
     held: Vec<Held>,
     /// Places in `held` that hold nothing any more.
     free: Vec<u32>,
@@ -74,60 +79,92 @@ impl Table {
         self.sources.at(held.source)
     }
 
-    pub fn sources(&self) -> impl Iterator<Item = &Source> {
-        self.sources.all()
+    /// A decision for those who judge by it, unless it has ended.
+    pub fn standing(&self, value: Value, held: &Held, now: Ticks) -> Option<Standing> {
+        let (id, expires_in) = match held.ends {
+            ends if ends <= now => return None,
+            NEVER => (None, None),
+            ends => (held.key.id(), Some(left(ends, now))),
+        };
+        let (remediation, source) = (held.remediation, self.source(held).clone());
+        Some(Standing { remediation, id, value, source, expires_in })
+    }
+
+    pub fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     /// Shows all decisions on an address and on the networks around it. The address has to be canonical: not IPv4 mapped
     /// into IPv6.
-    pub fn against<'a>(&'a self, address: IpAddr, mut show: impl FnMut(IpNet, &'a Held)) {
-        let value = IpNet::from(address);
+    pub fn against<'a>(&'a self, address: IpAddr, mut show: impl FnMut(Value, &'a Held)) {
         // Many applications have no decision on a network at all, or none of the operator's own.
         if !self.networks.is_empty() {
-            for (network, first) in self.networks.cover(&value) {
-                self.chain(*first).for_each(|held| show(network, held));
+            for (network, first) in self.networks.cover(&address.into()) {
+                self.chain(*first).for_each(|held| show(network.into(), held));
             }
         }
-        if let Some(first) = self.first(value) {
-            self.chain(first).for_each(|held| show(value, held));
+        let single = match address {
+            IpAddr::V4(address) => self.v4.get(&address),
+            IpAddr::V6(address) => self.v6.get(&address),
+        };
+        if let Some(first) = single {
+            self.chain(*first).for_each(|held| show(Value::Network(address.into()), held));
         }
     }
 
-    pub fn get(&self, value: IpNet, key: Key) -> Option<&Held> {
-        self.chain(self.first(value)?).find(|held| held.key == key)
+    /// All decisions on just this value.
+    pub fn on(&self, value: &Value) -> impl Iterator<Item = &Held> {
+        self.chain(self.first(value).unwrap_or(LAST))
+    }
+
+    pub fn has_countries(&self) -> bool {
+        !self.countries.is_empty()
+    }
+
+    pub fn has_systems(&self) -> bool {
+        !self.systems.is_empty()
+    }
+
+    pub fn get(&self, value: &Value, key: Key) -> Option<&Held> {
+        self.on(value).find(|held| held.key == key)
     }
 
     /// Whether this value has so many decisions that one like this would be left out.
-    pub fn leaves_out(&self, value: IpNet, remediation: Remediation, ends: Ticks, now: Ticks) -> bool {
-        let Some(first) = self.first(value) else { return false };
-        let greater = self.chain(first).filter(|held| held.rank(now) >= (ends > now, remediation, ends));
+    pub fn leaves_out(&self, value: &Value, remediation: Remediation, ends: Ticks, now: Ticks) -> bool {
+        let greater = self.on(value).filter(|held| held.rank(now) >= (ends > now, remediation, ends));
         greater.count() >= MOST_ON_ONE_VALUE
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (IpNet, &Held)> {
-        let v4 = self.v4.iter().map(|(address, first)| (IpAddr::V4(*address).into(), *first));
-        let v6 = self.v6.iter().map(|(address, first)| (IpAddr::V6(*address).into(), *first));
-        let networks = self.networks.iter().map(|(network, first)| (network, *first));
-        v4.chain(v6).chain(networks).flat_map(|(value, first)| self.chain(first).map(move |held| (value, held)))
+    pub fn iter(&self) -> impl Iterator<Item = (Value, &Held)> {
+        let v4 = self.v4.iter().map(|(address, first)| (IpNet::from(IpAddr::V4(*address)).into(), first));
+        let v6 = self.v6.iter().map(|(address, first)| (IpNet::from(IpAddr::V6(*address)).into(), first));
+        let networks = self.networks.iter().map(|(network, first)| (network.into(), first));
+        let countries = self.countries.iter().map(|(country, first)| (Value::Country(*country), first));
+        let systems = self.systems.iter().map(|(number, first)| (Value::As(*number), first));
+        let own = self.own.iter().map(|(own, first)| (Value::Own(own.clone()), first));
+        let all = v4.chain(v6).chain(networks).chain(countries).chain(systems).chain(own);
+        all.flat_map(|(value, first)| self.chain(*first).map(move |held| (value.clone(), held)))
     }
 
     /// Adds a decision, or renews the one with its key.
-    pub fn put(&mut self, value: IpNet, held: Held, source: Arc<Source>, now: Ticks) -> Put {
+    pub fn put(&mut self, value: &Value, held: Held, source: Arc<Source>, now: Ticks) -> Put {
         let held = Held { source: self.sources.place_of(source), ..held };
         let first = self.first(value).unwrap_or(LAST);
         let known = self.places(first).find(|place| self.held[*place].key == held.key);
         if let Some(place) = known {
+            self.recount(value, Some(self.held[place]), Some(held));
             self.held[place] = Held { next: self.held[place].next, ..held };
             return Put::Renewed;
         }
         if self.places(first).count() >= MOST_ON_ONE_VALUE {
             let least = self.places(first).min_by_key(|place| self.held[*place].rank(now));
-            let least = least.map(|place| &mut self.held[place]).filter(|least| least.rank(now) < held.rank(now));
-            if let Some(least) = least {
-                *least = Held { next: least.next, ..held };
+            if let Some(least) = least.filter(|least| self.held[*least].rank(now) < held.rank(now)) {
+                self.recount(value, Some(self.held[least]), Some(held));
+                self.held[least] = Held { next: self.held[least].next, ..held };
             }
             return Put::LeftOut;
         }
+        self.recount(value, None, Some(held));
         let held = Held { next: first, ..held };
         let place = match self.free.pop() {
             Some(place) => {
@@ -143,7 +180,7 @@ impl Table {
         Put::Added
     }
 
-    pub fn remove(&mut self, value: IpNet, key: Key) -> Option<Held> {
+    pub fn remove(&mut self, value: &Value, key: Key) -> Option<Held> {
         let (mut before, mut place) = (None, self.first(value)?);
         while self.held[place as usize].key != key {
             before = Some(place);
@@ -157,8 +194,19 @@ impl Table {
             Some(before) => self.held[before as usize].next = removed.next,
             None => self.set_first(value, removed.next),
         }
+        self.recount(value, Some(removed), None);
         self.free.push(place);
         Some(removed)
+    }
+
+    /// Keeps the sources' numbers right where a decision comes, goes or is replaced.
+    fn recount(&mut self, value: &Value, gone: Option<Held>, new: Option<Held>) {
+        if let Some(gone) = gone {
+            *self.sources.count(gone.source, value) -= 1;
+        }
+        if let Some(new) = new {
+            *self.sources.count(new.source, value) += 1;
+        }
     }
 
     /// Whether a map would have to grow for this many more, and is so large that it takes milliseconds to lay everything
@@ -182,23 +230,31 @@ impl Table {
         self.v6.reserve(self.v6.len() / 16);
     }
 
-    fn first(&self, value: IpNet) -> Option<u32> {
-        let first = match single(value) {
-            Some(IpAddr::V4(address)) => self.v4.get(&address),
-            Some(IpAddr::V6(address)) => self.v6.get(&address),
-            None => self.networks.get(&value),
+    fn first(&self, value: &Value) -> Option<u32> {
+        let first = match value {
+            Value::Network(net) => match single(*net) {
+                Some(IpAddr::V4(address)) => self.v4.get(&address),
+                Some(IpAddr::V6(address)) => self.v6.get(&address),
+                None => self.networks.get(net),
+            },
+            Value::Country(country) => self.countries.get(country),
+            Value::As(number) => self.systems.get(number),
+            Value::Own(own) => self.own.get(own),
         };
         first.copied()
     }
 
-    fn set_first(&mut self, value: IpNet, first: u32) {
-        match (single(value), first) {
-            (Some(IpAddr::V4(address)), LAST) => _ = self.v4.remove(&address),
-            (Some(IpAddr::V4(address)), first) => _ = self.v4.insert(address, first),
-            (Some(IpAddr::V6(address)), LAST) => _ = self.v6.remove(&address),
-            (Some(IpAddr::V6(address)), first) => _ = self.v6.insert(address, first),
-            (None, LAST) => _ = self.networks.remove(&value),
-            (None, first) => _ = self.networks.insert(value, first),
+    fn set_first(&mut self, value: &Value, first: u32) {
+        match value {
+            Value::Network(net) => match (single(*net), first) {
+                (Some(IpAddr::V4(address)), first) => set(&mut self.v4, address, first),
+                (Some(IpAddr::V6(address)), first) => set(&mut self.v6, address, first),
+                (None, LAST) => _ = self.networks.remove(net),
+                (None, first) => _ = self.networks.insert(*net, first),
+            },
+            Value::Country(country) => set(&mut self.countries, *country, first),
+            Value::As(number) => set(&mut self.systems, *number, first),
+            Value::Own(own) => set(&mut self.own, own.clone(), first),
         }
     }
 
@@ -209,6 +265,13 @@ impl Table {
     fn places(&self, first: u32) -> impl Iterator<Item = usize> {
         let place = |place: u32| (place != LAST).then_some(place as usize);
         iter::successors(place(first), move |at| place(self.held[*at].next))
+    }
+}
+
+fn set<K: Eq + Hash>(map: &mut HashMap<K, u32>, key: K, first: u32) {
+    match first {
+        LAST => _ = map.remove(&key),
+        first => _ = map.insert(key, first),
     }
 }
 

@@ -1,15 +1,13 @@
 //! How do LAPI's changes become what we remember? A small batch at a time.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ipnet::IpNet;
-
 use super::decision::Key;
 use super::table::{Held, Put};
-use super::{A_SECOND, Decision, DecisionSet, Source, Table, Ticks, Types};
+use super::{A_SECOND, Decision, DecisionSet, Source, Table, Ticks, Types, Value};
 
 /// One entry of an answer of LAPI's.
 #[derive(Clone, Debug)]
@@ -18,7 +16,12 @@ pub enum Entry {
     Deleted(Decision),
     /// One that says nothing to us, and why: it costs itself, never the answer around it.
     Unreadable(String),
+    /// One on a value that its scope does not have, and what that is: a country of three letters.
+    Unfit(String),
 }
+
+/// At most this many of one answer are told.
+const MOST_UNFIT: usize = 20;
 
 /// What an answer held.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,15 +37,17 @@ pub struct Taken {
     pub kept_until: Option<Instant>,
     pub unreadable: usize,
     pub first_unreadable: Option<String>,
+    /// What is wrong with values that their scopes do not have, each once.
+    pub unfit: BTreeSet<String>,
     /// Decisions of type `allow`, which exempt nobody.
     pub allows: usize,
     /// Captchas that nobody could show, so that the fallback stands in.
     pub captchas_without_provider: usize,
     /// Decisions without an id that can be used.
     pub without_id: usize,
-    /// Decisions beyond those that one address or network can have.
+    /// Decisions beyond those that one address, network or other value can have.
     pub left_out: usize,
-    pub first_left_out: Option<IpNet>,
+    pub first_left_out: Option<Value>,
 }
 
 impl Taken {
@@ -54,6 +59,12 @@ impl Taken {
     pub(super) fn unreadable(&mut self, reason: String) {
         self.unreadable += 1;
         self.first_unreadable.get_or_insert(reason);
+    }
+
+    pub(super) fn unfit(&mut self, reason: String) {
+        if self.unfit.len() < MOST_UNFIT {
+            self.unfit.insert(reason);
+        }
     }
 
     /// Puts a new decision into a table, if it means anything here.
@@ -73,7 +84,7 @@ impl Taken {
         let held = Held::new(key, remediation, ends);
         self.new += 1;
         self.without_id += usize::from(id.is_none());
-        match table.put(value, held, Arc::new(source), now) {
+        match table.put(&value, held, Arc::new(source), now) {
             Put::Added => {}
             Put::Renewed => self.renewed += 1,
             Put::LeftOut => {
@@ -92,7 +103,7 @@ pub struct Changes {
     batch: Vec<Entry>,
     /// Decisions without an id that this answer named as new. Newer LAPIs send `new` first, so a `deleted` of the same
     /// key that follows in the same answer means the decision before this one.
-    new_without_id: HashSet<(IpNet, Key)>,
+    new_without_id: HashSet<(Value, Key)>,
     taken: Taken,
 }
 
@@ -132,25 +143,26 @@ impl Changes {
                 Entry::New(decision) => self.add(&mut table, decision),
                 Entry::Deleted(decision) => self.delete(&mut table, &decision),
                 Entry::Unreadable(reason) => self.taken.unreadable(reason),
+                Entry::Unfit(reason) => self.taken.unfit(reason),
             }
         }
     }
 
     fn add(&mut self, table: &mut Table, decision: Decision) {
         if decision.id.is_none() {
-            self.new_without_id.insert((decision.value, decision.key()));
+            self.new_without_id.insert((decision.value.clone(), decision.key()));
         }
         let ends = self.set.end_of(self.now, decision.duration);
         self.taken.put(table, decision, &self.types, self.set.ticks(self.now), ends);
     }
 
     fn delete(&mut self, table: &mut Table, decision: &Decision) {
-        if decision.id.is_none() && self.new_without_id.contains(&(decision.value, decision.key())) {
+        if decision.id.is_none() && self.new_without_id.contains(&(decision.value.clone(), decision.key())) {
             return;
         }
         // LAPI names those too that ended by themselves, give or take a second between its clock and ours.
         let soon = self.set.ticks(self.now).saturating_add(A_SECOND);
-        let removed = table.remove(decision.value, decision.key());
+        let removed = table.remove(&decision.value, decision.key());
         self.taken.ended += usize::from(removed.is_some_and(|held| held.ends > soon));
     }
 }

@@ -31,6 +31,10 @@ pub struct Visitor {
     pub remediation: Option<&'static str>,
     /// What it would do if `enforce` did not let them in.
     pub trial: Option<&'static str>,
+    /// The two letters of their country, where a trusted proxy or a database says it: `country_header`, `geoip`.
+    pub country: Option<String>,
+    /// The number of their autonomous system, where one of them says it: `as_header`, `geoip`.
+    pub asn: Option<u32>,
     /// Whether they have solved a captcha lately, whatever stands against them.
     pub solved: bool,
 }
@@ -43,12 +47,17 @@ impl Visitor {
 
     pub fn of(bouncer: &Bouncer, request: &Request<'_>) -> Self {
         let judgement = bouncer.judgement(request);
+        let client_ip = &bouncer.client_ip;
+        // Of a request without a name the address is the proxy's.
+        let known = || judgement.has_a_name().then_some(judgement.address);
         let name = |verdict: Verdict| (verdict != Verdict::Admit).then(|| verdict.name());
         Self {
             address: judgement.address,
             decisions: judgement.standing.iter().map(DecisionView::from).collect(),
             remediation: name(judgement.verdict),
             trial: judgement.trial.and_then(name),
+            country: known().and_then(|address| client_ip.country(request, address)).map(|country| country.to_string()),
+            asn: known().and_then(|address| client_ip.system(request, address)),
             solved: bouncer.passes.since(request, judgement.address, bouncer.unix_now()).is_some(),
         }
     }
@@ -65,7 +74,7 @@ pub struct DecisionView {
     pub origin: String,
     pub scenario: String,
     pub scope: String,
-    /// The address or network it stands against.
+    /// What it stands against: an address or network, a country as `FR`, an AS as `AS64500`.
     pub value: String,
     /// LAPI's number for it; none for the operator's own.
     pub id: Option<u64>,

@@ -8,42 +8,42 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::crowdsec::decisions::{Decision, Entry, LARGEST_ID, go_duration, network};
+use crate::crowdsec::decisions::{Decision, Entry, LARGEST_ID, LONGEST_OWN, Scopes, Value, go_duration};
 use crate::crowdsec::printable::printable;
 
 /// The most that one entry may take, since it is held as a whole. LAPI's are of some hundred bytes.
 const LARGEST_ENTRY: usize = 8 << 20;
-/// The most that scope, type, value and duration may take. LAPI's own longest is `999999h59m59.999999999s`.
+/// The most that scope, type, duration and the value of one of CrowdSec's own scopes may take. LAPI's own longest is `999999h59m59.999999999s`.
 const LONGEST_FIELD: usize = 64;
 /// How many characters are kept of origin and scenario, which only tell where a decision comes from.
 const LONGEST_LABEL: usize = 256;
 
-/// Reads `{"new": […], "deleted": […]}` and hands each entry on.
+/// Reads `{"new": […], "deleted": […]}` and hands each entry of these scopes on.
 ///
 /// LAPI sends the two lists in either order, and `null` for an empty one.
-pub fn read_answer(answer: impl Read, hand_on: &mut impl FnMut(Entry)) -> io::Result<()> {
+pub fn read_answer(answer: impl Read, scopes: &Scopes, hand_on: &mut impl FnMut(Entry)) -> io::Result<()> {
     let left = Cell::new(LARGEST_ENTRY);
     let bounded = BufReader::new(Bounded { source: answer, left: &left });
     let mut json = serde_json::Deserializer::from_reader(bounded);
-    let lists = json.deserialize_map(Answer { hand_on, left: &left })?;
+    let lists = json.deserialize_map(Answer { scopes, hand_on, left: &left })?;
     json.end()?;
     // An object without either list is some other server's answer. Believed, it would be an empty CrowdSec's, and end
     // every decision.
     if lists == 0 { Err(io::Error::other("neither `new` nor `deleted` in it")) } else { Ok(()) }
 }
 
-/// Reads what LAPI says of one address or network: a list, or `null`. An entry that cannot be read is an error, since it
+/// Reads what LAPI says of one value, or of one scope: a list, or `null`. An entry that cannot be read is an error, since it
 /// may be the very one that is `asked` about; one with another id costs only itself.
-pub fn read_list(json: &[u8], asked: Option<u64>) -> Result<Vec<Decision>, String> {
+pub fn read_list(json: &[u8], scopes: &Scopes, asked: Option<u64>) -> Result<Vec<Decision>, String> {
     let entries: Option<Vec<&RawValue>> =
         serde_json::from_slice(json).map_err(|error| printable(&error.to_string()))?;
     let is_another = |entry: &RawValue| {
         let id = serde_json::from_str::<Id>(entry.get()).ok().map(|entry| entry.id);
         asked.is_some() && id.is_some() && id != asked
     };
-    let read = |entry| match read_entry(entry) {
+    let read = |entry| match read_entry(entry, scopes) {
         Err(_) if is_another(entry) => None,
-        read => read.transpose(),
+        read => read.map_err(|(Unread::Broken(reason) | Unread::Unfit(reason))| reason).transpose(),
     };
     entries.into_iter().flatten().filter_map(read).collect()
 }
@@ -73,6 +73,7 @@ impl<S: Read> Read for Bounded<'_, S> {
 
 /// The object around the lists. Gives how many of them there were.
 struct Answer<'a, F> {
+    scopes: &'a Scopes,
     hand_on: &'a mut F,
     /// How many bytes may still come before the entry ends.
     left: &'a Cell<usize>,
@@ -96,7 +97,7 @@ impl<'de, F: FnMut(Entry)> Visitor<'de> for Answer<'_, F> {
                     continue;
                 }
             };
-            map.next_value_seed(List { kind, hand_on: &mut *self.hand_on, left: self.left })?;
+            map.next_value_seed(List { kind, scopes: self.scopes, hand_on: &mut *self.hand_on, left: self.left })?;
             lists += 1;
         }
         Ok(lists)
@@ -106,6 +107,7 @@ impl<'de, F: FnMut(Entry)> Visitor<'de> for Answer<'_, F> {
 /// One of the two lists, or `null`. Each entry is taken as raw text first, so that a bad one costs itself alone.
 struct List<'a, F> {
     kind: fn(Decision) -> Entry,
+    scopes: &'a Scopes,
     hand_on: &'a mut F,
     left: &'a Cell<usize>,
 }
@@ -132,10 +134,11 @@ impl<'de, F: FnMut(Entry)> Visitor<'de> for List<'_, F> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         while let Some(entry) = entries.next_element::<Box<RawValue>>()? {
             self.left.set(LARGEST_ENTRY);
-            match read_entry(&entry) {
+            match read_entry(&entry, self.scopes) {
                 Ok(Some(decision)) => (self.hand_on)((self.kind)(decision)),
                 Ok(None) => {}
-                Err(reason) => (self.hand_on)(Entry::Unreadable(reason)),
+                Err(Unread::Broken(reason)) => (self.hand_on)(Entry::Unreadable(reason)),
+                Err(Unread::Unfit(reason)) => (self.hand_on)(Entry::Unfit(reason)),
             }
         }
         Ok(())
@@ -159,24 +162,45 @@ struct Wire<'a> {
     duration: String,
 }
 
-/// `Ok(None)` for a scope that is no address (a country, a user name): such decisions are not for us.
-fn read_entry(json: &RawValue) -> Result<Option<Decision>, String> {
+/// Why an entry is not read.
+enum Unread {
+    Broken(String),
+    /// It is on a value that its scope does not have. Somebody typed that, and LAPI sends it again and again.
+    Unfit(String),
+}
+
+/// `Ok(None)` for a scope that nobody asked for: such decisions are not for us.
+fn read_entry(json: &RawValue, scopes: &Scopes) -> Result<Option<Decision>, Unread> {
     let wire: Wire = serde_json::from_str(json.get())
-        .map_err(|error| format!("{} in {}", printable(&error.to_string()), printable(json.get())))?;
-    if !["ip", "range"].iter().any(|scope| wire.scope.eq_ignore_ascii_case(scope)) {
+        .map_err(|error| Unread::Broken(format!("{} in {}", printable(&error.to_string()), printable(json.get()))))?;
+    if !scopes.have(&wire.scope) {
         return Ok(None);
     }
     let shown = printable(&wire.value);
-    for (name, field) in [("type", &wire.kind), ("value", &wire.value), ("duration", &wire.duration)] {
-        if field.len() > LONGEST_FIELD {
-            return Err(format!("the {name} of the one on `{shown}` is over {LONGEST_FIELD} bytes"));
+    let longest = if scopes.have_own(&wire.scope) { LONGEST_OWN } else { LONGEST_FIELD };
+    for (name, field, longest) in [
+        ("type", &wire.kind, LONGEST_FIELD),
+        ("value", &wire.value, longest),
+        ("duration", &wire.duration, LONGEST_FIELD),
+    ] {
+        if field.len() > longest {
+            return Err(Unread::Broken(format!("the {name} of the one on `{shown}` is over {longest} bytes")));
         }
     }
-    let duration = go_duration(&wire.duration)
-        .ok_or_else(|| format!("`{}`, of the one on `{shown}`, is no duration", printable(&wire.duration)))?;
+    let no_duration = || format!("`{}`, of the one on `{shown}`, is no duration", printable(&wire.duration));
+    let duration = go_duration(&wire.duration).ok_or_else(|| Unread::Broken(no_duration()))?;
+    let value = Value::read(&wire.scope, &wire.value).map_err(|what| {
+        let is_address = ["ip", "range"].iter().any(|scope| wire.scope.eq_ignore_ascii_case(scope));
+        let reason = format!("`{shown}` is {what}");
+        if is_address {
+            Unread::Broken(reason)
+        } else {
+            Unread::Unfit(format!("{reason} (scope {})", printable(&wire.scope)))
+        }
+    })?;
     Ok(Some(Decision {
         id: wire.id.and_then(|id| id.get().parse().ok()).filter(|id| (1..=LARGEST_ID).contains(id)),
-        value: network(&wire.value).ok_or_else(|| format!("`{shown}` is no address or network"))?,
+        value,
         duration,
         origin: label(wire.origin),
         scenario: label(wire.scenario),

@@ -1,6 +1,7 @@
 //! Where is LAPI, how do we show who we are, and how often do we ask? The settings of this room, read and checked.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io, process};
 
@@ -11,6 +12,7 @@ use serde::Deserialize;
 
 use super::connection::{Connection, Credentials, Location, ORIGINS};
 use super::tls::{self, File};
+use crate::crowdsec::decisions::Scopes;
 use crate::crowdsec::setting::{List, Reading, Secret, Span, Told, url};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
@@ -47,7 +49,7 @@ impl Default for Settings {
             resync_frequency: Span::seconds(15 * 60),
             startup_timeout: Span::seconds(60),
             on_startup_failure: OnStartupFailure::Open,
-            scopes: List(SCOPES.map(str::to_owned).into()),
+            scopes: List(vec!["ip".into(), "range".into()]),
             origins: List::default(),
             scenarios_containing: List::default(),
             scenarios_not_containing: List::default(),
@@ -64,9 +66,6 @@ pub enum OnStartupFailure {
     Abort,
 }
 
-/// The scopes whose decisions are enforced.
-const SCOPES: [&str; 2] = ["ip", "range"];
-
 /// How we keep in step with LAPI.
 #[derive(Debug)]
 pub struct Config {
@@ -77,6 +76,8 @@ pub struct Config {
     pub startup_timeout: Duration,
     pub on_startup_failure: OnStartupFailure,
     pub snapshot: Option<PathBuf>,
+    /// The scopes that LAPI is asked for.
+    pub scopes: Arc<Scopes>,
 }
 
 impl Config {
@@ -88,13 +89,21 @@ impl Config {
             let help = "Make its folder, and let this user write there";
             reading.wrong("snapshot", &format!("cannot write to {path}: {error}. {help}"));
         }
+        let scopes = Scopes::new(&settings.scopes.0).unwrap_or_else(|| {
+            let help =
+                "write [\"ip\", \"range\"], and beside them \"country\", \"as\" or a word of your own without a comma";
+            reading.wrong("scopes", help);
+            Scopes::default()
+        });
+        let scopes = Arc::new(scopes);
         Ok(Self {
-            connection: connection(reading, &settings),
+            connection: connection(reading, &settings, &scopes),
             update_frequency: settings.update_frequency.0,
             resync_frequency: settings.resync_frequency.0,
             startup_timeout: settings.startup_timeout.0,
             on_startup_failure: settings.on_startup_failure,
             snapshot,
+            scopes,
         })
     }
 }
@@ -113,7 +122,7 @@ fn try_to_write(path: &Path) -> io::Result<()> {
 }
 
 /// `None` where there is nothing to show LAPI. Only the debug profile goes on without.
-fn connection(reading: &mut Reading<'_>, settings: &Settings) -> Option<Connection> {
+fn connection(reading: &mut Reading<'_>, settings: &Settings, scopes: &Arc<Scopes>) -> Option<Connection> {
     if settings.api_key.is_none() && settings.api_key_file.is_none() && settings.cert_path.is_none() {
         if !reading.debug {
             reading.problems.push(format!(
@@ -131,19 +140,14 @@ fn connection(reading: &mut Reading<'_>, settings: &Settings) -> Option<Connecti
             .wrong("api_url", "certificates (`cert_path`, `ca_cert_path`) need an address that begins with https://");
     }
     let ca = ca.and_then(|path| authorities(reading, path));
-    let scopes = &settings.scopes.0;
-    let is_known = |scope: &String| SCOPES.iter().any(|known| scope.eq_ignore_ascii_case(known));
-    if scopes.is_empty() || !scopes.iter().all(is_known) {
-        reading.wrong("scopes", "only \"ip\" and \"range\" are enforced so far: write those, or leave the key out");
-    }
     let filters = [
-        ("scopes", scopes),
-        ("origins", &settings.origins.0),
-        ("scenarios_containing", &settings.scenarios_containing.0),
-        ("scenarios_not_containing", &settings.scenarios_not_containing.0),
+        ("scopes", scopes.joined()),
+        ("origins", settings.origins.0.join(",")),
+        ("scenarios_containing", settings.scenarios_containing.0.join(",")),
+        ("scenarios_not_containing", settings.scenarios_not_containing.0.join(",")),
     ];
-    let filters = filters.into_iter().filter(|(_, list)| !list.is_empty());
-    Some(Connection { at, credentials, ca, filters: filters.map(|(name, list)| (name, list.join(","))).collect() })
+    let filters = filters.into_iter().filter(|(_, list)| !list.is_empty()).collect();
+    Some(Connection { at, credentials, ca, scopes: scopes.clone(), filters })
 }
 
 fn location(reading: &mut Reading<'_>, api_url: &str) -> Option<Location> {

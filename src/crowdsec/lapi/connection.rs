@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use reqwest::Url;
 use rustls::pki_types::CertificateDer;
 
+use crate::crowdsec::decisions::Scopes;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::setting::Secret;
 
@@ -19,6 +21,7 @@ pub struct Connection {
     pub credentials: Credentials,
     /// The operator's own CAs.
     pub ca: Option<Vec<CertificateDer<'static>>>,
+    pub scopes: Arc<Scopes>,
     /// The filters, as LAPI's query parameters.
     pub filters: Vec<(&'static str, String)>,
 }

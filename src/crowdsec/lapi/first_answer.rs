@@ -16,9 +16,10 @@ pub async fn first_answer(mut poller: Poller, config: &Config) -> Result<Poller,
     let (lapi, begin, mut told) = (poller.address().to_owned(), Instant::now(), false);
     let left = || config.startup_timeout.saturating_sub(begin.elapsed());
     let error = loop {
-        let Err(error) = timeout(left(), poller.try_poll()).await.unwrap_or(Err(Error::TooSlow)) else {
-            return Ok(poller);
-        };
+        let asked = Instant::now();
+        let result = timeout(left(), poller.try_poll()).await;
+        let result = result.unwrap_or_else(|_| poller.give_up(asked));
+        let Err(error) = result else { return Ok(poller) };
         // LAPI has answered, and no time will change what it says of this key.
         let is_final = matches!(error, Error::Forbidden);
         let pause = poller.pause();

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::hurry::Hurry;
+use super::polls::Polls;
 
 /// Whether we are in step with LAPI, for those who want to know.
 pub struct Status {
@@ -12,6 +13,7 @@ pub struct Status {
     answers: Mutex<Answers>,
     /// Whether to ask LAPI sooner than usual.
     pub hurry: Hurry,
+    pub polls: Polls,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -37,7 +39,13 @@ const SLACK: Duration = Duration::from_secs(2);
 impl Status {
     pub fn new(update_frequency: Duration) -> Self {
         let patience = update_frequency.saturating_mul(3) + SLACK;
-        Self { start: Instant::now(), patience, answers: Mutex::default(), hurry: Hurry::default() }
+        Self {
+            start: Instant::now(),
+            patience,
+            answers: Mutex::default(),
+            hurry: Hurry::default(),
+            polls: Polls::default(),
+        }
     }
 
     pub fn health(&self) -> Health {

@@ -15,21 +15,22 @@ mod first_answer;
 mod health;
 mod hurry;
 mod poller;
+pub mod polls;
 mod saving;
 pub mod snapshot;
 mod telling;
 pub mod tls;
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
-use reqwest::{Client, Identity, Response, StatusCode, Url, redirect};
+use reqwest::{Client, Identity, RequestBuilder, Response, StatusCode, Url, redirect};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::decisions::{Decision, Entry, Key};
+use super::decisions::{Decision, Entry, Key, Scopes, Value};
 use super::printable::printable;
 use answer::{read_answer, read_list};
 use error::{setup, transfer};
@@ -44,7 +45,7 @@ pub use poller::Poller;
 
 /// The folder's own version, told to LAPI. LAPI splits the User-Agent at its one slash.
 pub const VERSION: &str = "0.1.0";
-const USER_AGENT: &str = concat!("crowdsec-rocket-bouncer/v", "0.1.0");
+pub const USER_AGENT: &str = concat!("crowdsec-rocket-bouncer/v", "0.1.0");
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// Between two pieces of an answer. LAPI needs 40 s before the first byte of a million decisions.
@@ -61,11 +62,13 @@ const LONGEST_LIST: usize = 16 << 20;
 const LONGEST: usize = 512 << 20;
 
 pub struct Lapi {
-    client: Client,
-    url: Url,
+    pub client: Client,
+    /// Of the decisions' stream, with the filters.
+    pub url: Url,
     /// For an answer that tells what has changed.
     changes: Duration,
     handshake: Handshake,
+    scopes: Arc<Scopes>,
 }
 
 impl Lapi {
@@ -116,6 +119,7 @@ impl Lapi {
             changes: CHANGES.max(update_frequency.saturating_mul(3)),
             handshake: Handshake::with(&url, config.ca.is_some(), identity.is_some()),
             url,
+            scopes: config.scopes.clone(),
         })
     }
 
@@ -123,19 +127,27 @@ impl Lapi {
     pub async fn ask(&self, everything: bool) -> Result<Answer, Error> {
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("startup", if everything { "true" } else { "false" });
-        self.send(url, if everything { WHOLE } else { self.changes }).await.map(Answer)
+        let response = self.send(url, if everything { WHOLE } else { self.changes }).await;
+        Ok(Answer { response: response?, scopes: self.scopes.clone() })
     }
 
-    /// Asks for all that stands against one address or network, whatever its origin: a question that LAPI answers from
-    /// its database, and with an error where that fails. It may move the mark that the next delta begins at.
-    pub async fn standing_on(&self, value: IpNet, key: Key) -> Result<Vec<Decision>, Error> {
+    /// Asks for all that stands against one value, whatever its origin: a question that LAPI answers from its database, and
+    /// with an error where that fails. It may move the mark that the next delta begins at.
+    ///
+    /// Of a country or an AS the whole scope is asked for. LAPI compares values letter by letter, and a decision on `fr` or
+    /// `AS64500` stands against `FR` and `64500` here: asked for that, LAPI would say that there is none.
+    pub async fn standing_on(&self, value: &Value, key: Key) -> Result<Vec<Decision>, Error> {
         let mut url = self.url.clone();
         url.path_segments_mut().expect("an address of http").pop();
-        let (name, value) = match value.prefix_len() == value.max_prefix_len() {
-            true => ("ip", value.addr().to_string()),
-            false => ("range", value.to_string()),
+        // `scopes` and not `scope`, which older LAPIs leave out of account.
+        let query = match value {
+            Value::Network(net) if net.prefix_len() == net.max_prefix_len() => vec![("ip", net.addr().to_string())],
+            Value::Network(net) => vec![("range", net.to_string())],
+            Value::Country(_) => vec![("scopes", "Country".into())],
+            Value::As(_) => vec![("scopes", "AS".into())],
+            Value::Own(own) => vec![("scopes", own.scope.clone()), ("value", own.text.clone())],
         };
-        url.query_pairs_mut().clear().append_pair("dedup", "false").append_pair(name, &value);
+        url.query_pairs_mut().clear().append_pair("dedup", "false").extend_pairs(query);
         let mut response = self.send(url, QUESTION).await?;
         let mut list = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(|error| transfer(&error, None))? {
@@ -144,12 +156,11 @@ impl Lapi {
                 return Err(Error::Unreadable("it is over 16 MiB".into()));
             }
         }
-        read_list(&list, key.id()).map_err(Error::Unreadable)
+        read_list(&list, &self.scopes, key.id()).map_err(Error::Unreadable)
     }
 
     async fn send(&self, url: Url, within: Duration) -> Result<Response, Error> {
-        let request = self.client.get(url).timeout(within);
-        let response = request.send().await.map_err(|error| transfer(&error, Some(&self.handshake)))?;
+        let response = self.exchange(self.client.get(url).timeout(within)).await?;
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         match response.status() {
             StatusCode::OK if header(CONTENT_TYPE).starts_with("application/json") => Ok(response),
@@ -159,12 +170,20 @@ impl Lapi {
             status => Err(Error::Status(status.as_u16())),
         }
     }
+
+    /// Sends any request of ours, and gives LAPI's answer, whatever its status.
+    pub async fn exchange(&self, request: RequestBuilder) -> Result<Response, Error> {
+        request.send().await.map_err(|error| transfer(&error, Some(&self.handshake)))
+    }
 }
 
 const API_KEY: reqwest::header::HeaderName = reqwest::header::HeaderName::from_static("x-api-key");
 
 /// An answer whose body is still to come.
-pub struct Answer(Response);
+pub struct Answer {
+    response: Response,
+    scopes: Arc<Scopes>,
+}
 
 impl Answer {
     /// Hands the answer's entries over as they arrive. `Ok` means that the body ended where LAPI meant it to end.
@@ -173,12 +192,13 @@ impl Answer {
     /// that LAPI is not asked to send faster than we read.
     pub async fn read<R: Send + 'static>(mut self, mut receiver: R, hand_on: fn(&mut R, Entry)) -> Result<R, Error> {
         let (pieces, body) = mpsc::channel(4);
+        let scopes = self.scopes.clone();
         let reading = spawn_blocking(move || {
             let body = Body { pieces: body, current: Default::default(), left: LONGEST };
-            read_answer(body, &mut |entry| hand_on(&mut receiver, entry)).map(|()| receiver)
+            read_answer(body, &scopes, &mut |entry| hand_on(&mut receiver, entry)).map(|()| receiver)
         });
         let transferred = loop {
-            match self.0.chunk().await {
+            match self.response.chunk().await {
                 Ok(piece) => {
                     let last = piece.is_none();
                     // The reader hangs up where it finds no JSON; its own error says more.

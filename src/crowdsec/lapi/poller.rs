@@ -17,6 +17,7 @@ use super::telling::Telling;
 use super::{Config, Connection, Error, Lapi};
 use crate::crowdsec::decisions::{Changes, Compared, DecisionSet, Everything, Taken, Types};
 use crate::crowdsec::panics::survive;
+use crate::crowdsec::printable::printable;
 use crate::crowdsec::setting::Secret;
 
 /// Keeps a decision set in step with LAPI.
@@ -149,7 +150,15 @@ impl Poller {
     pub async fn try_poll(&mut self) -> Result<(), Error> {
         let (asked, everything) = (Instant::now(), self.in_step.is_none());
         let result = survive(self.poll()).await.unwrap_or_else(|panic| Err(Error::Panicked(panic)));
+        self.status.polls.count(&result, asked.elapsed());
         self.wasted = if result.is_err() && everything { asked.elapsed() } else { Duration::ZERO };
+        result
+    }
+
+    /// A poll that took too long for the launch.
+    pub fn give_up(&self, asked: Instant) -> Result<(), Error> {
+        let result = Err(Error::TooSlow);
+        self.status.polls.count(&result, asked.elapsed());
         result
     }
 
@@ -219,17 +228,18 @@ impl Poller {
     async fn confirm(&self, compared: &Compared) -> Result<bool, String> {
         let some = compared.to_confirm().sample(&mut rand::rng(), CONFIRMATIONS);
         // All at once: a LAPI that hangs is waited for only once.
-        let answers = join_all(some.iter().map(|(value, key)| self.lapi.standing_on(*value, *key))).await;
+        let answers = join_all(some.iter().map(|(value, key)| self.lapi.standing_on(value, *key))).await;
         for ((value, key), standing) in some.iter().zip(answers) {
+            let shown = printable(&value.to_string());
             let standing = standing.map_err(|error| match error {
                 Error::Forbidden | Error::Status(404 | 405) => format!(
-                    "of the one on {value} it says: {error}. Whatever stands between us and LAPI has to let \
+                    "of the one on {shown} it says: {error}. Whatever stands between us and LAPI has to let \
                      GET /v1/decisions through as well"
                 ),
-                error => format!("of the one on {value} it says: {error}"),
+                error => format!("of the one on {shown} it says: {error}"),
             })?;
             if standing.iter().any(|decision| decision.value == *value && decision.key() == *key) {
-                return Err(format!("asked about it, it says that the one on {value} stands"));
+                return Err(format!("asked about it, it says that the one on {shown} stands"));
             }
         }
         Ok(!some.is_empty())

@@ -14,13 +14,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, Mac};
-use ipnet::IpNet;
 use serde::Serialize;
 use sha2::Sha256;
 
 use super::answer::read_answer;
 use super::connection::Connection;
-use crate::crowdsec::decisions::{DecisionSet, Entry, Key, Source, Ticks, Types};
+use crate::crowdsec::decisions::{DecisionSet, Entry, Key, Scopes, Source, Ticks, Types, Value};
 use crate::crowdsec::setting::Secret;
 
 /// Where the decisions are kept, and whose they are.
@@ -31,6 +30,7 @@ pub struct Snapshot {
     owner: String,
     hmac: Hmac<Sha256>,
     is_signed: bool,
+    scopes: Arc<Scopes>,
 }
 
 /// Names the format; a change of the format changes it.
@@ -54,7 +54,7 @@ impl Snapshot {
             owner.chain_update([0]).chain_update(text)
         });
         let owner = hexadecimal(&owner.finalize().into_bytes()[..8]);
-        Self { path, owner, hmac: hmac(&key), is_signed: secret.is_some() }
+        Self { path, owner, hmac: hmac(&key), is_signed: secret.is_some(), scopes: lapi.scopes.clone() }
     }
 
     pub fn path(&self) -> &Path {
@@ -62,7 +62,7 @@ impl Snapshot {
     }
 
     /// Puts decisions into the file. Blocks on the disk.
-    pub fn store(&self, standing: &[(IpNet, Key, Ticks, Arc<Source>)]) -> io::Result<()> {
+    pub fn store(&self, standing: &[(Value, Key, Ticks, Arc<Source>)]) -> io::Result<()> {
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
         let file = create_anew(Path::new(&beside))?;
@@ -121,7 +121,7 @@ impl Snapshot {
         }
         let mut body = Signing { inner: file, hmac: self.hmac.clone().chain_update(self.head(written)) };
         let mut everything = set.everything(types, now);
-        let read = read_answer(&mut body, &mut |entry| {
+        let read = read_answer(&mut body, &self.scopes, &mut |entry| {
             everything.take(match entry {
                 Entry::New(mut decision) => {
                     decision.duration = decision.duration.saturating_sub(age);
@@ -174,7 +174,7 @@ struct Row<'a> {
     scope: &'a str,
     #[serde(rename = "type")]
     kind: &'a str,
-    value: &'a IpNet,
+    value: &'a Value,
 }
 
 /// Signs what is written or read.
@@ -222,6 +222,8 @@ fn bytes(hexadecimal: &str) -> Vec<u8> {
     let pairs = hexadecimal.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).unwrap_or_default());
     // `from_str_radix` alone would take `+a` for `0a`.
     let is_ours = |pair: &&str| pair.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    // What follows an HMAC makes it another text.
+    let pairs = pairs.filter(|_| hexadecimal.len() == DIGITS);
     pairs.take_while(is_ours).map_while(|pair| u8::from_str_radix(pair, 16).ok()).collect()
 }
 

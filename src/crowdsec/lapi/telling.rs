@@ -25,11 +25,16 @@ pub struct Telling {
     drifts: u32,
     /// What is odd about LAPI's decisions and was told: a word for each kind.
     warned_of: HashSet<&'static str>,
+    /// What is wrong with values that somebody typed, and was told.
+    unfit: HashSet<String>,
     /// The filters and the unusual ones of their origins, until the operator was warned that nothing fits.
     unwarned_filters: Option<(String, Vec<String>)>,
     /// Whether a full answer lacked what stands on, and the log has told so.
     keeping: bool,
 }
+
+/// Of this many values it is told that they stand against nobody, so that the memory of it is bounded.
+const MOST_TOLD: usize = 100;
 
 /// Between two lines that tell that LAPI is away.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -45,6 +50,7 @@ impl Telling {
             told: Instant::now(),
             drifts: 0,
             warned_of: HashSet::new(),
+            unfit: HashSet::new(),
             unwarned_filters: connection.chosen_filters(),
             keeping: false,
         }
@@ -108,6 +114,7 @@ impl Telling {
 
     /// What an answer has brought, and what is odd about it. `fallback` stands in for captchas where none can be asked.
     pub fn of_answer(&mut self, taken: &Taken, fallback: Remediation) {
+        self.status.polls.leave_out(taken.unreadable + taken.left_out);
         if taken.added() + taken.ended > 0 {
             info!("CrowdSec: {} new decisions, {} ended early.", taken.added(), taken.ended);
         }
@@ -116,6 +123,14 @@ impl Telling {
                 "{} decisions of LAPI's could not be read and are not enforced. The first: {first}",
                 taken.unreadable
             );
+        }
+        for what in &taken.unfit {
+            if self.unfit.len() < MOST_TOLD && self.unfit.insert(what.clone()) {
+                warn!(
+                    "LAPI has a decision that stands against nobody: {what}. Delete it (`cscli decisions list --all` shows its \
+                     id), and write a country as FR, an AS as 64500."
+                );
+            }
         }
         if taken.allows > 0 && self.warned_of.insert("allows") {
             warn!(
@@ -137,12 +152,13 @@ impl Telling {
                 taken.without_id, self.address
             );
         }
-        if let Some(value) = taken.first_left_out
+        if let Some(value) = &taken.first_left_out
             && self.warned_of.insert("crowds")
         {
             warn!(
-                "LAPI has more than {MOST_ON_ONE_VALUE} decisions on {value}. Only the greatest are held there, and {} were \
+                "LAPI has more than {MOST_ON_ONE_VALUE} decisions on {}. Only the greatest are held there, and {} were \
                  left out. Look for what makes so many: `cscli alerts list`.",
+                printable(&value.to_string()),
                 taken.left_out
             );
         }

@@ -7,13 +7,13 @@ use rocket::form::FromForm;
 use rocket::http::{CookieJar, Status};
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::Redirect;
-use rocket::{Request, State, get, post};
+use rocket::{Either, Request, State, get, post};
 
 use super::Leading;
 use super::body::{Dropped, Posted};
 use super::refusal::{Kind, Refusal};
 use super::return_to::{return_to, without};
-use crate::crowdsec::bouncer::{Bouncer, Judgement, Verdict};
+use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Verdict, Visit};
 use crate::crowdsec::captcha::{self, Captcha};
 use crate::crowdsec::guards::SameOrigin;
 
@@ -25,6 +25,7 @@ pub fn show_captcha(return_to: Option<&str>, caller: Caller<'_>, _body: Dropped)
     if caller.has_fresh_pass || !caller.needs_pass {
         return Ok(caller.lead(&back));
     }
+    let _ = caller.visit.captcha.set(CaptchaOutcome::Shown);
     Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) })
 }
 
@@ -40,7 +41,7 @@ pub struct Answer<'r> {
     #[field(name = "cf-turnstile-response")]
     turnstile: Option<&'r str>,
     altcha: Option<&'r str>,
-    /// `kept` where the page's script found that the browser keeps cookies.
+    /// What the page's script found out: `kept` where the browser keeps cookies, `seen` where the script can read them too.
     #[field(default = "")]
     cookies: &'r str,
 }
@@ -67,7 +68,7 @@ pub async fn check_captcha(
     bouncer: &State<Bouncer>,
     cookies: &CookieJar<'_>,
 ) -> Result<Leading, Refusal> {
-    let (judgement, answer) = (caller.judgement, answer.0);
+    let (visit, answer) = (caller.visit, answer.0);
     let back = caller.back(answer.as_ref().map_or("/", |answer| answer.return_to));
     // Solved in another tab just now, or there is no captcha: there is nothing to prove.
     let (false, Some(captcha)) = (caller.has_fresh_pass, &bouncer.captcha) else {
@@ -76,6 +77,7 @@ pub async fn check_captcha(
     // Another site's page could use up its visitor's tries. A right proof of work, whoever sends it, harms nobody: all
     // that it does is to let this visitor in.
     if captcha.costs() && own.is_none() {
+        let _ = visit.captcha.set(CaptchaOutcome::Failed);
         return Err(Refusal::captcha(Status::Forbidden, "wrong", back));
     }
     let Some((form, answer)) = answer.as_ref().and_then(|form| Some((form, form.to(captcha)?))) else {
@@ -83,16 +85,30 @@ pub async fn check_captcha(
         if !caller.needs_pass {
             return Ok(caller.lead(&back));
         }
+        let _ = visit.captcha.set(CaptchaOutcome::Failed);
         return Err(Refusal::captcha(Status::Forbidden, "missing", back));
     };
-    match captcha.verify(answer, judgement.address).await {
+    let address = visit.judgement.address;
+    let verdict = captcha.verify(answer, address).await;
+    let _ = visit.captcha.set(match verdict {
+        captcha::Verdict::Human { .. } => CaptchaOutcome::Solved,
+        captcha::Verdict::Away => CaptchaOutcome::Away,
+        _ => CaptchaOutcome::Failed,
+    });
+    match verdict {
         captcha::Verdict::Human { since } => {
             let since = since + bouncer.skipped.load(Ordering::Relaxed);
-            bouncer.passes.grant(cookies, judgement.address, since, caller.https);
+            bouncer.passes.grant(cookies, address, since, caller.https);
             // The page has set the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
             // line that is not UTF-8, without a trace. To lead on would lead in circles.
-            if form.cookies == "kept" && !captcha::probe_arrived(cookies) {
+            if !form.cookies.is_empty() && !captcha::probe_arrived(cookies) {
                 return Err(Refusal::captcha(Status::Forbidden, "cookie_lost", back));
+            }
+            // A redirect would leave the captcha's page in the history, before the page that it leads to. Without an answer
+            // to show, that page stays, and its script puts the other one in its place.
+            if form.cookies == "seen" {
+                captcha::tell_script(cookies);
+                return Ok(Leading::new(Either::Left(Status::NoContent)));
             }
             Ok(caller.lead(&back))
         }
@@ -112,7 +128,7 @@ pub async fn check_captcha(
 
 /// Who calls one of our own routes, whether by HTTPS, and below which path.
 pub struct Caller<'r> {
-    judgement: &'r Judgement,
+    visit: &'r Visit,
     /// Whether they have solved a captcha so lately that every guard is content.
     has_fresh_pass: bool,
     /// Whether anything here may refuse them for want of a pass.
@@ -128,7 +144,7 @@ impl Caller<'_> {
     }
 
     fn lead(&self, back: &str) -> Leading {
-        Leading::new(Redirect::to(format!("{}{back}", self.prefix)))
+        Leading::new(Either::Right(Redirect::to(format!("{}{back}", self.prefix))))
     }
 }
 
@@ -140,12 +156,13 @@ impl<'r> FromRequest<'r> for Caller<'r> {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else {
             return Outcome::Error((Status::InternalServerError, ()));
         };
-        let (client_ip, judgement, now) = (&bouncer.client_ip, bouncer.judgement(request), bouncer.unix_now());
+        let (client_ip, visit, now) = (&bouncer.client_ip, bouncer.visit(request), bouncer.unix_now());
+        let judgement = &visit.judgement;
         let since = bouncer.passes.since(request, judgement.address, now);
         let has_fresh_pass = since.is_some_and(|since| now.saturating_sub(since) < 60);
         let asks = judgement.verdict == Verdict::Captcha || bouncer.asks_everybody.load(Ordering::Relaxed);
         let needs_pass = asks && bouncer.captcha.is_some();
         let (https, prefix) = (client_ip.is_https(request), client_ip.prefix(request));
-        Outcome::Success(Self { judgement, has_fresh_pass, needs_pass, https, prefix })
+        Outcome::Success(Self { visit, has_fresh_pass, needs_pass, https, prefix })
     }
 }

@@ -19,12 +19,12 @@ use rocket::http::uri::Origin;
 use rocket::http::{Header, Method, Status};
 use rocket::response::stream::ReaderStream;
 use rocket::response::{self, Redirect, Responder};
-use rocket::{Build, Data, Request, Rocket, Route, route, routes};
+use rocket::{Build, Data, Either, Request, Rocket, Route, route, routes};
 
 use super::bouncer::{Bouncer, OUR_RANK, Verdict, head};
 
 pub use config::Config;
-pub use negotiation::wants_json;
+pub use negotiation::{FORMAT_HEADERS, wants_json};
 pub use refusal::Refusal;
 pub use trial::try_pages;
 pub use words::{Texts, Words, template_dir};
@@ -50,7 +50,11 @@ fn routes(debug: bool) -> Vec<Route> {
     let refused = [Method::Get, Method::Post].map(|method| Route::new(method, "/refused", Refused)).to_vec();
     let always = routes![captcha::show_captcha, captcha::check_captcha, health::health, health::live];
     let for_owners = if debug { routes![preview::preview] } else { Vec::new() };
-    let mut routes = [refused, always, for_owners].concat();
+    before_all_others([refused, always, for_owners].concat())
+}
+
+/// Routes of the bouncer's own, which no route of the application's comes before, for HEAD too.
+pub fn before_all_others(mut routes: Vec<Route>) -> Vec<Route> {
     // Rocket tries the application's routes for HEAD before ours for GET.
     let mut for_head: Vec<Route> = routes.iter().filter(|route| route.method == Method::Get).cloned().collect();
     for_head.iter_mut().for_each(|route| route.method = Method::Head);
@@ -121,5 +125,5 @@ impl<T> Uncached<T> {
     }
 }
 
-/// 303 to a place of this application.
-type Leading = Uncached<Redirect>;
+/// 303 to a place of this application, or 204 for a page whose script leads there.
+type Leading = Uncached<Either<Status, Redirect>>;

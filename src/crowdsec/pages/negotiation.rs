@@ -5,6 +5,10 @@ use rocket::http::{Accept, ContentType, MediaType};
 
 use crate::crowdsec::bouncer::head;
 
+/// The headers that `wants_json` goes by, for the `Vary` of what it has decided: otherwise a cache could hand a script's JSON
+/// to a browser.
+pub const FORMAT_HEADERS: &str = "Accept, Content-Type, HX-Request, Sec-Fetch-Dest";
+
 /// JSON when `Accept` ranks a JSON type above `text/html`; or names no HTML type, while the request itself is JSON or comes
 /// from a script.
 pub fn wants_json(request: &Request<'_>) -> bool {

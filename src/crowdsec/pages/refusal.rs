@@ -8,7 +8,7 @@ use rocket::http::{Header, RawStr, Status};
 use rocket::response::{self, Responder, Response};
 use rocket::serde::json::{Value, json};
 
-use super::negotiation::{is_from_htmx, is_from_script, wants_json};
+use super::negotiation::{FORMAT_HEADERS, is_from_htmx, is_from_script, wants_json};
 use super::page::content_security_policy;
 use super::preview::Preview;
 use super::return_to::{back_by_referer, is_safe, return_to};
@@ -130,10 +130,11 @@ impl<'r> Responder<'r, 'static> for Refusal {
                 None => {}
             }
         }
-        let (kind, vary, body) = if wants_json(request) {
-            ("application/problem+json", "Accept", self.json(captcha_url.as_deref()).to_string())
+        let mut vary = FORMAT_HEADERS.to_owned();
+        let (kind, body) = if wants_json(request) {
+            ("application/problem+json", self.json(captcha_url.as_deref()).to_string())
         } else if flood() {
-            ("text/html; charset=utf-8", "Accept", self.kind.title().into())
+            ("text/html; charset=utf-8", self.kind.title().into())
         } else {
             let texts = || request.rocket().state::<Texts>().and_then(Texts::slip);
             let page = match self.preview.is_some().then(texts).flatten() {
@@ -157,7 +158,8 @@ impl<'r> Responder<'r, 'static> for Refusal {
                     if self.preview.is_some() { format!("{slip}: the log says why.") } else { self.kind.title().into() }
                 }
             };
-            ("text/html; charset=utf-8", "Accept, Accept-Language", body)
+            vary += ", Accept-Language";
+            ("text/html; charset=utf-8", body)
         };
         response.status(self.status).header(Header::new("Content-Type", kind)).header(Header::new("Vary", vary));
         // A cache must neither keep a refusal nor hand it to somebody else.

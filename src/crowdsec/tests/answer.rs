@@ -10,8 +10,8 @@ use proptest::string::string_regex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::crowdsec::decisions::{Decision, Entry};
-use crate::crowdsec::lapi::answer::{read_answer, read_list};
+use crate::crowdsec::decisions::{Decision, Entry, Scopes, Value};
+use crate::crowdsec::lapi::answer::{self, read_answer};
 
 #[derive(Default)]
 struct Heard {
@@ -25,13 +25,17 @@ impl Heard {
         match entry {
             Entry::New(decision) => self.added.push(decision),
             Entry::Deleted(decision) => self.deleted.push(decision),
-            Entry::Unreadable(reason) => self.unreadable.push(reason),
+            Entry::Unreadable(reason) | Entry::Unfit(reason) => self.unreadable.push(reason),
         }
     }
 }
 
 fn read(answer: impl Read, heard: &mut Heard) -> io::Result<()> {
-    read_answer(answer, &mut |entry| heard.take(entry))
+    read_answer(answer, &Scopes::default(), &mut |entry| heard.take(entry))
+}
+
+fn read_list(json: &[u8], asked: Option<u64>) -> Result<Vec<Decision>, String> {
+    answer::read_list(json, &Scopes::default(), asked)
 }
 
 /// What arrives so many bytes at a time, and how much of it that was.
@@ -143,6 +147,56 @@ fn what_lapi_says_of_one_address_is_a_list_or_null_and_all_of_it_is_understood_o
     assert!(read_list(list.as_bytes(), Some(9)).is_err() && read_list(list.as_bytes(), None).is_err());
     for bad in ["", "{}", "[1]", "[", "<html>", "\"\"", "[] []", "[{\"scope\":\"Ip\"}]"] {
         assert!(read_list(bad.as_bytes(), None).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn countries_and_systems_are_understood_in_every_spelling_and_what_is_none_is_told_apart() {
+    let read = |scope: &str, value: &str| {
+        let answer = answer_of(&[entry(&[("scope", scope.into()), ("value", value.into())])]);
+        let scopes = Scopes::new(&["country", "AS", "username"].map(str::to_owned)).unwrap();
+        let (mut heard, mut told) = (None, None);
+        read_answer(answer.as_bytes(), &scopes, &mut |entry| match entry {
+            Entry::New(decision) => heard = Some(decision.value.to_string()),
+            Entry::Unfit(reason) => told = Some(reason),
+            entry => panic!("{entry:?}"),
+        })
+        .unwrap();
+        (heard, told.is_some())
+    };
+    for (scope, value, meant) in [
+        ("Country", "FR", "FR"),
+        ("country", "fr", "FR"),
+        ("COUNTRY", " Fr\t", "FR"),
+        ("AS", "64500", "AS64500"),
+        ("as", "AS64500", "AS64500"),
+        ("As", " as 64500 ", "AS64500"),
+        ("AS", "4294967295", "AS4294967295"),
+        ("username", " Alice", " Alice"),
+        ("username", "FR", "FR"),
+    ] {
+        assert_eq!(read(scope, value), (Some(meant.into()), false), "{scope} {value:?}");
+    }
+    for (scope, value) in [
+        ("Country", ""),
+        ("Country", " "),
+        ("Country", "FRA"),
+        ("Country", "F1"),
+        ("Country", "Ä"),
+        ("AS", ""),
+        ("AS", "AS"),
+        ("AS", "0"),
+        ("AS", "AS0"),
+        ("AS", "+64500"),
+        ("AS", "ASAS64500"),
+        ("AS", "64500.1"),
+        ("AS", "4294967296"),
+        ("username", ""),
+    ] {
+        assert_eq!(read(scope, value), (None, true), "{scope} {value:?}");
+    }
+    for scope in ["Ip", "Range", "Username", "username ", "session", "Asn"] {
+        assert_eq!(read(scope, "192.0.2.1"), (None, false), "{scope:?} is not listed");
     }
 }
 
@@ -264,8 +318,8 @@ proptest! {
         prop_assert!(read);
         let (named, unnamed) = if are_new { (heard.added, heard.deleted) } else { (heard.deleted, heard.added) };
         prop_assert!(unnamed.is_empty());
-        let found: Vec<_> = named.iter().map(|decision| (decision.value, decision.id)).collect();
-        let meant: Vec<_> = good.iter().map(|(_, net, id, _)| (*net, Some(*id))).collect();
+        let found: Vec<_> = named.iter().map(|decision| (decision.value.clone(), decision.id)).collect();
+        let meant: Vec<_> = good.iter().map(|(_, net, id, _)| (Value::Network(*net), Some(*id))).collect();
         prop_assert_eq!(found, meant);
     }
 

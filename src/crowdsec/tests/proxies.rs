@@ -11,7 +11,12 @@ use crate::crowdsec::visitor::{ClientIp, Config};
 
 fn client_ip(header: &str) -> ClientIp {
     let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
-    ClientIp::new(Config { trusted_proxies: trusted.into(), are_meant: true, client_ip_header: header.into() })
+    ClientIp::new(Config {
+        trusted_proxies: trusted.into(),
+        are_meant: true,
+        client_ip_header: header.into(),
+        ..Config::default()
+    })
 }
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));

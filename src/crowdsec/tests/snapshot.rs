@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use tempfile::TempDir;
 
-use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Remediation, Types, network};
+use crate::crowdsec::decisions::{Country, Decision, DecisionSet, Entry, Remediation, Scopes, Types, Value, network};
 use crate::crowdsec::lapi::snapshot::Snapshot;
 use crate::crowdsec::lapi::{Connection, Credentials, Location};
 use crate::crowdsec::setting::Secret;
@@ -23,7 +23,14 @@ fn types() -> Types {
 /// A snapshot in this folder, of who asks this LAPI.
 fn snapshot(folder: &TempDir, lapi: &str, secret: Option<&str>) -> Snapshot {
     let credentials = Credentials::Key(Secret("k".into()));
-    let lapi = Connection { at: Location::Socket(lapi.into()), credentials, ca: None, filters: Vec::new() };
+    let scopes = Scopes::new(&["ip", "range", "country", "as", "username"].map(str::to_owned)).unwrap();
+    let lapi = Connection {
+        at: Location::Socket(lapi.into()),
+        credentials,
+        ca: None,
+        scopes: scopes.into(),
+        filters: Vec::new(),
+    };
     Snapshot::new(folder.path().join("s"), &lapi, secret.map(|secret| Secret(secret.into())).as_ref())
 }
 
@@ -33,13 +40,14 @@ fn set_of(decisions: &[(u64, &str, &str, u64)]) -> Arc<DecisionSet> {
     let set = Arc::new(set);
     let mut changes = set.changes(types(), Instant::now());
     for (id, value, kind, seconds) in decisions {
+        let (scope, value) = value.split_once(' ').unwrap_or(("Ip", value));
         changes.take(Entry::New(Decision {
             id: (*id > 0).then_some(*id),
             origin: "cscli".into(),
             scenario: format!("\"ünïcode\"\n{id}"),
-            scope: "Ip".into(),
+            scope: scope.into(),
             kind: (*kind).into(),
-            value: network(value).unwrap(),
+            value: Value::read(scope, value).unwrap(),
             duration: Duration::from_secs(*seconds),
         }));
     }
@@ -86,10 +94,30 @@ fn decisions_survive_with_all_that_is_known_of_them() {
     }
     // The one without an id is renewed by LAPI's next answer and stands once.
     let mut changes = again.changes(types(), now);
-    let (scope, kind, value) = ("Ip".to_owned(), "ban".to_owned(), network("192.0.2.1").unwrap());
+    let (scope, kind, value) = ("Ip".to_owned(), "ban".to_owned(), network("192.0.2.1").unwrap().into());
     let (origin, scenario, duration) = (String::new(), String::new(), Duration::from_secs(500));
     changes.take(Entry::New(Decision { id: None, origin, scenario, scope, kind, value, duration }));
     assert_eq!((changes.complete().added(), again.len()), (0, 3));
+}
+
+#[test]
+fn decisions_of_all_scopes_survive() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = snapshot(&folder, "/lapi", None);
+    let name = "\"ünï\\ 'code";
+    store(
+        &snapshot,
+        &set_of(&[
+            (1, "country fr", "ban", 100),
+            (2, "AS as64500", "ban", 200),
+            (3, &format!("username {name}"), "ban", 300),
+        ]),
+    );
+    let again = Arc::new(DecisionSet::new(Instant::now()));
+    snapshot.read(&again, types(), Instant::now()).unwrap();
+    let standing = again.against("192.0.2.1".parse().unwrap(), || Country::read("FR"), || Some(64500), Instant::now());
+    assert_eq!(standing.iter().map(|standing| standing.id).collect::<Vec<_>>(), [Some(2), Some(1)]);
+    assert_eq!(again.on(&Value::own("username", name).unwrap(), Instant::now()).len(), 1);
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! Whom do we believe who a visitor is? The settings of this room, read and checked.
 
+use std::sync::Arc;
+
+use figment::value::magic::RelativePathBuf;
 use ipnet::IpNet;
 use reqwest::header::HeaderName;
 use serde::Deserialize;
 
-use crate::crowdsec::decisions::network;
+use super::geo::{Database, Kind};
+use crate::crowdsec::decisions::{Scopes, network};
 use crate::crowdsec::setting::{List, Network, Reading, Told};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
@@ -14,6 +18,9 @@ struct Settings {
     /// `None` where no source says: the debug profile then trusts loopback.
     trusted_proxies: Option<List<Network>>,
     client_ip_header: Option<String>,
+    country_header: Option<String>,
+    as_header: Option<String>,
+    geoip: List<RelativePathBuf>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -22,17 +29,42 @@ pub struct Config {
     /// Whether those are the operator's own words, and no example of the debug profile's.
     pub are_meant: bool,
     pub client_ip_header: String,
+    /// Headers in which a trusted proxy names the visitor's country and autonomous system.
+    pub country_header: Option<String>,
+    pub as_header: Option<String>,
+    /// Databases of the same.
+    pub geoip: Arc<[Database]>,
 }
 
 impl Config {
     pub fn read(reading: &mut Reading<'_>) -> Result<Self, Told> {
-        let Settings { trusted_proxies, client_ip_header } = reading.room()?;
+        let Settings { trusted_proxies, client_ip_header, country_header, as_header, geoip } = reading.room()?;
         let client_ip_header = client_ip_header.unwrap_or_else(|| "X-Forwarded-For".into());
         if HeaderName::try_from(&client_ip_header).is_err() {
             reading.wrong(
                 "client_ip_header",
                 "this is no header's name: write \"X-Forwarded-For\", \"Forwarded\" or another",
             );
+        }
+        for (key, header) in [("country_header", &country_header), ("as_header", &as_header)] {
+            if header.as_ref().is_some_and(|header| HeaderName::try_from(header).is_err()) {
+                reading
+                    .wrong(key, "this is no header's name: write the one that your proxy sets, as in \"CF-IPCountry\"");
+            }
+        }
+        let mut databases = Vec::new();
+        for path in geoip.0.iter().map(RelativePathBuf::relative) {
+            match Database::open(path.clone()) {
+                Ok(database) => databases.push(database),
+                // Whoever names a database wants visitors judged by it.
+                Err(error) => reading.wrong(
+                    "geoip",
+                    &format!(
+                        "{}: {error}. Name a MaxMind database (.mmdb) that this user may read, or take it out",
+                        path.display()
+                    ),
+                ),
+            }
         }
         let are_meant = trusted_proxies.is_some();
         let trusted_proxies: Vec<IpNet> = match trusted_proxies {
@@ -41,7 +73,33 @@ impl Config {
             None => Vec::new(),
         };
         reading.warnings.extend(everybody(&trusted_proxies));
-        Ok(Self { trusted_proxies, are_meant, client_ip_header })
+        Ok(Self { trusted_proxies, are_meant, client_ip_header, country_header, as_header, geoip: databases.into() })
+    }
+}
+
+impl Config {
+    /// What can be said of `scopes` and of who says where a visitor is: one without the other is a mistake.
+    pub fn warn_of(&self, scopes: &Scopes) -> impl Iterator<Item = String> {
+        let says = |what| self.geoip.iter().any(|database| database.has(what));
+        let kinds = [
+            ("country", "country_header", self.country_header.is_some(), says(Kind::Country)),
+            ("as", "as_header", self.as_header.is_some(), says(Kind::As)),
+        ];
+        kinds.map(|(scope, key, has_header, has_database)| match (scopes.have(scope), has_header || has_database) {
+            (true, false) => Some(format!(
+                "`crowdsec.scopes` has \"{scope}\", and nothing says where a visitor is, so that such decisions refuse nobody. Set \
+                 `crowdsec.{key}` to the header that your proxy sets, or `crowdsec.geoip` to a MaxMind database."
+            )),
+            // A database of both may be there for the other.
+            (false, true) if has_header || !scopes.have_any_place() => Some(format!(
+                "`crowdsec.{}` is set, and `crowdsec.scopes` has no \"{scope}\": handlers see it in `Visitor`, and no decision of \
+                 that scope is enforced. Write scopes = [\"ip\", \"range\", \"{scope}\"].",
+                if has_header { key } else { "geoip" }
+            )),
+            _ => None,
+        })
+        .into_iter()
+        .flatten()
     }
 }
 

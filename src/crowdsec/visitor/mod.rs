@@ -1,6 +1,7 @@
-//! Who is asking? The socket's peer, or whom a trusted proxy names.
+//! Who is asking, and from where? The socket's peer, or whom a trusted proxy names.
 
 mod config;
+pub mod geo;
 pub mod proxies;
 mod reminder;
 

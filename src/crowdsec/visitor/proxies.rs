@@ -14,7 +14,7 @@ use super::reminder::Reminder;
 
 /// Whom to believe, and in which header.
 pub struct ClientIp {
-    config: Config,
+    pub config: Config,
     /// Requests that a proxy handed on without a name, by the reason.
     unnamed: [Reminder; 3],
     /// Requests that came by a proxy which is not trusted.
@@ -101,6 +101,11 @@ impl ClientIp {
         (known, Some(why))
     }
 
+    /// Whether a trusted proxy has handed this request on: then its headers are believed.
+    pub fn is_proxied(&self, request: &Request<'_>) -> bool {
+        self.trusts(peer(request))
+    }
+
     pub fn trusts(&self, address: IpAddr) -> bool {
         self.config.trusted_proxies.iter().any(|net| net.contains(&address))
     }
@@ -157,7 +162,12 @@ mod tests {
 
     fn client_ip(header: &str) -> ClientIp {
         let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
-        ClientIp::new(Config { trusted_proxies: trusted.into(), are_meant: true, client_ip_header: header.into() })
+        ClientIp::new(Config {
+            trusted_proxies: trusted.into(),
+            are_meant: true,
+            client_ip_header: header.into(),
+            ..Config::default()
+        })
     }
 
     pub fn behind(header: &str, values: &[&str]) -> (String, Option<Unnamed>) {

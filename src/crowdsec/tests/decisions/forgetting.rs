@@ -4,12 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{decision, strongest, take_changes, tenths, types};
-use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Key};
+use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Key, Value};
 
 /// A LAPI that is the truth, forgets for a while what it knows, and remembers.
 #[derive(Clone, Debug)]
@@ -85,7 +84,7 @@ impl World {
                 everything.take(Entry::New(Self::decision(row)));
             }
             let compared = everything.take_over(instant, tenths(RESYNC / 2));
-            let asked: Vec<(IpNet, Key)> = compared.to_confirm().collect();
+            let asked: Vec<(Value, Key)> = compared.to_confirm().collect();
             // A database that fails answers no question, also none for what is truly gone.
             let confirmed = asked.is_empty() || self.forgets == 0;
             let taken = compared.settle(confirmed);
@@ -97,7 +96,8 @@ impl World {
     }
 
     fn stands(&self, row: &Row) -> bool {
-        strongest(&self.set, Self::decision(row).value.addr(), self.start + tenths(self.now)).is_some()
+        let address = [10, 0, (row.id / 256) as u8, (row.id % 256) as u8].into();
+        strongest(&self.set, address, self.start + tenths(self.now)).is_some()
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::crowdsec::decisions::{
-    Decision, DecisionSet, Entry, MOST_ON_ONE_VALUE, Remediation, Standing, Taken, Types, network,
+    Country, Decision, DecisionSet, Entry, MOST_ON_ONE_VALUE, Remediation, Standing, Taken, Types, Value, network,
 };
 
 fn types() -> Types {
@@ -17,7 +17,7 @@ fn types() -> Types {
 
 /// The greatest decision against a visitor.
 pub fn strongest(set: &DecisionSet, visitor: IpAddr, now: Instant) -> Option<Standing> {
-    set.against(visitor, now).into_iter().next()
+    set.against(visitor, || None, || None, now).into_iter().next()
 }
 
 /// How far apart the two answers are that end a missing decision, in tenths of a second.
@@ -25,13 +25,17 @@ const APART: u64 = 300;
 
 /// A decision of the operator's LAPI, with what is left of it in tenths of a second.
 fn decision(id: u64, value: &str, kind: &str, tenths: u64) -> Decision {
+    scoped(id, if value.contains('/') { "Range" } else { "Ip" }, value, kind, tenths)
+}
+
+fn scoped(id: u64, scope: &str, value: &str, kind: &str, tenths: u64) -> Decision {
     Decision {
         id: (id > 0).then_some(id),
         origin: "cscli".into(),
         scenario: format!("scenario {}", id % 3),
-        scope: if value.contains('/') { "Range" } else { "Ip" }.into(),
+        scope: scope.into(),
         kind: kind.into(),
-        value: network(value).unwrap(),
+        value: Value::read(scope, value).unwrap(),
         duration: Duration::from_millis(tenths * 100),
     }
 }
@@ -165,6 +169,24 @@ fn what_stands_is_known_with_its_id_origin_and_scenario() {
 }
 
 #[test]
+fn where_a_visitor_is_counts_beside_their_address_and_is_asked_only_where_it_matters() {
+    let address: IpAddr = "192.0.2.1".parse().unwrap();
+    let (set, now) = set_of([decision(1, "192.0.2.0/24", "captcha", 900), scoped(2, "username", "alice", "ban", 900)]);
+    let nobody_asks = |set: &DecisionSet| set.against(address, || panic!("country"), || panic!("system"), now).len();
+    assert_eq!(nobody_asks(&set), 1);
+    let new = [scoped(3, "country", " fr ", "ban", 100), scoped(4, "as", "as 64500", "ban", 200)];
+    take_changes(&set, now, new.clone().map(Entry::New));
+    let of = |country: &str, system| {
+        let standing = set.against(address, || Country::read(country), || system, now);
+        standing.into_iter().map(|standing| standing.id.unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("FR", Some(64500)), [4, 3, 1], "of the greatest, the longest to live comes first");
+    assert_eq!((of("DE", Some(64501)), of("", None)), (vec![1], vec![1]));
+    take_changes(&set, now, new.map(Entry::Deleted));
+    assert_eq!(nobody_asks(&set), 1);
+}
+
+#[test]
 fn nobody_is_let_go_before_a_decisions_end() {
     let (set, now) =
         set_of([Decision { duration: Duration::from_millis(1_501), ..decision(1, "192.0.2.1", "ban", 0) }]);
@@ -179,8 +201,8 @@ fn a_thousand_changes_at_once_are_made_to_the_last() {
     let taken = take_changes(&set, now, entries);
     assert_eq!((taken.added(), taken.ended, set.len()), (1000, 1000, 999));
     for (id, stands) in [(499, true), (500, false), (1499, false), (1500, true), (1999, true)] {
-        let address = many(id..id + 1).next().unwrap().value.addr();
-        assert_eq!(strongest(&set, address, now).is_some(), stands, "{id}");
+        let address = format!("192.0.{}.{}", id / 256, id % 256);
+        assert_eq!(against(&set, &address, now).is_some(), stands, "{id}");
     }
 }
 
@@ -192,14 +214,14 @@ fn of_too_many_decisions_on_one_address_the_greatest_are_held() {
     assert_eq!(set.len() as u64, most);
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Captcha, Some(40_000))));
     let taken = take_changes(&set, now, [Entry::New(decision(50_000, "192.0.2.1", "ban", 1000))]);
-    assert_eq!((taken.left_out, taken.first_left_out), (1, Some("192.0.2.1/32".parse().unwrap())));
+    assert_eq!((taken.left_out, taken.first_left_out), (1, Some(network("192.0.2.1").unwrap().into())));
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Ban, Some(50_000))));
     // What is left out of an answer, whichever it names first, is not missing. What would not have been is.
     let mut again = set.everything(types(), now);
     captchas.collect::<Vec<_>>().into_iter().rev().for_each(|captcha| again.take(Entry::New(captcha)));
     let compared = again.take_over(now, tenths(APART));
     let ban = decision(50_000, "192.0.2.1", "ban", 0);
-    assert_eq!(compared.to_confirm().collect::<Vec<_>>(), [(ban.value, ban.key())]);
+    assert_eq!(compared.to_confirm().collect::<Vec<_>>(), [(ban.value.clone(), ban.key())]);
     compared.settle(true);
     assert_eq!(set.len() as u64, most);
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Ban, Some(50_000))));

@@ -8,43 +8,57 @@ use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{APART, decision, set_of, strongest, tenths, types};
-use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Remediation};
+use super::{APART, decision, scoped, set_of, strongest, tenths, types};
+use crate::crowdsec::decisions::{Country, Decision, DecisionSet, Entry, Remediation, Standing, Value};
 
-const VALUES: [&str; 12] = [
-    "192.0.2.1",
-    "192.0.2.2",
-    "::ffff:192.0.2.1",
-    "192.0.2.0/24",
-    "192.0.2.77/31",
-    "192.0.0.0/16",
-    "0.0.0.0/0",
-    "2001:db8::1",
-    "2001:DB8:0:0::1/128",
-    "2001:db8::/64",
-    "2001:db8::5/32",
-    "198.51.100.7",
+const VALUES: [(&str, &str); 22] = [
+    ("Ip", "192.0.2.1"),
+    ("ip", "192.0.2.2"),
+    ("Ip", "::ffff:192.0.2.1"),
+    ("Range", "192.0.2.0/24"),
+    ("Range", "192.0.2.77/31"),
+    ("range", "192.0.0.0/16"),
+    ("Range", "0.0.0.0/0"),
+    ("Ip", "2001:db8::1"),
+    ("Range", "2001:DB8:0:0::1/128"),
+    ("Range", "2001:db8::/64"),
+    ("Range", "2001:db8::5/32"),
+    ("Ip", "198.51.100.7"),
+    ("Country", "FR"),
+    ("country", " fr"),
+    ("COUNTRY", "de"),
+    ("AS", "64500"),
+    ("as", "AS64500"),
+    ("As", "as 64501"),
+    ("username", "alice"),
+    ("username", "Alice"),
+    ("Username", "alice"),
+    ("session", "FR"),
 ];
 
-const VISITORS: [&str; 9] = [
-    "192.0.2.1",
-    "192.0.2.2",
-    "192.0.2.76",
-    "192.0.9.9",
-    "203.0.113.1",
-    "::ffff:192.0.2.1",
-    "2001:db8::1",
-    "2001:db8::2",
-    "2001:db8:0:1::1",
+/// Addresses, and where they are.
+const VISITORS: [(&str, &str, u32); 9] = [
+    ("192.0.2.1", "FR", 64500),
+    ("192.0.2.2", "DE", 64501),
+    ("192.0.2.76", "", 0),
+    ("192.0.9.9", "US", 64502),
+    ("203.0.113.1", "FR", 0),
+    ("::ffff:192.0.2.1", "DE", 64500),
+    ("2001:db8::1", "FR", 64500),
+    ("2001:db8::2", "", 64501),
+    ("2001:db8:0:1::1", "DE", 0),
 ];
+
+const ACCOUNTS: [(&str, &str); 5] =
+    [("username", "alice"), ("username", "Alice"), ("Username", "alice"), ("session", "FR"), ("username", "bob")];
 
 /// A row of LAPI's never changes its type, so an id comes with one.
 fn any_decision() -> impl Strategy<Value = Decision> {
     let kinds = ["ban", "captcha", "Ban", "throttle", "allow"];
     (0..6_u64, prop::sample::select(&VALUES[..]), 0..5_usize, prop_oneof![0..40_u64, 0..4000_u64]).prop_map(
-        move |(id, value, any, tenths)| {
+        move |(id, (scope, value), any, tenths)| {
             let kind = if id > 0 { id as usize % 5 } else { any };
-            decision(id, value, kinds[kind], tenths)
+            scoped(id, scope, value, kinds[kind], tenths)
         },
     )
 }
@@ -159,23 +173,41 @@ impl Model {
         to_confirm
     }
 
-    fn strongest(&self, visitor: IpAddr, now: u64) -> Option<(Remediation, u64)> {
-        let visitor = visitor.to_canonical();
-        let against = self.0.iter().filter(|known| known.end > now && known.decision.value.contains(&visitor));
+    fn strongest(&self, about: impl Fn(&Decision) -> bool, now: u64) -> Option<(Remediation, u64)> {
+        let against = self.0.iter().filter(|known| known.end > now && about(&known.decision));
         against.map(|known| (known.remediation, known.end)).max()
+    }
+
+    /// What each visitor and each account meets, and until when.
+    fn met(&self, now: u64) -> Vec<Option<(Remediation, u64)>> {
+        let visitors = VISITORS.iter().map(|(address, country, system)| {
+            let address = address.parse::<IpAddr>().unwrap().to_canonical();
+            let system = |text: &str| text.trim_start_matches(|c: char| !c.is_ascii_digit()) == system.to_string();
+            let about = |decision: &Decision| match decision.value.to_string() {
+                text if decision.scope.eq_ignore_ascii_case("country") => text == *country,
+                text if decision.scope.eq_ignore_ascii_case("as") => system(&text),
+                text => text.parse::<IpNet>().is_ok_and(|net| net.contains(&address)),
+            };
+            self.strongest(about, now)
+        });
+        let accounts = ACCOUNTS.iter().map(|(scope, name)| {
+            self.strongest(|decision| decision.scope == *scope && decision.value.to_string() == *name, now)
+        });
+        visitors.chain(accounts).collect()
     }
 }
 
-fn visitors() -> impl Iterator<Item = IpAddr> {
-    VISITORS.iter().map(|visitor| visitor.parse().unwrap())
-}
-
-/// What each visitor meets, and until when.
+/// The same of the set.
 fn met(set: &DecisionSet, start: Instant, now: u64) -> Vec<Option<(Remediation, u64)>> {
-    let found = visitors().map(|visitor| strongest(set, visitor, start + tenths(now)));
-    found
-        .map(|found| found.map(|found| (found.remediation, now + found.expires_in.unwrap().as_millis() as u64 / 100)))
-        .collect()
+    let instant = start + tenths(now);
+    let visitors = VISITORS.iter().map(|(address, country, system)| {
+        let system = Some(*system).filter(|system| *system > 0);
+        set.against(address.parse().unwrap(), || Country::read(country), || system, instant)
+    });
+    let accounts = ACCOUNTS.iter().map(|(scope, name)| set.on(&Value::own(scope, name).unwrap(), instant));
+    let end = |found: &Standing| now + found.expires_in.unwrap().as_millis() as u64 / 100;
+    let greatest = |found: Vec<Standing>| found.first().map(|found| (found.remediation, end(found)));
+    visitors.chain(accounts).map(greatest).collect()
 }
 
 proptest! {
@@ -210,7 +242,7 @@ proptest! {
                     let compared = everything.take_over(instant, tenths(APART));
                     let mut unconfirmed = model.clone();
                     unconfirmed.everything(now, false, &entries);
-                    let expected: Vec<_> = visitors().map(|visitor| unconfirmed.strongest(visitor, now)).collect();
+                    let expected = unconfirmed.met(now);
                     prop_assert_eq!(met(&set, start, now), expected, "what is new counts, and what is missing stands");
                     let to_confirm = compared.to_confirm().count();
                     let taken = compared.settle(confirmed);
@@ -219,8 +251,7 @@ proptest! {
                     prop_assert_eq!(taken.kept_until, marks.min().map(|first| start + tenths(first + APART)));
                 }
             }
-            let expected: Vec<_> = visitors().map(|visitor| model.strongest(visitor, now)).collect();
-            prop_assert_eq!(met(&set, start, now), expected);
+            prop_assert_eq!(met(&set, start, now), model.met(now));
             prop_assert_eq!(set.len(), model.0.len());
         }
     }
@@ -248,7 +279,7 @@ proptest! {
         for visitor in visitors.chain(ends).map(|visitor| visitor.to_canonical()) {
             let found = strongest(&set, visitor, now).map(|standing| standing.value);
             let longest = nets.iter().filter(|net| net.contains(&visitor)).max_by_key(|net| net.prefix_len());
-            prop_assert_eq!(found, longest.copied(), "{}", visitor);
+            prop_assert_eq!(found, longest.copied().map(Value::from), "{}", visitor);
         }
     }
 }

@@ -63,7 +63,7 @@ impl ClientIp {
 
     /// The header by which an untrusted peer looks like a proxy. Where a trusted proxy names this visitor, it is the header
     /// that names somebody behind them as well, if their address is private, as a second proxy's is.
-    fn sign_of_a_proxy(&self, request: &Request<'_>, visitor: IpAddr) -> Option<&str> {
+    pub fn sign_of_a_proxy(&self, request: &Request<'_>, visitor: IpAddr) -> Option<&str> {
         if !self.trusts(peer(request)) {
             let known = |name: &str| {
                 [self.config.client_ip_header.as_str()]
@@ -109,7 +109,12 @@ mod tests {
 
     fn client_ip(header: &str) -> ClientIp {
         let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
-        ClientIp::new(Config { trusted_proxies: trusted.into(), are_meant: true, client_ip_header: header.into() })
+        ClientIp::new(Config {
+            trusted_proxies: trusted.into(),
+            are_meant: true,
+            client_ip_header: header.into(),
+            ..Config::default()
+        })
     }
 
     /// The visitor is whom the walk has found.

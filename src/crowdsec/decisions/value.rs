@@ -1,0 +1,151 @@
+//! Against whom does a decision stand? An address or network, a country, an autonomous system, or an account of the
+//! application's own.
+
+use std::fmt;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::network;
+
+/// What a decision stands against. LAPI hands values on as somebody typed them: here each has one spelling.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Value {
+    Network(IpNet),
+    Country(Country),
+    /// The number of an autonomous system.
+    As(u32),
+    /// Behind a pointer, so that the values of a million addresses stay small.
+    Own(Arc<Own>),
+}
+
+/// A country by its two letters (ISO 3166), in upper case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Country([u8; 2]);
+
+/// A scope of the owner's own, such as `username`, and its text. Only the application knows what they mean, so both are
+/// compared letter by letter.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Own {
+    pub scope: String,
+    pub text: String,
+}
+
+/// The most bytes that an own scope's text may have: an e-mail address has up to 254.
+pub const LONGEST_OWN: usize = 256;
+/// CrowdSec's own scopes.
+const KNOWN: [&str; 4] = ["ip", "range", "country", "as"];
+
+impl Value {
+    /// Reads what LAPI says in any spelling; `Err` says what is wrong with it. An empty text is never a value: CrowdSec's
+    /// enricher writes it for a country that it does not know.
+    pub fn read(scope: &str, text: &str) -> Result<Self, &'static str> {
+        match known(scope) {
+            Some("country") => Country::read(text).map(Self::Country).ok_or("no country of two letters"),
+            Some("as") => system(text).map(Self::As).ok_or("no number of an autonomous system"),
+            Some(_) => network(text).map(Self::Network).ok_or("no address or network"),
+            None => Self::own(scope, text).ok_or("no text of 1 to 256 bytes"),
+        }
+    }
+
+    /// `None` for a text that no decision can stand against.
+    pub fn own(scope: &str, text: &str) -> Option<Self> {
+        let is_one = (1..=LONGEST_OWN).contains(&text.len());
+        is_one.then(|| Self::Own(Arc::new(Own { scope: scope.to_owned(), text: text.to_owned() })))
+    }
+}
+
+impl From<IpNet> for Value {
+    fn from(net: IpNet) -> Self {
+        Self::Network(net)
+    }
+}
+
+/// As `Value::read` understands it.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(net) => net.fmt(f),
+            Self::Country(country) => country.fmt(f),
+            Self::As(number) => write!(f, "AS{number}"),
+            Self::Own(own) => own.text.fmt(f),
+        }
+    }
+}
+
+impl Serialize for Value {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Country {
+    /// Two letters in any case, with white space around them.
+    pub fn read(text: &str) -> Option<Self> {
+        let &[first, second] = text.trim().as_bytes() else { return None };
+        let is_country = first.is_ascii_alphabetic() && second.is_ascii_alphabetic();
+        is_country.then(|| Self([first.to_ascii_uppercase(), second.to_ascii_uppercase()]))
+    }
+}
+
+impl fmt::Display for Country {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|letter| write!(f, "{}", char::from(*letter)))
+    }
+}
+
+/// Reads the number of an autonomous system: `64500`, `AS64500`, `as 64500`. There is no number 0.
+pub fn system(text: &str) -> Option<u32> {
+    let text = text.trim();
+    let prefixed = text.get(..2).is_some_and(|prefix| prefix.eq_ignore_ascii_case("as"));
+    let digits = if prefixed { text[2..].trim_start() } else { text };
+    // The reader of numbers takes a plus sign.
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse().ok().filter(|number| is_number && *number > 0)
+}
+
+/// The scopes whose decisions are kept: CrowdSec's own in lower case, the owner's as they were written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scopes(Vec<String>);
+
+impl Default for Scopes {
+    fn default() -> Self {
+        Self(vec!["ip".into(), "range".into()])
+    }
+}
+
+impl Scopes {
+    /// `None` for a list that LAPI cannot be asked for: none at all, or a word that is empty or has a comma in it.
+    pub fn new(words: &[String]) -> Option<Self> {
+        let is_word = |word: &str| (1..=64).contains(&word.len()) && !word.contains([',', '\n', '\r']);
+        let words: Vec<&str> = words.iter().map(|word| known(word).unwrap_or(word.trim())).collect();
+        let are_words = !words.is_empty() && words.iter().all(|word| is_word(word));
+        are_words.then(|| Self(words.into_iter().map(str::to_owned).collect()))
+    }
+
+    /// Whether decisions of this scope are kept. LAPI may write CrowdSec's own scopes in any case.
+    pub fn have(&self, scope: &str) -> bool {
+        let scope = known(scope).unwrap_or(scope);
+        self.0.iter().any(|word| word == scope)
+    }
+
+    /// Whether this is a scope of the owner's own.
+    pub fn have_own(&self, scope: &str) -> bool {
+        known(scope).is_none() && self.have(scope)
+    }
+
+    /// Whether any of them says where a visitor is.
+    pub fn have_any_place(&self) -> bool {
+        self.have("country") || self.have("as")
+    }
+
+    /// As LAPI wants them.
+    pub fn joined(&self) -> String {
+        self.0.join(",")
+    }
+}
+
+fn known(scope: &str) -> Option<&'static str> {
+    KNOWN.into_iter().find(|known| scope.trim().eq_ignore_ascii_case(known))
+}

@@ -1,0 +1,55 @@
+//! Who may read the figures? They tell an attacker what is refused and why, so only whom the operator has named.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use rocket::Request;
+use rocket::http::{Method, Status};
+use rocket::request::{FromRequest, Outcome};
+
+use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::visitor::ClientIp;
+
+/// The networks of `metrics_from`.
+pub struct Operators(pub Vec<IpNet>);
+
+/// Whether a request comes from `metrics_from`. Fails closed: a visitor of whom it is not sure that they connect from there,
+/// or that a trusted proxy means them, is none.
+pub fn is_operator(request: &Request<'_>) -> bool {
+    let (Some(operators), Some(bouncer)) = (request.rocket().state::<Operators>(), request.rocket().state::<Bouncer>())
+    else {
+        return false;
+    };
+    let is_listed = |address| operators.0.iter().any(|net| net.contains(&address));
+    !operators.0.is_empty() && surely(&bouncer.client_ip, request).is_some_and(is_listed)
+}
+
+/// The visitor's address where it is sure: nobody stands between them and us but trusted proxies, and those name them.
+/// `None` for a trusted proxy itself, behind which anybody may be, and for whoever looks like a proxy that nobody trusts.
+fn surely(client_ip: &ClientIp, request: &Request<'_>) -> Option<IpAddr> {
+    let (address, unnamed) = client_ip.of(request);
+    // The example of the debug profile is no proxy but the developer at work.
+    let is_proxy = client_ip.config.are_meant && client_ip.trusts(address);
+    let is_sure = unnamed.is_none() && !is_proxy && client_ip.sign_of_a_proxy(request, address).is_none();
+    is_sure.then_some(address)
+}
+
+/// Whether the bouncer is to let a request pass whatever it thinks of the visitor: an operator who is banned by mistake has
+/// to be able to see why. Our own pages alone, and to look at them only.
+pub fn is_for_operators(request: &Request<'_>) -> bool {
+    matches!(request.uri().path().as_str(), "/crowdsec/metrics" | "/crowdsec/status")
+        && matches!(request.method(), Method::Get | Method::Head)
+        && is_operator(request)
+}
+
+/// Proof that a request comes from `metrics_from`. To everybody else there is nothing here.
+pub struct Operator;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Operator {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        if is_operator(request) { Outcome::Success(Self) } else { Outcome::Forward(Status::NotFound) }
+    }
+}

@@ -1,0 +1,227 @@
+//! What does LAPI learn of what was done with its decisions? Usage metrics, which `cscli metrics show bouncers` shows.
+//!
+//! What we rely on, read in LAPI 1.6.3 to 1.7.8:
+//! - Counters are deltas: `cscli` adds up those of all windows. Gauges are absolute, and the last one counts, for a week.
+//! - `cscli` takes numbers for repeated that are equal in time, family, origin, name, unit and value; the remediation is not
+//!   looked at. So each remediation has a window of its own, one second from the next.
+//! - A push is 201. A LAPI before 1.6.3 says 404.
+
+use std::collections::BTreeMap;
+use std::env::consts::OS;
+use std::fs;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reqwest::StatusCode;
+use reqwest::header::CONTENT_TYPE;
+use rocket::serde::json::{Value, json};
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+use super::counts::{Counts, FAMILIES, Figures, REMEDIATIONS, VALUES};
+use crate::crowdsec::captcha::unix_now;
+use crate::crowdsec::lapi::{Connection, Error, Lapi, USER_AGENT};
+use crate::crowdsec::panics::survive;
+use crate::crowdsec::printable::printable;
+
+const WITHIN: Duration = Duration::from_secs(10);
+/// All that the shutdown waits for.
+pub const AT_THE_END: Duration = Duration::from_millis(1500);
+/// The first push comes after a poll, and soon: it shows version and system in `cscli bouncers list`.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Tells LAPI what was done, now and then.
+pub struct Usage {
+    lapi: Lapi,
+    counts: Arc<Counts>,
+    first: Duration,
+    every: Duration,
+    /// In seconds since 1970.
+    launched: u64,
+    os: Option<Value>,
+    /// What LAPI knows already, and since when.
+    told: Figures,
+    told_at: Instant,
+    /// No two windows bear one time.
+    next_time: u64,
+    /// Why the last push failed, of which the log tells once.
+    failing: Option<String>,
+}
+
+impl Usage {
+    pub fn new(connection: &Connection, poll: Duration, every: Duration, counts: Arc<Counts>) -> Result<Self, Error> {
+        Ok(Self {
+            lapi: Lapi::new(connection, poll)?,
+            counts,
+            first: poll.min(SOON),
+            every,
+            launched: unix_now(),
+            os: os(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
+            told: Figures::default(),
+            told_at: Instant::now(),
+            next_time: unix_now(),
+            failing: None,
+        })
+    }
+
+    /// Pushes until the shutdown, and then what is left.
+    pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+        let (mut pause, every) = (self.first, self.every);
+        loop {
+            tokio::select! {
+                _ = &mut stop => break,
+                () = sleep(pause) => {}
+            }
+            let mut push = pin!(survive(self.push(WITHIN)));
+            tokio::select! {
+                _ = &mut push => {}
+                _ = &mut stop => {
+                    // Its numbers may have arrived. To send them once more would count them twice.
+                    if timeout(AT_THE_END / 2, push).await.is_err() {
+                        return;
+                    }
+                    break;
+                }
+            }
+            // So that many instances do not push in step.
+            pause = every.mul_f64(1.0 + rand::random::<f64>() / 100.0);
+        }
+        let _ = survive(self.push(AT_THE_END / 2)).await;
+    }
+
+    /// Tells LAPI once. Only what it has taken is told: whatever fails, the numbers go on growing until the next time.
+    async fn push(&mut self, within: Duration) {
+        let (figures, now) = (self.counts.figures(), Instant::now());
+        let body = self.payload(&figures, unix_now(), now).to_string();
+        let answer = self.send(body, within).await;
+        let is_done =
+            matches!(answer, Ok((StatusCode::CREATED | StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _)));
+        if is_done {
+            (self.told, self.told_at) = (figures, now);
+        }
+        let why = match answer {
+            Ok((StatusCode::CREATED, _)) => return self.failing = None,
+            Ok((status @ (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY), said)) => {
+                // It would refuse the same numbers again, together with all that follow.
+                format!("LAPI does not understand them, and these numbers are lost ({status}: {said}). That is a fault of this program, please report it")
+            }
+            Ok((StatusCode::NOT_FOUND, _)) => "LAPI is older than 1.6.3, which first takes them (404). Upgrade CrowdSec, or set CROWDSEC_USAGE_METRICS=off".into(),
+            Ok((StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED, _)) => format!("they are kept until LAPI takes them: {}", Error::Forbidden),
+            Ok((status, _)) => format!("they are kept until LAPI takes them: {}", Error::Status(status.as_u16())),
+            Err(error) => format!("they are kept until LAPI takes them: {error}"),
+        };
+        if self.failing.as_ref() != Some(&why) {
+            self.failing = Some(why.clone());
+            log::warn!("CrowdSec's usage metrics (`cscli metrics show bouncers`) cannot be sent: {why}.");
+        }
+    }
+
+    /// LAPI's status, and what it says to a refusal.
+    async fn send(&self, body: String, within: Duration) -> Result<(StatusCode, String), Error> {
+        let mut url = self.lapi.url.clone();
+        url.path_segments_mut().expect("an address of http").pop().pop().push("usage-metrics");
+        url.set_query(None);
+        let request = self.lapi.client.post(url).timeout(within).header(CONTENT_TYPE, "application/json").body(body);
+        let mut response = self.lapi.exchange(request).await?;
+        let mut said = Vec::new();
+        while said.len() < 1000
+            && let Ok(Some(piece)) = response.chunk().await
+        {
+            said.extend_from_slice(&piece[..piece.len().min(1000)]);
+        }
+        Ok((response.status(), printable(&String::from_utf8_lossy(&said))))
+    }
+
+    fn payload(&mut self, figures: &Figures, unix: u64, now: Instant) -> Value {
+        let window = now.saturating_duration_since(self.told_at).as_secs().max(1);
+        // In the past, so that after a restart nothing bears the same time.
+        let times = self.next_time.max(unix.saturating_sub(REMEDIATIONS.len() as u64 - 1))..;
+        let metrics: Vec<Value> = REMEDIATIONS
+            .iter()
+            .zip(times)
+            .map(|(remediation, time)| {
+                self.next_time = time + 1;
+                let mut items = self.dropped(figures, remediation);
+                if *remediation == REMEDIATIONS[0] {
+                    items.extend(self.of_all(figures));
+                }
+                json!({ "meta": { "window_size_seconds": window, "utc_now_timestamp": time }, "items": items })
+            })
+            .collect();
+        let (kind, version) = USER_AGENT.split_once('/').unwrap_or_default();
+        let mut component = json!({
+            "name": env!("CARGO_PKG_NAME"),
+            "type": kind,
+            // The same as in the User-Agent: with two spellings, each poll and each push would have LAPI write its database.
+            "version": version,
+            "utc_startup_timestamp": self.launched,
+            "feature_flags": [],
+            "metrics": metrics,
+        });
+        if let Some(os) = &self.os {
+            component["os"] = os.clone();
+        }
+        json!({ "remediation_components": [component] })
+    }
+
+    fn dropped(&self, figures: &Figures, remediation: &str) -> Vec<Value> {
+        let of_it = figures.dropped.iter().filter(|((_, name, _), _)| *name == remediation);
+        of_it
+            .map(|(key, count)| {
+                let delta = count - self.told.dropped.get(key).unwrap_or(&0);
+                let (origin, remediation, family) = key;
+                json!({
+                    "name": "dropped", "unit": "request", "value": delta,
+                    "labels": { "origin": origin, "remediation": remediation, "ip_type": FAMILIES[*family] },
+                })
+            })
+            .collect()
+    }
+
+    /// Requests, and the decisions of each origin. Not by scope: `cscli` would keep the number of one of them.
+    fn of_all(&self, figures: &Figures) -> Vec<Value> {
+        let processed = FAMILIES.into_iter().enumerate().map(|(family, name)| {
+            let delta = figures.processed[family] - self.told.processed[family];
+            json!({ "name": "processed", "unit": "request", "value": delta, "labels": { "ip_type": name } })
+        });
+        let mut by_origin = BTreeMap::<_, u64>::new();
+        for ((origin, _, family), count) in &figures.decisions {
+            *by_origin.entry((origin, VALUES[*family])).or_default() += count;
+        }
+        let decisions = by_origin.into_iter().map(|((origin, family), count)| {
+            let mut labels = json!({ "origin": origin });
+            if !family.is_empty() {
+                labels["ip_type"] = family.into();
+            }
+            json!({ "name": "active_decisions", "unit": "ip", "value": count, "labels": labels })
+        });
+        processed.chain(decisions).collect()
+    }
+}
+
+/// The system, as /etc/os-release names it; `None` where it leaves out name or version, since LAPI takes no half.
+fn os(release: &str) -> Option<Value> {
+    let value = |key: &str| {
+        let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+        let text: String = line.trim().trim_matches(['"', '\'']).chars().take(200).collect();
+        (!text.is_empty()).then_some(text)
+    };
+    let (name, version) = (value("NAME")?, value("VERSION_ID")?);
+    Some(json!({ "name": name, "version": version, "family": OS }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_system_is_named_whole_or_not_at_all() {
+        let debian = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\n";
+        let named = os(debian).expect("a system");
+        assert_eq!((&named["name"], &named["version"]), (&json!("Debian GNU/Linux"), &json!("12")));
+        for half in ["", "NAME=Arch\n", "VERSION_ID=12\n", "NAME=\"\"\nVERSION_ID=12\n"] {
+            assert_eq!(os(half), None, "{half}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Where is a visitor? In the country and the autonomous system that a trusted proxy names, or else a database of the
+//! operator's.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use log::{info, warn};
+use maxminddb::{MaxMindDbError, PathElement, Reader};
+use rocket::Request;
+
+use super::ClientIp;
+use crate::crowdsec::decisions::{Country, system};
+use crate::crowdsec::panics::survive_now;
+
+/// The most bytes that a database may have. MaxMind's largest has some hundred million.
+const LARGEST: u64 = 1 << 30;
+/// Between two looks at the files.
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl ClientIp {
+    /// The country of a visitor with this address. A header is believed only from a trusted proxy: else visitors would choose
+    /// where they are. Cloudflare writes `XX` for a country that it does not know, and `T1` for Tor.
+    pub fn country(&self, request: &Request<'_>, address: IpAddr) -> Option<Country> {
+        let said = self.said(request, self.config.country_header.as_deref());
+        let named = said.filter(|country| !country.trim().eq_ignore_ascii_case("XX")).and_then(Country::read);
+        named.or_else(|| self.config.geoip.iter().find_map(|database| database.country(address)))
+    }
+
+    /// The number of their autonomous system.
+    pub fn system(&self, request: &Request<'_>, address: IpAddr) -> Option<u32> {
+        let named = self.said(request, self.config.as_header.as_deref()).and_then(system);
+        named.or_else(|| self.config.geoip.iter().find_map(|database| database.system(address)))
+    }
+
+    /// What the nearest proxy wrote: a visitor may have sent the same header before it.
+    fn said<'r>(&self, request: &'r Request<'_>, header: Option<&str>) -> Option<&'r str> {
+        let header = header.filter(|_| self.is_proxied(request))?;
+        request.headers().get(header).last()
+    }
+
+    /// From now on takes up databases that are replaced, on a thread of its own: to read one takes some tens of
+    /// milliseconds. The thread ends with the application.
+    pub fn watch_databases(&self) {
+        if self.config.geoip.is_empty() {
+            return;
+        }
+        let databases = Arc::downgrade(&self.config.geoip);
+        let watch = move || {
+            loop {
+                thread::sleep(MINUTE);
+                let Some(databases) = databases.upgrade() else { break };
+                // A logger that panics costs this look alone.
+                let _ = survive_now(|| databases.iter().for_each(Database::refresh));
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("geoip".into()).spawn(watch) {
+            warn!("The databases of `crowdsec.geoip` will not be taken up when they are replaced: {error}.");
+        }
+    }
+}
+
+/// A database in MaxMind's format.
+#[derive(Debug)]
+pub struct Database {
+    path: PathBuf,
+    reader: RwLock<Arc<Content>>,
+    /// The file that was looked at last, good or bad.
+    seen: Mutex<Option<Version>>,
+    /// Whether a look-up has failed in what the file holds, and the log has told so.
+    told: AtomicBool,
+}
+
+/// By what a file is told from the one that lay there before.
+type Version = (u64, SystemTime, u64);
+
+struct Content(Reader<Vec<u8>>);
+
+impl std::fmt::Debug for Content {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0.metadata().database_type)
+    }
+}
+
+/// What a database may say.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Kind {
+    Country,
+    As,
+}
+
+impl Database {
+    pub fn open(path: PathBuf) -> Result<Self, String> {
+        // Before the file is read: one that is replaced meanwhile is taken up with the first look.
+        let seen = version(&path).ok();
+        let reader = RwLock::new(read(&path)?.into());
+        Ok(Self { path, reader, seen: Mutex::new(seen), told: AtomicBool::new(false) })
+    }
+
+    /// Whether it says this of an address, by its name. Of a name that tells nothing it may be both.
+    pub fn has(&self, kind: Kind) -> bool {
+        let name = self.content().0.metadata().database_type.to_ascii_lowercase();
+        let is_named = |words: &[&str]| words.iter().any(|word| name.contains(word));
+        let (country, system) = (is_named(&["country", "city", "enterprise"]), is_named(&["asn", "isp"]));
+        country == system || kind == if country { Kind::Country } else { Kind::As }
+    }
+
+    /// In CrowdSec's own order. Some free databases have a flat `country_code`.
+    pub fn country(&self, address: IpAddr) -> Option<Country> {
+        const ISO_CODE: PathElement<'static> = PathElement::Key("iso_code");
+        let paths: [&[PathElement<'_>]; 4] = [
+            &[PathElement::Key("country"), ISO_CODE],
+            &[PathElement::Key("registered_country"), ISO_CODE],
+            &[PathElement::Key("represented_country"), ISO_CODE],
+            &[PathElement::Key("country_code")],
+        ];
+        self.look_up(address, |found| {
+            for path in paths {
+                if let Some(country) = found.decode_path::<&str>(path)?.and_then(Country::read) {
+                    return Ok(Some(country));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    pub fn system(&self, address: IpAddr) -> Option<u32> {
+        let path = [PathElement::Key("autonomous_system_number")];
+        self.look_up(address, |found| found.decode_path::<u32>(&path)).filter(|number| *number > 0)
+    }
+
+    /// Fails open: of an address that cannot be looked up nobody knows where it is.
+    fn look_up<T>(
+        &self,
+        address: IpAddr,
+        decode: impl FnOnce(maxminddb::LookupResult<'_, Vec<u8>>) -> Result<Option<T>, MaxMindDbError>,
+    ) -> Option<T> {
+        let content = self.content();
+        if content.0.metadata().ip_version == 4 && address.is_ipv6() {
+            return None;
+        }
+        content.0.lookup(address.to_canonical()).and_then(decode).unwrap_or_else(|error| {
+            if !self.told.swap(true, Ordering::Relaxed) {
+                warn!(
+                    "The database {} is damaged: {error}. Addresses that it cannot find are nowhere, and decisions on countries \
+                     do not count for them: fetch it anew.",
+                    self.path.display()
+                );
+            }
+            None
+        })
+    }
+
+    /// Takes up a file that was replaced. A broken one is told once, and the old one stays.
+    pub fn refresh(&self) {
+        let now = version(&self.path).ok();
+        let before = std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), now);
+        if before == now {
+            return;
+        }
+        let path = self.path.display();
+        match read(&self.path) {
+            Ok(content) => {
+                *self.reader.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(content);
+                self.told.store(false, Ordering::Relaxed);
+                info!("The database {path} was replaced, and is read anew.");
+            }
+            Err(error) => {
+                warn!("The new database {path} is not used: {error}. The old one is, until it is replaced again.")
+            }
+        }
+    }
+
+    fn content(&self) -> Arc<Content> {
+        self.reader.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn version(path: &Path) -> io::Result<Version> {
+    let file = fs::metadata(path)?;
+    Ok((file.ino(), file.modified()?, file.len()))
+}
+
+fn read(path: &Path) -> Result<Content, String> {
+    let file = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !file.is_file() || file.len() > LARGEST {
+        return Err("it is no file, or over 1 GiB".into());
+    }
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    Reader::from_source(bytes).map(Content).map_err(|error| error.to_string())
+}

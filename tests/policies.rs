@@ -1,0 +1,300 @@
+//! Does each guard prove what it says, and does whoever it refuses get the bouncer's page, whatever stands beside it?
+
+mod common;
+
+use app::crowdsec::{Cleared, Human, NoDecision, Visitor as Seen};
+use common::Refusal::{Ban, Captcha, Throttle};
+use common::{Visitor, app_with, assert_refused, assert_served, client, figment, header, skip};
+use common::{solve_captcha, with_decisions};
+use rocket::figment::Figment;
+use rocket::http::{Accept, Status};
+use rocket::local::blocking::{Client, LocalResponse};
+use rocket::request::{FromRequest, Outcome};
+use rocket::serde::json::{Json, Value};
+use rocket::{Request, catch, catchers, get, post, routes};
+use std::time::Duration;
+
+const BANNED: &str = "192.0.2.1";
+const DOUBTED: &str = "192.0.2.2";
+const NOTED: &str = "192.0.2.3";
+const CLEAN: &str = "198.51.100.1";
+const DECISIONS: &[(&str, &str)] = &[(BANNED, "ban"), (DOUBTED, "captcha"), (NOTED, "pass")];
+
+#[get("/who")]
+fn who(visitor: Seen) -> Json<Seen> {
+    Json(visitor)
+}
+
+#[get("/cleared")]
+fn cleared(visitor: Cleared) -> String {
+    visitor.address.to_string()
+}
+
+#[get("/checkout")]
+fn checkout(visitor: NoDecision) -> String {
+    visitor.address.to_string()
+}
+
+#[get("/sign-up?<_x>")]
+fn sign_up(visitor: Human, _x: Option<&str>) -> String {
+    visitor.address.to_string()
+}
+
+#[post("/sign-up")]
+fn send_sign_up(_visitor: Human) {}
+
+#[get("/fresh")]
+fn fresh(_visitor: Human<10>) {}
+
+#[get("/option")]
+fn option(visitor: Option<NoDecision>) -> (Status, &'static str) {
+    if visitor.is_some() { (Status::Ok, "offer") } else { (Status::Conflict, "no offer") }
+}
+
+#[get("/result")]
+fn result(visitor: Result<NoDecision, ()>) -> &'static str {
+    if visitor.is_ok() { "offer" } else { "no offer" }
+}
+
+#[get("/option-403")]
+fn option_403(visitor: Option<NoDecision>) -> (Status, &'static str) {
+    if visitor.is_some() { (Status::Ok, "offer") } else { (Status::Forbidden, "the handler's own") }
+}
+
+#[get("/both")]
+fn both(_first: Human, _second: NoDecision) {}
+
+#[get("/both-the-other-way")]
+fn both_the_other_way(_first: NoDecision, _second: Human) {}
+
+/// A guard of the application's that hands a request on to the next route.
+struct Forwards;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Forwards {
+    type Error = ();
+
+    async fn from_request(_: &'r Request<'_>) -> Outcome<Self, ()> {
+        Outcome::Forward(Status::NotFound)
+    }
+}
+
+#[get("/forward-first", rank = 1)]
+fn forward_first(_first: Forwards, _second: NoDecision) {}
+
+#[get("/forward-first", rank = 2)]
+fn forward_first_next() -> &'static str {
+    "the next route"
+}
+
+#[get("/forward-second", rank = 1)]
+fn forward_second(_first: NoDecision, _second: Forwards) {}
+
+#[get("/forward-second", rank = 2)]
+fn forward_second_next() -> &'static str {
+    "the next route"
+}
+
+#[catch(403)]
+fn forbidden() -> &'static str {
+    "the application's own catcher"
+}
+
+fn shop(figment: Figment) -> Client {
+    let routes = routes![
+        who,
+        cleared,
+        checkout,
+        sign_up,
+        send_sign_up,
+        fresh,
+        option,
+        result,
+        option_403,
+        both,
+        both_the_other_way,
+        forward_first,
+        forward_first_next,
+        forward_second,
+        forward_second_next
+    ];
+    client(app::app(figment).mount("/", routes).register("/", catchers![forbidden]))
+}
+
+fn get<'c>(client: &'c Client, path: &'static str, visitor: &str) -> LocalResponse<'c> {
+    client.get(path).visitor(visitor).dispatch()
+}
+
+fn seen(client: &Client, visitor: &str) -> Value {
+    get(client, "/who", visitor).into_json().expect("what stands against them")
+}
+
+#[test]
+fn a_handler_sees_everything_that_stands_against_the_visitor_and_nothing_of_a_clean_one() {
+    let decisions = [("192.0.2.3", "pass"), ("192.0.2.0/24", "throttle"), ("192.0.2.0/25", "captcha")];
+    let client = shop(with_decisions(&decisions).merge(("crowdsec.enforce", false)));
+    let noted = seen(&client, NOTED);
+    let types: Vec<_> = noted["decisions"].as_array().unwrap().iter().map(|decision| &decision["type"]).collect();
+    assert_eq!(types, ["captcha", "throttle", "pass"], "the greatest comes first");
+    let first = &noted["decisions"][0];
+    assert_eq!(
+        (&first["value"], &first["origin"], &first["scope"]),
+        (&"192.0.2.0/25".into(), &"config".into(), &"own".into())
+    );
+    assert_eq!((&noted["address"], &noted["trial"]), (&NOTED.into(), &"captcha".into()));
+    assert_eq!((&noted["remediation"], &noted["solved"]), (&Value::Null, &false.into()));
+    let clean = seen(&client, CLEAN);
+    assert_eq!(clean["decisions"], Value::Array(Vec::new()));
+    assert_eq!((&clean["remediation"], &clean["trial"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn a_handler_sees_whether_the_captcha_is_solved() {
+    let client = shop(with_decisions(DECISIONS));
+    let pass = solve_captcha(&client, DOUBTED);
+    let seen = client.get("/who").visitor(DOUBTED).cookie(pass).dispatch().into_json::<Value>().unwrap();
+    assert_eq!((&seen["solved"], &seen["decisions"][0]["type"]), (&true.into(), &"captcha".into()));
+}
+
+#[test]
+fn no_decision_at_all_may_stand_against_who_comes_to_the_checkout() {
+    let client = shop(with_decisions(DECISIONS));
+    assert_eq!(get(&client, "/checkout", CLEAN).into_string().as_deref(), Some(CLEAN));
+    assert_refused(get(&client, "/checkout", BANNED), Ban);
+    assert_refused(get(&client, "/checkout", NOTED), Ban);
+    assert_served(get(&client, "/cleared", NOTED));
+    let pass = solve_captcha(&client, DOUBTED);
+    assert_served(client.get("/cleared").visitor(DOUBTED).cookie(pass.clone()).dispatch());
+    assert_refused(client.get("/checkout").visitor(DOUBTED).cookie(pass).dispatch(), Ban);
+}
+
+#[test]
+fn an_allow_of_the_operators_own_opens_the_checkout_too() {
+    let client = shop(with_decisions(&[("192.0.2.0/24", "ban"), (BANNED, "allow")]));
+    assert_served(get(&client, "/checkout", BANNED));
+    assert_refused(get(&client, "/checkout", DOUBTED), Ban);
+}
+
+#[test]
+fn who_is_to_prove_to_be_human_meets_the_captcha_whoever_they_are_and_comes_back() {
+    let client = shop(with_decisions(DECISIONS));
+    for visitor in [CLEAN, NOTED] {
+        let page = get(&client, "/sign-up?_x=1", visitor);
+        assert_eq!(page.status(), Status::Forbidden);
+        let page = page.into_string().unwrap();
+        assert!(page.contains("name=\"return_to\" value=\"&#x2F;sign-up?_x=1\""), "{page}");
+        let pass = solve_captcha(&client, visitor);
+        assert_served(client.get("/sign-up").visitor(visitor).cookie(pass).dispatch());
+    }
+    assert_refused(get(&client, "/sign-up", BANNED), Ban);
+    let client = shop(with_decisions(DECISIONS));
+    let form = client.post("/sign-up").visitor(CLEAN).header(header("Referer", "http://localhost/sign-up"));
+    let page = form.header(header("Host", "localhost")).dispatch();
+    assert_refused(page, Captcha);
+    let json = client.get("/sign-up").visitor(CLEAN).header(Accept::JSON).dispatch().into_json::<Value>().unwrap();
+    assert_eq!(json["captcha_url"], "/crowdsec/captcha?return_to=%2Fsign-up");
+    assert_refused(get(&client, "/crowdsec/captcha?return_to=%2Fsign-up", CLEAN), Captcha);
+}
+
+#[test]
+fn a_captcha_that_was_solved_too_long_ago_has_to_be_solved_again() {
+    let client = shop(with_decisions(&[]));
+    let pass = solve_captcha(&client, CLEAN);
+    let at = |path: &'static str, pass: &rocket::http::Cookie<'static>| {
+        client.get(path).visitor(CLEAN).cookie(pass.clone()).dispatch()
+    };
+    assert_served(at("/fresh", &pass));
+    skip(&client, Duration::from_secs(11 * 60));
+    assert_served(at("/sign-up", &pass));
+    assert_refused(at("/fresh", &pass), Captcha);
+    // A new answer counts, although the old pass still holds for others.
+    assert_refused(at("/crowdsec/captcha", &pass), Captcha);
+    let newer = solve_captcha(&client, CLEAN);
+    assert_served(at("/fresh", &newer));
+    assert_eq!(at("/crowdsec/captcha", &newer).status(), Status::SeeOther, "who has just solved it is led on");
+    skip(&client, Duration::from_secs(61 * 60));
+    assert_refused(at("/sign-up", &newer), Captcha);
+}
+
+#[test]
+fn a_pass_of_one_visitor_lets_no_other_one_in() {
+    let client = shop(with_decisions(&[]));
+    let pass = solve_captcha(&client, CLEAN);
+    assert_refused(client.get("/sign-up").visitor("198.51.100.2").cookie(pass).dispatch(), Captcha);
+}
+
+/// The rows of the table in docs/guards.md.
+#[test]
+fn guards_compose_with_option_result_ranks_forwards_and_catchers() {
+    let client = shop(with_decisions(DECISIONS));
+    let words = |path, visitor| get(&client, path, visitor).into_string().unwrap_or_default();
+    assert_eq!((words("/option", CLEAN).as_str(), words("/option", NOTED).as_str()), ("offer", "no offer"));
+    assert_eq!(get(&client, "/option", NOTED).status(), Status::Conflict);
+    assert_eq!((words("/result", CLEAN).as_str(), words("/result", NOTED).as_str()), ("offer", "no offer"));
+    // Rocket asks from left to right.
+    assert_refused(get(&client, "/both", NOTED), Captcha);
+    assert_refused(get(&client, "/both-the-other-way", NOTED), Ban);
+    assert_eq!(words("/forward-first", NOTED), "the next route");
+    assert_eq!(words("/forward-second", CLEAN), "the next route");
+    assert_refused(get(&client, "/forward-second", NOTED), Ban);
+    assert_refused(get(&client, "/option-403", NOTED), Ban);
+    assert!(!words("/checkout", NOTED).contains("the application's own catcher"));
+}
+
+#[test]
+fn a_guard_refuses_on_an_excluded_path() {
+    let figment = with_decisions(&[(BANNED, "ban"), (DOUBTED, "captcha"), (NOTED, "throttle")]);
+    let figment = figment
+        .merge(("crowdsec.excluded_paths", ["/cleared", "/sign-up", "/who"]))
+        .merge(("crowdsec.throttle", "1/1m"));
+    let client = shop(figment);
+    assert_eq!(seen(&client, BANNED)["remediation"], "ban");
+    assert_refused(get(&client, "/cleared", BANNED), Ban);
+    assert_refused(get(&client, "/cleared", DOUBTED), Captcha);
+    assert_refused(get(&client, "/sign-up", BANNED), Ban);
+    assert_served(get(&client, "/cleared", NOTED));
+    assert_refused(get(&client, "/cleared", NOTED), Throttle);
+}
+
+#[test]
+fn with_enforcement_by_guards_the_fairing_refuses_nobody() {
+    let client = shop(with_decisions(DECISIONS).merge(("crowdsec.enforce_by", "guards")));
+    for visitor in [BANNED, DOUBTED, CLEAN] {
+        assert_served(get(&client, "/", visitor));
+        assert_served(get(&client, "/who", visitor));
+    }
+    assert_eq!(seen(&client, BANNED)["remediation"], "ban");
+    assert_refused(get(&client, "/cleared", BANNED), Ban);
+    assert_refused(get(&client, "/cleared", DOUBTED), Captcha);
+    let pass = solve_captcha(&client, DOUBTED);
+    assert_served(client.get("/cleared").visitor(DOUBTED).cookie(pass).dispatch());
+    // Rocket takes a method that it does not know to a catcher, and to no fairing.
+    assert_served(client.req(rocket::http::Method::Connect, "/").visitor(BANNED).dispatch());
+}
+
+/// Whether a guard of a route has stopped the launch.
+fn is_aborted(launch: Result<Client, rocket::Error>) -> bool {
+    launch.is_err_and(|error| matches!(error.kind(), rocket::error::ErrorKind::SentinelAborts(_)))
+}
+
+#[test]
+fn human_without_a_captcha_to_solve_stops_the_launch() {
+    let app = |figment| app::app(figment).mount("/", routes![sign_up]);
+    assert!(Client::untracked(app(with_decisions(&[]))).is_ok());
+    assert!(is_aborted(Client::untracked(app(figment()))));
+}
+
+#[test]
+fn no_guard_launches_without_the_fairing() {
+    for routes in [routes![who], routes![cleared], routes![checkout], routes![sign_up]] {
+        let figment = Figment::from(rocket::Config::debug_default()).merge(("log_level", "off"));
+        assert!(is_aborted(Client::untracked(rocket::custom(figment).mount("/", routes))));
+    }
+}
+
+#[test]
+fn the_pages_of_the_example_are_served_to_who_is_let_in() {
+    let app = app_with(&[(BANNED, "ban")]);
+    assert_served(get(&app, "/members", CLEAN));
+    assert_refused(get(&app, "/members", BANNED), Ban);
+}

@@ -1,0 +1,290 @@
+//! Does LAPI learn what was done with its decisions, to the last request? Shown against one that is as strict as CrowdSec's.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod lapi;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use common::logger::{install, logged, logger};
+use common::{bouncer_refuses, eventually, figment};
+use lapi::{KEY, Lapi, Mode, judge, shown};
+use rocket::figment::Figment;
+use rocket::http::{ContentType, Status};
+use rocket::local::asynchronous::Client;
+
+/// Whom the decisions below are about.
+const CAPI: &str = "192.0.2.1";
+const CAPI_CAPTCHA: &str = "192.0.2.2";
+const LIST: &str = "2001:db8::1";
+const NOBODY: &str = "198.51.100.1";
+
+fn decision(id: u32, origin: &str, value: &str, kind: &str) -> String {
+    format!(
+        r#"{{"duration":"4h","id":{id},"origin":"{origin}","scenario":"tor-exit-nodes","scope":"Ip","type":"{kind}","value":"{value}"}}"#
+    )
+}
+
+fn decisions() -> [String; 3] {
+    [decision(1, "CAPI", CAPI, "ban"), decision(2, "CAPI", CAPI_CAPTCHA, "captcha"), decision(3, "lists", LIST, "ban")]
+}
+
+fn figment_of(lapi: &Lapi) -> Figment {
+    figment()
+        .merge(("crowdsec.api_url", &lapi.url))
+        .merge(("crowdsec.api_key", KEY))
+        .merge(("crowdsec.update_frequency", "100ms"))
+        .merge(("crowdsec.captcha.provider", "altcha"))
+}
+
+async fn launch(figment: Figment) -> Client {
+    install();
+    Client::untracked(app::app(figment)).await.expect("the application launches")
+}
+
+async fn visit(client: &Client, visitor: &str, times: usize) {
+    for _ in 0..times {
+        let remote = SocketAddr::new(visitor.parse().expect("an address"), 4711);
+        client.get("/crowdsec/nowhere").remote(remote).dispatch().await;
+    }
+}
+
+fn number(lapi: &Lapi, origin: &str, name: &str) -> i64 {
+    shown(&lapi.pushes()).get(&(origin.to_owned(), name.to_owned())).copied().unwrap_or(-1)
+}
+
+#[test]
+fn the_lapi_of_these_tests_is_as_strict_as_crowdsecs() {
+    let item = r#"{"name":"dropped","unit":"request","value":0,"labels":{"origin":"CAPI"}}"#;
+    let metrics =
+        |items: &str| format!(r#"[{{"meta":{{"window_size_seconds":1,"utc_now_timestamp":1}},"items":{items}}}]"#);
+    let component = |rest: &str| format!(r#"{{"version":"v1","utc_startup_timestamp":1{rest}}}"#);
+    let body = |components: &[String]| format!(r#"{{"remediation_components":[{}]}}"#, components.join(","));
+    let with = |metrics: String| body(&[component(&format!(r#","metrics":{metrics}"#))]);
+    let long = "x".repeat(256);
+    for (status, body) in [
+        (201, body(&[component("")])),
+        (201, with("[]".into())),
+        (201, with(metrics("[]"))),
+        (201, with(metrics(&format!("[{item}]")))),
+        (400, "no JSON".into()),
+        (400, body(&[r#"{"version":"v1","utc_startup_timestamp":"1"}"#.into()])),
+        (400, with(metrics(&format!("[{}]", item.replace(r#""CAPI""#, "1"))))),
+        (400, with("{}".into())),
+        (422, body(&[r#"{"utc_startup_timestamp":1}"#.into()])),
+        (422, body(&[r#"{"version":"v1"}"#.into()])),
+        (422, body(&[component(r#","os":{}"#)])),
+        (422, with(metrics("null"))),
+        (422, with(metrics(&format!("[{}]", item.replace(r#""value":0,"#, ""))))),
+        (422, with(metrics(&format!("[{}]", item.replace("CAPI", &long))))),
+        (400, body(&[component(""), component("")])),
+        (400, body(&[])),
+        (400, "{}".into()),
+    ] {
+        assert_eq!(judge(KEY, &body).err().unwrap_or(201), status, "{body}");
+        assert_eq!(judge("another", &body).err(), Some(403), "{body}");
+    }
+}
+
+#[rocket::async_test]
+async fn what_was_done_is_what_cscli_shows() {
+    let lapi = Lapi::new(Mode::Good, &decisions());
+    let client = launch(figment_of(&lapi).merge(("crowdsec.decisions", [own("203.0.113.1")]))).await;
+    for (visitor, times) in [(CAPI, 3), (CAPI_CAPTCHA, 3), (LIST, 2), (NOBODY, 5), ("203.0.113.1", 4)] {
+        visit(&client, visitor, times).await;
+    }
+    client.terminate().await;
+    assert_eq!(number(&lapi, "", "processed"), 17);
+    // Three of each remediation: two equal numbers of one origin are two numbers.
+    assert_eq!(number(&lapi, "CAPI", "dropped"), 6);
+    assert_eq!(number(&lapi, "lists:tor-exit-nodes", "dropped"), 2);
+    assert_eq!(number(&lapi, "local", "dropped"), 4);
+    let held =
+        ["CAPI", "lists:tor-exit-nodes", "local", "cscli"].map(|origin| number(&lapi, origin, "active_decisions"));
+    assert_eq!(held, [2, 1, 1, 0]);
+    // What is expected is there with 0.
+    assert_eq!((number(&lapi, "cscli", "dropped"), number(&lapi, "fallback", "dropped")), (0, 0));
+}
+
+fn own(value: &str) -> std::collections::BTreeMap<&str, &str> {
+    [("value", value), ("type", "ban")].into()
+}
+
+#[rocket::async_test]
+async fn the_first_push_comes_by_itself_and_says_who_we_are_as_each_poll_does() {
+    let lapi = Lapi::new(Mode::Good, &decisions());
+    let client = launch(figment_of(&lapi)).await;
+    eventually(async || !lapi.pushes().is_empty()).await;
+    client.terminate().await;
+    let pushes = lapi.pushes();
+    let agent = format!("{}/{}", pushes[0].r#type.as_deref().unwrap(), pushes[0].version.as_deref().unwrap());
+    assert_eq!(agent, lapi.agent());
+    for push in &pushes {
+        assert_eq!((&push.version, &push.os), (&pushes[0].version, &pushes[0].os));
+    }
+    // No two windows bear one time, those of other pushes included.
+    let times = pushes.iter().flat_map(|push| &push.metrics).map(|metrics| metrics.meta.as_ref().unwrap());
+    let times: Vec<i64> = times.map(|meta| meta.utc_now_timestamp.unwrap()).collect();
+    assert!(times.len() >= 12 && times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+}
+
+/// It is told once, and the numbers are sent with the next push.
+#[rocket::async_test]
+async fn a_push_that_fails_loses_nothing() {
+    let _turn = logger().await;
+    for (mode, told) in [
+        (Mode::Old, "older than 1.6.3"),
+        (Mode::Fails(500), "status 500"),
+        (Mode::Fails(403), "403: LAPI refuses the key"),
+        (Mode::Fails(302), "status 302"),
+        (Mode::Cuts, "cannot be sent: they are kept"),
+    ] {
+        let before = logged(told);
+        let lapi = Lapi::new(mode, &decisions());
+        let client = launch(figment_of(&lapi)).await;
+        visit(&client, CAPI, 2).await;
+        eventually(async || lapi.tried() == 1 && logged(told) == before + 1).await;
+        visit(&client, CAPI, 3).await;
+        lapi.mode(Mode::Good);
+        client.terminate().await;
+        assert_eq!((number(&lapi, "CAPI", "dropped"), lapi.pushes().len()), (5, 1), "{told}");
+    }
+}
+
+#[rocket::async_test]
+async fn what_stays_wrong_is_told_once() {
+    let _turn = logger().await;
+    let lapi = Lapi::new(Mode::Old, &[]);
+    let client = launch(figment_of(&lapi)).await;
+    eventually(async || lapi.tried() == 1).await;
+    client.terminate().await;
+    assert_eq!((lapi.tried(), logged("older than 1.6.3")), (2, 1));
+}
+
+/// It would not understand them the next time either, nor all that comes with them.
+#[rocket::async_test]
+async fn what_lapi_does_not_understand_is_told_and_dropped() {
+    let _turn = logger().await;
+    for status in [400, 422] {
+        let lapi = Lapi::new(Mode::Fails(status), &decisions());
+        let client = launch(figment_of(&lapi)).await;
+        visit(&client, CAPI, 2).await;
+        eventually(async || logged(&format!("are lost ({status}")) == 1).await;
+        visit(&client, CAPI, 3).await;
+        lapi.mode(Mode::Good);
+        client.terminate().await;
+        assert_eq!(number(&lapi, "CAPI", "dropped"), 3);
+    }
+}
+
+#[rocket::async_test]
+async fn a_lapi_that_hangs_at_a_push_holds_up_no_poll_no_request_and_no_end() {
+    let lapi = Lapi::new(Mode::Hangs, &decisions());
+    let client = launch(figment_of(&lapi)).await;
+    eventually(async || lapi.tried() == 1).await;
+    let polls = lapi.polls();
+    visit(&client, CAPI, 2).await;
+    eventually(async || lapi.polls() > polls + 3).await;
+    client.terminate().await;
+    // It hangs on, and its numbers may have arrived: they are not sent once more.
+    assert_eq!((lapi.tried(), lapi.pushes().len()), (1, 0));
+    lapi.mode(Mode::Good);
+}
+
+/// `cscli` keeps an origin's last number for a week.
+#[rocket::async_test]
+async fn an_origin_whose_decisions_are_all_gone_is_sent_with_0() {
+    let lapi = Lapi::new(Mode::Good, &decisions());
+    let client = launch(figment_of(&lapi)).await;
+    eventually(async || number(&lapi, "lists:tor-exit-nodes", "active_decisions") == 1).await;
+    let gone = decision(3, "lists", LIST, "ban").replace("4h", "-1s");
+    let nothing = r#"{"new":[],"deleted":[]}"#.to_owned();
+    lapi.answers(&[format!(r#"{{"new":[],"deleted":[{gone}]}}"#), nothing]);
+    let polls = lapi.polls();
+    eventually(async || lapi.polls() > polls + 2).await;
+    client.terminate().await;
+    assert_eq!(number(&lapi, "lists:tor-exit-nodes", "active_decisions"), 0);
+    assert_eq!(number(&lapi, "CAPI", "active_decisions"), 2);
+}
+
+#[rocket::async_test]
+async fn however_many_origins_lapi_sends_few_are_told_apart_and_none_is_lost() {
+    let many: Vec<String> = (1..=200)
+        .map(|id| decision(id, &format!("origin-{id}{}", "x".repeat(300)), &format!("192.0.2.{id}"), "ban"))
+        .collect();
+    let lapi = Lapi::new(Mode::Good, &many);
+    let client = launch(figment_of(&lapi)).await;
+    for id in 1..=200 {
+        visit(&client, &format!("192.0.2.{id}"), 1).await;
+    }
+    client.terminate().await;
+    let shown = shown(&lapi.pushes());
+    let of =
+        |name: &str| shown.iter().filter(|((_, found), _)| found == name).map(|(_, value)| *value).collect::<Vec<_>>();
+    assert_eq!((of("dropped").iter().sum::<i64>(), of("active_decisions").iter().sum::<i64>()), (200, 200));
+    assert!((10..=70).contains(&of("dropped").len()), "{} origins", of("dropped").len());
+}
+
+/// Through a push that fails, one that succeeds in the middle of it all, and the shutdown.
+#[test]
+fn under_load_from_many_threads_every_request_is_told_exactly_once() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let _turn = logger().await;
+        for mode in [Mode::Good, Mode::Cuts] {
+            let lapi = Lapi::new(mode, &decisions());
+            let client = Arc::new(launch(figment_of(&lapi)).await);
+            let mut under_way = tokio::task::JoinSet::new();
+            for _ in 0..8 {
+                let (client, lapi) = (client.clone(), lapi.clone());
+                under_way.spawn(async move {
+                    for visitor in [CAPI, CAPI_CAPTCHA, LIST, NOBODY] {
+                        visit(&client, visitor, 10).await;
+                    }
+                    while lapi.tried() == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                    for visitor in [CAPI, CAPI_CAPTCHA, LIST, NOBODY] {
+                        visit(&client, visitor, 15).await;
+                    }
+                });
+            }
+            under_way.join_all().await;
+            lapi.mode(Mode::Good);
+            Arc::into_inner(client).expect("the last one").terminate().await;
+            let told = ["processed", "dropped", "dropped"].into_iter().zip(["", "CAPI", "lists:tor-exit-nodes"]);
+            let told: Vec<i64> = told.map(|(name, origin)| number(&lapi, origin, name)).collect();
+            assert_eq!(told, [800, 400, 200]);
+        }
+    });
+}
+
+#[rocket::async_test]
+async fn the_operator_can_have_none_of_it() {
+    let lapi = Lapi::new(Mode::Good, &[]);
+    let client = launch(figment_of(&lapi).merge(("crowdsec.usage_metrics", "off"))).await;
+    eventually(async || lapi.polls() > 5).await;
+    client.terminate().await;
+    assert_eq!(lapi.tried(), 0);
+    for (value, is_good) in
+        [("9m59s", false), ("never", false), ("0", false), ("10m", true), ("OFF", true), ("3600", true)]
+    {
+        let app = app::app(figment().merge(("crowdsec.usage_metrics", value)));
+        assert_eq!(bouncer_refuses(Client::untracked(app).await), !is_good, "{value}");
+    }
+}
+
+#[rocket::async_test]
+async fn what_rests_on_no_decision_is_told_apart() {
+    let lapi = Lapi::new(Mode::Good, &[]);
+    let figment = figment_of(&lapi).merge(("crowdsec.trusted_proxies", ["10.0.0.1"]));
+    let client = launch(figment).await;
+    visit(&client, "10.0.0.1", 2).await;
+    let long = format!("/{}", "x".repeat(9000));
+    let answer = client.post(long).header(ContentType::Form).dispatch().await.status();
+    assert_eq!(answer, Status::UriTooLong);
+    client.terminate().await;
+    assert_eq!((number(&lapi, "fallback", "dropped"), number(&lapi, "", "processed")), (3, 3));
+}
