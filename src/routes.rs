@@ -8,7 +8,9 @@ use rocket::serde::json::json;
 use rocket::{Catcher, Either, Request, Responder, Route, catch, catchers, get, post, routes};
 use rocket_dyn_templates::{Template, context};
 
-use crate::crowdsec::{Cleared, Events, FORMAT_HEADERS, Inspected, Report, SameOrigin, Words, wants_json};
+use crate::crowdsec::{
+    Accounts, Cleared, Events, FORMAT_HEADERS, Inspected, Refused, Report, SameOrigin, Words, wants_json,
+};
 
 pub fn all() -> Vec<Route> {
     routes![index, members, sign_in_form, sign_in, common_style]
@@ -51,17 +53,21 @@ struct SignIn<'r> {
 fn sign_in(
     _own: SameOrigin,
     form: Inspected<Form<SignIn<'_>>>,
+    accounts: Accounts<'_>,
     events: Events<'_>,
     words: Words,
-) -> Either<Redirect, (Status, Page)> {
+) -> Result<Either<Redirect, (Status, Page)>, Refused> {
+    // `cscli decisions add --scope username --value demo` closes this account. Before the password is looked at, so that
+    // nobody learns whether it was right.
+    accounts.admit("username", form.user)?;
     let is_person = form.nickname.is_empty();
     if is_person && is_right(form.user, form.password) {
         // Remember who it is, in a private cookie for example, before sending them on.
-        return Either::Left(Redirect::to("/members"));
+        return Ok(Either::Left(Redirect::to("/members")));
     }
     // CrowdSec is told, if `event_log` is set. After too much of it, CrowdSec bans the address.
     events.note(if is_person { "failed-sign-in" } else { "honeypot" }, Some(form.user));
-    Either::Right((Status::Unauthorized, Page::new("sign-in", &words, context! { failed: true })))
+    Ok(Either::Right((Status::Unauthorized, Page::new("sign-in", &words, context! { failed: true }))))
 }
 
 /// Put your users here. Until then there is one, in debug builds alone, and nobody else can sign in.

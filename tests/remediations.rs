@@ -34,7 +34,7 @@ fn met(figment: Figment, origin: &str, scenario: &str, kind: &str) -> Option<Ref
     let client = client(app::app(app));
     let response = get(&client, VISITOR);
     match (response.status().code, response.headers().get_one("Crowdsec-Remediation")) {
-        (200, None) => None,
+        (_, None) => None,
         (403, Some("ban")) => Some(Ban),
         (403, Some("captcha")) => Some(Captcha),
         (429, Some("throttle")) => Some(Throttle),

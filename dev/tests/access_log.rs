@@ -7,7 +7,8 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use dev::{Answer, App, Folder, Request, closed_port, eventually, pipeline};
+use dev::{Answer, App, Folder, Lapi, Request, Verdict, closed_port, eventually, pipeline};
+use serde_json::{Value, json};
 
 /// An application that faces the internet by itself, without a CrowdSec: the address of a connection is the visitor's.
 #[track_caller]
@@ -18,6 +19,30 @@ fn alone(access_log: &str, event_log: &str) -> App {
         ("CROWDSEC_ACCESS_LOG", access_log),
         ("CROWDSEC_EVENT_LOG", event_log),
     ])
+}
+
+/// As an operator does who is asked "why was I refused?".
+#[test]
+fn the_refusal_log_answers_why_somebody_was_refused_by_the_reference_on_their_page() {
+    let logs = Folder::empty();
+    let log = logs.path("refusals.log");
+    let lapi = Lapi::start();
+    let app = App::polling(lapi.url(), &[("CROWDSEC_REFUSAL_LOG", log.to_str().expect("a plain path"))]);
+    lapi.ban("192.0.2.66");
+    app.eventually("192.0.2.66", Verdict::Ban);
+    let [id] = lapi.ids("192.0.2.66").try_into().expect("one decision");
+    let page = app.request("POST", "/sign-in?password=secret").from("192.0.2.66").send().text();
+    app.get("/members").from("192.0.2.67").send();
+    assert!(app.stop().status.success());
+    let lines = logs.lines("refusals.log");
+    let lines: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let asked = lines.iter().find(|line| line["path"] == "/sign-in").expect("the refusal");
+    assert!(page.contains(asked["reference"].as_str().expect("a reference")), "{asked}");
+    assert_eq!((&asked["method"], &asked["status"]), (&json!("POST"), &json!(403)));
+    assert_eq!((&asked["crowdsec_refusal"], &asked["origin"]), (&json!("ban"), &json!("cscli")));
+    assert_eq!(asked["decision"].to_string(), id);
+    assert!(lines.iter().all(|line| line["address"] == "192.0.2.66"), "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.to_string().contains("secret")), "{lines:#?}");
 }
 
 #[test]

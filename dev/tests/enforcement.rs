@@ -303,6 +303,7 @@ fn the_reference_on_a_refusals_page_stands_in_the_log_beside_the_decision_and_th
     app.tells(&format!("reference {reference}."), 1);
     let line = app.log().lines().find(|line| line.contains(&reference)).map(str::to_owned).expect("the line");
     assert!(line.contains(&format!("Refused {BANNED}: ban by ")), "{line}");
+    assert!(line.contains(", for GET /, reference "), "{line}");
     // One line for all of them within a minute, and the same reference.
     assert!(app.get("/other").from(BANNED).send().text().contains(&reference));
     app.tells(&format!("Refused {BANNED}: "), 1);

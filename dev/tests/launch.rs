@@ -150,7 +150,7 @@ fn a_wrong_working_directory_and_a_missing_folder_are_told_with_their_path() {
 fn a_folder_that_cannot_be_written_is_told_at_the_launch() {
     let folder = Folder::empty();
     folder.write("file", "");
-    for key in ["SNAPSHOT", "ACCESS_LOG", "EVENT_LOG"] {
+    for key in ["SNAPSHOT", "ACCESS_LOG", "EVENT_LOG", "REFUSAL_LOG"] {
         for path in ["missing/file", "file/file", ""] {
             let path = folder.path(path).display().to_string();
             let log = told_in(1, command(&[(&format!("CROWDSEC_{key}"), &path)]));

@@ -48,7 +48,9 @@ impl Fairing for Crowdsec {
         match set_up(&rocket).await {
             Ok(SetUp { bouncer, texts, site, poller }) => {
                 *self.poller.lock().unwrap_or_else(PoisonError::into_inner) = poller;
-                Ok(pages::mount(rocket, bouncer.debug).manage(bouncer).manage(texts).manage(site))
+                let rocket = pages::mount(rocket, bouncer.debug).manage(bouncer).manage(texts).manage(site);
+                let rocket = rocket.attach(super::logs::must_be_attached());
+                Ok(rocket)
             }
             Err(Problems(problems)) => {
                 for problem in problems {
@@ -104,13 +106,13 @@ impl Fairing for Crowdsec {
         let verdict = match too_large {
             // The banned get the ban, however much they send.
             _ if visit.is_refused() => {
-                bouncer.log(&visit.judgement, visit.judgement.verdict);
+                bouncer.log(visit.asked(request), &visit.judgement, visit.judgement.verdict);
                 visit.judgement.verdict
             }
             Some(status) => Verdict::TooLarge(status),
             None => {
                 if let Some(trial) = visit.judgement.trial {
-                    bouncer.log(&visit.judgement, trial);
+                    bouncer.log(visit.asked(request), &visit.judgement, trial);
                 }
                 return;
             }

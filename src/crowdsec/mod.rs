@@ -36,7 +36,7 @@ pub use appsec::{File, FromBody, Inspected, appsec};
 pub use bouncer::skip_time;
 pub use config::{LogFormat, defaults, figment, with_variables};
 pub use fairing::fairing;
-pub use guards::{Cleared, DecisionView, Human, NoDecision, Report, SameOrigin, Visitor};
+pub use guards::{Accounts, Cleared, DecisionView, Human, NoDecision, Refused, Report, SameOrigin, Visitor};
 pub use lapi::VERSION;
 pub use logs::{Events, logs};
 pub use metrics::metrics;

@@ -157,6 +157,11 @@ impl<'r> rocket::request::FromRequest<'r> for Seen {
     }
 }
 
+/// A decision of another scope than `Ip`: `scoped(1, "username", "alice", "ban")`.
+pub fn scoped(id: u64, scope: &str, value: &str, kind: &str) -> String {
+    decision(id, value, kind).replace(r#""scope":"Ip""#, &format!(r#""scope":"{scope}""#))
+}
+
 /// One decision as LAPI writes it, for four hours.
 pub fn decision(id: u64, value: &str, kind: &str) -> String {
     format!(

@@ -8,6 +8,7 @@ pub mod appsec;
 pub mod lapi;
 pub mod logger;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use altcha::{Challenge, Payload, SolveChallengeOptions, solve_challenge};
@@ -17,10 +18,11 @@ use rocket::error::ErrorKind;
 use rocket::figment::Figment;
 use rocket::figment::value::{Dict, Value};
 use rocket::http::{ContentType, Cookie, Header, Status};
+use rocket::local::asynchronous;
 use rocket::local::blocking::{Client, LocalRequest, LocalResponse};
 use rocket::{Build, Config, Rocket};
 
-pub use lapi::{Answer, Asked, FakeLapi, answer, decision};
+pub use lapi::{Answer, Asked, FakeLapi, answer, decision, scoped};
 
 /// A configuration without LAPI, captcha, proxies or decisions.
 pub fn figment() -> Figment {
@@ -68,9 +70,18 @@ pub trait Visitor {
 
 impl Visitor for LocalRequest<'_> {
     fn visitor(self, address: &str) -> Self {
-        let address = address.parse().expect("an address");
-        self.remote(std::net::SocketAddr::new(address, 4711))
+        self.remote(from(address))
     }
+}
+
+impl Visitor for asynchronous::LocalRequest<'_> {
+    fn visitor(self, address: &str) -> Self {
+        self.remote(from(address))
+    }
+}
+
+fn from(address: &str) -> SocketAddr {
+    SocketAddr::new(address.parse().expect("an address"), 4711)
 }
 
 /// What a visitor is refused with.

@@ -6,6 +6,7 @@ mod lapi;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::logger::{install, logged, logger};
 use common::{bouncer_refuses, eventually, figment};
@@ -169,8 +170,10 @@ async fn what_lapi_does_not_understand_is_told_and_dropped() {
     for status in [400, 422] {
         let lapi = Lapi::new(Mode::Fails(status), &decisions());
         let client = launch(figment_of(&lapi)).await;
-        visit(&client, CAPI, 2).await;
         eventually(async || logged(&format!("are lost ({status}")) == 1).await;
+        visit(&client, CAPI, 2).await;
+        app::crowdsec::skip_time(client.rocket(), Duration::from_secs(16 * 60));
+        eventually(async || lapi.tried() == 2).await;
         visit(&client, CAPI, 3).await;
         lapi.mode(Mode::Good);
         client.terminate().await;
@@ -206,6 +209,24 @@ async fn an_origin_whose_decisions_are_all_gone_is_sent_with_0() {
     client.terminate().await;
     assert_eq!(number(&lapi, "lists:tor-exit-nodes", "active_decisions"), 0);
     assert_eq!(number(&lapi, "CAPI", "active_decisions"), 2);
+}
+
+/// They leave no trace in a full answer, and a country has no family of its own to be found by.
+#[rocket::async_test]
+async fn an_origin_of_which_a_full_answer_has_nothing_any_more_is_sent_with_0() {
+    let country = decision(4, "console", "FR", "ban").replace("\"Ip\"", "\"Country\"");
+    let lapi = Lapi::new(Mode::Good, &[country, decision(5, "cscli", CAPI, "ban")]);
+    let client = launch(figment_of(&lapi).merge(("crowdsec.resync_frequency", "200ms"))).await;
+    eventually(async || number(&lapi, "console", "active_decisions") == 1).await;
+    assert_eq!(number(&lapi, "cscli", "active_decisions"), 1);
+    // It is banned as long as two answers, some time apart, do not both lack it.
+    let remote = SocketAddr::new(CAPI.parse().expect("an address"), 4711);
+    let is_free =
+        async || client.get("/crowdsec/captcha").remote(remote).dispatch().await.status() != Status::Forbidden;
+    eventually(is_free).await;
+    client.terminate().await;
+    let held = ["console", "cscli"].map(|origin| number(&lapi, origin, "active_decisions"));
+    assert_eq!(held, [0, 0]);
 }
 
 #[rocket::async_test]
@@ -287,4 +308,29 @@ async fn what_rests_on_no_decision_is_told_apart() {
     assert_eq!(answer, Status::UriTooLong);
     client.terminate().await;
     assert_eq!((number(&lapi, "fallback", "dropped"), number(&lapi, "", "processed")), (3, 3));
+}
+
+/// Each window is as long as it was, also where a push in between failed.
+#[rocket::async_test]
+async fn a_push_comes_every_fifteen_minutes_and_tells_how_long_its_window_is() {
+    let _turn = logger().await;
+    let lapi = Lapi::new(Mode::Good, &decisions());
+    let client = launch(figment_of(&lapi)).await;
+    eventually(async || lapi.pushes().len() == 1).await;
+    let after = async |minutes: u64| {
+        let tried = lapi.tried();
+        visit(&client, CAPI, 1).await;
+        app::crowdsec::skip_time(client.rocket(), Duration::from_secs(minutes * 60));
+        let polls = lapi.polls();
+        eventually(async || lapi.polls() > polls + 3).await;
+        lapi.tried() - tried
+    };
+    assert_eq!((after(14).await, after(2).await), (0, 1));
+    lapi.mode(Mode::Fails(500));
+    assert_eq!(after(16).await, 1);
+    lapi.mode(Mode::Good);
+    assert_eq!(after(16).await, 1);
+    let windows = |push: &lapi::Component| push.metrics[0].meta.as_ref().unwrap().window_size_seconds.unwrap() / 60;
+    assert_eq!(lapi.pushes().iter().map(windows).collect::<Vec<_>>(), [0, 16, 32]);
+    assert_eq!(number(&lapi, "CAPI", "dropped"), 4);
 }

@@ -194,7 +194,11 @@ fn nothing_starts_by_itself_for_those_who_have_something_to_read_or_want_no_moti
     let still = Browser::start();
     still.open(&at(&app, WANTED));
     waits(&still);
-    let forgetful = Browser::without_cookies();
+    // One that moves and has storage, as within other applications: nothing but the missing cookies keeps the captcha.
+    let forgetful = Browser::that_moves();
+    let none = "Object.defineProperty(Document.prototype, 'cookie', { get: () => '', set: () => {} });
+                Object.defineProperty(Navigator.prototype, 'cookieEnabled', { get: () => false });";
+    forgetful.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": none }));
     forgetful.open(&at(&app, WANTED));
     waits(&forgetful);
 

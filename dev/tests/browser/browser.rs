@@ -193,6 +193,12 @@ impl Browser {
         self.wait(self.driver().current_url()).to_string()
     }
 
+    /// Writes into the field that this CSS selector finds.
+    #[track_caller]
+    pub fn write(&self, selector: &str, text: &str) {
+        self.wait(async { self.driver().find(By::Css(selector)).await?.send_keys(text).await });
+    }
+
     #[track_caller]
     pub fn title(&self) -> String {
         self.wait(self.driver().title())

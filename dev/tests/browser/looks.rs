@@ -19,7 +19,7 @@ pub const WIDTHS: [u32; 5] = [320, 390, 768, 1280, 1920];
 /// Looks at the page as it stands: from a phone to a large screen, in light, in dark, with a visitor's own colours, with
 /// letters of twice the size, and printed.
 #[track_caller]
-fn look(browser: &Browser, name: &str) {
+pub fn look(browser: &Browser, name: &str) {
     browser.run(&fs::read_to_string(axe()).expect("axe-core, which dev/setup fetches"));
     for (scheme, feature, value) in [
         ("light", "prefers-color-scheme", "light"),

@@ -9,6 +9,7 @@ mod headers;
 mod looks;
 mod providers;
 mod solving_times;
+mod status;
 
 use std::fs;
 

@@ -120,7 +120,8 @@ impl AppSec {
         };
         // A challenge is no refusal: every browser meets one.
         if verdict != Verdict::Answered {
-            bouncer.told.refused_by(&visit.judgement, verdict, "AppSec", !is_enforced);
+            let asked = visit.asked(request);
+            bouncer.told.refused_by(&visit.judgement, verdict, asked, "AppSec", !is_enforced);
         }
         if is_enforced { verdict } else { Verdict::Admit }
     }

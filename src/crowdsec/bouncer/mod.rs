@@ -16,7 +16,7 @@ use rocket::http::{Method, Status};
 use rocket::{Orbit, Request, Rocket};
 
 use super::captcha::{Captcha, Passes, unix_now};
-use super::decisions::{DecisionSet, Remediation};
+use super::decisions::{DecisionSet, Remediation, Value};
 use super::lapi::{self, Health, OnStartupFailure};
 use super::limit::Limit;
 use super::visitor::{ClientIp, Subject};
@@ -51,7 +51,7 @@ pub struct Bouncer {
     /// Whether a route asks for `Human`: then everybody may want a pass.
     pub asks_everybody: AtomicBool,
     /// Seconds that a test has skipped.
-    pub skipped: AtomicU64,
+    pub skipped: Arc<AtomicU64>,
     /// Requests of the visitors under `throttle`.
     throttle: Limit,
 }
@@ -86,7 +86,7 @@ impl Bouncer {
             keeps_visits: AtomicBool::new(false),
             also_spared: OnceLock::new(),
             asks_everybody: AtomicBool::new(false),
-            skipped: AtomicU64::new(0),
+            skipped: Arc::default(),
             throttle: Limit::new(config.throttle.most, config.throttle.span),
             config,
         }
@@ -105,27 +105,35 @@ impl Bouncer {
             let system = || self.client_ip.system(request, address);
             judgement.standing = self.decisions.against(address, country, system, at);
         }
-        self.decide(&mut judgement, request);
+        let solved = || self.passes.since(request, address, self.unix_now()).is_some();
+        self.decide(&mut judgement, &solved, &|| self.throttle.count(Subject::from(address), at).err());
         judgement
     }
 
-    /// What is enforced is the greatest of all that is enforced, and that the visitor has not satisfied.
-    fn decide(&self, judgement: &mut Judgement, request: &Request<'_>) {
+    /// Judges an account of the application's own, whose visitor was judged already.
+    pub fn judge_account(&self, visitor: &Judgement, account: &Value, solved: bool) -> Judgement {
+        let allow = visitor.standing.iter().filter(|standing| standing.remediation == Remediation::Allow);
+        let mut standing = self.decisions.on(account, self.now());
+        standing.extend(allow.cloned());
+        let mut judgement = Judgement { verdict: Verdict::Admit, trial: None, standing, ..visitor.clone() };
+        self.decide(&mut judgement, &|| solved, &|| self.throttle.count(account, visitor.at).err());
+        judgement
+    }
+
+    /// What is enforced is the greatest of all that is enforced, and that the visitor has not satisfied. `wait` counts a
+    /// visitor under `throttle`, and says how long they have to wait.
+    pub fn decide(&self, judgement: &mut Judgement, solved: &dyn Fn() -> bool, wait: &dyn Fn() -> Option<Duration>) {
         let stands = |remediation| judgement.standing.iter().any(|standing| standing.remediation == remediation);
         if stands(Remediation::Allow) {
             return;
         }
-        let (address, at) = (judgement.address, judgement.at);
         let is_closed = || self.is_closed().then_some(Verdict::NotYet);
         let ban = || stands(Remediation::Ban).then_some(Verdict::Ban);
         let captcha = || {
-            let is_due = stands(Remediation::Captcha) && self.passes.since(request, address, self.unix_now()).is_none();
+            let is_due = stands(Remediation::Captcha) && !solved();
             is_due.then_some(Verdict::Captcha)
         };
-        let throttle = || {
-            let rest = stands(Remediation::Throttle).then(|| self.throttle.count(Subject::from(address), at).err());
-            rest.flatten().map(Verdict::Throttle)
-        };
+        let throttle = || stands(Remediation::Throttle).then(wait).flatten().map(Verdict::Throttle);
         let hidden = || judgement.unnamed.map(|_| Verdict::Hidden);
         // Fails closed, as the operator asked: before the first answer nobody knows who is banned.
         let reasons: [&dyn Fn() -> Option<Verdict>; 5] = [&hidden, &ban, &is_closed, &captcha, &throttle];
@@ -216,6 +224,13 @@ impl Bouncer {
             || self.also_spared.get().is_some_and(|spares| spares(request))
     }
 
+    /// The two letters of a visitor's country, where a proxy's header or a database says it. Of a request without a name the
+    /// address is the proxy's.
+    pub fn country_of(&self, request: &Request<'_>, judgement: &Judgement) -> Option<String> {
+        let country = judgement.has_a_name().then(|| self.client_ip.country(request, judgement.address)).flatten();
+        country.map(|country| country.to_string())
+    }
+
     /// Notes that the application refused something to a visitor, or noted an event of theirs: LAPI may have news soon.
     pub fn note_suspicion(&self, judgement: &Judgement) {
         if judgement.has_a_name() {
@@ -224,11 +239,11 @@ impl Bouncer {
     }
 
     /// Tells the log about a refusal, or about one that is only tried.
-    pub fn log(&self, judgement: &Judgement, verdict: Verdict) {
+    pub fn log(&self, asked: &Asked, judgement: &Judgement, verdict: Verdict) {
         if let Some(why) = judgement.unnamed {
             self.client_ip.tell_unnamed(judgement.address, why);
         }
-        self.told.refused(judgement, verdict);
+        self.told.refused(judgement, verdict, asked);
     }
 
     /// The time, which a test may have moved.

@@ -1,10 +1,12 @@
 //! Which refusals does the log tell of, and by which reference does an operator find them?
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Judgement, Verdict};
+use super::{Asked, Judgement, Verdict};
 use crate::crowdsec::decisions::Standing;
 use crate::crowdsec::limit::Limit;
 use crate::crowdsec::printable::printable;
@@ -13,16 +15,19 @@ use crate::crowdsec::printable::printable;
 pub struct Told {
     /// One line a minute for each address (IPv6: /64).
     of_one: Limit,
-    /// A flood of requests must not become a flood of the log.
+    /// A crowd of addresses must not fill the disk. `refusal_log` has all of them.
     of_all: Limit,
     unlogged: AtomicU64,
+    /// Scopes that a handler asked for and that are not in `scopes`.
+    unlisted: Mutex<BTreeSet<String>>,
     /// Keys the references, so that nobody can make one.
     chance: RandomState,
 }
 
 const MINUTE: Duration = Duration::from_secs(60);
-/// Lines in ten seconds.
-const LINES: u32 = 100;
+/// Lines in ten seconds, of all addresses together: a third of what journald takes by default of one service, which would
+/// drop further lines whosever they are.
+const LINES: u32 = 1000;
 /// Without those that are easily taken for another one.
 const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
@@ -32,6 +37,7 @@ impl Default for Told {
             of_one: Limit::new(1, MINUTE),
             of_all: Limit::new(LINES, Duration::from_secs(10)),
             unlogged: AtomicU64::new(0),
+            unlisted: Mutex::default(),
             chance: RandomState::new(),
         }
     }
@@ -47,13 +53,26 @@ impl Told {
         format!("{}-{}", half(0..4), half(4..8))
     }
 
+    /// Tells once of a scope that a handler asks for, and of which nothing is known since LAPI is not asked for it.
+    pub fn unlisted(&self, scope: &str) {
+        let mut told = self.unlisted.lock().unwrap_or_else(PoisonError::into_inner);
+        // A handler names few. One that takes the name from its visitor must not fill the memory.
+        if told.len() < 16 && told.insert(scope.to_owned()) {
+            log::error!(
+                "A handler asks for decisions of scope `{0}`, which is not in `crowdsec.scopes`, so that none is ever found and \
+                 nobody refused for it. Set scopes = [\"ip\", \"range\", \"{0}\"].",
+                printable(scope)
+            );
+        }
+    }
+
     /// Tells of a refusal, or of one that is only tried, as often as is good for the log.
-    pub fn refused(&self, judgement: &Judgement, verdict: Verdict) {
-        self.refused_by(judgement, verdict, "a guard of the route", judgement.trial == Some(verdict));
+    pub fn refused(&self, judgement: &Judgement, verdict: Verdict, asked: &Asked) {
+        self.refused_by(judgement, verdict, asked, "a guard of the route", judgement.trial == Some(verdict));
     }
 
     /// The same where it was not for a decision, but by somebody else.
-    pub fn refused_by(&self, judgement: &Judgement, verdict: Verdict, who: &str, is_trial: bool) {
+    pub fn refused_by(&self, judgement: &Judgement, verdict: Verdict, asked: &Asked, who: &str, is_trial: bool) {
         let is_first = self.of_one.count(judgement.subject(), judgement.at).is_ok();
         if !is_first || self.of_all.count((), Instant::now()).is_err() {
             self.unlogged.fetch_add(1, Ordering::Relaxed);
@@ -64,6 +83,8 @@ impl Told {
             0 => String::new(),
             more => format!(" ({more} more refusals went unlogged before)"),
         };
+        // Without the query, which may hold a password or a token.
+        let asked = format!("{} {}", asked.method, printable(asked.uri.path().as_str()));
         let what = match (verdict, judgement.behind(verdict)) {
             (Verdict::Hidden, _) => format!("a visitor whom the proxy {address} does not name"),
             (Verdict::NotYet, _) => format!("{address}: LAPI has not answered yet"),
@@ -79,7 +100,7 @@ impl Told {
         };
         let (refused, trial) =
             if is_trial { ("Would have refused", ", but `enforce` lets them in") } else { ("Refused", "") };
-        log::warn!("{refused} {what}, reference {reference}{trial}.{more}");
+        log::warn!("{refused} {what}, for {asked}, reference {reference}{trial}.{more}");
     }
 }
 

@@ -118,6 +118,11 @@ impl Judgement {
         self.standing.iter().find(|standing| standing.remediation == remediation)
     }
 
+    /// The decision that a refusal is put down to: a guard may refuse for one that the fairing lets in.
+    pub fn cause(&self, verdict: Verdict) -> Option<&Standing> {
+        self.behind(verdict).or_else(|| self.greatest().filter(|_| verdict == Verdict::Ban))
+    }
+
     /// The greatest decision against the visitor, whatever was made of it.
     pub fn greatest(&self) -> Option<&Standing> {
         self.standing.first()

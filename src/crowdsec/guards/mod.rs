@@ -1,5 +1,6 @@
 //! How does a handler say whom it serves? Guards, to be written into its signature.
 
+mod accounts;
 mod cleared;
 mod human;
 mod no_decision;
@@ -15,6 +16,7 @@ use rocket::{Ignite, Request, Rocket};
 
 use super::bouncer::{Bouncer, Judgement, Verdict};
 
+pub use accounts::{Accounts, Refused};
 pub use cleared::Cleared;
 pub use human::Human;
 pub use no_decision::NoDecision;
@@ -37,7 +39,7 @@ fn policy(request: &Request<'_>, decide: impl FnOnce(&Bouncer, &Judgement) -> Ve
     visit.refuse_by_guard(verdict);
     // A captcha that everybody has to solve is no news.
     if visit.judgement.verdict != Verdict::Admit || verdict != Verdict::Captcha {
-        bouncer.log(&visit.judgement, verdict);
+        bouncer.log(visit.asked(request), &visit.judgement, verdict);
     }
     Outcome::Error((bouncer.status_of(verdict), ()))
 }

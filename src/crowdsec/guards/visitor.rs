@@ -56,7 +56,7 @@ impl Visitor {
             decisions: judgement.standing.iter().map(DecisionView::from).collect(),
             remediation: name(judgement.verdict),
             trial: judgement.trial.and_then(name),
-            country: known().and_then(|address| client_ip.country(request, address)).map(|country| country.to_string()),
+            country: bouncer.country_of(request, judgement),
             asn: known().and_then(|address| client_ip.system(request, address)),
             solved: bouncer.passes.since(request, judgement.address, bouncer.unix_now()).is_some(),
         }

@@ -18,6 +18,8 @@ pub struct Status {
 
 #[derive(Clone, Copy, Default)]
 struct Answers {
+    /// The first of those that came in step with one another.
+    first: Option<Instant>,
     last: Option<Instant>,
     /// How much more than usual the next one may take, while a full answer is awaited.
     extra: Duration,
@@ -53,7 +55,7 @@ impl Status {
     }
 
     fn health_at(&self, now: Instant) -> Health {
-        let Answers { last, extra } = *self.answers();
+        let Answers { last, extra, .. } = *self.answers();
         match last {
             None => Health::Starting,
             Some(at) if now.saturating_duration_since(at) <= self.patience + extra => Health::Ok,
@@ -65,9 +67,17 @@ impl Status {
         Some(self.answers().last?.elapsed())
     }
 
+    /// How long the present health has lasted.
+    pub fn lasts(&self) -> Duration {
+        let Answers { first, last, .. } = *self.answers();
+        let since = if self.health() == Health::Stale { last } else { first };
+        since.unwrap_or(self.start).elapsed()
+    }
+
     /// A snapshot counts as an answer at the start: it is soon stale, unless LAPI answers itself.
     pub fn recalled(&self) {
-        self.answers().last = Some(self.start);
+        let mut answers = self.answers();
+        (answers.first, answers.last) = (Some(self.start), Some(self.start));
     }
 
     /// LAPI has just answered a short question, and is asked for everything, which took so long the last time.
@@ -81,7 +91,10 @@ impl Status {
     }
 
     pub fn answered(&self) {
-        *self.answers() = Answers { last: Some(Instant::now()), extra: Duration::ZERO };
+        let (now, health) = (Instant::now(), self.health());
+        let mut answers = self.answers();
+        let first = answers.first.filter(|_| health == Health::Ok);
+        *answers = Answers { first: first.or(Some(now)), last: Some(now), extra: Duration::ZERO };
     }
 
     fn answers(&self) -> MutexGuard<'_, Answers> {

@@ -14,12 +14,14 @@ use crate::crowdsec::setting::{Reading, Told};
 struct Settings {
     access_log: Option<RelativePathBuf>,
     event_log: Option<RelativePathBuf>,
+    refusal_log: Option<RelativePathBuf>,
 }
 
-/// Each a file, or `stdout`. Both may be the same.
+/// Each a file, or `stdout`. All may be the same.
 pub struct Config {
     pub access_log: Option<PathBuf>,
     pub event_log: Option<PathBuf>,
+    pub refusal_log: Option<PathBuf>,
 }
 
 impl Config {
@@ -35,7 +37,18 @@ impl Config {
             }
             Some(path)
         };
-        Ok(Self { access_log: log("access_log", settings.access_log), event_log: log("event_log", settings.event_log) })
+        Ok(Self {
+            access_log: log("access_log", settings.access_log),
+            event_log: log("event_log", settings.event_log),
+            refusal_log: log("refusal_log", settings.refusal_log),
+        })
+    }
+
+    /// The first key of those that name a log.
+    pub fn first_set(&self) -> Option<&'static str> {
+        let keys =
+            [("access_log", &self.access_log), ("event_log", &self.event_log), ("refusal_log", &self.refusal_log)];
+        keys.into_iter().find_map(|(key, path)| path.is_some().then_some(key))
     }
 }
 

@@ -8,7 +8,7 @@ use rocket::request::{FromRequest, Outcome};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 
 use super::journal::Journal;
-use super::line::json;
+use super::line::{TEXT, json};
 use crate::crowdsec::bouncer::{Bouncer, Judgement};
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
@@ -30,11 +30,11 @@ impl Events<'_> {
         log.append(|line, clock| {
             // CrowdSec knows a line of ours by its first key.
             line.extend_from_slice(b"{\"crowdsec_event\":");
-            json(line, event);
+            json(line, event, TEXT);
             let _ = write!(line, ",\"time\":\"{}\",\"address\":\"{}\"", clock.rfc3339, self.judgement.address);
             if let Some(user) = user {
                 line.extend_from_slice(b",\"user\":");
-                json(line, user);
+                json(line, user, TEXT);
             }
             line.extend_from_slice(b"}\n");
         });

@@ -18,11 +18,14 @@ pub fn escaped(line: &mut Vec<u8>, text: &str, most: usize) {
     }
 }
 
-/// A text as JSON has it, all in ASCII: what could move a terminal's cursor is escaped too. It is cut, since a name in a
-/// form may be as long as the form.
-pub fn json(line: &mut Vec<u8>, text: &str) {
+/// How much of a name is written: one in a form may be as long as the form.
+pub const TEXT: usize = 200;
+
+/// A text as JSON has it, all in ASCII: what could move a terminal's cursor is escaped too. What is longer than `most` UTF-16
+/// units, of six bytes at most, is cut.
+pub fn json(line: &mut Vec<u8>, text: &str, most: usize) {
     line.push(b'"');
-    for unit in text.encode_utf16().take(200) {
+    for unit in text.encode_utf16().take(most) {
         let _ = match u8::try_from(unit) {
             Ok(byte) if is_plain(&byte) => line.write_all(&[byte]),
             _ => write!(line, "\\u{unit:04x}"),
@@ -81,10 +84,10 @@ mod tests {
         }
 
         #[test]
-        fn an_event_is_one_line_of_json_whatever_it_says(text in texts()) {
-            let json = written(|line| json(line, &text));
+        fn an_event_is_one_line_of_json_whatever_it_says(text in texts(), most in 0..300_usize) {
+            let json = written(|line| json(line, &text, most));
             prop_assert!(json.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{}", json);
-            let cut = String::from_utf16_lossy(&text.encode_utf16().take(200).collect::<Vec<_>>());
+            let cut = String::from_utf16_lossy(&text.encode_utf16().take(most).collect::<Vec<_>>());
             // Half of a pair at the cut has no other form.
             if !cut.ends_with(char::REPLACEMENT_CHARACTER) {
                 prop_assert_eq!(serde_json::from_str::<Value>(&json).expect("JSON"), Value::from(cut));

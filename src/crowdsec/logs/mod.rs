@@ -1,7 +1,8 @@
-//! What does CrowdSec learn from this application? Each request that was let in, and what a handler notes.
+//! What does CrowdSec learn from this application, and the operator? Each request that was let in, what a handler notes, and
+//! who was refused and why.
 //!
 //! This room looks on: it reads a `Visit` when the answer leaves, and nothing of the bouncer's names it. An application
-//! that feeds no CrowdSec can do without it: docs/leaving-a-room-out.md.
+//! that keeps no logs can do without it: docs/leaving-a-room-out.md.
 
 mod access_log;
 mod clock;
@@ -9,6 +10,7 @@ mod config;
 mod events;
 mod journal;
 mod line;
+mod refusals;
 
 use std::io;
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ use super::setting::Reading;
 use access_log::AccessLog;
 use events::EventLog;
 use journal::Journal;
+use refusals::RefusalLog;
 
 pub use config::Config;
 pub use events::Events;
@@ -32,7 +35,7 @@ pub fn logs() -> impl Fairing {
     AdHoc::try_on_ignite("CrowdSec's logs", |rocket| async {
         // Where there is no bouncer, the fairing before this one has told why.
         let Some(bouncer) = rocket.state::<Bouncer>() else { return Err(rocket) };
-        let (access, events) = match open(rocket.figment()) {
+        let Journals { access, events, refusals } = match open(rocket.figment()) {
             Ok(journals) => journals,
             Err(error) => {
                 log::error!("Cannot start: the logs cannot be opened any more: {error}.");
@@ -43,19 +46,53 @@ pub fn logs() -> impl Fairing {
             bouncer.keeps_visits.store(true, Ordering::Relaxed);
         }
         let rocket = rocket.manage(EventLog(events));
-        // Attached now, it comes after all others, and sees the answer as it leaves.
-        Ok(access.into_iter().fold(rocket, |rocket, journal| rocket.attach(AccessLog(journal))))
+        // Attached now, they come after all others, and see the answer as it leaves.
+        let rocket = access.into_iter().fold(rocket, |rocket, journal| rocket.attach(AccessLog(journal)));
+        Ok(refusals.into_iter().fold(rocket, |rocket, journal| rocket.attach(RefusalLog(journal))))
     })
 }
 
-type Journals = (Option<Arc<Journal>>, Option<Arc<Journal>>);
+/// Stops the launch where a log is named and nobody has attached [`logs`]: the log would stay empty without a word, and with
+/// it CrowdSec would learn of no attack.
+pub fn must_be_attached() -> impl Fairing {
+    AdHoc::try_on_ignite("CrowdSec's logs, if any are set", |rocket| async {
+        let config = Config::read(&mut Reading::of(rocket.figment())).ok();
+        let key = config.and_then(|config| config.first_set()).filter(|_| rocket.state::<EventLog>().is_none());
+        match key {
+            None => Ok(rocket),
+            Some(key) => {
+                log::error!(
+                    "Cannot start: `crowdsec.{key}` is set, and nobody writes that log: attach `crowdsec::logs()` after \
+                     `crowdsec::fairing()`, or take the key away."
+                );
+                Err(rocket)
+            }
+        }
+    })
+}
 
-/// The access log and the log of events; one journal where both are one file.
+struct Journals {
+    access: Option<Arc<Journal>>,
+    events: Option<Arc<Journal>>,
+    refusals: Option<Arc<Journal>>,
+}
+
+/// The logs that are set; one journal for those that are one file.
 fn open(figment: &Figment) -> io::Result<Journals> {
     let config = Config::read(&mut Reading::of(figment)).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let open = |path: &PathBuf| Journal::open(path).map(Arc::new);
-    let access = config.access_log.as_ref().map(open).transpose()?;
-    let are_one = config.event_log == config.access_log;
-    let events = if are_one { access.clone() } else { config.event_log.as_ref().map(open).transpose()? };
-    Ok((access, events))
+    let mut journals: Vec<(PathBuf, Arc<Journal>)> = Vec::new();
+    let mut open = |path: Option<PathBuf>| -> io::Result<_> {
+        let Some(path) = path else { return Ok(None) };
+        if let Some((_, journal)) = journals.iter().find(|(known, _)| *known == path) {
+            return Ok(Some(journal.clone()));
+        }
+        let journal = Arc::new(Journal::open(&path)?);
+        journals.push((path, journal.clone()));
+        Ok(Some(journal))
+    };
+    Ok(Journals {
+        access: open(config.access_log)?,
+        events: open(config.event_log)?,
+        refusals: open(config.refusal_log)?,
+    })
 }

@@ -37,6 +37,7 @@ pub struct Counts {
     judged: Arc<Judged>,
     decisions: Arc<DecisionSet>,
     pub status: Arc<Status>,
+    skipped: Arc<AtomicU64>,
     /// Read by refused requests and by those in a trial alone. It is written once for each origin.
     origins: RwLock<BTreeMap<String, Row>>,
     captcha: [AtomicU64; CAPTCHA.len()],
@@ -51,7 +52,7 @@ struct Row {
     tried: [[AtomicU64; 2]; REMEDIATIONS.len()],
 }
 
-/// All numbers at one moment. A family is its place in `FAMILIES`, of decisions in `VALUES`.
+/// All numbers at one moment. A family is its place in `FAMILIES`.
 #[derive(Clone, Default)]
 pub struct Figures {
     /// Requests that were judged, let through or not.
@@ -74,10 +75,16 @@ impl Counts {
             judged: bouncer.judged.clone(),
             decisions: bouncer.decisions.clone(),
             status: bouncer.status.clone(),
+            skipped: bouncer.skipped.clone(),
             origins: RwLock::new(origins.collect()),
             captcha: Default::default(),
             has_trial: REMEDIATIONS[..BY_DECISION].len() > bouncer.config.enforced.len(),
         }
+    }
+
+    /// Seconds that a test has skipped.
+    pub fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
     }
 
     /// Counts what became of a request. The admitted ones are counted by the bouncer, when they are judged.
@@ -153,7 +160,7 @@ impl Figures {
     fn take(&mut self, origin: &str, row: &Row, has_trial: bool) {
         for (place, remediation) in REMEDIATIONS.into_iter().enumerate() {
             let is_expected = (place < BY_DECISION) == (origin != FALLBACK);
-            for family in 0..FAMILIES.len() {
+            for family in 0..2 {
                 let get = |counts: &[[AtomicU64; 2]]| counts[place][family].load(Ordering::Relaxed);
                 let key = || (origin.to_owned(), remediation, family);
                 let (dropped, tried) = (get(&row.dropped), get(&row.tried));

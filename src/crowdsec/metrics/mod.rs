@@ -7,6 +7,7 @@ mod config;
 mod counts;
 mod operator;
 mod prometheus;
+mod status;
 mod usage;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -83,6 +84,7 @@ impl Fairing for Metrics {
         }
         let routes = if config.metrics_from.is_empty() { Vec::new() } else { routes![prometheus::metrics] };
         let rocket = rocket.mount("/crowdsec", pages::before_all_others(routes));
+        let rocket = if config.metrics_from.is_empty() { rocket } else { rocket.attach(status::page(counts.clone())) };
         Ok(rocket.manage(counts).manage(Operators(config.metrics_from)))
     }
 

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rocket::http::Header;
 use rocket::{Responder, State, get};
 
-use super::counts::{CAPTCHA, Counts, FAMILIES, VALUES};
+use super::counts::{CAPTCHA, Counts, FAMILIES};
 use super::operator::Operator;
 use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::polls::{BOUNDS, Polls, RESULTS};
-use crate::crowdsec::lapi::{Health, VERSION};
+use crate::crowdsec::lapi::{Health, Status, VERSION};
 
 #[derive(Responder)]
 #[response(content_type = "text/plain; version=0.0.4; charset=utf-8")]
@@ -20,7 +20,8 @@ pub struct Page(String, Header<'static>);
 
 #[get("/metrics")]
 pub fn metrics(_operator: Operator, counts: &State<Arc<Counts>>, bouncer: &State<Bouncer>) -> Page {
-    Page(written(counts, bouncer.health()), Header::new("Cache-Control", "no-store"))
+    let lapi = bouncer.lapi.connection.is_some().then(|| bouncer.health());
+    Page(written(counts, lapi), Header::new("Cache-Control", "no-store"))
 }
 
 /// Text in Prometheus' format, one metric after the other.
@@ -49,8 +50,9 @@ impl Text {
     }
 }
 
-fn written(counts: &Counts, health: Health) -> String {
-    let (figures, status, mut text) = (counts.figures(), &counts.status, Text::default());
+/// `lapi` is `None` where there is none to ask, and so nothing to warn of.
+fn written(counts: &Counts, lapi: Option<Health>) -> String {
+    let (figures, mut text) = (counts.figures(), Text::default());
     text.metric("build_info", "gauge", "The bouncer's version.");
     text.sample("build_info", &[("version", VERSION)], 1);
     text.metric("requests_total", "counter", "Requests that were judged, let through or not.");
@@ -73,14 +75,20 @@ fn written(counts: &Counts, health: Health) -> String {
     }
     text.metric("decisions", "gauge", "Decisions in memory. A network is one.");
     for ((origin, scope, family), count) in &figures.decisions {
-        text.sample("decisions", &[("origin", origin), ("ip_type", VALUES[*family]), ("scope", scope)], count);
+        text.sample("decisions", &[("origin", origin), ("ip_type", FAMILIES[*family]), ("scope", scope)], count);
     }
+    if let Some(health) = lapi {
+        of_lapi(&mut text, &counts.status, health);
+    }
+    text.0
+}
+
+fn of_lapi(text: &mut Text, status: &Status, health: Health) {
     text.number("ready", "gauge", "Whether LAPI's first answer has come.", u8::from(health != Health::Starting));
     let since = status.since_last_answer().map_or(0, |since| unix_now().saturating_sub(since.as_secs()));
     let help = "When LAPI answered last, in seconds since 1970; 0 for never.";
     text.number("lapi_last_success_timestamp_seconds", "gauge", help, since);
-    of_polls(&mut text, &status.polls);
-    text.0
+    of_polls(text, &status.polls);
 }
 
 fn of_polls(text: &mut Text, polls: &Polls) {

@@ -67,11 +67,16 @@ impl Usage {
 
     /// Pushes until the shutdown, and then what is left.
     pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
-        let (mut pause, every) = (self.first, self.every);
+        let (counts, first, every) = (self.counts.clone(), self.first, self.every);
+        let now = || Instant::now() + Duration::from_secs(counts.skipped());
+        let mut due = now();
         loop {
             tokio::select! {
                 _ = &mut stop => break,
-                () = sleep(pause) => {}
+                () = sleep(first) => {}
+            }
+            if now() < due {
+                continue;
             }
             let mut push = pin!(survive(self.push(WITHIN)));
             tokio::select! {
@@ -85,15 +90,16 @@ impl Usage {
                 }
             }
             // So that many instances do not push in step.
-            pause = every.mul_f64(1.0 + rand::random::<f64>() / 100.0);
+            due = now() + every.mul_f64(1.0 + rand::random::<f64>() / 100.0);
         }
         let _ = survive(self.push(AT_THE_END / 2)).await;
     }
 
     /// Tells LAPI once. Only what it has taken is told: whatever fails, the numbers go on growing until the next time.
     async fn push(&mut self, within: Duration) {
-        let (figures, now) = (self.counts.figures(), Instant::now());
-        let body = self.payload(&figures, unix_now(), now).to_string();
+        let skipped = self.counts.skipped();
+        let (figures, now) = (self.counts.figures(), Instant::now() + Duration::from_secs(skipped));
+        let body = self.payload(&figures, unix_now() + skipped, now).to_string();
         let answer = self.send(body, within).await;
         let is_done =
             matches!(answer, Ok((StatusCode::CREATED | StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _)));
@@ -185,8 +191,10 @@ impl Usage {
             let delta = figures.processed[family] - self.told.processed[family];
             json!({ "name": "processed", "unit": "request", "value": delta, "labels": { "ip_type": name } })
         });
+        // What has vanished since the last push is sent with 0: `cscli` keeps a gauge's last value for a week.
+        let gone = self.told.decisions.keys().map(|key| (key, &0));
         let mut by_origin = BTreeMap::<_, u64>::new();
-        for ((origin, _, family), count) in &figures.decisions {
+        for ((origin, _, family), count) in figures.decisions.iter().chain(gone) {
             *by_origin.entry((origin, VALUES[*family])).or_default() += count;
         }
         let decisions = by_origin.into_iter().map(|((origin, family), count)| {

@@ -21,10 +21,7 @@ impl Refusal {
         prefix: &str,
     ) -> Option<(String, String)> {
         let judgement = &visit.judgement;
-        let mut nonce = [0; 32];
-        rand::rng().fill_bytes(&mut nonce);
-        // 128 bits of chance.
-        let nonce = nonce.map(|byte| b'a' + byte % 16);
+        let nonce = nonce();
         let nonce = str::from_utf8(&nonce).ok()?;
         let (widget, sources) = match (self.kind, &bouncer.captcha) {
             (Kind::Captcha, Some(captcha)) => {
@@ -57,6 +54,13 @@ impl Refusal {
         });
         Some((page?, content_security_policy(nonce, &sources)))
     }
+}
+
+/// 128 bits of chance, as letters.
+pub fn nonce() -> [u8; 32] {
+    let mut nonce = [0; 32];
+    rand::rng().fill_bytes(&mut nonce);
+    nonce.map(|byte| b'a' + byte % 16)
 }
 
 /// Exactly what a page needs: its own style and script by nonce, the captcha provider's places, and frames of this site alone around it.

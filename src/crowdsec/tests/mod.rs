@@ -3,5 +3,6 @@
 mod answer;
 mod decision;
 mod decisions;
+mod geo;
 mod proxies;
 mod snapshot;

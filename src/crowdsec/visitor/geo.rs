@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use log::{info, warn};
 use maxminddb::{MaxMindDbError, PathElement, Reader};
 use rocket::Request;
+use serde_json::Value;
 
 use super::ClientIp;
 use crate::crowdsec::decisions::{Country, system};
@@ -30,13 +31,23 @@ impl ClientIp {
     pub fn country(&self, request: &Request<'_>, address: IpAddr) -> Option<Country> {
         let said = self.said(request, self.config.country_header.as_deref());
         let named = said.filter(|country| !country.trim().eq_ignore_ascii_case("XX")).and_then(Country::read);
-        named.or_else(|| self.config.geoip.iter().find_map(|database| database.country(address)))
+        named.or_else(|| self.country_of(address))
+    }
+
+    /// The same by the databases alone.
+    pub fn country_of(&self, address: IpAddr) -> Option<Country> {
+        self.config.geoip.iter().find_map(|database| database.country(address))
     }
 
     /// The number of their autonomous system.
     pub fn system(&self, request: &Request<'_>, address: IpAddr) -> Option<u32> {
         let named = self.said(request, self.config.as_header.as_deref()).and_then(system);
-        named.or_else(|| self.config.geoip.iter().find_map(|database| database.system(address)))
+        named.or_else(|| self.system_of(address))
+    }
+
+    /// The same by the databases alone.
+    pub fn system_of(&self, address: IpAddr) -> Option<u32> {
+        self.config.geoip.iter().find_map(|database| database.system(address))
     }
 
     /// What the nearest proxy wrote: a visitor may have sent the same header before it.
@@ -130,9 +141,11 @@ impl Database {
         })
     }
 
+    /// As a number of any size, or as text: not every maker of databases writes it as MaxMind does.
     pub fn system(&self, address: IpAddr) -> Option<u32> {
         let path = [PathElement::Key("autonomous_system_number")];
-        self.look_up(address, |found| found.decode_path::<u32>(&path)).filter(|number| *number > 0)
+        let found = self.look_up(address, |found| found.decode_path::<Value>(&path))?;
+        found.as_str().and_then(system).or_else(|| u32::try_from(found.as_u64()?).ok().filter(|number| *number > 0))
     }
 
     /// Fails open: of an address that cannot be looked up nobody knows where it is.
@@ -141,11 +154,11 @@ impl Database {
         address: IpAddr,
         decode: impl FnOnce(maxminddb::LookupResult<'_, Vec<u8>>) -> Result<Option<T>, MaxMindDbError>,
     ) -> Option<T> {
-        let content = self.content();
+        let (content, address) = (self.content(), address.to_canonical());
         if content.0.metadata().ip_version == 4 && address.is_ipv6() {
             return None;
         }
-        content.0.lookup(address.to_canonical()).and_then(decode).unwrap_or_else(|error| {
+        content.0.lookup(address).and_then(decode).unwrap_or_else(|error| {
             if !self.told.swap(true, Ordering::Relaxed) {
                 warn!(
                     "The database {} is damaged: {error}. Addresses that it cannot find are nowhere, and decisions on countries \

@@ -58,7 +58,8 @@ fn any_decision() -> impl Strategy<Value = Decision> {
     (0..6_u64, prop::sample::select(&VALUES[..]), 0..5_usize, prop_oneof![0..40_u64, 0..4000_u64]).prop_map(
         move |(id, (scope, value), any, tenths)| {
             let kind = if id > 0 { id as usize % 5 } else { any };
-            scoped(id, scope, value, kinds[kind], tenths)
+            // The label tells the model what was typed.
+            Decision { scenario: value.into(), ..scoped(id, scope, value, kinds[kind], tenths) }
         },
     )
 }
@@ -99,7 +100,18 @@ impl Known {
     fn is(&self, other: &Decision) -> bool {
         let this = &self.decision;
         let keyed = this.id.is_some() || (this.scope == other.scope && this.kind == other.kind);
-        this.value == other.value && this.id == other.id && keyed
+        meaning(this) == meaning(other) && this.id == other.id && keyed
+    }
+}
+
+/// What a decision stands against, made of what was typed.
+fn meaning(decision: &Decision) -> (String, String) {
+    let (scope, typed) = (decision.scope.to_lowercase(), decision.scenario.as_str());
+    match scope.as_str() {
+        "country" => (scope, typed.trim().to_uppercase()),
+        "as" => (scope, typed.to_lowercase().replace("as", "").trim().to_owned()),
+        "ip" | "range" => ("address".into(), decision.value.to_string()),
+        _ => (decision.scope.clone(), typed.to_owned()),
     }
 }
 
@@ -182,16 +194,15 @@ impl Model {
     fn met(&self, now: u64) -> Vec<Option<(Remediation, u64)>> {
         let visitors = VISITORS.iter().map(|(address, country, system)| {
             let address = address.parse::<IpAddr>().unwrap().to_canonical();
-            let system = |text: &str| text.trim_start_matches(|c: char| !c.is_ascii_digit()) == system.to_string();
-            let about = |decision: &Decision| match decision.value.to_string() {
-                text if decision.scope.eq_ignore_ascii_case("country") => text == *country,
-                text if decision.scope.eq_ignore_ascii_case("as") => system(&text),
-                text => text.parse::<IpNet>().is_ok_and(|net| net.contains(&address)),
+            let about = |decision: &Decision| match meaning(decision) {
+                (scope, text) if scope == "country" => text == *country,
+                (scope, text) if scope == "as" => text == system.to_string(),
+                (_, text) => text.parse::<IpNet>().is_ok_and(|net| net.contains(&address)),
             };
             self.strongest(about, now)
         });
         let accounts = ACCOUNTS.iter().map(|(scope, name)| {
-            self.strongest(|decision| decision.scope == *scope && decision.value.to_string() == *name, now)
+            self.strongest(|decision| meaning(decision) == ((*scope).to_owned(), (*name).to_owned()), now)
         });
         visitors.chain(accounts).collect()
     }

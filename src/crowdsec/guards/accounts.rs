@@ -1,0 +1,98 @@
+//! Does anything stand against an account of the application's own?
+
+use std::sync::atomic::Ordering;
+
+use rocket::http::Status;
+use rocket::request::{FromRequest, Outcome};
+use rocket::response::{self, Responder};
+use rocket::{Ignite, Request, Rocket, Sentinel};
+
+use super::{DecisionView, has_no_bouncer};
+use crate::crowdsec::bouncer::{Asked, Bouncer, Judgement, Verdict, Visit};
+use crate::crowdsec::decisions::Value;
+
+/// Asks for decisions on scopes of the owner's own: `cscli decisions add --scope username --value alice`. A scope has to be
+/// listed in `scopes`; its name and its values are compared letter by letter.
+///
+/// ```text
+/// #[post("/sign-in", data = "<form>")]
+/// fn sign_in(_own: SameOrigin, form: Form<SignIn>, accounts: Accounts<'_>) -> Result<Redirect, Refused> {
+///     accounts.admit("username", &form.user)?;
+///     …
+/// }
+/// ```
+pub struct Accounts<'r> {
+    bouncer: &'r Bouncer,
+    visit: &'r Visit,
+    asked: &'r Asked,
+    /// Whether the visitor has solved a captcha lately.
+    solved: bool,
+}
+
+impl Accounts<'_> {
+    /// The greatest decision that stands against an account, whatever is made of it. Refuses nobody.
+    pub fn standing(&self, scope: &str, account: &str) -> Option<DecisionView> {
+        let standing = self.bouncer.decisions.on(&self.value(scope, account)?, self.bouncer.now());
+        standing.first().map(DecisionView::from)
+    }
+
+    /// Lets an account in, or says with what its visitor is refused: with `?` the handler ends, and they meet the same pages
+    /// as everybody else. The operator's own `allow` outweighs a decision on an account, too.
+    pub fn admit(&self, scope: &str, account: &str) -> Result<(), Refused> {
+        let Some(value) = self.value(scope, account) else { return Ok(()) };
+        let (bouncer, visit) = (self.bouncer, self.visit);
+        let judgement = bouncer.judge_account(&visit.judgement, &value, self.solved);
+        let Judgement { verdict, trial, .. } = judgement;
+        if verdict == Verdict::Admit {
+            trial.iter().for_each(|trial| bouncer.log(self.asked, &judgement, *trial));
+            return Ok(());
+        }
+        if verdict == Verdict::Captcha {
+            bouncer.asks_everybody.store(true, Ordering::Relaxed);
+        }
+        visit.refuse_by_guard(verdict);
+        bouncer.log(self.asked, &judgement, verdict);
+        Err(Refused(bouncer.status_of(verdict)))
+    }
+
+    /// Fails open: of a scope that LAPI is not asked for, or a text that no decision has, nothing is known.
+    fn value(&self, scope: &str, account: &str) -> Option<Value> {
+        let is_listed = self.bouncer.lapi.scopes.have_own(scope);
+        if !is_listed {
+            self.bouncer.told.unlisted(scope);
+        }
+        Value::own(scope, account).filter(|_| is_listed)
+    }
+}
+
+/// A refusal that a handler gives back. The page is the bouncer's.
+#[derive(Debug)]
+pub struct Refused(Status);
+
+impl<'r> Responder<'r, 'static> for Refused {
+    /// Our fairing puts the page in the place of the catcher's.
+    fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
+        Err(self.0)
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Accounts<'r> {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        // Fails closed: without a bouncer nothing is proven of anybody.
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else {
+            return Outcome::Error((Status::InternalServerError, ()));
+        };
+        let visit = bouncer.visit(request);
+        let solved = bouncer.passes.since(request, visit.judgement.address, bouncer.unix_now()).is_some();
+        Outcome::Success(Self { bouncer, visit, asked: visit.asked(request), solved })
+    }
+}
+
+impl Sentinel for Accounts<'_> {
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        has_no_bouncer(rocket)
+    }
+}

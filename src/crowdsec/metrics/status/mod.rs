@@ -1,0 +1,199 @@
+//! How do things stand? A page for the operator, and the same as JSON: `GET /crowdsec/status`.
+
+mod explained;
+mod history;
+mod refused;
+mod time;
+mod view;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rocket::fairing::{self, Fairing, Info, Kind};
+use rocket::http::{Header, Status};
+use rocket::response::content::RawHtml;
+use rocket::response::{self, Responder, Response};
+use rocket::serde::json::Json;
+use rocket::{Build, Orbit, Request, Rocket, get, routes};
+use rocket_dyn_templates::Template;
+use tokio::time::sleep;
+
+use super::counts::Counts;
+use super::operator::Operator;
+use crate::crowdsec::background::Background;
+use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::captcha::unix_now;
+use crate::crowdsec::lapi::VERSION;
+use crate::crowdsec::pages::{self, Texts, before_all_others, content_security_policy, nonce, wants_json};
+use explained::Explained;
+use history::{Bin, History, Totals};
+use refused::LastRefusals;
+use time::rfc3339;
+use view::{Counted, Decisions, Lapi, Variables, View};
+
+/// The page at `/crowdsec/status`, and what it remembers. It has to be attached after all others, to see the status of an
+/// answer as it leaves.
+pub fn page(counts: Arc<Counts>) -> impl Fairing {
+    let now = unix_now();
+    let history = Mutex::new(History::new(now));
+    StatusPage {
+        memory: Arc::new(Memory { started: now, counts, history, refusals: LastRefusals::default() }),
+        thread: Mutex::default(),
+    }
+}
+
+struct StatusPage {
+    memory: Arc<Memory>,
+    /// Ends with the application.
+    thread: Mutex<Option<Background>>,
+}
+
+/// What the page remembers, in memory that never grows beyond a bound.
+struct Memory {
+    /// In seconds since 1970.
+    started: u64,
+    counts: Arc<Counts>,
+    history: Mutex<History>,
+    refusals: LastRefusals,
+}
+
+/// Between two looks at the counters: no minute is without one.
+const LOOK: Duration = Duration::from_secs(5);
+
+#[rocket::async_trait]
+impl Fairing for StatusPage {
+    fn info(&self) -> Info {
+        Info { name: "CrowdSec's status page", kind: Kind::Ignite | Kind::Liftoff | Kind::Response }
+    }
+
+    async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
+        Ok(rocket.mount("/crowdsec", before_all_others(routes![status])).manage(self.memory.clone()))
+    }
+
+    async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
+        try_page(rocket, &self.memory);
+        match Background::start("crowdsec-status") {
+            Ok(thread) => {
+                let memory = self.memory.clone();
+                thread.runtime.spawn(async move {
+                    loop {
+                        memory.look();
+                        sleep(LOOK).await;
+                    }
+                });
+                *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+            }
+            Err(error) => {
+                log::warn!("The charts of /crowdsec/status stay empty: their thread cannot be started: {error}.")
+            }
+        }
+    }
+
+    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        let status = response.status();
+        // No refusal is a success. To look for one would have most visitors judged a second time.
+        if status.code < 300 {
+            return;
+        }
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+        let visit = bouncer.visit(request);
+        if let Some(verdict) = visit.refusal() {
+            self.memory.refusals.note(bouncer, request, visit, verdict, status);
+        }
+    }
+}
+
+/// Tells at the launch what is wrong with the template, rather than at the first look.
+fn try_page(rocket: &Rocket<Orbit>, memory: &Memory) {
+    let (Some(bouncer), Some(texts)) = (rocket.state::<Bouncer>(), rocket.state::<Texts>()) else { return };
+    let Some(site) = rocket.state::<pages::Config>() else { return };
+    let (view, bins) = memory.view(bouncer, Some("192.0.2.1"));
+    for language in texts.all() {
+        if Template::show(rocket, "status", Variables::of(&view, &bins, site, language)).is_none() {
+            log::error!(
+                "The page `status` cannot be made with the words of [{}]; see the lines above. Write the missing word into the \
+                 default language's table of texts.toml, or mend status.html.tera, which lists the variables.",
+                language.tag
+            );
+        }
+    }
+}
+
+impl Memory {
+    /// Notes where the counters stand.
+    fn look(&self) {
+        let totals = Totals::of(&self.counts.figures());
+        self.history().note(unix_now(), totals);
+    }
+
+    fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the page says, and the numbers of its two charts.
+    fn view(&self, bouncer: &Bouncer, asked: Option<&str>) -> (View, [Vec<Bin>; 2]) {
+        let (now, figures, refusals) = (unix_now(), self.counts.figures(), self.refusals.all());
+        let (totals, history) = (Totals::of(&figures), self.history());
+        let bins = [history.hour(now, totals), history.day(now, totals)];
+        drop(history);
+        let [hour, day] = bins.each_ref().map(|bins| bins.iter().map(Counted::from).collect());
+        let view = View {
+            version: VERSION,
+            time: rfc3339(now),
+            started: rfc3339(self.started),
+            lapi: Lapi::of(bouncer),
+            decisions: Decisions::of(&figures),
+            hour,
+            day,
+            explained: asked.map(|asked| Explained::of(bouncer, asked, &refusals)),
+            refusals,
+        };
+        (view, bins)
+    }
+}
+
+/// For the networks of `metrics_from` alone. `address` is what the operator asks about: an address, or a reference.
+#[get("/status?<address>")]
+fn status(_operator: Operator, address: Option<String>) -> Page {
+    Page { asked: address.filter(|asked| !asked.trim().is_empty()) }
+}
+
+/// The page, or JSON, made of how things stand when the answer is written.
+struct Page {
+    asked: Option<String>,
+}
+
+impl<'r> Responder<'r, 'static> for Page {
+    fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
+        let rocket = request.rocket();
+        let (Some(bouncer), Some(memory)) = (rocket.state::<Bouncer>(), rocket.state::<Arc<Memory>>()) else {
+            return Err(Status::InternalServerError);
+        };
+        let (view, bins) = memory.view(bouncer, self.asked.as_deref());
+        let mut response = if wants_json(request) {
+            Json(view).respond_to(request)?
+        } else {
+            let (page, policy) = rendered(request, bouncer, &view, &bins).ok_or(Status::InternalServerError)?;
+            let mut response = RawHtml(page).respond_to(request)?;
+            response.set_header(Header::new("Content-Security-Policy", policy));
+            response
+        };
+        response.set_header(Header::new("Cache-Control", "no-store"));
+        response.set_header(Header::new("Vary", "Accept, Accept-Language"));
+        // The page's own address may hold a visitor's.
+        response.set_header(Header::new("Referrer-Policy", "no-referrer"));
+        Ok(response)
+    }
+}
+
+/// The page, and the content security policy that fits it.
+fn rendered(request: &Request<'_>, bouncer: &Bouncer, view: &View, bins: &[Vec<Bin>; 2]) -> Option<(String, String)> {
+    let rocket = request.rocket();
+    let (nonce, prefix) = (nonce(), bouncer.client_ip.prefix(request));
+    let (nonce, site) = (str::from_utf8(&nonce).ok()?, rocket.state::<pages::Config>()?);
+    let page = rocket.state::<Texts>()?.with(request, None, |language| {
+        let variables = Variables { prefix, nonce, ..Variables::of(view, bins, site, language) };
+        Template::show(rocket, "status", variables)
+    });
+    Some((page?, content_security_policy(nonce, "")))
+}

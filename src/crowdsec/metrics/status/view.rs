@@ -1,0 +1,226 @@
+//! What does the page say, and the JSON? One value for both, and the charts, which only the page has.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::explained::Explained;
+use super::history::{Bin, Totals};
+use super::refused::{MOST, Refused};
+use super::time::rfc3339;
+use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::lapi::Health;
+use crate::crowdsec::metrics::counts::Figures;
+use crate::crowdsec::pages::{self, Language};
+use crate::crowdsec::printable::printable;
+
+/// How things stand, for a program.
+#[derive(Serialize)]
+pub struct View {
+    pub version: &'static str,
+    pub time: String,
+    pub started: String,
+    pub lapi: Lapi,
+    pub decisions: Decisions,
+    /// By minute, oldest first; the last one is not over.
+    pub hour: Vec<Counted>,
+    /// By hour.
+    pub day: Vec<Counted>,
+    /// The newest first.
+    pub refusals: Vec<Refused>,
+    /// Where an address was asked for.
+    pub explained: Option<Explained>,
+}
+
+/// How we are in step with LAPI.
+#[derive(Serialize)]
+pub struct Lapi {
+    /// `ok`, `starting`, `stale`, or `none` where there is no LAPI to ask.
+    pub state: &'static str,
+    /// Since when this is so.
+    pub since: Option<String>,
+    pub last_answer_seconds_ago: Option<u64>,
+    pub url: Option<String>,
+}
+
+#[derive(Serialize)]
+pub struct Decisions {
+    pub all: u64,
+    /// The greatest number first.
+    pub by_origin: Vec<(String, u64)>,
+}
+
+/// What was let in and refused in a minute or an hour; no numbers before the launch.
+#[derive(Serialize)]
+pub struct Counted {
+    pub begin: String,
+    pub let_in: Option<u64>,
+    pub refused: Option<u64>,
+    pub banned: Option<u64>,
+    pub captchas: Option<u64>,
+    pub others: Option<u64>,
+}
+
+impl Lapi {
+    pub fn of(bouncer: &Bouncer) -> Self {
+        let Some(connection) = &bouncer.lapi.connection else {
+            return Self { state: "none", since: None, last_answer_seconds_ago: None, url: None };
+        };
+        let state = match bouncer.health() {
+            Health::Ok => "ok",
+            Health::Starting => "starting",
+            Health::Stale => "stale",
+        };
+        Self {
+            state,
+            since: Some(rfc3339(bouncer.unix_now().saturating_sub(bouncer.status.lasts().as_secs()))),
+            last_answer_seconds_ago: bouncer.status.since_last_answer().map(|since| since.as_secs()),
+            url: Some(connection.at.to_string()),
+        }
+    }
+}
+
+impl Decisions {
+    pub fn of(figures: &Figures) -> Self {
+        let mut by_origin = BTreeMap::<&str, u64>::new();
+        for ((origin, ..), count) in &figures.decisions {
+            *by_origin.entry(origin).or_default() += count;
+        }
+        let all = by_origin.values().sum();
+        let held = by_origin.into_iter().filter(|(_, count)| *count > 0);
+        let mut by_origin: Vec<_> = held.map(|(origin, count)| (printable(origin), count)).collect();
+        by_origin.sort_by_key(|(_, count)| Reverse(*count));
+        Self { all, by_origin }
+    }
+}
+
+impl From<&Bin> for Counted {
+    fn from(Bin { begin, counted }: &Bin) -> Self {
+        let number = |of: fn(&Totals) -> u64| counted.as_ref().map(of);
+        Self {
+            begin: rfc3339(*begin),
+            let_in: number(|it| it.let_in),
+            refused: number(|it| it.refused()),
+            banned: number(|it| it.banned),
+            captchas: number(|it| it.captchas),
+            others: number(|it| it.others),
+        }
+    }
+}
+
+/// The variables of templates/status.html.tera, which says what each means.
+#[derive(Serialize)]
+pub struct Variables<'a> {
+    #[serde(flatten)]
+    pub view: &'a View,
+    pub charts: [Charts; 2],
+    pub kept: usize,
+    pub site: &'a str,
+    pub lang: &'a str,
+    pub dir: &'static str,
+    pub text: &'a BTreeMap<String, String>,
+    pub prefix: &'a str,
+    pub nonce: &'a str,
+}
+
+impl<'a> Variables<'a> {
+    pub fn of(view: &'a View, bins: &[Vec<Bin>; 2], site: &'a pages::Config, language: &'a Language) -> Self {
+        Self {
+            view,
+            charts: [Charts::of("hour", &bins[0]), Charts::of("day", &bins[1])],
+            kept: MOST,
+            site: &site.site_name,
+            lang: &language.tag,
+            dir: language.dir,
+            text: &language.words,
+            prefix: "",
+            nonce: "nonce",
+        }
+    }
+}
+
+/// The two charts of a span of time, and the numbers in them.
+#[derive(Serialize)]
+pub struct Charts {
+    /// `hour` or `day`.
+    name: &'static str,
+    /// In the units of a chart: its height is `HEIGHT`.
+    width: usize,
+    let_in: Chart,
+    refused: Chart,
+    /// The newest first.
+    rows: Vec<Row>,
+    total: Row,
+    /// When the first bar begins, and the last.
+    from: String,
+    to: String,
+}
+
+#[derive(Serialize)]
+struct Chart {
+    total: u64,
+    most: u64,
+    bars: Vec<Bar>,
+}
+
+#[derive(Serialize)]
+struct Bar {
+    x: usize,
+    y: u64,
+    height: u64,
+    title: String,
+}
+
+#[derive(Serialize)]
+struct Row {
+    time: String,
+    counted: Option<Totals>,
+    refused: u64,
+}
+
+const HEIGHT: u64 = 100;
+/// The width of a bar and the space beside it.
+const STEP: usize = 10;
+
+impl Charts {
+    fn of(name: &'static str, bins: &[Bin]) -> Self {
+        let row = |bin: &Bin| Row {
+            time: clock(bin.begin),
+            counted: bin.counted,
+            refused: bin.counted.map_or(0, Totals::refused),
+        };
+        let total = bins.iter().filter_map(|bin| bin.counted).fold(Totals::default(), Totals::plus);
+        let end = |bin: Option<&Bin>| bin.map(|bin| clock(bin.begin)).unwrap_or_default();
+        Self {
+            name,
+            width: bins.len() * STEP,
+            let_in: Chart::of(bins, |totals| totals.let_in),
+            refused: Chart::of(bins, Totals::refused),
+            rows: bins.iter().rev().map(row).collect(),
+            total: Row { time: String::new(), counted: Some(total), refused: total.refused() },
+            from: end(bins.first()),
+            to: end(bins.last()),
+        }
+    }
+}
+
+impl Chart {
+    fn of(bins: &[Bin], number: impl Fn(Totals) -> u64) -> Self {
+        let numbers: Vec<u64> = bins.iter().map(|bin| bin.counted.map_or(0, &number)).collect();
+        let most = numbers.iter().copied().max().unwrap_or(0);
+        let bar = |(place, number): (usize, &u64)| {
+            // One of a million is still seen.
+            let height = if *number == 0 { 0 } else { (number * HEIGHT / most).max(3) };
+            let title = format!("{} · {number}", clock(bins[place].begin));
+            Bar { x: place * STEP + 1, y: HEIGHT - height, height, title }
+        };
+        Self { total: numbers.iter().sum(), most, bars: numbers.iter().enumerate().map(bar).collect() }
+    }
+}
+
+/// Hour and minute, in UTC.
+fn clock(seconds: u64) -> String {
+    let minutes = seconds / 60;
+    format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60)
+}

@@ -1,0 +1,264 @@
+//! Databases that say where an address is: what is read of them, what is not believed, and how they are replaced.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+use figment::Figment;
+use ipnet::IpNet;
+
+use crate::crowdsec::decisions::Scopes;
+use crate::crowdsec::setting::Reading;
+use crate::crowdsec::visitor::Config;
+use crate::crowdsec::visitor::geo::{Database, Kind};
+
+/// A text as MaxMind's format writes it.
+fn text(text: &str) -> Vec<u8> {
+    [&[2 << 5 | text.len() as u8], text.as_bytes()].concat()
+}
+
+fn short(number: u16) -> Vec<u8> {
+    [&[5 << 5 | 2][..], &number.to_be_bytes()].concat()
+}
+
+fn number(number: u32) -> Vec<u8> {
+    [&[6 << 5 | 4][..], &number.to_be_bytes()].concat()
+}
+
+fn map(fields: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let fields = fields.iter().map(|(name, value)| [text(name), value.clone()].concat());
+    [vec![7 << 5 | fields.len() as u8], fields.collect::<Vec<_>>().concat()].concat()
+}
+
+/// A record of a country in CrowdSec's databases: `country`, `registered_country` or `represented_country`.
+fn in_country(field: &str, code: &str) -> Vec<u8> {
+    map(&[(field, map(&[("iso_code", text(code))]))])
+}
+
+/// A whole file with these records, of networks that do not touch each other.
+fn file(name: &str, version: u16, records: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    #[derive(Clone, Copy)]
+    enum Next {
+        Nothing,
+        Node(usize),
+        Record(usize),
+    }
+    let (mut nodes, mut data) = (vec![[Next::Nothing; 2]], Vec::new());
+    for (network, record) in records {
+        let net: IpNet = network.parse().unwrap();
+        let (bits, length) = match net.addr() {
+            IpAddr::V4(address) if version == 4 => (u128::from(u32::from(address)) << 96, net.prefix_len()),
+            IpAddr::V4(address) => (u32::from(address).into(), 96 + net.prefix_len()),
+            IpAddr::V6(address) => (address.into(), net.prefix_len()),
+        };
+        let mut at = 0;
+        for place in 0..length {
+            let bit = (bits >> (127 - place) & 1) as usize;
+            at = match nodes[at][bit] {
+                _ if place + 1 == length => {
+                    nodes[at][bit] = Next::Record(data.len());
+                    break;
+                }
+                Next::Node(next) => next,
+                _ => {
+                    nodes.push([Next::Nothing; 2]);
+                    nodes[at][bit] = Next::Node(nodes.len() - 1);
+                    nodes.len() - 1
+                }
+            };
+        }
+        data.extend_from_slice(record);
+    }
+    let count = nodes.len();
+    let next = |next: &Next| match next {
+        Next::Nothing => count,
+        Next::Node(node) => *node,
+        Next::Record(offset) => count + 16 + offset,
+    };
+    let tree = nodes.iter().flatten().flat_map(|to| (next(to) as u32).to_be_bytes().into_iter().skip(1));
+    let metadata = map(&[
+        ("binary_format_major_version", short(2)),
+        ("binary_format_minor_version", short(0)),
+        // A number of no bytes: 0.
+        ("build_epoch", vec![0, 2]),
+        ("database_type", text(name)),
+        ("description", map(&[])),
+        ("ip_version", short(version)),
+        // An empty list.
+        ("languages", vec![0, 4]),
+        ("node_count", number(count as u32)),
+        ("record_size", short(24)),
+    ]);
+    [tree.collect(), vec![0; 16], data, b"\xab\xcd\xefMaxMind.com".to_vec(), metadata].concat()
+}
+
+fn country(database: &Database, address: &str) -> String {
+    database.country(address.parse().unwrap()).map(|country| country.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn a_country_is_found_in_each_field_that_crowdsec_knows_and_in_a_flat_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("city.mmdb");
+    let both =
+        map(&[("registered_country", map(&[("iso_code", text("US"))])), ("country", map(&[("iso_code", text("DE"))]))]);
+    let records = [
+        ("192.0.2.0/25", in_country("country", "fr")),
+        ("192.0.2.128/25", in_country("registered_country", "GB")),
+        ("198.51.100.0/24", in_country("represented_country", "US")),
+        ("203.0.113.0/25", both),
+        ("203.0.113.128/26", map(&[("country_code", text("JP"))])),
+        ("203.0.113.192/26", in_country("country", "?")),
+        ("2001:db8::/33", in_country("country", "NZ")),
+        ("2001:db8:8000::/33", map(&[])),
+    ];
+    fs::write(&path, file("GeoLite2-City", 6, &records)).unwrap();
+    let database = Database::open(path).unwrap();
+    for (address, meant) in [
+        ("192.0.2.1", "FR"),
+        ("::ffff:192.0.2.1", "FR"),
+        ("192.0.2.200", "GB"),
+        ("198.51.100.7", "US"),
+        ("203.0.113.1", "DE"),
+        ("203.0.113.130", "JP"),
+        ("203.0.113.200", ""),
+        ("2001:db8::1", "NZ"),
+        ("2001:db8:8000::1", ""),
+        ("10.0.0.1", ""),
+        ("::1", ""),
+    ] {
+        assert_eq!(country(&database, address), meant, "{address}");
+    }
+    assert!(database.has(Kind::Country) && !database.has(Kind::As));
+}
+
+#[test]
+fn the_number_of_a_system_is_found_and_a_file_of_ipv4_alone_knows_nothing_of_ipv6() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("asn.mmdb");
+    let system = |number| map(&[("autonomous_system_number", number)]);
+    let records = [
+        ("192.0.2.0/25", system(number(64500))),
+        ("192.0.2.128/25", system(short(64501))),
+        ("198.51.100.0/25", system(number(0))),
+        ("198.51.100.128/25", system(text("AS64502"))),
+    ];
+    fs::write(&path, file("GeoLite2-ASN", 4, &records)).unwrap();
+    let database = Database::open(path).unwrap();
+    let of = |address: &str| database.system(address.parse().unwrap());
+    assert_eq!((of("192.0.2.1"), of("198.51.100.1"), of("203.0.113.1")), (Some(64500), None, None));
+    assert_eq!((of("192.0.2.200"), of("198.51.100.200")), (Some(64501), Some(64502)));
+    assert_eq!((of("::ffff:192.0.2.1"), of("2001:db8::1")), (Some(64500), None));
+    assert!(database.has(Kind::As) && !database.has(Kind::Country));
+}
+
+#[test]
+fn a_file_that_is_replaced_is_taken_up_and_a_broken_one_leaves_the_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("country.mmdb");
+    let put = |bytes: &[u8]| {
+        let beside = folder.path().join("new");
+        fs::write(&beside, bytes).unwrap();
+        fs::rename(beside, &path).unwrap();
+    };
+    let of = |code| file("Country", 6, &[("192.0.2.0/24", in_country("country", code))]);
+    put(&of("FR"));
+    let database = Database::open(path.clone()).unwrap();
+    database.refresh();
+    assert_eq!(country(&database, "192.0.2.1"), "FR");
+    put(&of("DE"));
+    assert_eq!(country(&database, "192.0.2.1"), "FR", "it was not looked at yet");
+    database.refresh();
+    assert_eq!(country(&database, "192.0.2.1"), "DE");
+    let whole = of("GB");
+    for broken in [&whole[..whole.len() - 9], b"", b"junk"] {
+        put(broken);
+        database.refresh();
+        assert_eq!(country(&database, "192.0.2.1"), "DE");
+    }
+    fs::remove_file(&path).unwrap();
+    database.refresh();
+    assert_eq!(country(&database, "192.0.2.1"), "DE");
+    put(&whole);
+    database.refresh();
+    assert_eq!(country(&database, "192.0.2.1"), "GB");
+}
+
+#[test]
+fn damage_within_a_file_makes_an_address_unknown_and_nothing_worse() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("country.mmdb");
+    let whole = file("Country", 6, &[("192.0.2.0/24", in_country("country", "FR"))]);
+    for at in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0xff;
+        fs::write(&path, damaged).unwrap();
+        if let Ok(database) = Database::open(path.clone()) {
+            for address in ["192.0.2.1", "2001:db8::1", "255.255.255.255"] {
+                country(&database, address);
+                database.system(address.parse().unwrap());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_database_that_cannot_be_read_stops_the_launch_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let problems = |path: &Path| {
+        let figment = Figment::from(rocket::Config::debug_default()).merge(("crowdsec.geoip", [path]));
+        let mut reading = Reading::of(&figment);
+        let config = Config::read(&mut reading).unwrap();
+        (config.geoip.len(), reading.problems.join("; "))
+    };
+    let (good, junk) = (folder.path().join("good.mmdb"), folder.path().join("junk.mmdb"));
+    fs::write(&good, file("GeoLite2-ASN", 6, &[])).unwrap();
+    fs::write(&junk, "junk").unwrap();
+    assert_eq!(problems(&good), (1, String::new()));
+    // As a variable has it.
+    let list = format!("{0}, {0}", good.display());
+    let figment = Figment::from(rocket::Config::debug_default()).merge(("crowdsec.geoip", list));
+    assert_eq!(Config::read(&mut Reading::of(&figment)).unwrap().geoip.len(), 2);
+    for (path, why) in [
+        (junk, "junk.mmdb"),
+        (folder.path().join("missing.mmdb"), "No such file"),
+        (folder.path().to_owned(), "it is no file"),
+    ] {
+        let (count, problems) = problems(&path);
+        assert_eq!(count, 0);
+        assert!(problems.starts_with("`crowdsec.geoip`") && problems.contains(why), "{problems}");
+        assert!(problems.contains("take it out"), "{problems}");
+    }
+}
+
+#[test]
+fn a_source_without_its_scope_and_a_scope_without_its_source_are_one_warning_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("s.mmdb");
+    let warnings = |scopes: &[&str], database: Option<&str>, header: bool| {
+        let mut figment = Figment::from(rocket::Config::debug_default());
+        if let Some(name) = database {
+            fs::write(&path, file(name, 6, &[])).unwrap();
+            figment = figment.merge(("crowdsec.geoip", [&path]));
+        }
+        if header {
+            figment = figment.merge(("crowdsec.country_header", "CF-IPCountry"));
+        }
+        let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
+        let config = Config::read(&mut Reading::of(&figment)).unwrap();
+        config.warn_of(&Scopes::new(&scopes).unwrap()).collect::<Vec<_>>()
+    };
+    let all = ["ip", "range", "country", "as"];
+    assert_eq!(warnings(&all, None, false).len(), 2);
+    let missing = warnings(&all, Some("GeoLite2-City"), false);
+    assert!(missing.len() == 1 && missing[0].starts_with("`crowdsec.scopes` has \"as\""), "{missing:?}");
+    assert_eq!(warnings(&all, Some("ipvAll of somebody"), false).len(), 0, "it may say both");
+    assert_eq!(warnings(&["ip", "Country"], None, true).len(), 0);
+    for (database, header, told) in [
+        (None, true, "`crowdsec.country_header` is set, and `crowdsec.scopes` has no \"country\""),
+        (Some("GeoLite2-ASN"), false, "`crowdsec.geoip` is set, and `crowdsec.scopes` has no \"as\""),
+    ] {
+        let warnings = warnings(&["ip", "range"], database, header);
+        assert!(warnings.len() == 1 && warnings[0].starts_with(told), "{warnings:?}");
+    }
+}
