@@ -268,13 +268,83 @@ fn with_enforcement_by_guards_the_fairing_refuses_nobody() {
     assert_refused(get(&client, "/cleared", DOUBTED), Captcha);
     let pass = solve_captcha(&client, DOUBTED);
     assert_served(client.get("/cleared").visitor(DOUBTED).cookie(pass).dispatch());
-    // Rocket takes a method that it does not know to a catcher, and to no fairing.
-    assert_served(client.req(rocket::http::Method::Connect, "/").visitor(BANNED).dispatch());
 }
 
 /// Whether a guard of a route has stopped the launch.
 fn is_aborted(launch: Result<Client, rocket::Error>) -> bool {
     launch.is_err_and(|error| matches!(error.kind(), rocket::error::ErrorKind::SentinelAborts(_)))
+}
+
+/// On the line, since a local client asks no catcher where the method is unknown.
+#[test]
+fn with_enforcement_by_guards_no_catcher_of_ours_refuses_either() {
+    let figment = with_decisions(&[("127.0.0.1", "ban")]).merge(("crowdsec.enforce_by", "guards")).merge(("port", 0));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (launched, port) = std::sync::mpsc::channel();
+    let app = app::app(figment).attach(rocket::fairing::AdHoc::on_liftoff("port", move |rocket| {
+        let _ = launched.send(rocket.config().port);
+        Box::pin(async {})
+    }));
+    runtime.spawn(app.launch());
+    let port = port.recv_timeout(Duration::from_secs(30)).expect("it listens");
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    std::io::Write::write_all(&mut stream, b"PROPFIND / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 400 "), "{answer}");
+}
+
+#[test]
+fn with_enforcement_by_guards_no_banned_visitor_uses_up_a_captcha() {
+    let client = shop(with_decisions(DECISIONS).merge(("crowdsec.enforce_by", "guards")));
+    assert_refused(get(&client, "/crowdsec/captcha", BANNED), Ban);
+    assert_refused(get(&client, "/crowdsec/captcha", DOUBTED), Captcha);
+}
+
+#[test]
+fn whom_a_proxy_does_not_name_no_guard_takes_for_a_clean_visitor() {
+    let figment = with_decisions(&[]).merge(("crowdsec.trusted_proxies", ["10.0.0.1"]));
+    let client = shop(figment.merge(("crowdsec.excluded_paths", ["/checkout", "/sign-up", "/cleared"])));
+    for path in ["/checkout", "/sign-up", "/cleared"] {
+        assert_refused(get(&client, path, "10.0.0.1"), Ban);
+    }
+}
+
+#[test]
+fn on_a_trial_no_decision_closes_the_checkout() {
+    let client = shop(with_decisions(DECISIONS).merge(("crowdsec.enforce", false)));
+    for visitor in [BANNED, DOUBTED, NOTED] {
+        assert_served(get(&client, "/checkout", visitor));
+    }
+    assert_refused(get(&client, "/sign-up", CLEAN), Captcha);
+    let client = shop(with_decisions(DECISIONS).merge(("crowdsec.enforce", ["captcha"])));
+    assert_served(get(&client, "/checkout", BANNED));
+    assert_refused(get(&client, "/checkout", NOTED), Ban);
+}
+
+/// A guard of the application's that asks another one: no launch sees that.
+struct Asks;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Asks {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        request.guard::<Human>().await.map(|_| Self)
+    }
+}
+
+#[get("/asks")]
+fn asks(_asks: Asks) {}
+
+#[test]
+fn human_without_a_captcha_to_solve_leads_nobody_in_circles() {
+    let client = client(app::app(figment()).mount("/", routes![asks]));
+    let response = get(&client, "/asks", CLEAN);
+    assert_eq!(
+        (response.status(), response.headers().get_one("Crowdsec-Remediation")),
+        (Status::InternalServerError, None)
+    );
 }
 
 #[test]

@@ -103,13 +103,51 @@ fn who_is_throttled_is_served_as_often_as_the_operator_says_and_then_told_how_lo
 #[test]
 fn a_solved_captcha_satisfies_the_captcha_alone() {
     let figment = with_decisions(&[(VISITOR, "captcha"), ("192.0.2.0/24", "throttle")]);
-    let client = client(app::app(figment.merge(("crowdsec.throttle", "2/1m"))));
+    let client = client(app::app(figment.merge(("crowdsec.throttle", "4/1m"))));
     assert_refused(get(&client, VISITOR), Captcha);
+    // Its page, and the answer, are two requests.
     let pass = solve_captcha(&client, VISITOR);
     let again = || client.get("/").visitor(VISITOR).cookie(pass.clone()).dispatch();
     assert_served(again());
     assert_served(again());
     assert_refused(again(), Throttle);
+}
+
+/// The time that is told is never too short.
+#[test]
+fn who_comes_back_when_they_were_told_to_is_served() {
+    let figment = with_decisions(&[(VISITOR, "throttle")]).merge(("crowdsec.throttle", "1/5s"));
+    let client = client(app::app(figment));
+    assert_served(get(&client, VISITOR));
+    for _ in 0..3 {
+        let wait = get(&client, VISITOR).headers().get_one("Retry-After").expect("how long").parse().expect("seconds");
+        skip(&client, Duration::from_secs(wait));
+        assert_served(get(&client, VISITOR));
+    }
+}
+
+#[test]
+fn what_is_open_for_the_captchas_sake_is_no_way_round_the_throttle() {
+    let figment = with_decisions(&[(VISITOR, "captcha"), ("192.0.2.0/24", "throttle")]);
+    let client = client(app::app(figment.merge(("crowdsec.throttle", "2/1m"))));
+    let page = || client.get("/crowdsec/captcha").visitor(VISITOR).dispatch();
+    assert_refused(page(), Captcha);
+    assert_refused(page(), Captcha);
+    assert_refused(page(), Throttle);
+    let preflight = client.options("/").visitor(VISITOR).header(common::header("Origin", "https://other.example"));
+    assert_refused(preflight.header(common::header("Access-Control-Request-Method", "GET")).dispatch(), Throttle);
+}
+
+#[test]
+fn on_a_trial_of_everything_whom_a_proxy_does_not_name_is_let_in_and_else_refused() {
+    let status = |enforce: rocket::figment::value::Value| {
+        let figment = with_decisions(&[]).merge(("crowdsec.trusted_proxies", ["10.0.0.1"]));
+        let client = client(app::app(figment.merge(("crowdsec.enforce", enforce))));
+        get(&client, "10.0.0.1").headers().get_one("Crowdsec-Remediation").is_some()
+    };
+    assert!(!status(false.into()));
+    assert!(status(vec!["throttle"].into()));
+    assert!(status(true.into()));
 }
 
 #[test]
@@ -168,6 +206,7 @@ fn what_makes_no_sense_stops_the_launch() {
         ("throttle", "0/1m"),
         ("throttle", "x/1m"),
         ("throttle", "30/"),
+        ("throttle", "30/1ms"),
         ("enforce", "sometimes"),
         ("enforce", "pass"),
         ("enforce", "ban, bann"),
@@ -186,4 +225,6 @@ fn what_makes_no_sense_stops_the_launch() {
     {
         refused(figment().merge(("crowdsec.remediations", map![key => value])));
     }
+    refused(figment().merge(("crowdsec.remediations", map!["mfa" => "pass", "MFA" => "ban"])));
+    refused(figment().merge(("crowdsec.enforce", ["captcha"])));
 }

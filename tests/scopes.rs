@@ -3,6 +3,8 @@
 
 mod common;
 
+// Each test takes its turn at the logger, which has to be in its place before any application's own, and hears no other test.
+
 use app::crowdsec::{Accounts, Refused, Visitor};
 use common::logger::{logged, logger};
 use common::{Answer, FakeLapi, answer, decision, eventually, scoped};
@@ -76,6 +78,7 @@ fn nothing() -> Answer {
 
 #[rocket::async_test]
 async fn countries_and_systems_are_asked_for_and_refused_until_they_are_deleted() {
+    let _turn = logger().await;
     let decisions = [scoped(1, "Country", " fr", "ban"), scoped(2, "as", "AS64500", "captcha")];
     let nowhere = scoped(9, "Country", "XX", "ban");
     let all = [decisions.as_slice(), &[nowhere]].concat();
@@ -105,6 +108,7 @@ async fn countries_and_systems_are_asked_for_and_refused_until_they_are_deleted(
 
 #[rocket::async_test]
 async fn only_a_trusted_proxy_says_where_a_visitor_is_and_of_two_headers_its_own_counts() {
+    let _turn = logger().await;
     let decisions = [scoped(1, "Country", "FR", "ban"), scoped(2, "AS", "64500", "ban")];
     let lapi = FakeLapi::answering([answer(&decisions, &[]), nothing()]).await;
     let client = launch(&lapi, |figment| figment).await;
@@ -122,6 +126,7 @@ async fn only_a_trusted_proxy_says_where_a_visitor_is_and_of_two_headers_its_own
 
 #[rocket::async_test]
 async fn the_greatest_of_all_scopes_counts_and_the_operators_allow_and_excluded_paths_stand_above() {
+    let _turn = logger().await;
     let decisions =
         [scoped(1, "Country", "FR", "ban"), decision(2, "192.0.2.1", "captcha"), scoped(3, "username", "bob", "ban")];
     let lapi = FakeLapi::answering([answer(&decisions, &[]), nothing()]).await;
@@ -143,6 +148,7 @@ async fn the_greatest_of_all_scopes_counts_and_the_operators_allow_and_excluded_
 
 #[rocket::async_test]
 async fn a_banned_account_is_refused_wherever_it_comes_from_until_the_ban_is_deleted() {
+    let _turn = logger().await;
     let lapi = FakeLapi::answering([answer(&[scoped(1, "username", "Alice", "ban")], &[]), nothing()]).await;
     let client = launch(&lapi, |figment| figment).await;
     assert_eq!(sign_in(&client, "Alice").await, banned());
@@ -213,6 +219,7 @@ async fn a_scope_without_a_source_and_a_value_that_is_none_are_warned_of_once() 
 /// LAPI compares values letter by letter, so it is asked for all of the scope where we do not.
 #[rocket::async_test]
 async fn what_a_full_answer_lacks_is_asked_about_in_its_own_scope_and_ends_only_when_lapi_says_so() {
+    let _turn = logger().await;
     for (scope, value, question) in [
         ("Country", "fr", "dedup=false&scopes=Country"),
         ("AS", "AS64500", "dedup=false&scopes=AS"),
@@ -238,6 +245,7 @@ async fn what_a_full_answer_lacks_is_asked_about_in_its_own_scope_and_ends_only_
 
 #[rocket::async_test]
 async fn decisions_of_all_scopes_survive_a_restart_and_a_snapshot_of_other_scopes_is_not_used() {
+    let _turn = logger().await;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("snapshot");
     let decisions = [scoped(1, "Country", "FR", "ban"), scoped(2, "username", "alice", "ban")];

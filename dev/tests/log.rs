@@ -272,3 +272,27 @@ fn a_trial_run_tells_who_would_have_been_refused() {
     app.tells("Would have refused 192.0.2.1: ban by config (why not), decision of your own", 1);
     assert_eq!(app.logged("Refused 192.0.2.1"), 0);
 }
+
+#[test]
+fn a_trial_tells_of_nobody_who_would_have_been_served_all_the_same() {
+    let decisions = r#"[{ value = "192.0.2.1", type = "ban" }]"#;
+    let excluded = ("CROWDSEC_EXCLUDED_PATHS", "/members");
+    let app = App::start(&[("CROWDSEC_DECISIONS", decisions), ("CROWDSEC_ENFORCE", "false"), excluded]);
+    assert_eq!(app.get("/crowdsec/health").from("192.0.2.1").send().status, 200);
+    assert_eq!(app.get("/members").from("192.0.2.1").send().status, 200);
+    assert_eq!(app.logged("Would have refused"), 0);
+    assert_eq!(app.get("/").from("192.0.2.1").send().status, 200);
+    app.tells("Would have refused 192.0.2.1: ban by config, decision of your own, for GET /", 1);
+}
+
+/// In the log stands the decision, by which an operator lifts it.
+#[test]
+fn a_guards_refusal_is_told_with_the_decision_behind_it() {
+    let decisions = r#"[{ value = "192.0.2.1", type = "ban", reason = "why not" }]"#;
+    let app = App::start(&[("CROWDSEC_DECISIONS", decisions), ("CROWDSEC_ENFORCE_BY", "guards")]);
+    assert!(app.log().contains("BY GUARDS ALONE"), "{}", app.log());
+    assert_eq!(app.get("/").from("192.0.2.1").send().status, 200);
+    assert_eq!(app.logged("Refused 192.0.2.1"), 0);
+    assert_eq!(app.get("/members").from("192.0.2.1").send().status, 403);
+    app.tells("Refused 192.0.2.1: ban by config (why not), decision of your own, for GET /members", 1);
+}

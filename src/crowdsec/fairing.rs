@@ -17,6 +17,7 @@ use super::background::Background;
 use super::bouncer::{Bouncer, EnforceBy, OwnDecision, Verdict, head, is_ours};
 use super::captcha::{Captcha, Passes};
 use super::config::Config;
+use super::decisions::Remediation;
 use super::lapi::{Health, Poller, first_answer};
 use super::pages::{self, Refusal, Texts, template_dir};
 use super::setting::Problems;
@@ -106,13 +107,13 @@ impl Fairing for Crowdsec {
         let verdict = match too_large {
             // The banned get the ban, however much they send.
             _ if visit.is_refused() => {
-                bouncer.log(visit.asked(request), &visit.judgement, visit.judgement.verdict);
+                bouncer.log(visit.asked(request), &visit.judgement, visit.judgement.verdict, false);
                 visit.judgement.verdict
             }
             Some(status) => Verdict::TooLarge(status),
             None => {
-                if let Some(trial) = visit.judgement.trial {
-                    bouncer.log(visit.asked(request), &visit.judgement, trial);
+                if let Some(trial) = visit.judgement.trial.filter(|_| !visit.spared) {
+                    bouncer.log(visit.asked(request), &visit.judgement, trial, true);
                 }
                 return;
             }
@@ -143,7 +144,11 @@ impl Fairing for Crowdsec {
         // Another status is the handler's own: it has asked for `Option<Cleared>`, or the like.
         let refusal = Refusal::of(request, visit, verdict).filter(|refusal| refusal.status == status);
         if let Some(refusal) = refusal {
-            visit.refuse(verdict);
+            visit.refuse_as_wanted();
+            // A captcha that everybody has to solve is no news.
+            if visit.ground().verdict != Verdict::Admit || verdict != Verdict::Captcha {
+                bouncer.log(visit.asked(request), visit.ground(), verdict, false);
+            }
             if let Ok(page) = refusal.respond_to(request) {
                 // Merged, so that the headers of other fairings and routes stay.
                 response.merge(page);
@@ -210,15 +215,19 @@ fn enforcement(bouncer: &Bouncer) -> String {
     let config = &bouncer.config;
     let what = match (&config.enforced[..], &bouncer.captcha, config.types.fallback) {
         ([], ..) => {
-            return "A TRIAL RUN: nobody is refused, since `enforce` is false, and the log tells who would be".into();
+            return "A TRIAL RUN: no decision refuses anybody, since `enforce` is false, and the log tells whom it would"
+                .into();
         }
         (enforced, ..) if enforced.len() < 3 => {
             let names: Vec<&str> = enforced.iter().map(|remediation| remediation.as_str()).collect();
             format!("`enforce` has only these enforced: {}", names.join(", "))
         }
         (_, Some(_), _) => "bans and captchas are enforced".into(),
+        (_, None, Remediation::Ban) => {
+            "bans are enforced, and captchas as bans, since no `captcha.provider` is set".into()
+        }
         (_, None, fallback) => {
-            format!("bans are enforced, and captchas as {fallback}s, since no `captcha.provider` is set")
+            format!("bans are enforced, and for a captcha `{fallback}`, since no `captcha.provider` is set")
         }
     };
     match config.enforce_by {

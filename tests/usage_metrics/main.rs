@@ -211,19 +211,30 @@ async fn an_origin_whose_decisions_are_all_gone_is_sent_with_0() {
     assert_eq!(number(&lapi, "CAPI", "active_decisions"), 2);
 }
 
-/// They leave no trace in a full answer, and a country has no family of its own to be found by.
+/// They leave no trace in a full answer, and an account has no family of addresses to be found by.
 #[rocket::async_test]
 async fn an_origin_of_which_a_full_answer_has_nothing_any_more_is_sent_with_0() {
-    let country = decision(4, "console", "FR", "ban").replace("\"Ip\"", "\"Country\"");
-    let lapi = Lapi::new(Mode::Good, &[country, decision(5, "cscli", CAPI, "ban")]);
-    let client = launch(figment_of(&lapi).merge(("crowdsec.resync_frequency", "200ms"))).await;
+    let account = decision(4, "console", "eve", "ban").replace("\"Ip\"", "\"username\"");
+    let lapi = Lapi::new(Mode::Good, &[]);
+    let of = |decisions: &[String]| format!(r#"{{"new":[{}],"deleted":[]}}"#, decisions.join(","));
+    lapi.answers(&[of(&[account, decision(5, "cscli", CAPI, "ban")])]);
+    let client = launch(
+        figment_of(&lapi)
+            .merge(("crowdsec.resync_frequency", "200ms"))
+            .merge(("crowdsec.scopes", ["ip", "range", "username"])),
+    )
+    .await;
     eventually(async || number(&lapi, "console", "active_decisions") == 1).await;
     assert_eq!(number(&lapi, "cscli", "active_decisions"), 1);
+    lapi.answers(&[of(&[])]);
     // It is banned as long as two answers, some time apart, do not both lack it.
     let remote = SocketAddr::new(CAPI.parse().expect("an address"), 4711);
     let is_free =
         async || client.get("/crowdsec/captcha").remote(remote).dispatch().await.status() != Status::Forbidden;
     eventually(is_free).await;
+    // With further full answers nothing here knows of them any more.
+    let polls = lapi.polls();
+    eventually(async || lapi.polls() > polls + 10).await;
     client.terminate().await;
     let held = ["console", "cscli"].map(|origin| number(&lapi, origin, "active_decisions"));
     assert_eq!(held, [0, 0]);

@@ -120,7 +120,7 @@ async fn judged(appsec: &AppSec, request: &Request<'_>, body: &Arc<[u8]>) -> Res
     if verdict == Verdict::Admit {
         return Ok(());
     }
-    visit.refuse_by_guard(verdict);
+    visit.refuse_by_guard(verdict, None);
     Err(visit.status().unwrap_or_else(|| bouncer.status_of(verdict)))
 }
 

@@ -121,7 +121,7 @@ impl AppSec {
         // A challenge is no refusal: every browser meets one.
         if verdict != Verdict::Answered {
             let asked = visit.asked(request);
-            bouncer.told.refused_by(&visit.judgement, verdict, asked, "AppSec", !is_enforced);
+            bouncer.told.refused_by(&visit.judgement, verdict, asked, !is_enforced, "AppSec");
         }
         if is_enforced { verdict } else { Verdict::Admit }
     }

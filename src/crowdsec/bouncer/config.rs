@@ -22,7 +22,7 @@ struct Settings {
     throttle: Rate,
     enforce: Enforce,
     enforce_by: EnforceBy,
-    ban_status: Number,
+    ban_status: BanStatus,
     /// `None` where no source says: the debug profile then has examples.
     decisions: Option<List<OwnDecision>>,
     excluded_paths: List<String>,
@@ -36,7 +36,7 @@ impl Default for Settings {
             throttle: Rate { most: 30, span: Duration::from_secs(60) },
             enforce: Enforce(ENFORCED.to_vec()),
             enforce_by: EnforceBy::Fairing,
-            ban_status: Number(403),
+            ban_status: BanStatus(403),
             decisions: None,
             excluded_paths: List::default(),
         }
@@ -59,7 +59,7 @@ impl<'de> Deserialize<'de> for Remediation {
         let text = String::deserialize(deserializer)?;
         Remediation::from_name(&text).ok_or_else(|| {
             D::Error::custom(format!(
-                "`{text}` is no type of decision: write \"ban\", \"captcha\", \"throttle\", \"pass\" or \"allow\""
+                "`{text}` is no remediation: write \"ban\", \"captcha\", \"throttle\" or \"pass\", or in `decisions` \"allow\""
             ))
         })
     }
@@ -90,14 +90,19 @@ pub struct Rate {
 
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let value = <Value as Deserialize>::deserialize(deserializer)?;
+        let text = value.as_str().unwrap_or_default();
         let read = || {
             let (most, span) = text.split_once('/')?;
             let span: Result<Span, D::Error> = Span::deserialize(span.trim().into_deserializer());
             let most = most.trim().parse().ok().filter(|most| *most > 0)?;
-            Some(Self { most, span: span.ok()?.0 })
+            span.ok().filter(|span| span.0 >= Duration::from_secs(1)).map(|span| Self { most, span: span.0 })
         };
-        read().ok_or_else(|| D::Error::custom("no number of requests in a time: write \"30/1m\" for 30 in a minute"))
+        read().ok_or_else(|| {
+            D::Error::custom(
+                "no number of requests in a time: write \"30/1m\" for 30 in a minute, of a second at least",
+            )
+        })
     }
 }
 
@@ -116,6 +121,9 @@ impl<'de> Deserialize<'de> for Enforce {
         let list = value.deserialize::<List<Remediation>>().map(|list| list.0).unwrap_or_default();
         let is_good = !list.is_empty() && list.iter().all(|remediation| ENFORCED.contains(remediation));
         let wrong = "write true, false, or those that are enforced: [\"ban\", \"captcha\", \"throttle\"]";
+        let mut list = list;
+        list.sort_unstable();
+        list.dedup();
         is_good.then_some(Self(list)).ok_or_else(|| D::Error::custom(wrong))
     }
 }
@@ -127,13 +135,35 @@ fn as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Er
     Ok(value.as_str().map(read).unwrap_or(value))
 }
 
+/// The status of a ban.
+struct BanStatus(u16);
+
+impl<'de> Deserialize<'de> for BanStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let wrong = || D::Error::custom("a ban is an answer of 400 to 499: write one of these numbers");
+        let Number(status) = Number::deserialize(deserializer).map_err(|_: D::Error| wrong())?;
+        u16::try_from(status).ok().filter(|status| (400..=499).contains(status)).map(Self).ok_or_else(wrong)
+    }
+}
+
 /// Who refuses.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum EnforceBy {
     Fairing,
     /// The fairing judges and lets everybody pass. Only routes with a guard refuse.
     Guards,
+}
+
+impl<'de> Deserialize<'de> for EnforceBy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match <Value as Deserialize>::deserialize(deserializer)?.as_str() {
+            Some("fairing") => Ok(Self::Fairing),
+            Some("guards") => Ok(Self::Guards),
+            _ => Err(D::Error::custom(
+                "write \"fairing\", or \"guards\" if only routes are to refuse that ask for a guard",
+            )),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -174,10 +204,15 @@ impl Config {
             } else if key.split('/').any(|part| part.trim() != part || part.is_empty()) {
                 reading.wrong("remediations", &format!("`{key}` is no type: write TYPE or \"ORIGIN/TYPE\""));
             }
-            mapped.insert(key.to_ascii_lowercase(), remediation);
+            if mapped.insert(key.to_ascii_lowercase(), remediation).is_some() {
+                reading.wrong("remediations", &format!("`{key}` is there twice, in two spellings: take one away"));
+            }
         }
-        if !(400..=499).contains(&settings.ban_status.0) {
-            reading.wrong("ban_status", "a ban is an answer of 400 to 499: write one of these numbers");
+        if settings.enforce.0 == [Remediation::Captcha] && !can_ask {
+            reading.wrong(
+                "enforce",
+                "captchas alone are enforced, and none can be asked: set `captcha.provider`, or add \"ban\"",
+            );
         }
         let are_examples = settings.decisions.is_none() && reading.debug;
         let set = settings.decisions.map(|list| list.0);
@@ -202,7 +237,7 @@ impl Config {
             throttle: settings.throttle,
             enforced: settings.enforce.0,
             enforce_by: settings.enforce_by,
-            ban_status: Status::new(settings.ban_status.0.try_into().unwrap_or(403)),
+            ban_status: Status::new(settings.ban_status.0),
             decisions,
             are_examples,
             excluded_paths,

@@ -105,7 +105,7 @@ impl Bouncer {
             let system = || self.client_ip.system(request, address);
             judgement.standing = self.decisions.against(address, country, system, at);
         }
-        let solved = || self.passes.since(request, address, self.unix_now()).is_some();
+        let solved = || needs_no_pass(request) || self.passes.since(request, address, self.unix_now()).is_some();
         self.decide(&mut judgement, &solved, &|| self.throttle.count(Subject::from(address), at).err());
         judgement
     }
@@ -181,7 +181,7 @@ impl Bouncer {
     }
 
     fn visit_of(&self, request: &Request<'_>, judgement: Judgement) -> Visit {
-        let spared = self.config.enforce_by == EnforceBy::Guards || self.spares(request, judgement.verdict);
+        let spared = self.config.enforce_by == EnforceBy::Guards || self.spares(request);
         Visit::new(judgement, spared)
     }
 
@@ -205,17 +205,7 @@ impl Bouncer {
     }
 
     /// Whether the fairing lets a request pass whatever the judgement. These are all the exemptions there are.
-    fn spares(&self, request: &Request<'_>, verdict: Verdict) -> bool {
-        self.excludes(request)
-            // Who has to solve a captcha has to be able to send the answer.
-            || (verdict == Verdict::Captcha && is_captcha(request))
-            // A browser asks whether it may send a request before it sends it. It sends no cookie along, so that a solved
-            // captcha would not count. The request itself is judged.
-            || (verdict == Verdict::Captcha && is_preflight(request))
-    }
-
-    /// Whether everybody is served.
-    fn excludes(&self, request: &Request<'_>) -> bool {
+    fn spares(&self, request: &Request<'_>) -> bool {
         let path = request.uri().path().as_str();
         // A load balancer's probe gets its answer wherever it comes from; it says nothing but up or down.
         (matches!(path, "/crowdsec/health" | "/crowdsec/live")
@@ -239,11 +229,11 @@ impl Bouncer {
     }
 
     /// Tells the log about a refusal, or about one that is only tried.
-    pub fn log(&self, asked: &Asked, judgement: &Judgement, verdict: Verdict) {
-        if let Some(why) = judgement.unnamed {
+    pub fn log(&self, asked: &Asked, judgement: &Judgement, verdict: Verdict, is_trial: bool) {
+        if let Some(why) = judgement.unnamed.filter(|_| !is_trial) {
             self.client_ip.tell_unnamed(judgement.address, why);
         }
-        self.told.refused(judgement, verdict, asked);
+        self.told.refused(judgement, verdict, asked, is_trial);
     }
 
     /// The time, which a test may have moved.
@@ -277,6 +267,16 @@ pub fn skip_time(rocket: &Rocket<Orbit>, time: Duration) {
     if let Some(bouncer) = rocket.state::<Bouncer>() {
         bouncer.skipped.fetch_add(time.as_secs(), Ordering::Relaxed);
     }
+}
+
+/// What is open to visitors who have a captcha to solve, whatever else stands against them.
+fn needs_no_pass(request: &Request<'_>) -> bool {
+    // They have to be able to send the answer.
+    (request.uri().path() == "/crowdsec/captcha"
+        && matches!(request.method(), Method::Get | Method::Head | Method::Post))
+        // A browser asks whether it may send a request before it sends it. It sends no cookie along, so that a solved
+        // captcha would not count. The request itself is judged.
+        || is_preflight(request)
 }
 
 /// Whether a browser asks by this request whether it may send another one, by the rules of CORS. It has no body.

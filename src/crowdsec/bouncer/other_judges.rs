@@ -10,7 +10,7 @@ impl Bouncer {
     /// Whether no other judge is asked: about what everybody is served, and about the answer to a captcha, which that judge
     /// may have asked for.
     pub fn spares_other_judges(&self, request: &Request<'_>) -> bool {
-        self.excludes(request) || is_captcha(request)
+        self.spares(request) || is_captcha(request)
     }
 
     /// Counts a request of a visitor whom another judge throttles. `None` while they are served.

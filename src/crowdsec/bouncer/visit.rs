@@ -19,9 +19,9 @@ pub struct Visit {
     pub spared: bool,
     asked: OnceLock<Asked>,
     /// What a guard wants the visitor to be refused with. The last one counts: a handler may go on without the others.
-    wanted: Mutex<Option<Verdict>>,
+    wanted: Mutex<Option<Wanted>>,
     /// What the visitor has been refused with.
-    refused: OnceLock<Verdict>,
+    refused: OnceLock<Wanted>,
     /// The status of that answer, where another judge chose one.
     pub(super) status: OnceLock<Status>,
     /// What became of it, if the visitor came to one of the captcha's own routes.
@@ -157,24 +157,32 @@ impl Visit {
         self.judgement.verdict != Verdict::Admit && !self.spared
     }
 
-    /// Notes what a guard refuses with, so that our fairing puts the right page in the catcher's place.
-    pub fn refuse_by_guard(&self, verdict: Verdict) {
-        *self.wanted() = Some(verdict);
+    /// Notes what a guard refuses with, so that our fairing puts the right page in the catcher's place; and the judgement on
+    /// an account, where it was that.
+    pub fn refuse_by_guard(&self, verdict: Verdict, account: Option<Judgement>) {
+        *self.wanted() = Some(Wanted { verdict, account: account.map(Box::new) });
     }
 
     /// What a guard refuses with, if nobody else has refused. (A handler that asks for `Option<Cleared>` may have served the
     /// visitor all the same.)
     pub fn wanted_by_guard(&self) -> Option<Verdict> {
-        if self.refused.get().is_some() { None } else { *self.wanted() }
+        self.refused.get().is_none().then(|| self.wanted().as_ref().map(|wanted| wanted.verdict)).flatten()
     }
 
-    fn wanted(&self) -> MutexGuard<'_, Option<Verdict>> {
+    fn wanted(&self) -> MutexGuard<'_, Option<Wanted>> {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that the visitor is refused: the application never sees the request, or its answer is replaced.
+    /// Notes that the visitor is refused: the application never sees the request.
     pub fn refuse(&self, verdict: Verdict) {
-        let _ = self.refused.set(verdict);
+        let _ = self.refused.set(Wanted { verdict, account: None });
+    }
+
+    /// Notes that the application's answer is replaced by what a guard wanted.
+    pub fn refuse_as_wanted(&self) {
+        if let Some(wanted) = self.wanted().take() {
+            let _ = self.refused.set(wanted);
+        }
     }
 
     /// The status of the refusal, where another judge chose one.
@@ -184,8 +192,19 @@ impl Visit {
 
     /// What the visitor has been refused with; `None` for one whom the application has served.
     pub fn refusal(&self) -> Option<Verdict> {
-        self.refused.get().copied()
+        self.refused.get().map(|refused| refused.verdict)
     }
+
+    /// What the refusal rests on: the judgement on the visitor, or on an account of theirs.
+    pub fn ground(&self) -> &Judgement {
+        self.refused.get().and_then(|refused| refused.account.as_deref()).unwrap_or(&self.judgement)
+    }
+}
+
+/// A refusal, and the judgement on an account where it rests on that.
+struct Wanted {
+    verdict: Verdict,
+    account: Option<Box<Judgement>>,
 }
 
 /// Before any route of the application's, however it is ranked.

@@ -46,9 +46,8 @@ impl Passes {
     ///
     /// `Lax` rather than Rocket's `Strict`: who follows a link from elsewhere would have to solve the captcha again.
     pub fn grant(&self, cookies: &CookieJar<'_>, address: IpAddr, since: u64, https: bool) {
-        let until = since.saturating_add(self.expiration.as_secs());
         let name = self.name(address, https);
-        let cookie = Cookie::build((name.clone(), value(address.into(), until)))
+        let cookie = Cookie::build((name.clone(), value(address.into(), since)))
             .path("/")
             .http_only(true)
             .same_site(SameSite::Lax)
@@ -74,11 +73,11 @@ impl Passes {
         let sent = lines.flat_map(Cookie::split_parse_encoded).filter_map(Result::ok);
         let sent = sent.filter(|cookie| names.iter().any(|name| name == cookie.name())).map(Cookie::into_owned);
         let none = cookie::CookieJar::new();
-        let until = kept.chain(sent).filter(|cookie| cookie.value().len() <= LONGEST).filter_map(|cookie| {
+        let solved = kept.chain(sent).filter(|cookie| cookie.value().len() <= LONGEST).filter_map(|cookie| {
             let pass = none.private(&self.key).decrypt(cookie)?;
-            until(pass.value(), address.into(), now)
+            since(pass.value(), address.into(), now, self.expiration)
         });
-        until.max().map(|until| until.saturating_sub(self.expiration.as_secs()))
+        solved.max()
     }
 
     /// A browser does not let plain HTTP replace a `Secure` cookie, so that one has a name of its own; `__Host-` keeps
@@ -99,14 +98,20 @@ pub fn tell_script(cookies: &CookieJar<'_>) {
     cookies.add(Cookie::build((PROBE, "2")).same_site(SameSite::Lax));
 }
 
-fn value(subject: Subject, until: u64) -> String {
-    format!("{until} {subject}")
+fn value(subject: Subject, since: u64) -> String {
+    format!("{since} {subject}")
 }
 
-/// Until when a pass holds; `None` for one that has ended, or that is another visitor's.
-fn until(value: &str, subject: Subject, now: u64) -> Option<u64> {
-    let (until, whose) = value.split_once(' ')?;
-    until.parse().ok().filter(|until| now < *until && whose == subject.to_string())
+/// How far apart the clocks of two instances may be, in seconds.
+const CLOCKS: u64 = 60;
+
+/// Since when a pass counts; `None` for one that has ended, that is another visitor's, or that comes from the future: it
+/// counts for as long as `captcha.expiration` says here and now, whichever instance has made it.
+fn since(value: &str, subject: Subject, now: u64, expiration: Duration) -> Option<u64> {
+    let (since, whose) = value.split_once(' ')?;
+    let since = since.parse().ok().filter(|since: &u64| *since <= now.saturating_add(CLOCKS))?;
+    let holds = now.saturating_sub(since) < expiration.as_secs();
+    (holds && whose == subject.to_string()).then_some(since)
 }
 
 #[cfg(test)]
@@ -138,16 +143,29 @@ mod tests {
     #[test]
     fn a_pass_is_for_one_address_until_its_end() {
         let subject = |address: &str| Subject::from(address.parse::<IpAddr>().unwrap());
-        let pass = value(subject("192.0.2.1"), 100);
-        assert!(until(&pass, subject("192.0.2.1"), 99).is_some());
-        assert!(until(&pass, subject("192.0.2.1"), 100).is_none());
-        assert!(until(&pass, subject("192.0.2.2"), 99).is_none());
-        let pass = value(subject("2001:db8::1"), 100);
-        assert!(until(&pass, subject("2001:db8::ffff"), 99).is_some());
-        assert!(until(&pass, subject("2001:db8:0:1::1"), 99).is_none());
+        let holds = |pass: &str, whose, now| since(pass, subject(whose), now, Duration::from_secs(100)).is_some();
+        let pass = value(subject("192.0.2.1"), 1000);
+        assert!(holds(&pass, "192.0.2.1", 1099));
+        assert!(!holds(&pass, "192.0.2.1", 1100));
+        assert!(!holds(&pass, "192.0.2.2", 1099));
+        assert!(holds(&pass, "192.0.2.1", 940), "the clock of another instance");
+        assert!(!holds(&pass, "192.0.2.1", 939), "no pass comes from the future");
+        let pass = value(subject("2001:db8::1"), 1000);
+        assert!(holds(&pass, "2001:db8::ffff", 1099));
+        assert!(!holds(&pass, "2001:db8:0:1::1", 1099));
         for junk in ["", "100", " ", "x 192.0.2.1/32", "100 ", "-1 192.0.2.1/32", "99999999999999999999 192.0.2.1/32"] {
-            assert!(until(junk, subject("192.0.2.1"), 1).is_none(), "{junk}");
+            assert!(!holds(junk, "192.0.2.1", 1), "{junk}");
         }
+    }
+
+    /// Or if instances that share the secret do not agree on it.
+    #[test]
+    fn a_pass_holds_no_longer_than_the_expiration_says_where_it_is_shown() {
+        let subject = Subject::from("192.0.2.1".parse::<IpAddr>().unwrap());
+        let pass = value(subject, 1000);
+        let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(86_400));
+        assert_eq!(since(&pass, subject, 5000, day), Some(1000));
+        assert_eq!(since(&pass, subject, 5000, hour), None);
     }
 
     mod properties {
@@ -214,7 +232,7 @@ mod tests {
             assert!(is_let_in(&client, &format!("__Host-other=x; {name}=junk; {name}={pass}; {name}=; a=b")));
             assert!(!is_let_in(&client, &format!("other={pass}")), "the value is bound to its name");
             // The words that it holds are no secret; that they are encrypted with our key is what counts.
-            let words = value(VISITOR.into(), unix_now() + 60);
+            let words = value(VISITOR.into(), unix_now());
             assert!(!is_pass(&words));
             proptest!(|(junk in any::<String>(), like in "[A-Za-z0-9+/]{40,120}={0,2}")| {
                 prop_assert!(!is_let_in(&client, &junk));
@@ -232,14 +250,14 @@ mod tests {
 
         proptest! {
             #[test]
-            fn a_pass_names_its_visitor_and_a_time_to_come(
+            fn a_pass_names_its_visitor_and_a_time_not_long_ago(
                 text in prop_oneof![any::<String>(), "[+-]?[0-9]{0,21} ?(192.0.2.[12]|2001:db8::)(/32|/64)? ?"],
-                now in 0..2_000_000_000u64,
+                now in 4000..2_000_000_000u64,
             ) {
-                if until(&text, VISITOR.into(), now).is_some() {
-                    let (until, whose) = text.split_once(' ').unwrap();
+                if since(&text, VISITOR.into(), now, Duration::from_secs(3600)).is_some() {
+                    let (since, whose) = text.split_once(' ').unwrap();
                     prop_assert_eq!(whose, "192.0.2.1/32");
-                    prop_assert!(until.parse::<u64>().unwrap() > now);
+                    prop_assert!((now - 3600..=now + CLOCKS).contains(&since.parse::<u64>().unwrap()));
                 }
             }
         }

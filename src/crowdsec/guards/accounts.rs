@@ -44,14 +44,13 @@ impl Accounts<'_> {
         let judgement = bouncer.judge_account(&visit.judgement, &value, self.solved);
         let Judgement { verdict, trial, .. } = judgement;
         if verdict == Verdict::Admit {
-            trial.iter().for_each(|trial| bouncer.log(self.asked, &judgement, *trial));
+            trial.iter().for_each(|trial| bouncer.log(self.asked, &judgement, *trial, true));
             return Ok(());
         }
         if verdict == Verdict::Captcha {
             bouncer.asks_everybody.store(true, Ordering::Relaxed);
         }
-        visit.refuse_by_guard(verdict);
-        bouncer.log(self.asked, &judgement, verdict);
+        visit.refuse_by_guard(verdict, Some(judgement));
         Err(Refused(bouncer.status_of(verdict)))
     }
 

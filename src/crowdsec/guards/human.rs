@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
+use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 
@@ -32,6 +33,11 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        // Where another guard asks, no launch can see it. Fails closed: nobody has proven anything.
+        if request.rocket().state::<Bouncer>().is_some_and(|bouncer| bouncer.captcha.is_none()) {
+            log::error!("{NO_CAPTCHA}");
+            return Outcome::Error((Status::InternalServerError, ()));
+        }
         policy(request, |bouncer, judgement| {
             bouncer.asks_everybody.store(true, Ordering::Relaxed);
             if judgement.verdict != Verdict::Admit {
@@ -40,12 +46,15 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
             let now = bouncer.unix_now();
             let solved = bouncer.passes.since(request, judgement.address, now);
             // A pass that outlives `captcha.expiration` is none.
-            let is_fresh = |since: u64| MINUTES == 0 || now.saturating_sub(since) < MINUTES * 60;
+            let is_fresh = |since: u64| MINUTES == 0 || now.saturating_sub(since) < MINUTES.saturating_mul(60);
             if solved.is_some_and(is_fresh) { Verdict::Admit } else { Verdict::Captcha }
         })
         .map(|address| Self { address })
     }
 }
+
+const NO_CAPTCHA: &str = "A route asks for `Human`, and there is no captcha to solve: set `crowdsec.captcha.provider`. \"altcha\" \
+    needs no account.";
 
 impl<const MINUTES: u64> Sentinel for Human<MINUTES> {
     /// Without a provider nobody could ever prove it.
@@ -56,10 +65,7 @@ impl<const MINUTES: u64> Sentinel for Human<MINUTES> {
         }
         let has_none = bouncer.is_some_and(|bouncer| bouncer.captcha.is_none());
         if has_none {
-            log::error!(
-                "A route asks for `Human`, and there is no captcha to solve: set `crowdsec.captcha.provider`. \"altcha\" needs no \
-                 account."
-            );
+            log::error!("{NO_CAPTCHA}");
         }
         has_none || has_no_bouncer(rocket)
     }

@@ -36,11 +36,7 @@ fn policy(request: &Request<'_>, decide: impl FnOnce(&Bouncer, &Judgement) -> Ve
     if verdict == Verdict::Admit {
         return Outcome::Success(visit.judgement.address);
     }
-    visit.refuse_by_guard(verdict);
-    // A captcha that everybody has to solve is no news.
-    if visit.judgement.verdict != Verdict::Admit || verdict != Verdict::Captcha {
-        bouncer.log(visit.asked(request), &visit.judgement, verdict);
-    }
+    visit.refuse_by_guard(verdict, None);
     Outcome::Error((bouncer.status_of(verdict), ()))
 }
 

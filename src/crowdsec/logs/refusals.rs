@@ -41,7 +41,7 @@ impl Fairing for RefusalLog {
 
 impl Journal {
     fn refusal(&self, bouncer: &Bouncer, request: &Request<'_>, visit: &Visit, verdict: Verdict, status: Status) {
-        let (judgement, asked) = (&visit.judgement, visit.asked(request));
+        let (judgement, asked) = (visit.ground(), visit.asked(request));
         let decision = judgement.cause(verdict);
         let (country, reference) = (bouncer.country_of(request, judgement), bouncer.told.reference(judgement));
         self.append(|line, clock| {

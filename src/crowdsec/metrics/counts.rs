@@ -90,7 +90,7 @@ impl Counts {
     /// Counts what became of a request. The admitted ones are counted by the bouncer, when they are judged.
     pub fn note(&self, visit: &Visit) {
         if let Some(verdict) = visit.refusal() {
-            self.count(&visit.judgement, verdict, |row| &row.dropped);
+            self.count(visit.ground(), verdict, |row| &row.dropped);
         } else if let Some(verdict) = visit.judgement.trial.filter(|_| !visit.spared) {
             self.count(&visit.judgement, verdict, |row| &row.tried);
         }

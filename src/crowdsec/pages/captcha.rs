@@ -15,6 +15,7 @@ use super::refusal::{Kind, Refusal};
 use super::return_to::{return_to, without};
 use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Verdict, Visit};
 use crate::crowdsec::captcha::{self, Captcha};
+use crate::crowdsec::decisions::Remediation;
 use crate::crowdsec::guards::SameOrigin;
 
 /// The captcha at an address of its own, for programs that were told `captcha_url`. Who needs no pass, or has got one just
@@ -158,9 +159,17 @@ impl<'r> FromRequest<'r> for Caller<'r> {
         };
         let (client_ip, visit, now) = (&bouncer.client_ip, bouncer.visit(request), bouncer.unix_now());
         let judgement = &visit.judgement;
+        // With `enforce_by = "guards"` the fairing has let them through. Nobody whom a captcha would not free may use one up.
+        if matches!(judgement.verdict, Verdict::Ban | Verdict::Hidden | Verdict::NotYet) {
+            bouncer.visit(request).refuse_by_guard(judgement.verdict, None);
+            return Outcome::Error((bouncer.status_of(judgement.verdict), ()));
+        }
         let since = bouncer.passes.since(request, judgement.address, now);
         let has_fresh_pass = since.is_some_and(|since| now.saturating_sub(since) < 60);
-        let asks = judgement.verdict == Verdict::Captcha || bouncer.asks_everybody.load(Ordering::Relaxed);
+        let stands = judgement.standing.iter().any(|standing| standing.remediation == Remediation::Captcha);
+        let is_allowed = judgement.greatest().is_some_and(|greatest| greatest.remediation == Remediation::Allow);
+        let is_due = stands && !is_allowed && bouncer.enforces(Remediation::Captcha) && since.is_none();
+        let asks = is_due || bouncer.asks_everybody.load(Ordering::Relaxed);
         let needs_pass = asks && bouncer.captcha.is_some();
         let (https, prefix) = (client_ip.is_https(request), client_ip.prefix(request));
         Outcome::Success(Self { visit, has_fresh_pass, needs_pass, https, prefix })

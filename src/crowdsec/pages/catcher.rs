@@ -42,7 +42,7 @@ impl Handler for BadRequest {
             let verdict = visit.judgement.verdict;
             if let Some(refusal) = refuses.then(|| Refusal::of(request, visit, verdict)).flatten() {
                 visit.refuse(verdict);
-                bouncer.log(visit.asked(request), &visit.judgement, verdict);
+                bouncer.log(visit.asked(request), &visit.judgement, verdict, false);
                 return refusal.respond_to(request);
             }
         }

@@ -6,14 +6,14 @@ mod catcher;
 mod config;
 mod health;
 mod negotiation;
-mod page;
+pub mod page;
 mod preview;
 mod refusal;
 mod return_to;
 mod trial;
 mod unrouted;
 mod variables;
-mod words;
+pub mod words;
 
 use rocket::http::uri::Origin;
 use rocket::http::{Header, Method, Status};
@@ -25,10 +25,9 @@ use super::bouncer::{Bouncer, OUR_RANK, Verdict, head};
 
 pub use config::Config;
 pub use negotiation::{FORMAT_HEADERS, wants_json};
-pub use page::{content_security_policy, nonce};
 pub use refusal::Refusal;
 pub use trial::try_pages;
-pub use words::{Language, Texts, Words, template_dir};
+pub use words::{Texts, Words, template_dir};
 
 /// Sends a refused request to a route of ours, where nobody else finds anything, with a method that the route has. The address in the visitor's browser stays what it was,
 /// and no handler of the owner's sees the request. HEAD keeps its method, by which Rocket knows to send no body.

@@ -113,6 +113,11 @@ impl Refusal {
     }
 }
 
+/// Never less than the time itself: who comes back then must not be refused again.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    (wait.as_millis().div_ceil(1000) as u64).max(1)
+}
+
 impl<'r> Responder<'r, 'static> for Refusal {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
         let bouncer = request.rocket().state::<Bouncer>().ok_or(Status::InternalServerError)?;
@@ -168,7 +173,7 @@ impl<'r> Responder<'r, 'static> for Refusal {
             response.header(Header::new("Crowdsec-Remediation", self.kind.name()));
         }
         if let Some(wait) = self.retry_after {
-            response.header(Header::new("Retry-After", wait.as_secs().max(1).to_string()));
+            response.header(Header::new("Retry-After", whole_seconds(wait).to_string()));
         }
         // In one piece: each further one is a system call, which a flood feels, and without the byte to spare Rocket makes
         // room for another one to see that there is none. A new body forgets the size of its pieces.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::config::{Config, Contact};
 use super::preview::Preview;
-use super::refusal::Refusal;
+use super::refusal::{Refusal, whole_seconds};
 use super::words::Language;
 use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guards::DecisionView;
@@ -52,7 +52,7 @@ impl<'a> Variables<'a> {
             decision: None,
             captcha: None,
             problem: refusal.problem,
-            retry_after: refusal.retry_after.map(|wait| wait.as_secs().max(1)),
+            retry_after: refusal.retry_after.map(whole_seconds),
             not_sent: refusal.not_sent,
             preview: refusal.preview.as_deref(),
             nonce: "nonce",

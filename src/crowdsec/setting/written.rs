@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use figment::Figment;
 use figment::error::Kind;
 use figment::value::{Num, Value};
 use ipnet::IpNet;
@@ -122,7 +123,8 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for Items<T> {
             Some(_) => text.parse().unwrap_or_else(|never| match never {}),
             None => text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Vec<_>>().into(),
         };
-        items.deserialize().map(List).map_err(|error| match error.kind {
+        // By way of a figment, which alone reads a path.
+        Figment::from(("items", items)).extract_inner("items").map(List).map_err(|error| match error.kind {
             Kind::Message(told) => E::custom(told),
             // The other kinds show the value, which may be a secret in the wrong place.
             _ => E::custom("this is no list: write [\"…\"], or for `decisions` [{ value = \"…\", type = \"…\" }]"),

@@ -39,7 +39,7 @@ pub struct Refused {
 
 impl LastRefusals {
     pub fn note(&self, bouncer: &Bouncer, request: &Request<'_>, visit: &Visit, verdict: Verdict, status: Status) {
-        let (judgement, asked) = (&visit.judgement, visit.asked(request));
+        let (judgement, asked) = (visit.ground(), visit.asked(request));
         let decision = judgement.cause(verdict);
         let refused = Refused {
             time: rfc3339(bouncer.unix_now()),

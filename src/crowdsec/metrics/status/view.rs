@@ -12,7 +12,8 @@ use super::time::rfc3339;
 use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::lapi::Health;
 use crate::crowdsec::metrics::counts::Figures;
-use crate::crowdsec::pages::{self, Language};
+use crate::crowdsec::pages;
+use crate::crowdsec::pages::words::Language;
 use crate::crowdsec::printable::printable;
 
 /// How things stand, for a program.
