@@ -272,8 +272,7 @@ pub fn skip_time(rocket: &Rocket<Orbit>, time: Duration) {
 /// What is open to visitors who have a captcha to solve, whatever else stands against them.
 fn needs_no_pass(request: &Request<'_>) -> bool {
     // They have to be able to send the answer.
-    (request.uri().path() == "/crowdsec/captcha"
-        && matches!(request.method(), Method::Get | Method::Head | Method::Post))
+    is_captcha(request)
         // A browser asks whether it may send a request before it sends it. It sends no cookie along, so that a solved
         // captcha would not count. The request itself is judged.
         || is_preflight(request)
