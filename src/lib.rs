@@ -26,6 +26,7 @@ pub fn app(figment: Figment) -> Rocket<Build> {
         // Of those that do, the bouncer comes first: what is attached before it would see refused requests as they came.
         .attach(crowdsec::fairing())
         .attach(crowdsec::logs())
+        .attach(crowdsec::appsec())
         .attach(crowdsec::metrics())
         .attach(headers::shield())
         .attach(headers::policies())

@@ -8,7 +8,9 @@ use rocket::serde::json::json;
 use rocket::{Catcher, Either, Request, Responder, Route, catch, catchers, get, post, routes};
 use rocket_dyn_templates::{Template, context};
 
-use crate::crowdsec::{Accounts, Cleared, Events, FORMAT_HEADERS, Refused, Report, SameOrigin, Words, wants_json};
+use crate::crowdsec::{
+    Accounts, Cleared, Events, FORMAT_HEADERS, Inspected, Refused, Report, SameOrigin, Words, wants_json,
+};
 
 pub fn all() -> Vec<Route> {
     routes![index, members, sign_in_form, sign_in, common_style]
@@ -50,7 +52,7 @@ struct SignIn<'r> {
 #[post("/sign-in", data = "<form>")]
 fn sign_in(
     _own: SameOrigin,
-    form: Form<SignIn<'_>>,
+    form: Inspected<Form<SignIn<'_>>>,
     accounts: Accounts<'_>,
     events: Events<'_>,
     words: Words,

@@ -87,9 +87,7 @@ impl Fairing for Crowdsec {
         }
     }
 
-    /// A fairing cannot answer, so a refused request is sent to a route of ours, with a method that it has. The address
-    /// in the visitor's browser stays what it was, and no handler of the owner's sees the request. HEAD keeps its method,
-    /// by which Rocket knows to send no body.
+    /// A fairing cannot answer, so a refused request is sent to a route of ours.
     async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         // A POST whose form says `_method=head` is a HEAD to Rocket, which would send no body where the visitor waits for
@@ -121,13 +119,7 @@ impl Fairing for Crowdsec {
             }
         };
         visit.refuse(verdict);
-        request.set_uri(pages::refused_uri());
-        if head::is_accept_too_dear(request) {
-            // Rocket's log tells the format of a request, and reads it from the `Accept` unless it is a POST.
-            request.set_method(Method::Post);
-        } else if request.method() != Method::Head {
-            request.set_method(Method::Get);
-        }
+        pages::send_to_refusal(request);
     }
 
     /// Puts the refusal's page where a guard refused: on its own, that would be the catcher's. What the application refuses
@@ -145,6 +137,10 @@ impl Fairing for Crowdsec {
             }
             return;
         };
+        // That judge's answer is put here by its own fairing.
+        if verdict == Verdict::Answered && status == bouncer.status_of(verdict) {
+            visit.refuse(verdict);
+        }
         // Another status is the handler's own: it has asked for `Option<Cleared>`, or the like.
         let refusal = Refusal::of(request, visit, verdict).filter(|refusal| refusal.status == status);
         if let Some(refusal) = refusal {

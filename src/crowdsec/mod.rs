@@ -5,6 +5,7 @@
 //! nothing of the application's, so that it can be replaced whole by a newer one, or be copied into another application:
 //! docs/into-an-existing-application.md.
 //! [`logs`] and [`Events`] feed CrowdSec. That room can be left out: docs/leaving-a-room-out.md.
+//! [`appsec`] and [`Inspected`] have CrowdSec's AppSec judge requests. That room can be left out, too.
 //! [`metrics`] counts what the bouncer does. That room can be left out too.
 //!
 //! In reading order, each room imports only what stands before it: what stands against whom (decisions), how a setting is
@@ -25,11 +26,13 @@ mod guards;
 mod logs;
 mod metrics;
 mod pages;
+mod appsec;
 mod config;
 mod fairing;
 #[cfg(test)]
 mod tests;
 
+pub use appsec::{File, FromBody, Inspected, appsec};
 pub use bouncer::skip_time;
 pub use config::{LogFormat, defaults, figment, with_variables};
 pub use fairing::fairing;

@@ -4,6 +4,7 @@
 //! meet your real CrowdSec.
 #![allow(dead_code, unused_imports)]
 
+pub mod appsec;
 pub mod lapi;
 pub mod logger;
 

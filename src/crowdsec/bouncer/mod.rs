@@ -4,6 +4,7 @@ mod config;
 mod exemptions;
 pub mod head;
 mod judged;
+mod other_judges;
 mod told;
 mod visit;
 
@@ -164,7 +165,7 @@ impl Bouncer {
         match verdict {
             Verdict::Admit => Status::Ok,
             Verdict::Ban | Verdict::Hidden => self.config.ban_status,
-            Verdict::Captcha => Status::Forbidden,
+            Verdict::Captcha | Verdict::Answered => Status::Forbidden,
             Verdict::Throttle(_) => Status::TooManyRequests,
             Verdict::NotYet => Status::ServiceUnavailable,
             Verdict::TooLarge(status) => status,
@@ -255,6 +256,11 @@ impl Bouncer {
     }
 }
 
+/// Whether a request comes to the captcha's own page.
+fn is_captcha(request: &Request<'_>) -> bool {
+    request.uri().path() == "/crowdsec/captcha" && matches!(request.method(), Method::Get | Method::Head | Method::Post)
+}
+
 /// For tests: lets this much time pass at once for decisions, passes and limits, in whole seconds. A ban of an hour ends
 /// without an hour's waiting. What LAPI says afterwards counts from the true time on.
 pub fn skip_time(rocket: &Rocket<Orbit>, time: Duration) {
@@ -266,8 +272,7 @@ pub fn skip_time(rocket: &Rocket<Orbit>, time: Duration) {
 /// What is open to visitors who have a captcha to solve, whatever else stands against them.
 fn needs_no_pass(request: &Request<'_>) -> bool {
     // They have to be able to send the answer.
-    (request.uri().path() == "/crowdsec/captcha"
-        && matches!(request.method(), Method::Get | Method::Head | Method::Post))
+    is_captcha(request)
         // A browser asks whether it may send a request before it sends it. It sends no cookie along, so that a solved
         // captcha would not count. The request itself is judged.
         || is_preflight(request)

@@ -68,6 +68,11 @@ impl Told {
 
     /// Tells of a refusal, or of one that is only tried, as often as is good for the log.
     pub fn refused(&self, judgement: &Judgement, verdict: Verdict, asked: &Asked, is_trial: bool) {
+        self.refused_by(judgement, verdict, asked, is_trial, "a guard of the route");
+    }
+
+    /// The same where it was not for a decision, but by somebody else.
+    pub fn refused_by(&self, judgement: &Judgement, verdict: Verdict, asked: &Asked, is_trial: bool, who: &str) {
         // A trial takes no line from a refusal in earnest.
         let is_first = self.of_one.count((judgement.subject(), is_trial), judgement.at).is_ok();
         if !is_first || self.of_all.count((), Instant::now()).is_err() {
@@ -84,7 +89,7 @@ impl Told {
         let what = match (verdict, judgement.cause(verdict)) {
             (Verdict::Hidden, _) => format!("a visitor whom the proxy {address} does not name"),
             (Verdict::NotYet, _) => format!("{address}: LAPI has not answered yet"),
-            (verdict, None) => format!("{address}: {} by a guard of the route", verdict.name()),
+            (verdict, None) => format!("{address}: {} by {who}", verdict.name()),
             (_, Some(standing)) => {
                 let Standing { remediation, source, .. } = standing;
                 let (origin, mut scenario) = (printable(&source.origin), printable(&source.scenario));

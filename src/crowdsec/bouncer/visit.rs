@@ -22,6 +22,8 @@ pub struct Visit {
     wanted: Mutex<Option<Wanted>>,
     /// What the visitor has been refused with.
     refused: OnceLock<Wanted>,
+    /// The status of that answer, where another judge chose one.
+    pub(super) status: OnceLock<Status>,
     /// What became of it, if the visitor came to one of the captcha's own routes.
     pub captcha: OnceLock<CaptchaOutcome>,
 }
@@ -72,6 +74,9 @@ pub enum Verdict {
     NotYet,
     /// More was sent than anybody may send: 414 or 431.
     TooLarge(Status),
+    #[allow(dead_code, reason = "the room of that judge can be left out")]
+    /// Another judge has an answer of its own for the visitor, and puts it in the place of ours.
+    Answered,
 }
 
 impl Verdict {
@@ -85,6 +90,7 @@ impl Verdict {
             Self::Hidden => "hidden",
             Self::NotYet => "starting",
             Self::TooLarge(_) => "too_large",
+            Self::Answered => "answered",
         }
     }
 
@@ -94,7 +100,7 @@ impl Verdict {
             Self::Throttle(_) => Some(Remediation::Throttle),
             Self::Captcha => Some(Remediation::Captcha),
             Self::Ban => Some(Remediation::Ban),
-            Self::Admit | Self::Hidden | Self::NotYet | Self::TooLarge(_) => None,
+            Self::Admit | Self::Hidden | Self::NotYet | Self::TooLarge(_) | Self::Answered => None,
         }
     }
 }
@@ -135,6 +141,7 @@ impl Visit {
             asked: OnceLock::new(),
             wanted: Mutex::default(),
             refused: OnceLock::new(),
+            status: OnceLock::new(),
             captcha: OnceLock::new(),
         }
     }
@@ -176,6 +183,11 @@ impl Visit {
         if let Some(wanted) = self.wanted().take() {
             let _ = self.refused.set(wanted);
         }
+    }
+
+    /// The status of the refusal, where another judge chose one.
+    pub fn status(&self) -> Option<Status> {
+        self.status.get().copied()
     }
 
     /// What the visitor has been refused with; `None` for one whom the application has served.

@@ -126,6 +126,7 @@ impl Config {
         // Where the captcha's settings cannot be read, that is told already.
         let bouncer = bouncer::Config::read(reading, !matches!(captcha, Ok(None)));
         let pages = pages::Config::read(reading);
+        super::appsec::Config::check(reading, &lapi, &captcha, &bouncer);
         // What is wrong with the logs is told with all the rest. They read their settings again when they are opened.
         let _ = super::logs::Config::read(reading);
         let _ = super::metrics::Config::read(reading);
@@ -167,7 +168,7 @@ fn known_keys() -> Vec<String> {
 /// Figment's own message for what is no table would show the text, and a key in it.
 fn is_table(reading: &mut Reading<'_>) {
     let figment = reading.figment;
-    for name in [&["crowdsec"][..], &TABLES].concat() {
+    for name in [&["crowdsec"][..], TABLES].concat() {
         let path = if name == "crowdsec" { name.to_owned() } else { format!("crowdsec.{name}") };
         if figment.find_value(&path).is_ok_and(|value| value.as_dict().is_none()) {
             let at = source(figment, &path);

@@ -356,12 +356,11 @@ fn every_key_has_its_variable() {
     Config::gather(&mut reading).expect("the debug profile needs no setting");
     assert!(reading.known.len() > 20, "{:?}", reading.known);
     for key in reading.known.iter().filter(|key| !TABLES.contains(&key.as_str())) {
-        let key = key.replace('.', "_");
-        let variable = format!("CROWDSEC_{}", key.to_uppercase());
+        let variable = format!("CROWDSEC_{}", key.replace('.', "_").to_uppercase());
         let blank = toml("").merge(environment(&[(&variable, " \r\n")]));
         assert!(blank.find_value("crowdsec").is_err(), "an empty {variable} is an unset one");
         let said = problems(toml("").merge(environment(&[(&variable, "${X}")])));
-        assert!(said.contains(&key.replacen("captcha_", "captcha.", 1)) && said.contains("${…}"), "{variable}: {said}");
+        assert!(said.contains(key.as_str()) && said.contains("${…}"), "{variable}: {said}");
     }
 }
 

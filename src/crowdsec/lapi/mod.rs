@@ -19,7 +19,7 @@ pub mod polls;
 mod saving;
 pub mod snapshot;
 mod telling;
-mod tls;
+pub mod tls;
 
 use std::io::{self, Read};
 use std::sync::Arc;

@@ -21,7 +21,7 @@ use rocket::response::stream::ReaderStream;
 use rocket::response::{self, Redirect, Responder};
 use rocket::{Build, Data, Either, Request, Rocket, Route, route, routes};
 
-use super::bouncer::{Bouncer, OUR_RANK, Verdict};
+use super::bouncer::{Bouncer, OUR_RANK, Verdict, head};
 
 pub use config::Config;
 pub use negotiation::{FORMAT_HEADERS, wants_json};
@@ -29,9 +29,16 @@ pub use refusal::Refusal;
 pub use trial::try_pages;
 pub use words::{Texts, Words, template_dir};
 
-/// Where the fairing sends a refused request. Nobody else finds anything there.
-pub fn refused_uri() -> Origin<'static> {
-    Origin::path_only("/crowdsec/refused")
+/// Sends a refused request to a route of ours, where nobody else finds anything, with a method that the route has. The address in the visitor's browser stays what it was,
+/// and no handler of the owner's sees the request. HEAD keeps its method, by which Rocket knows to send no body.
+pub fn send_to_refusal(request: &mut Request<'_>) {
+    request.set_uri(Origin::path_only("/crowdsec/refused"));
+    if head::is_accept_too_dear(request) {
+        // Rocket's log tells the format of a request, and reads it from the `Accept` unless it is a POST.
+        request.set_method(Method::Post);
+    } else if request.method() != Method::Head {
+        request.set_method(Method::Get);
+    }
 }
 
 /// Mounts the bouncer's own routes, and puts its pages before the application's catchers.
@@ -94,6 +101,8 @@ fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
     let visit = bouncer.visit(request);
     match visit.refusal()? {
         Verdict::TooLarge(status) => Some(too_large(status, request)),
+        // Whoever has that answer puts it into this one.
+        Verdict::Answered => Some((Status::Forbidden, Uncached::new(())).respond_to(request)),
         verdict => Refusal::of(request, visit, verdict).map(|refusal| refusal.respond_to(request)),
     }
 }

@@ -66,9 +66,10 @@ impl Refusal {
 
     /// The answer to a request that is refused; `None` for one that is not, or whose answer is no page.
     pub fn of(request: &Request<'_>, visit: &Visit, verdict: Verdict) -> Option<Self> {
-        let status = request.rocket().state::<Bouncer>()?.status_of(verdict);
+        let status =
+            visit.status().or(request.rocket().state::<Bouncer>().map(|bouncer| bouncer.status_of(verdict)))?;
         Some(match verdict {
-            Verdict::Admit | Verdict::TooLarge(_) => return None,
+            Verdict::Admit | Verdict::TooLarge(_) | Verdict::Answered => return None,
             Verdict::Ban | Verdict::Hidden => Self::new(status, Kind::Ban),
             Verdict::Throttle(wait) => Self { retry_after: Some(wait), ..Self::new(status, Kind::Throttle) },
             Verdict::NotYet => Self { retry_after: Some(Duration::from_secs(5)), ..Self::new(status, Kind::Starting) },

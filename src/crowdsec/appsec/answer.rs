@@ -1,0 +1,80 @@
+//! What did AppSec say? Its word counts, whatever the status and the type of the answer; the status only where there is none.
+
+use std::collections::BTreeMap;
+
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::relay::Relay;
+
+/// What came of one question.
+pub enum Answer {
+    Allow,
+    /// `ban`, `captcha`, or a word of the operator's, and the status that the visitor is to get.
+    Act {
+        word: String,
+        status: Option<u16>,
+    },
+    /// A challenge's page, script or verdict, to be handed on.
+    Relay(Relay),
+    /// Nobody answered, or somebody else did: `appsec.failure_action` says what becomes of the visitor.
+    Outage(String),
+    /// The question was refused as one that cannot be read. That is in the visitor's power, so nobody is let in by it.
+    Unjudgeable,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    action: String,
+    #[serde(default)]
+    http_status: i64,
+    #[serde(default)]
+    user_body_content: String,
+    #[serde(default)]
+    user_cookies: Vec<String>,
+    #[serde(default)]
+    user_headers: BTreeMap<String, Vec<String>>,
+}
+
+impl Answer {
+    /// `body` is `None` where it did not arrive whole.
+    pub fn read(status: StatusCode, body: Option<&[u8]>) -> Self {
+        let envelope = body.and_then(|body| serde_json::from_slice::<Envelope>(body).ok());
+        match envelope.filter(|envelope| !envelope.action.is_empty()) {
+            Some(envelope) => Self::of(envelope),
+            None => Self::without_word(status, body.is_some()),
+        }
+    }
+
+    /// Fails closed: a block that says no more than that it is one.
+    fn ban() -> Self {
+        Self::Act { word: "ban".into(), status: None }
+    }
+
+    fn of(envelope: Envelope) -> Self {
+        let Envelope { action, http_status, user_body_content, user_cookies, user_headers } = envelope;
+        match action.to_ascii_lowercase().as_str() {
+            "allow" => Self::Allow,
+            // Fails closed: AppSec did not let the visitor in, and there is nothing that they could do about it.
+            "challenge" => Relay::new(http_status, user_body_content, user_cookies, user_headers)
+                .map_or_else(Self::ban, Self::Relay),
+            _ => Self::Act { word: action, status: u16::try_from(http_status).ok() },
+        }
+    }
+
+    fn without_word(status: StatusCode, is_whole: bool) -> Self {
+        match status.as_u16() {
+            400 | 413 | 414 | 417 | 431 | 501 => Self::Unjudgeable,
+            401 => Self::Outage("401: AppSec does not know the key, or cannot ask LAPI about it. It has to be the key of LAPI's, from `cscli bouncers add`".into()),
+            // Another server's, or AppSec below another path: no visitor can bring that about.
+            code @ (404 | 405 | 407 | 408 | 421 | 426) => {
+                Self::Outage(format!("status {code}: is `appsec.url` AppSec's address, with the path of its acquisition?"))
+            }
+            // Whatever follows, even if it does not arrive: it is a block.
+            400..=499 => Self::ban(),
+            code @ 300..=399 => Self::Outage(format!("status {code}, a redirect, which is not followed: `appsec.url` has to be AppSec's own address")),
+            code if is_whole => Self::Outage(format!("status {code} without a word: see AppSec's log")),
+            code => Self::Outage(format!("status {code}, and the answer was cut off, too slow or too long")),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Where is AppSec, how long is it waited for, and what becomes of what it cannot judge? The settings of this room.
+
+use std::time::Duration;
+
+use reqwest::Url;
+use rocket::data::ByteUnit;
+use serde::Deserialize;
+
+use crate::crowdsec::bouncer::{self, EnforceBy};
+use crate::crowdsec::captcha;
+use crate::crowdsec::lapi::{self, Credentials};
+use crate::crowdsec::setting::{Reading, Span, Told};
+
+/// `[default.crowdsec.appsec]`: each key as Rocket.toml and the variables write it; docs/configuration.md says what each
+/// means.
+#[derive(Deserialize)]
+#[serde(default)]
+struct Settings {
+    url: Option<String>,
+    timeout: Span,
+    failure_action: FailureAction,
+    body_limit: ByteUnit,
+    large_bodies: LargeBodies,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            url: None,
+            timeout: Span(Duration::from_millis(200)),
+            failure_action: FailureAction::Passthrough,
+            body_limit: ByteUnit::Mebibyte(1),
+            large_bodies: LargeBodies::Block,
+        }
+    }
+}
+
+/// What a visitor meets while AppSec does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailureAction {
+    Passthrough,
+    Captcha,
+    Ban,
+}
+
+/// What becomes of a body that is longer than `body_limit`.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LargeBodies {
+    /// 413.
+    Block,
+    /// The judgement on the request line and the headers is all there is.
+    HeadersOnly,
+}
+
+#[derive(Debug)]
+pub struct Config {
+    pub url: Url,
+    pub timeout: Duration,
+    pub failure_action: FailureAction,
+    pub body_limit: ByteUnit,
+    pub large_bodies: LargeBodies,
+}
+
+/// A body is kept in memory while it is judged, so that a mistake of three zeros must not take all of it.
+const LARGEST: ByteUnit = ByteUnit::Mebibyte(128);
+/// Shorter ones are judged with the request line. The page of a challenge posts some kilobytes.
+const SMALLEST: ByteUnit = ByteUnit::Kibibyte(16);
+
+impl Config {
+    /// `None` where no `appsec.url` is set: then nobody is asked.
+    pub fn read(reading: &mut Reading<'_>) -> Result<Option<Self>, Told> {
+        let Some(settings) = reading.table_of::<Settings>("appsec")? else { return Ok(None) };
+        let Some(url) = settings.url.filter(|url| !url.is_empty()) else { return Ok(None) };
+        let is_bare = |url: &Url| url.fragment().or(url.password()).is_none() && url.username().is_empty();
+        let url = reading.url("appsec.url", Some(url)).filter(|url| {
+            let is_bare = is_bare(url);
+            if !is_bare {
+                reading.wrong("appsec.url", "write the address alone, without a user, a password or a `#`");
+            }
+            is_bare
+        });
+        if !(SMALLEST..=LARGEST).contains(&settings.body_limit) {
+            reading.wrong("appsec.body_limit", "write a size from \"16 KiB\" to \"128 MiB\"");
+        }
+        let Settings { timeout, failure_action, body_limit, large_bodies, .. } = settings;
+        url.map(|url| Some(Self { url, timeout: timeout.0, failure_action, body_limit, large_bodies })).ok_or(Told)
+    }
+
+    /// Reads them, and says what does not go together with the settings of other rooms. Where those are wrong themselves, that
+    /// is told already.
+    pub fn check(
+        reading: &mut Reading<'_>,
+        lapi: &Result<lapi::Config, Told>,
+        captcha: &Result<Option<captcha::Config>, Told>,
+        bouncer: &Result<bouncer::Config, Told>,
+    ) {
+        let Ok(Some(config)) = Self::read(reading) else { return };
+        let has_key = |lapi: &lapi::Config| {
+            lapi.connection.as_ref().is_some_and(|lapi| matches!(lapi.credentials, Credentials::Key(_)))
+        };
+        if lapi.as_ref().is_ok_and(|lapi| !has_key(lapi)) {
+            let what = "AppSec knows a bouncer by its key alone: set `api_key` to what `cscli bouncers add NAME` prints, or take this key away";
+            reading.wrong("appsec.url", what);
+        }
+        if config.failure_action == FailureAction::Captcha && matches!(captcha, Ok(None)) {
+            let what = "\"captcha\" needs `captcha.provider`: set that, or write \"passthrough\" or \"ban\"";
+            reading.wrong("appsec.failure_action", what);
+        }
+        if bouncer.as_ref().is_ok_and(|bouncer| bouncer.enforce_by == EnforceBy::Guards) {
+            let what = "AppSec is asked before any guard: write enforce_by = \"fairing\", or take this key away";
+            reading.wrong("appsec.url", what);
+        }
+    }
+}

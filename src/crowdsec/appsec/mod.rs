@@ -1,0 +1,65 @@
+//! Is a single request an attack? CrowdSec's AppSec component is asked about each, and its word is enforced.
+//!
+//! A second judge: the bouncer names nothing of this room. An application that has no AppSec can do without it:
+//! docs/leaving-a-room-out.md.
+
+mod answer;
+mod client;
+mod config;
+mod inspected;
+mod judge;
+mod own;
+mod question;
+mod relay;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rocket::fairing::{AdHoc, Fairing};
+use rocket::{Build, Rocket};
+
+use super::bouncer::Bouncer;
+use super::lapi::Credentials;
+use super::setting::Reading;
+use client::Client;
+use judge::{AppSec, Asking, Judge};
+
+pub use config::Config;
+pub use inspected::{File, FromBody, Inspected};
+
+/// Asks AppSec about each request, if the configuration names one. Attach it after [`fairing`](super::fairing), which has
+/// read that.
+pub fn appsec() -> impl Fairing {
+    AdHoc::try_on_ignite("CrowdSec's AppSec", |rocket| async {
+        // Where there is no bouncer, the fairing before this one has told why.
+        match rocket.state::<Bouncer>().map(|bouncer| connect(&rocket, bouncer)) {
+            None => Err(rocket),
+            Some(Err(reason)) => {
+                log::error!("Cannot start: {reason}.");
+                Err(rocket)
+            }
+            Some(Ok(None)) => Ok(rocket.manage(Judge(None))),
+            Some(Ok(Some(appsec))) => {
+                let routes = own::routes(&appsec);
+                let rocket = rocket.manage(Judge(Some(appsec.clone()))).mount("/crowdsec", routes);
+                // Attached now, it comes after all others: what is judged is what Rocket routes.
+                Ok(rocket.attach(Asking(appsec)))
+            }
+        }
+    })
+}
+
+/// `None` where no `appsec.url` is set: nothing is attached then.
+fn connect(rocket: &Rocket<Build>, bouncer: &Bouncer) -> Result<Option<Arc<AppSec>>, String> {
+    let config =
+        Config::read(&mut Reading::of(rocket.figment())).map_err(|_| "AppSec's settings cannot be read any more")?;
+    let Some(config) = config else { return Ok(None) };
+    let lapi = bouncer.lapi.connection.as_ref().ok_or("there is no key for AppSec")?;
+    let Credentials::Key(key) = &lapi.credentials else { return Err("there is no key for AppSec".into()) };
+    let client = Client::new(&config, key, lapi.ca.as_deref())?;
+    bouncer.keeps_visits.store(true, Ordering::Relaxed);
+    // Any word of AppSec's may ask for a captcha, of anybody.
+    bouncer.asks_everybody.store(true, Ordering::Relaxed);
+    log::info!(target: "crowdsec", "AppSec at {} judges each request.", config.url);
+    Ok(Some(Arc::new(AppSec::new(config, client))))
+}

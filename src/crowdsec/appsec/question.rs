@@ -1,0 +1,178 @@
+//! How is a request put to AppSec? As Rocket routes it, with nothing of the visitor's that could switch the judgement off.
+//!
+//! What we rely on, read in CrowdSec 1.6 to 1.8:
+//! - The first `X-Crowdsec-Appsec-*` of a name counts, and those that AppSec does not know are shown to its rules.
+//! - The address is read by Go's `url.Parse`. What that cannot read is a 500, which would look like an outage.
+//! - Up to 1.7.7 a body without `Content-Length` is judged as an empty one.
+
+use std::fmt::Write;
+use std::io::Cursor;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::Full;
+use rocket::Request;
+
+/// A body in one piece, which goes out with its true length.
+pub type Body = Full<Cursor<Arc<[u8]>>>;
+
+/// One question about one request.
+pub struct Question {
+    pub headers: HeaderMap,
+    /// `None` for a request without a body, or one whose body is not judged by this question.
+    pub body: Option<Arc<[u8]>>,
+    /// Whether the request has a body, judged or not.
+    pub has_body: bool,
+}
+
+/// What stands between two servers, and means nothing beyond. It is ours to set towards AppSec.
+const OF_THE_CONNECTION: [&str; 9] =
+    ["host", "content-length", "transfer-encoding", "te", "trailer", "connection", "keep-alive", "upgrade", "expect"];
+const OURS: &str = "x-crowdsec-appsec-";
+
+impl Question {
+    /// `None` where no valid question can be made of the request. That is in the visitor's power.
+    ///
+    /// A header that the visitor's `Connection` names is judged like any other, since handlers see it too.
+    pub fn about(
+        request: &Request<'_>,
+        method: &str,
+        uri: &str,
+        address: IpAddr,
+        body: Option<Arc<[u8]>>,
+    ) -> Option<Self> {
+        // Rocket reads the body by the first, and AppSec by the last.
+        if request.headers().get("Content-Type").nth(1).is_some() {
+            return None;
+        }
+        let mut headers = HeaderMap::new();
+        let agent = request.headers().get_one("User-Agent").unwrap_or_default();
+        let host = request.host().map(ToString::to_string).unwrap_or_default();
+        let address = address.to_string();
+        let ours = [("ip", address.as_str()), ("uri", uri), ("verb", method), ("host", &host), ("user-agent", agent)];
+        for (name, value) in ours.into_iter().filter(|(_, value)| !value.is_empty()) {
+            add(&mut headers, &format!("{OURS}{name}"), value)?;
+        }
+        for header in request.headers().iter() {
+            let name = header.name().as_str().to_ascii_lowercase();
+            let is_kept_back =
+                OF_THE_CONNECTION.contains(&&*name) || name.starts_with("proxy-") || name.starts_with(OURS);
+            if !is_kept_back {
+                add(&mut headers, &name, header.value())?;
+            }
+        }
+        let has_body = body.is_some() || says_body(request);
+        Some(Self { headers, body, has_body })
+    }
+
+    pub fn body(&self) -> Body {
+        Full::new(Cursor::new(self.body.clone().unwrap_or_default()))
+    }
+}
+
+fn add(headers: &mut HeaderMap, name: &str, value: &str) -> Option<()> {
+    let (name, value) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()));
+    headers.try_append(name.ok()?, value.ok()?).ok().map(|_| ())
+}
+
+/// Whether a request says that a body comes along.
+pub fn says_body(request: &Request<'_>) -> bool {
+    let headers = request.headers();
+    headers.contains("Transfer-Encoding") || headers.contains("Content-Length")
+}
+
+/// How long its body is, if it says so.
+pub fn length_of(request: &Request<'_>) -> Option<u64> {
+    request.headers().get_one("Content-Length")?.trim().parse().ok()
+}
+
+/// Path and query as Rocket routes them: without empty segments, and in letters that AppSec can read. `None` where the
+/// target is no path.
+pub fn address_of(request: &Request<'_>) -> Option<String> {
+    let (path, query) = (request.uri().path().as_str(), request.uri().query());
+    let mut address = String::with_capacity(path.len() + 16);
+    if !path.starts_with('/') {
+        return None;
+    }
+    for (place, byte) in path.bytes().enumerate() {
+        let rest = &path.as_bytes()[place + 1..];
+        match byte {
+            // Rocket drops empty segments. Go reads `//host/path` as another host's path.
+            b'/' if rest.first() == Some(&b'/') => {}
+            // Rocket takes a stray `%` as it stands; Go refuses it.
+            b'%' if !rest.get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)) => {
+                address.push_str("%25");
+            }
+            b'?' => address.push_str("%3F"),
+            byte => plain(&mut address, byte),
+        }
+    }
+    if let Some(query) = query {
+        address.push('?');
+        query.as_str().bytes().for_each(|byte| plain(&mut address, byte));
+    }
+    Some(address)
+}
+
+/// What is no letter of an address, or would end it early, is written by its number.
+fn plain(address: &mut String, byte: u8) {
+    match byte {
+        b'#' | 0..=b' ' | 0x7f.. => {
+            let _ = write!(address, "%{byte:02X}");
+        }
+        byte => address.push(byte.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rocket::http::Method;
+    use rocket::http::uri::Origin;
+    use rocket::local::blocking::Client;
+
+    use super::*;
+
+    fn client() -> Client {
+        let figment = figment::Figment::from(rocket::Config::debug_default()).merge(("log_level", "off"));
+        Client::untracked(rocket::custom(figment)).expect("a client")
+    }
+
+    /// What AppSec is told of a target.
+    fn address(client: &Client, target: &str) -> Option<String> {
+        let mut request = client.req(Method::Get, "/");
+        request.inner_mut().set_uri(Origin::parse_owned(target.to_owned()).ok()?);
+        address_of(request.inner())
+    }
+
+    #[test]
+    fn an_address_is_written_as_rocket_routes_it_and_go_reads_it() {
+        let client = client();
+        for (target, told) in [
+            ("/a%2Fb?x=1", "/a%2Fb?x=1"),
+            ("/%zz", "/%25zz"),
+            ("/%", "/%25"),
+            ("/a%2", "/a%252"),
+            ("//sign-in", "/sign-in"),
+            ("///evil.example//x//?y=//z", "/evil.example/x/?y=//z"),
+            ("/a?%zz=%", "/a?%zz=%"),
+        ] {
+            assert_eq!(address(&client, target).as_deref(), Some(told), "{target}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_address_decodes_to_the_segments_that_rocket_sees(target in "/[a-z/%0-9:.?=&]{0,24}") {
+            let client = client();
+            let Ok(origin) = Origin::parse(&target) else { return Ok(()) };
+            let told = address(&client, &target).expect("an address");
+            let again = Origin::parse(&told).expect("a readable address");
+            let segments = |origin: &Origin<'_>| -> Vec<String> { origin.path().segments().map(str::to_owned).collect() };
+            prop_assert_eq!(segments(&origin), segments(&again));
+            prop_assert_eq!(origin.query(), again.query());
+            prop_assert!(!told.contains("//") || told.find('?') < told.find("//"));
+        }
+    }
+}

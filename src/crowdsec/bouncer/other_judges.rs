@@ -1,0 +1,29 @@
+//! What does a judge of single requests need of the bouncer, who is asked after it?
+#![allow(dead_code, reason = "the room of that judge can be left out")]
+
+use rocket::Request;
+use rocket::http::Status;
+
+use super::{Bouncer, Judgement, Verdict, Visit, is_captcha};
+
+impl Bouncer {
+    /// Whether no other judge is asked: about what everybody is served, and about the answer to a captcha, which that judge
+    /// may have asked for.
+    pub fn spares_other_judges(&self, request: &Request<'_>) -> bool {
+        self.spares(request) || is_captcha(request)
+    }
+
+    /// Counts a request of a visitor whom another judge throttles. `None` while they are served.
+    pub fn throttled(&self, judgement: &Judgement) -> Option<Verdict> {
+        self.throttle.count(judgement.subject(), judgement.at).err().map(Verdict::Throttle)
+    }
+}
+
+impl Visit {
+    /// Has the visitor refused with this status, if it is one of a refusal.
+    pub fn answer_with(&self, status: u16) {
+        if (400..=499).contains(&status) {
+            let _ = self.status.set(Status::new(status));
+        }
+    }
+}
