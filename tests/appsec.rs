@@ -433,6 +433,23 @@ fn a_text_that_looks_like_a_file_is_none() {
 }
 
 #[test]
+fn refusals_are_counted_as_appsecs_and_what_an_outage_refuses_as_a_fallback() {
+    let stub = Stub::new();
+    let figment = with_appsec(&stub).merge(("crowdsec.appsec.failure_action", "ban"));
+    let client = client(app_of(figment.merge(("crowdsec.metrics_from", ["198.51.100.1"]))));
+    assert_eq!(status(&client, "/page?x=ATTACK"), 403);
+    assert_eq!(client.post("/text").visitor(VISITOR).body("x".repeat(600) + "ATTACK").dispatch().status().code, 403);
+    stub.says(Says::Close);
+    assert_eq!(status(&client, "/page"), 403);
+    let figures = client.get("/crowdsec/metrics").visitor("198.51.100.1").dispatch().into_string().expect("figures");
+    let dropped = |origin: &str| {
+        let line = format!(r#"crowdsec_rocket_dropped_total{{origin="{origin}",remediation="ban",ip_type="ipv4"}} "#);
+        figures.lines().find_map(|found| found.strip_prefix(&line)).map(str::to_owned)
+    };
+    assert_eq!((dropped("appsec").as_deref(), dropped("fallback").as_deref()), (Some("2"), Some("1")), "{figures}");
+}
+
+#[test]
 fn an_outage_takes_the_failure_action() {
     let stub = Stub::new();
     let apps = ["passthrough", "ban", "captcha"].map(|action| {

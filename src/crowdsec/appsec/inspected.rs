@@ -120,7 +120,7 @@ async fn judged(appsec: &AppSec, request: &Request<'_>, body: &Arc<[u8]>) -> Res
     if verdict == Verdict::Admit {
         return Ok(());
     }
-    visit.refuse_by_guard(verdict, None);
+    visit.refuse_by_guard(verdict, Some(visit.judgement.by_another(verdict, hearing.origin())));
     Err(visit.status().unwrap_or_else(|| bouncer.status_of(verdict)))
 }
 

@@ -42,6 +42,8 @@ pub struct Hearing {
     pub is_whole: AtomicBool,
     /// Whether its body was left to `Inspected`.
     is_half: AtomicBool,
+    /// Whether AppSec did not answer, so that `appsec.failure_action` speaks.
+    is_outage: AtomicBool,
     /// An answer of AppSec's for the visitor.
     relay: Mutex<Option<Relay>>,
     /// The method and the address of a request to one of AppSec's own paths.
@@ -51,6 +53,11 @@ pub struct Hearing {
 impl Hearing {
     pub fn of<'r>(request: &'r Request<'_>) -> &'r Self {
         request.local_cache(Self::default)
+    }
+
+    /// Where a refusal comes from, for logs and figures.
+    pub fn origin(&self) -> &'static str {
+        if self.is_outage.load(Ordering::Relaxed) { "fallback" } else { "appsec" }
     }
 
     pub fn relay(&self, relay: Relay) -> Verdict {
@@ -103,6 +110,7 @@ impl AppSec {
             Answer::Unjudgeable => Verdict::Ban,
             Answer::Outage(reason) => {
                 self.tell_outage(&reason);
+                Hearing::of(request).is_outage.store(true, Ordering::Relaxed);
                 match self.config.failure_action {
                     // Fails open, as the operator asked: the decisions of LAPI are enforced all the same.
                     FailureAction::Passthrough => Verdict::Admit,
@@ -214,7 +222,7 @@ fn refuse(request: &mut Request<'_>, verdict: Verdict) {
     let Some(bouncer) = request.rocket().state::<Bouncer>().filter(|_| verdict != Verdict::Admit) else { return };
     let visit = bouncer.visit(request);
     visit.asked(request);
-    visit.refuse(verdict);
+    visit.refuse_for(verdict, Hearing::of(request).origin());
     pages::send_to_refusal(request);
 }
 

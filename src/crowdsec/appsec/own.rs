@@ -57,7 +57,7 @@ impl Handler for Own {
             Verdict::Admit => Hearing::of(request).relay(Relay::bare(Status::NotFound)),
             verdict => verdict,
         };
-        visit.refuse(verdict);
+        visit.refuse_for(verdict, Hearing::of(request).origin());
         match Refusal::of(request, visit, verdict).map(|refusal| refusal.respond_to(request)) {
             Some(Ok(page)) => Outcome::Success(page),
             Some(Err(status)) => Outcome::error(status),

@@ -178,6 +178,13 @@ impl Visit {
         let _ = self.refused.set(Wanted { verdict, account: None });
     }
 
+    #[allow(dead_code, reason = "the room of that judge can be left out")]
+    /// The same where another judge refuses, who is the `origin` of it.
+    pub fn refuse_for(&self, verdict: Verdict, origin: &str) {
+        let _ =
+            self.refused.set(Wanted { verdict, account: Some(Box::new(self.judgement.by_another(verdict, origin))) });
+    }
+
     /// Notes that the application's answer is replaced by what a guard wanted.
     pub fn refuse_as_wanted(&self) {
         if let Some(wanted) = self.wanted().take() {

@@ -33,7 +33,8 @@ impl Fairing for RefusalLog {
         }
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         let visit = bouncer.visit(request);
-        if let Some(verdict) = visit.refusal() {
+        // A challenge is no refusal: every browser meets one.
+        if let Some(verdict) = visit.refusal().filter(|verdict| *verdict != Verdict::Answered) {
             self.0.refusal(bouncer, request, visit, verdict, status);
         }
     }

@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use super::counts::Counts;
 use super::operator::Operator;
 use crate::crowdsec::background::Background;
-use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::bouncer::{Bouncer, Verdict};
 use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::VERSION;
 use crate::crowdsec::pages::page::{content_security_policy, nonce};
@@ -98,7 +98,8 @@ impl Fairing for StatusPage {
         }
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         let visit = bouncer.visit(request);
-        if let Some(verdict) = visit.refusal() {
+        // A challenge is no refusal: every browser meets one.
+        if let Some(verdict) = visit.refusal().filter(|verdict| *verdict != Verdict::Answered) {
             self.memory.refusals.note(bouncer, request, visit, verdict, status);
         }
     }
