@@ -11,7 +11,7 @@ use app::crowdsec::{File, Inspected};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use common::appsec::{ATTACK, KEY, Says, Seen, Stub, Version, raw};
-use common::{Visitor, bouncer_refuses, client, figment, header};
+use common::{Visitor, bouncer_refuses, client, header, without_captcha};
 use proptest::prelude::*;
 use rocket::fairing::AdHoc;
 use rocket::figment::Figment;
@@ -82,7 +82,7 @@ fn maybe(body: Option<Inspected<String>>) -> &'static str {
 }
 
 fn with_appsec(stub: &Stub) -> Figment {
-    figment()
+    without_captcha()
         // Nobody listens there: LAPI is not what these tests are about.
         .merge(("crowdsec.api_url", "http://127.0.0.1:9/"))
         .merge(("crowdsec.api_key", KEY))
@@ -818,7 +818,7 @@ fn an_appsec_that_is_slow_or_queues_gathers_a_bounded_number_of_questions() {
 #[test]
 fn without_a_url_nobody_is_asked_and_the_guard_reads_all_the_same() {
     let stub = Stub::new();
-    let client = client(app_of(figment().merge(("limits.string", "1 MiB"))));
+    let client = client(app_of(without_captcha().merge(("limits.string", "1 MiB"))));
     assert_eq!(status(&client, "/.env"), 200);
     assert_eq!(status(&client, SUBMIT), 200, "the path is the application's");
     assert_eq!(post(&client, "/text", ContentType::Text, &padded("x")).status(), Status::Ok);
@@ -844,7 +844,7 @@ fn settings_that_are_no_good_stop_the_launch() {
         let figment = with_appsec(&stub).merge((format!("crowdsec.appsec.{key}"), value));
         assert!(bouncer_refuses(Client::untracked(app_of(figment))), "{key} {value}");
     }
-    let without_key = figment().merge(("crowdsec.appsec.url", &stub.url));
+    let without_key = without_captcha().merge(("crowdsec.appsec.url", &stub.url));
     assert!(bouncer_refuses(Client::untracked(app_of(without_key))), "no key");
     let by_guards = with_appsec(&stub).merge(("crowdsec.enforce_by", "guards"));
     assert!(bouncer_refuses(Client::untracked(app_of(by_guards))), "guards");
@@ -853,7 +853,7 @@ fn settings_that_are_no_good_stop_the_launch() {
 
 #[test]
 fn a_route_that_asks_for_the_guard_does_not_launch_without_the_judge() {
-    let bare = rocket::custom(figment()).attach(rocket_dyn_templates::Template::fairing());
+    let bare = rocket::custom(without_captcha()).attach(rocket_dyn_templates::Template::fairing());
     let app = bare.attach(app::crowdsec::fairing()).attach(app::crowdsec::logs()).mount("/", routes![text]);
     let error = Client::untracked(app.manage(Runs::default())).expect_err("it does not launch");
     assert!(matches!(error.kind(), rocket::error::ErrorKind::SentinelAborts(_)), "{error}");

@@ -6,6 +6,7 @@ use altcha::Challenge;
 use app::crowdsec::Cleared;
 use common::{
     Visitor, app_with, challenge_on, client, figment, header, send_answer, send_field, solve, with_decisions,
+    without_captcha,
 };
 use rocket::figment::Figment;
 use rocket::http::{ContentType, Cookie, Status};
@@ -257,7 +258,7 @@ fn the_pass_is_secure_behind_a_proxy_that_ends_tls() {
 
 #[test]
 fn without_a_provider_a_captcha_is_a_ban() {
-    let lone = figment().merge(("crowdsec.captcha.expiration", "1h"));
+    let lone = without_captcha().merge(("crowdsec.captcha.expiration", "1h"));
     assert!(common::bouncer_refuses(Client::tracked(app::app(
         lone.merge(("crowdsec.decisions", vec![rocket::figment::util::map!["value" => VISITOR, "type" => "captcha"]]))
     ))));

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{bouncer_refuses, client, figment, with_decisions};
+use common::{bouncer_refuses, client, with_decisions, without_captcha};
 use rocket::figment::Figment;
 use rocket::http::Status;
 use rocket::local::blocking::Client;
@@ -12,7 +12,7 @@ fn refused(figment: Figment) {
 }
 
 fn with(key: &str, value: impl rocket::serde::Serialize) -> Figment {
-    figment().merge((format!("crowdsec.{key}").as_str(), value))
+    without_captcha().merge((format!("crowdsec.{key}").as_str(), value))
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_value_that_cannot_be_meant_stops_the_launch() {
         with("captcha.provider", "other"),
         with("captcha.provider", "recaptcha"),
         with("captcha.site_key", "a key without a provider"),
-        figment().merge(("crowdsec", "a secret in a wrong place")),
+        without_captcha().merge(("crowdsec", "a secret in a wrong place")),
     ] {
         refused(figment);
     }
@@ -64,8 +64,8 @@ fn a_contradiction_stops_the_launch() {
 
 #[test]
 fn outside_the_debug_profile_there_is_no_launch_without_a_key() {
-    refused(figment().select("production"));
-    refused(figment().select("production").merge(("crowdsec.api_url", "http://127.0.0.1:1")));
+    refused(without_captcha().select("production"));
+    refused(without_captcha().select("production").merge(("crowdsec.api_url", "http://127.0.0.1:1")));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod common;
 
 use app::crowdsec::{Cleared, Human, NoDecision};
-use common::{Visitor, app_with, client, figment, header, with_decisions};
+use common::{FakeLapi, Visitor, answer, app_with, client, decision, figment, header, scoped, with_decisions};
 use rocket::figment::Figment;
 use rocket::http::{ContentType, Method, Status};
 use rocket::local::blocking::Client;
@@ -210,4 +210,22 @@ fn before_the_first_answer_the_operator_sees_that_it_is_missing() {
     assert!(number(&app, r#"lapi_polls_total{result="network"}"#) >= 1.0);
     let count = number(&app, "lapi_poll_duration_seconds_count");
     assert!(count >= 1.0 && number(&app, r#"lapi_poll_duration_seconds_bucket{le="+Inf"}"#) >= count);
+}
+
+/// They have no family of addresses.
+#[test]
+fn decisions_on_countries_and_accounts_are_counted_too() {
+    let new = [
+        decision(1, "192.0.2.1", "ban"),
+        scoped(2, "Country", "FR", "ban"),
+        scoped(3, "AS", "64500", "captcha"),
+        scoped(4, "username", "alice", "ban"),
+    ];
+    let lapi = FakeLapi::saying(answer(&new, &[]));
+    let figment = lapi.figment().merge(("crowdsec.scopes", ["ip", "range", "country", "as", "username"]));
+    let client = client(app::app(figment.merge(("crowdsec.metrics_from", [OPERATOR]))));
+    let held = |family: &str, scope: &str| {
+        number(&client, &format!(r#"decisions{{origin="cscli",ip_type="{family}",scope="{scope}"}}"#))
+    };
+    assert_eq!([held("ipv4", "ip"), held("", "country"), held("", "as"), held("", "other")], [1.0; 4]);
 }

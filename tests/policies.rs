@@ -5,7 +5,7 @@ mod common;
 use app::crowdsec::{Cleared, Human, NoDecision, Visitor as Seen};
 use common::Refusal::{Ban, Captcha, Throttle};
 use common::{Visitor, app_with, assert_refused, assert_served, client, figment, header, skip};
-use common::{solve_captcha, with_decisions};
+use common::{solve_captcha, with_decisions, without_captcha};
 use rocket::figment::Figment;
 use rocket::http::{Accept, Status};
 use rocket::local::blocking::{Client, LocalResponse};
@@ -192,8 +192,8 @@ fn who_is_to_prove_to_be_human_meets_the_captcha_whoever_they_are_and_comes_back
     let page = form.header(header("Host", "localhost")).dispatch();
     assert_refused(page, Captcha);
     let json = client.get("/sign-up").visitor(CLEAN).header(Accept::JSON).dispatch().into_json::<Value>().unwrap();
-    assert_eq!(json["captcha_url"], "/crowdsec/captcha?return_to=%2Fsign-up");
-    assert_refused(get(&client, "/crowdsec/captcha?return_to=%2Fsign-up", CLEAN), Captcha);
+    assert_eq!(json["captcha_url"], "/crowdsec/captcha?return_to=%2Fsign-up&anew=1");
+    assert_refused(get(&client, "/crowdsec/captcha?return_to=%2Fsign-up&anew=1", CLEAN), Captcha);
 }
 
 #[test]
@@ -208,10 +208,10 @@ fn a_captcha_that_was_solved_too_long_ago_has_to_be_solved_again() {
     assert_served(at("/sign-up", &pass));
     assert_refused(at("/fresh", &pass), Captcha);
     // A new answer counts, although the old pass still holds for others.
-    assert_refused(at("/crowdsec/captcha", &pass), Captcha);
+    assert_refused(at("/crowdsec/captcha?anew=1", &pass), Captcha);
     let newer = solve_captcha(&client, CLEAN);
     assert_served(at("/fresh", &newer));
-    assert_eq!(at("/crowdsec/captcha", &newer).status(), Status::SeeOther, "who has just solved it is led on");
+    assert_eq!(at("/crowdsec/captcha?anew=1", &newer).status(), Status::SeeOther, "who has just solved it is led on");
     skip(&client, Duration::from_secs(61 * 60));
     assert_refused(at("/sign-up", &newer), Captcha);
 }
@@ -339,7 +339,7 @@ fn asks(_asks: Asks) {}
 
 #[test]
 fn human_without_a_captcha_to_solve_leads_nobody_in_circles() {
-    let client = client(app::app(figment()).mount("/", routes![asks]));
+    let client = client(app::app(without_captcha()).mount("/", routes![asks]));
     let response = get(&client, "/asks", CLEAN);
     assert_eq!(
         (response.status(), response.headers().get_one("Crowdsec-Remediation")),
@@ -351,7 +351,7 @@ fn human_without_a_captcha_to_solve_leads_nobody_in_circles() {
 fn human_without_a_captcha_to_solve_stops_the_launch() {
     let app = |figment| app::app(figment).mount("/", routes![sign_up]);
     assert!(Client::untracked(app(with_decisions(&[]))).is_ok());
-    assert!(is_aborted(Client::untracked(app(figment()))));
+    assert!(is_aborted(Client::untracked(app(without_captcha()))));
 }
 
 #[test]

@@ -5,10 +5,8 @@ mod common;
 use std::time::Duration;
 
 use common::Refusal::{Ban, Captcha, Throttle};
-use common::{
-    FakeLapi, Refusal, Visitor, answer, assert_refused, assert_served, bouncer_refuses, client, figment, skip,
-};
-use common::{solve_captcha, with_decisions};
+use common::{FakeLapi, Refusal, Visitor, answer, assert_refused, assert_served, bouncer_refuses, client, skip};
+use common::{solve_captcha, with_decisions, without_captcha};
 use rocket::figment::Figment;
 use rocket::figment::util::map;
 use rocket::http::{Accept, Status};
@@ -199,8 +197,9 @@ fn a_ban_ends_after_its_time() {
 #[test]
 fn what_makes_no_sense_stops_the_launch() {
     let refused = |figment: Figment| assert!(bouncer_refuses(Client::untracked(app::app(figment))));
-    let with =
-        |key: &str, value| figment().merge((format!("crowdsec.{key}"), rocket::figment::value::Value::from(value)));
+    let with = |key: &str, value| {
+        without_captcha().merge((format!("crowdsec.{key}"), rocket::figment::value::Value::from(value)))
+    };
     for (key, value) in [
         ("throttle", "30"),
         ("throttle", "0/1m"),
@@ -218,13 +217,13 @@ fn what_makes_no_sense_stops_the_launch() {
         refused(with(key, value));
     }
     for status in [200, 399, 500, 600] {
-        refused(figment().merge(("crowdsec.ban_status", status)));
+        refused(without_captcha().merge(("crowdsec.ban_status", status)));
     }
     for (key, value) in
         [("mfa", "allow"), ("allow", "pass"), ("mfa", "bann"), ("mfa", "captcha"), ("CAPI/", "pass"), ("", "pass")]
     {
-        refused(figment().merge(("crowdsec.remediations", map![key => value])));
+        refused(without_captcha().merge(("crowdsec.remediations", map![key => value])));
     }
-    refused(figment().merge(("crowdsec.remediations", map!["mfa" => "pass", "MFA" => "ban"])));
-    refused(figment().merge(("crowdsec.enforce", ["captcha"])));
+    refused(without_captcha().merge(("crowdsec.remediations", map!["mfa" => "pass", "MFA" => "ban"])));
+    refused(without_captcha().merge(("crowdsec.enforce", ["captcha"])));
 }

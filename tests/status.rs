@@ -186,7 +186,7 @@ fn what_only_is_tried_is_explained_as_such() {
     assert_eq!((&explained["verdict"], &explained["trial"]), (&json!("captcha"), &json!("ban")));
     let explained = told(&site, "203.0.113.1")["explained"].clone();
     assert_eq!((&explained["verdict"], &explained["trial"]), (&json!("admit"), &json!("ban")));
-    assert!(page(&site, "?address=203.0.113.1", "en").contains("Without enforce it would meet: <b>ban</b>"));
+    assert!(page(&site, "?address=203.0.113.1", "en").contains("Without the trial run it would meet: <b>ban</b>"));
 }
 
 #[test]

@@ -24,8 +24,15 @@ use rocket::{Build, Config, Rocket};
 
 pub use lapi::{Answer, Asked, FakeLapi, answer, decision, scoped};
 
-/// A configuration without LAPI, captcha, proxies or decisions.
+/// A configuration without LAPI, proxies or decisions, and with a captcha that needs no account: `Human` needs one.
 pub fn figment() -> Figment {
+    let figment = without_captcha().merge(("crowdsec.captcha.provider", "altcha"));
+    // Few numbers to count to, so that a test solves it at once.
+    figment.merge(("crowdsec.captcha.difficulty", 20))
+}
+
+/// The same without a captcha.
+pub fn without_captcha() -> Figment {
     Figment::from(Config::debug_default())
         .merge(("ip_header", false))
         .merge(("log_level", "off"))
@@ -41,9 +48,7 @@ pub fn with_decisions(decisions: &[(&str, &str)]) -> Figment {
         Value::from(Dict::from([("value".into(), Value::from(*value)), ("type".into(), Value::from(*kind))]))
     };
     let decisions: Vec<Value> = decisions.iter().map(own).collect();
-    let figment = figment().merge(("crowdsec.decisions", decisions)).merge(("crowdsec.captcha.provider", "altcha"));
-    // Few numbers to count to, so that a test solves it at once.
-    figment.merge(("crowdsec.captcha.difficulty", 20))
+    figment().merge(("crowdsec.decisions", decisions))
 }
 
 /// Your application, and the decisions that stand against whom.
@@ -113,7 +118,7 @@ pub fn assert_served(response: LocalResponse<'_>) {
 
 /// Solves the captcha as this visitor's browser would, and gives the cookie by which they are known from then on.
 pub fn solve_captcha(client: &Client, visitor: &str) -> Cookie<'static> {
-    let page = client.get("/crowdsec/captcha").visitor(visitor).dispatch();
+    let page = client.get("/crowdsec/captcha?anew=1").visitor(visitor).dispatch();
     let response = send_answer(client, visitor, &solve(challenge_on(page)), "/");
     assert_eq!(response.status(), Status::SeeOther, "the answer is right");
     let pass = response.cookies().iter().find(|cookie| cookie.name().contains("-captcha-")).cloned();

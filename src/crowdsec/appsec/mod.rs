@@ -58,8 +58,6 @@ fn connect(rocket: &Rocket<Build>, bouncer: &Bouncer) -> Result<Option<Arc<AppSe
     let Credentials::Key(key) = &lapi.credentials else { return Err("there is no key for AppSec".into()) };
     let client = Client::new(&config, key, lapi.ca.as_deref())?;
     bouncer.keeps_visits.store(true, Ordering::Relaxed);
-    // Any word of AppSec's may ask for a captcha, of anybody.
-    bouncer.asks_everybody.store(true, Ordering::Relaxed);
     log::info!(target: "crowdsec", "AppSec at {} judges each request.", config.url);
     Ok(Some(Arc::new(AppSec::new(config, client))))
 }

@@ -48,8 +48,6 @@ pub struct Bouncer {
     /// Whom the fairing lets pass besides, whatever the judgement: set at ignition by whoever serves something to the operator
     /// alone.
     pub also_spared: OnceLock<fn(&Request<'_>) -> bool>,
-    /// Whether a route asks for `Human`: then everybody may want a pass.
-    pub asks_everybody: AtomicBool,
     /// Seconds that a test has skipped.
     pub skipped: Arc<AtomicU64>,
     /// Requests of the visitors under `throttle`.
@@ -85,7 +83,6 @@ impl Bouncer {
             judged: Arc::default(),
             keeps_visits: AtomicBool::new(false),
             also_spared: OnceLock::new(),
-            asks_everybody: AtomicBool::new(false),
             skipped: Arc::default(),
             throttle: Limit::new(config.throttle.most, config.throttle.span),
             config,

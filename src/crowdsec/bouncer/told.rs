@@ -96,7 +96,10 @@ impl Told {
                 if !scenario.is_empty() {
                     scenario = format!(" ({scenario})");
                 }
-                format!("{address}: {remediation} by {origin}{scenario}, {}", standing.name())
+                // A guard may refuse for a decision that lets visitors in elsewhere.
+                let by_guard = verdict.remediation().is_some_and(|refused| refused != *remediation);
+                let guard = if by_guard { "a guard of the route refuses for " } else { "" };
+                format!("{address}: {guard}{remediation} by {origin}{scenario}, {}", standing.name())
             }
         };
         let (refused, trial) =

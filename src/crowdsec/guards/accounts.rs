@@ -1,7 +1,5 @@
 //! Does anything stand against an account of the application's own?
 
-use std::sync::atomic::Ordering;
-
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::{self, Responder};
@@ -32,8 +30,13 @@ pub struct Accounts<'r> {
 impl Accounts<'_> {
     /// The greatest decision that stands against an account, whatever is made of it. Refuses nobody.
     pub fn standing(&self, scope: &str, account: &str) -> Option<DecisionView> {
-        let standing = self.bouncer.decisions.on(&self.value(scope, account)?, self.bouncer.now());
-        standing.first().map(DecisionView::from)
+        self.decisions(scope, account).into_iter().next()
+    }
+
+    /// Every decision that stands against an account, the greatest first. Refuses nobody.
+    pub fn decisions(&self, scope: &str, account: &str) -> Vec<DecisionView> {
+        let Some(value) = self.value(scope, account) else { return Vec::new() };
+        self.bouncer.decisions.on(&value, self.bouncer.now()).iter().map(DecisionView::from).collect()
     }
 
     /// Lets an account in, or says with what its visitor is refused: with `?` the handler ends, and they meet the same pages
@@ -46,9 +49,6 @@ impl Accounts<'_> {
         if verdict == Verdict::Admit {
             trial.iter().for_each(|trial| bouncer.log(self.asked, &judgement, *trial, true));
             return Ok(());
-        }
-        if verdict == Verdict::Captcha {
-            bouncer.asks_everybody.store(true, Ordering::Relaxed);
         }
         visit.refuse_by_guard(verdict, Some(judgement));
         Err(Refused(bouncer.status_of(verdict)))

@@ -1,7 +1,6 @@
 //! Has this visitor proven to be human?
 
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
 
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
@@ -39,7 +38,6 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
             return Outcome::Error((Status::InternalServerError, ()));
         }
         policy(request, |bouncer, judgement| {
-            bouncer.asks_everybody.store(true, Ordering::Relaxed);
             if judgement.verdict != Verdict::Admit {
                 return judgement.verdict;
             }
@@ -59,11 +57,7 @@ const NO_CAPTCHA: &str = "A route asks for `Human`, and there is no captcha to s
 impl<const MINUTES: u64> Sentinel for Human<MINUTES> {
     /// Without a provider nobody could ever prove it.
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        let bouncer = rocket.state::<Bouncer>();
-        if let Some(bouncer) = bouncer {
-            bouncer.asks_everybody.store(true, Ordering::Relaxed);
-        }
-        let has_none = bouncer.is_some_and(|bouncer| bouncer.captcha.is_none());
+        let has_none = rocket.state::<Bouncer>().is_some_and(|bouncer| bouncer.captcha.is_none());
         if has_none {
             log::error!("{NO_CAPTCHA}");
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rocket::http::Header;
 use rocket::{Responder, State, get};
 
-use super::counts::{CAPTCHA, Counts, FAMILIES};
+use super::counts::{CAPTCHA, Counts, FAMILIES, VALUES};
 use super::operator::Operator;
 use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::captcha::unix_now;
@@ -75,7 +75,7 @@ fn written(counts: &Counts, lapi: Option<Health>) -> String {
     }
     text.metric("decisions", "gauge", "Decisions in memory. A network is one.");
     for ((origin, scope, family), count) in &figures.decisions {
-        text.sample("decisions", &[("origin", origin), ("ip_type", FAMILIES[*family]), ("scope", scope)], count);
+        text.sample("decisions", &[("origin", origin), ("ip_type", VALUES[*family]), ("scope", scope)], count);
     }
     if let Some(health) = lapi {
         of_lapi(&mut text, &counts.status, health);

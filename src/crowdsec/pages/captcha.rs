@@ -19,11 +19,16 @@ use crate::crowdsec::decisions::Remediation;
 use crate::crowdsec::guards::SameOrigin;
 
 /// The captcha at an address of its own, for programs that were told `captcha_url`. Who needs no pass, or has got one just
-/// now, is led on.
-#[get("/captcha?<return_to>", data = "<_body>")]
-pub fn show_captcha(return_to: Option<&str>, caller: Caller<'_>, _body: Dropped) -> Result<Leading, Refusal> {
+/// now, is led on. With `anew` everybody is asked: for routes that want a captcha of everybody, or a newer one.
+#[get("/captcha?<return_to>&<anew>", data = "<_body>")]
+pub fn show_captcha(
+    return_to: Option<&str>,
+    anew: Option<&str>,
+    caller: Caller<'_>,
+    _body: Dropped,
+) -> Result<Leading, Refusal> {
     let back = caller.back(return_to.unwrap_or("/"));
-    if caller.has_fresh_pass || !caller.needs_pass {
+    if caller.has_fresh_pass || !caller.can_be_asked || !(caller.needs_pass || anew.is_some()) {
         return Ok(caller.lead(&back));
     }
     let _ = caller.visit.captcha.set(CaptchaOutcome::Shown);
@@ -134,6 +139,8 @@ pub struct Caller<'r> {
     has_fresh_pass: bool,
     /// Whether anything here may refuse them for want of a pass.
     needs_pass: bool,
+    /// Whether there is a captcha.
+    can_be_asked: bool,
     https: bool,
     prefix: &'r str,
 }
@@ -169,9 +176,9 @@ impl<'r> FromRequest<'r> for Caller<'r> {
         let stands = judgement.standing.iter().any(|standing| standing.remediation == Remediation::Captcha);
         let is_allowed = judgement.greatest().is_some_and(|greatest| greatest.remediation == Remediation::Allow);
         let is_due = stands && !is_allowed && bouncer.enforces(Remediation::Captcha) && since.is_none();
-        let asks = is_due || bouncer.asks_everybody.load(Ordering::Relaxed);
-        let needs_pass = asks && bouncer.captcha.is_some();
+        let can_be_asked = bouncer.captcha.is_some();
+        let needs_pass = is_due && can_be_asked;
         let (https, prefix) = (client_ip.is_https(request), client_ip.prefix(request));
-        Outcome::Success(Self { visit, has_fresh_pass, needs_pass, https, prefix })
+        Outcome::Success(Self { visit, has_fresh_pass, needs_pass, can_be_asked, https, prefix })
     }
 }

@@ -96,7 +96,9 @@ impl Refusal {
 
     fn captcha_url(&self, request: &Request<'_>, visit: &Visit, prefix: &str) -> String {
         let back = self.return_to(request, visit, prefix);
-        format!("{prefix}/crowdsec/captcha?return_to={}", RawStr::new(&back).percent_encode())
+        // Where no decision of theirs asks for it, they would be led on.
+        let anew = if visit.judgement.verdict == Verdict::Captcha { "" } else { "&anew=1" };
+        format!("{prefix}/crowdsec/captcha?return_to={}{anew}", RawStr::new(&back).percent_encode())
     }
 
     /// Nothing of why: whoever is refused must not learn how to be refused less.
