@@ -5,8 +5,7 @@ mod common;
 use altcha::Challenge;
 use app::crowdsec::Cleared;
 use common::{
-    Visitor, app_with, challenge_on, client, figment, header, send_answer, send_field, solve, with_decisions,
-    without_captcha,
+    Visitor, app_with, challenge_on, client, header, send_answer, send_field, solve, with_decisions, without_captcha,
 };
 use rocket::figment::Figment;
 use rocket::http::{ContentType, Cookie, Status};

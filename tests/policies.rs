@@ -4,7 +4,7 @@ mod common;
 
 use app::crowdsec::{Cleared, Human, NoDecision, Visitor as Seen};
 use common::Refusal::{Ban, Captcha, Throttle};
-use common::{Visitor, app_with, assert_refused, assert_served, client, figment, header, skip};
+use common::{Visitor, app_with, assert_refused, assert_served, client, header, skip};
 use common::{solve_captcha, with_decisions, without_captcha};
 use rocket::figment::Figment;
 use rocket::http::{Accept, Status};
