@@ -56,6 +56,8 @@ impl App {
             ("CROWDSEC_API_KEY", KEY),
             ("CROWDSEC_UPDATE_FREQUENCY", "1s"),
             ("CROWDSEC_DECISIONS", "[]"),
+            // What the tests' own LAPIs are asked is what the tests are about.
+            ("CROWDSEC_USAGE_METRICS", "off"),
             ("CROWDSEC_CAPTCHA_PROVIDER", "recaptcha"),
             ("CROWDSEC_CAPTCHA_SITE_KEY", "end-to-end-site-key"),
             ("CROWDSEC_CAPTCHA_SECRET_KEY", "end-to-end-captcha-secret"),

@@ -102,14 +102,12 @@ fn value(subject: Subject, since: u64) -> String {
     format!("{since} {subject}")
 }
 
-/// How far apart the clocks of two instances may be, in seconds.
-const CLOCKS: u64 = 60;
-
-/// Since when a pass counts; `None` for one that has ended, that is another visitor's, or that comes from the future: it
-/// counts for as long as `captcha.expiration` says here and now, whichever instance has made it.
+/// Since when a pass counts; `None` for one that has ended, or that is another visitor's. It counts for as long as
+/// `captcha.expiration` says here and now, whichever instance has made it. Where a clock was set back it may come from the
+/// future: the visitor has solved the captcha all the same.
 fn since(value: &str, subject: Subject, now: u64, expiration: Duration) -> Option<u64> {
     let (since, whose) = value.split_once(' ')?;
-    let since = since.parse().ok().filter(|since: &u64| *since <= now.saturating_add(CLOCKS))?;
+    let since: u64 = since.parse().ok()?;
     let holds = now.saturating_sub(since) < expiration.as_secs();
     (holds && whose == subject.to_string()).then_some(since)
 }
@@ -148,8 +146,7 @@ mod tests {
         assert!(holds(&pass, "192.0.2.1", 1099));
         assert!(!holds(&pass, "192.0.2.1", 1100));
         assert!(!holds(&pass, "192.0.2.2", 1099));
-        assert!(holds(&pass, "192.0.2.1", 940), "the clock of another instance");
-        assert!(!holds(&pass, "192.0.2.1", 939), "no pass comes from the future");
+        assert!(holds(&pass, "192.0.2.1", 900), "the clock was set back");
         let pass = value(subject("2001:db8::1"), 1000);
         assert!(holds(&pass, "2001:db8::ffff", 1099));
         assert!(!holds(&pass, "2001:db8:0:1::1", 1099));
@@ -257,7 +254,7 @@ mod tests {
                 if since(&text, VISITOR.into(), now, Duration::from_secs(3600)).is_some() {
                     let (since, whose) = text.split_once(' ').unwrap();
                     prop_assert_eq!(whose, "192.0.2.1/32");
-                    prop_assert!((now - 3600..=now + CLOCKS).contains(&since.parse::<u64>().unwrap()));
+                    prop_assert!(since.parse::<u64>().unwrap() > now - 3600);
                 }
             }
         }
