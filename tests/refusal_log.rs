@@ -133,7 +133,6 @@ fn every_way_to_be_refused_is_a_line_and_nothing_else_is() {
     assert_eq!(agent.dispatch().status().code, 431);
     // These are none: the visitor is served, the application itself says no, or a captcha is asked for and got wrong.
     for (uri, visitor, status) in [
-        ("/", "192.0.2.5", 200),
         ("/no/such/page", "192.0.2.5", 404),
         ("/refusals/forbidden", "192.0.2.5", 403),
         ("/refusals/both", "192.0.2.5", 200),
@@ -181,9 +180,7 @@ async fn who_comes_before_the_first_answer_of_a_closed_application_is_a_line() {
 fn what_is_only_tried_is_no_refusal() {
     let site = Site::start(|figment, _| figment.merge(("crowdsec.enforce", false)));
     for visitor in ["192.0.2.1", "192.0.2.2"] {
-        for (uri, status) in
-            [("/", 200), ("/no/such/page", 404), ("/refusals/cleared", 200), ("/refusals/forbidden", 403)]
-        {
+        for (uri, status) in [("/no/such/page", 404), ("/refusals/cleared", 200), ("/refusals/forbidden", 403)] {
             assert_eq!(site.get(uri, visitor), status, "{uri}");
         }
     }
