@@ -836,7 +836,7 @@ fn settings_that_are_no_good_stop_the_launch() {
 #[test]
 fn a_route_that_asks_for_the_guard_does_not_launch_without_the_judge() {
     let bare = rocket::custom(without_captcha()).attach(rocket_dyn_templates::Template::fairing());
-    let app = bare.attach(app::crowdsec::fairing()).attach(app::crowdsec::logs()).mount("/", routes![text]);
+    let app = bare.attach(app::crowdsec::fairing()).mount("/", routes![text]);
     let error = Client::untracked(app.manage(Runs::default())).expect_err("it does not launch");
     assert!(matches!(error.kind(), rocket::error::ErrorKind::SentinelAborts(_)), "{error}");
     std::mem::forget(error);
