@@ -8,7 +8,7 @@ mod warnings;
 #[cfg(test)]
 mod tests;
 
-use std::{fs, mem};
+use std::{fs, iter, mem};
 
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::magic::RelativePathBuf;
@@ -79,7 +79,16 @@ pub fn figment() -> Figment {
 
 /// Any figment with the variables `CROWDSEC_*` over it: for an application that has a figment of its own.
 pub fn with_variables(figment: Figment) -> Figment {
-    with_secret_of_file(figment.merge(Environment::read()))
+    // Over what is no table they would hide it, and all that it was meant to say: the launch tells of it instead.
+    let is_hidden = no_tables(&figment).next().is_some();
+    with_secret_of_file(if is_hidden { figment } else { figment.merge(Environment::read()) })
+}
+
+/// The paths of our tables at which something else stands.
+fn no_tables(figment: &Figment) -> impl Iterator<Item = String> {
+    let within = TABLES.iter().map(|name| format!("crowdsec.{name}"));
+    let is_none = |path: &String| figment.find_value(path).is_ok_and(|value| value.as_dict().is_none());
+    iter::once("crowdsec".to_owned()).chain(within).filter(is_none)
 }
 
 /// Where a file has Rocket's `secret_key`, Rocket finds it where it looks. What is wrong with the file is told when the
@@ -168,14 +177,10 @@ fn known_keys() -> Vec<String> {
 /// Figment's own message for what is no table would show the text, and a key in it.
 fn is_table(reading: &mut Reading<'_>) {
     let figment = reading.figment;
-    for name in [&["crowdsec"][..], TABLES].concat() {
-        let path = if name == "crowdsec" { name.to_owned() } else { format!("crowdsec.{name}") };
-        if figment.find_value(&path).is_ok_and(|value| value.as_dict().is_none()) {
-            let at = source(figment, &path);
-            let told =
-                format!("`{path}`{at} is no table: in ROCKET_CROWDSEC check braces and quotes, {{api_key=\"…\"}}");
-            reading.problems.push(told);
-        }
+    for path in no_tables(figment) {
+        let at = source(figment, &path);
+        let told = format!("`{path}`{at} is no table: in ROCKET_CROWDSEC check braces and quotes, {{api_key=\"…\"}}");
+        reading.problems.push(told);
     }
 }
 
