@@ -27,14 +27,7 @@ impl Fairing for RefusalLog {
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let status = response.status();
-        // No refusal is a success. To look for one would have most visitors judged a second time.
-        if status.code < 300 {
-            return;
-        }
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
-        let visit = bouncer.visit(request);
-        // A challenge is no refusal: every browser meets one.
-        if let Some(verdict) = visit.refusal().filter(|verdict| *verdict != Verdict::Answered) {
+        if let Some((bouncer, visit, verdict)) = Visit::refused(request, status) {
             self.0.refusal(bouncer, request, visit, verdict, status);
         }
     }

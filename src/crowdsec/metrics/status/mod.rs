@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use super::counts::Counts;
 use super::operator::Operator;
 use crate::crowdsec::background::Background;
-use crate::crowdsec::bouncer::{Bouncer, Verdict};
+use crate::crowdsec::bouncer::{Bouncer, Visit};
 use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::VERSION;
 use crate::crowdsec::pages::page::{content_security_policy, nonce};
@@ -92,14 +92,7 @@ impl Fairing for StatusPage {
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let status = response.status();
-        // No refusal is a success. To look for one would have most visitors judged a second time.
-        if status.code < 300 {
-            return;
-        }
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
-        let visit = bouncer.visit(request);
-        // A challenge is no refusal: every browser meets one.
-        if let Some(verdict) = visit.refusal().filter(|verdict| *verdict != Verdict::Answered) {
+        if let Some((bouncer, visit, verdict)) = Visit::refused(request, status) {
             self.memory.refusals.note(bouncer, request, visit, verdict, status);
         }
     }
