@@ -78,7 +78,7 @@ impl Usage {
             if now() < due {
                 continue;
             }
-            let mut push = pin!(survive(self.push(WITHIN)));
+            let mut push = pin!(survive(self.push(WITHIN, false)));
             tokio::select! {
                 _ = &mut push => {}
                 _ = &mut stop => {
@@ -92,11 +92,11 @@ impl Usage {
             // So that many instances do not push in step.
             due = now() + every.mul_f64(1.0 + rand::random::<f64>() / 100.0);
         }
-        let _ = survive(self.push(AT_THE_END / 2)).await;
+        let _ = survive(self.push(AT_THE_END / 2, true)).await;
     }
 
     /// Tells LAPI once. Only what it has taken is told: whatever fails, the numbers go on growing until the next time.
-    async fn push(&mut self, within: Duration) {
+    async fn push(&mut self, within: Duration, is_last: bool) {
         let skipped = self.counts.skipped();
         let (figures, now) = (self.counts.figures(), Instant::now() + Duration::from_secs(skipped));
         let body = self.payload(&figures, unix_now() + skipped, now).to_string();
@@ -106,6 +106,7 @@ impl Usage {
         if is_done {
             (self.told, self.told_at) = (figures, now);
         }
+        let kept = if is_last { "the process ends, and they are lost" } else { "they are kept until LAPI takes them" };
         let why = match answer {
             Ok((StatusCode::CREATED, _)) => return self.failing = None,
             Ok((status @ (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY), said)) => {
@@ -113,9 +114,9 @@ impl Usage {
                 format!("LAPI does not understand them, and these numbers are lost ({status}: {said}). That is a fault of this program, please report it")
             }
             Ok((StatusCode::NOT_FOUND, _)) => "LAPI is older than 1.6.3, which first takes them (404). Upgrade CrowdSec, or set CROWDSEC_USAGE_METRICS=off".into(),
-            Ok((StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED, _)) => format!("they are kept until LAPI takes them: {}", Error::Forbidden),
-            Ok((status, _)) => format!("they are kept until LAPI takes them: {}", Error::Status(status.as_u16())),
-            Err(error) => format!("they are kept until LAPI takes them: {error}"),
+            Ok((StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED, _)) => format!("{kept}: {}", Error::Forbidden),
+            Ok((status, _)) => format!("{kept}: {}", Error::Status(status.as_u16())),
+            Err(error) => format!("{kept}: {error}"),
         };
         if self.failing.as_ref() != Some(&why) {
             self.failing = Some(why.clone());
