@@ -10,6 +10,7 @@ mod looks;
 mod providers;
 mod solving_times;
 mod status;
+mod way_back;
 
 use std::fs;
 
