@@ -43,9 +43,9 @@ fn the_captcha_leaves_no_entry_of_its_own_in_the_history() {
     let server = PROVIDERS[0].start();
     let third = || asking_with(&PROVIDERS[0], &script_of(&server), &server.url());
     for (app, is_ours, fragment) in [(asking(&[]), true, ""), (asking(&[]), true, "#reviews"), (third(), false, "")] {
-        // Whom the bouncer asks may see this page all the same.
-        let before = at(&app, "/crowdsec/live");
-        browser.open(&before);
+        // A page without an icon, which the browser would still ask for when this application is gone.
+        let before = "about:blank";
+        browser.open(before);
         browser.open(&at(&app, &format!("{WANTED}{fragment}")));
         browser.shows(&word("captcha_title"));
         let entries = || browser.run("return history.length");
