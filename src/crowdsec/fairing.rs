@@ -100,7 +100,7 @@ impl Fairing for Crowdsec {
         bouncer.client_ip.look_for_forgotten(request, judgement.address);
         let too_large = head::too_large(request);
         if too_large.is_none() && bouncer.forgets(&judgement) {
-            return;
+            return pages::send_upload_on(request, data);
         }
         let visit = bouncer.remember(request, judgement);
         visit.asked(request);
@@ -115,7 +115,7 @@ impl Fairing for Crowdsec {
                 if let Some(trial) = visit.judgement.trial.filter(|_| !visit.spared) {
                     bouncer.log(visit.asked(request), &visit.judgement, trial, true);
                 }
-                return;
+                return pages::send_upload_on(request, data);
             }
         };
         visit.refuse(verdict);

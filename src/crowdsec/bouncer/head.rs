@@ -16,7 +16,7 @@ pub const AGENT: usize = 2 << 10;
 
 /// Whether reading the `Accept` would cost more than it should. Then nothing may ask Rocket for it.
 pub fn is_accept_too_dear(request: &Request<'_>) -> bool {
-    request.headers().get("Accept").any(|accept| copied(accept) > ACCEPT)
+    request.headers().get("Accept").any(is_dear)
 }
 
 /// Whether texts in a row are longer than that in the access log. Most are so short that nobody has to count.
@@ -38,9 +38,10 @@ pub fn is_plain(byte: &u8) -> bool {
     matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
-/// How many bytes Rocket copies to read an `Accept`.
-fn copied(accept: &str) -> usize {
-    accept.len() * accept.split(',').count()
+/// Whether Rocket would copy too many bytes to read an `Accept`. Most are so short that nobody has to count their types.
+fn is_dear(accept: &str) -> bool {
+    let length = accept.len();
+    length * length > ACCEPT && length * accept.split(',').count() > ACCEPT
 }
 
 /// The status for a request whose target, or whose headers, are longer than anybody's may be.
@@ -56,7 +57,7 @@ pub fn too_large(request: &Request<'_>) -> Option<Status> {
         let (name, value) = (header.name().as_str(), header.value());
         let is = |known| name.eq_ignore_ascii_case(known);
         all += name.len() + value.len() + ": \r\n".len();
-        let too_long = (is("Accept") && copied(value) > ACCEPT)
+        let too_long = (is("Accept") && is_dear(value))
             || (is("Referer") && is_longer([value], REFERER))
             || (is("User-Agent") && is_longer([value], AGENT));
         if too_long || all > HEADERS {

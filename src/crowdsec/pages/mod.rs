@@ -27,6 +27,7 @@ pub use config::Config;
 pub use negotiation::{FORMAT_HEADERS, wants_json};
 pub use refusal::Refusal;
 pub use trial::try_pages;
+pub use unrouted::send_upload_on;
 pub use words::{Texts, Words, template_dir};
 
 /// Sends a refused request to a route of ours, where nobody else finds anything, with a method that the route has. The address in the visitor's browser stays what it was,
@@ -72,7 +73,10 @@ struct Refused;
 impl route::Handler for Refused {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> route::Outcome<'r> {
         match answer(request) {
-            None => route::Outcome::forward(data, Status::NotFound),
+            None => {
+                body::drop_body(data).await;
+                route::Outcome::error(Status::NotFound)
+            }
             Some(Err(status)) => route::Outcome::error(status),
             Some(Ok(mut response)) => {
                 // Who asks whether to send the body at all is answered before it comes, everybody else after it.

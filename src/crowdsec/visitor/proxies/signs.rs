@@ -65,12 +65,9 @@ impl ClientIp {
     /// that names somebody behind them as well, if their address is private, as a second proxy's is.
     pub fn sign_of_a_proxy(&self, request: &Request<'_>, visitor: IpAddr) -> Option<&str> {
         if !self.trusts(peer(request)) {
-            let known = |name: &str| {
-                [self.config.client_ip_header.as_str()]
-                    .into_iter()
-                    .chain(SET_BY_PROXIES)
-                    .find(|known| known.eq_ignore_ascii_case(name))
-            };
+            let [a, b, c, d] = SET_BY_PROXIES;
+            let signs = [a, b, c, d, &self.config.client_ip_header];
+            let known = |name: &str| signs.into_iter().find(|sign| sign.eq_ignore_ascii_case(name));
             return request.headers().iter().find_map(|header| known(header.name().as_str()));
         }
         if self.trusts(visitor) || !is_private(visitor) {
