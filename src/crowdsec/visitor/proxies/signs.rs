@@ -70,7 +70,7 @@ impl ClientIp {
             let known = |name: &str| signs.into_iter().find(|sign| sign.eq_ignore_ascii_case(name));
             return request.headers().iter().find_map(|header| known(header.name().as_str()));
         }
-        if self.trusts(visitor) || !is_private(visitor) {
+        if !is_private(visitor) || self.trusts(visitor) {
             return None;
         }
         let values: Vec<&str> = request.headers().get(&self.config.client_ip_header).collect();
