@@ -67,7 +67,7 @@ impl ClientIp {
         if !self.trusts(peer(request)) {
             let [a, b, c, d] = SET_BY_PROXIES;
             let signs = [a, b, c, d, &self.config.client_ip_header];
-            let known = |name: &str| signs.into_iter().find(|sign| sign.eq_ignore_ascii_case(name));
+            let known = |name: &str| signs.iter().copied().find(|sign| sign.eq_ignore_ascii_case(name));
             return request.headers().iter().find_map(|header| known(header.name().as_str()));
         }
         if !is_private(visitor) || self.trusts(visitor) {
