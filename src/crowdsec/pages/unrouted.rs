@@ -17,7 +17,10 @@ pub fn routes() -> Vec<Route> {
 /// Sends an upload by GET or OPTIONS that no route takes to our route for TRACE. A route for GET would have every page
 /// cost 2.5 % more, for uploads that hardly ever come.
 pub fn send_upload_on(request: &mut Request<'_>, data: &Data<'_>) {
-    if matches!(request.method(), Method::Get | Method::Options) && !data.peek_complete() && !is_routed(request) {
+    if matches!(request.method(), Method::Get | Method::Options)
+        && !data.peek_complete()
+        && !is_routed(request, OUR_RANK)
+    {
         request.set_method(Method::Trace);
     }
 }
@@ -28,7 +31,7 @@ struct Unrouted;
 #[rocket::async_trait]
 impl Handler for Unrouted {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
-        if data.peek_complete() || is_routed(request) {
+        if data.peek_complete() || is_routed(request, OUR_RANK + 2) {
             return Outcome::forward(data, Status::NotFound);
         }
         drop_body(data).await;
@@ -36,8 +39,10 @@ impl Handler for Unrouted {
     }
 }
 
-fn is_routed(request: &Request<'_>) -> bool {
-    request.rocket().routes().any(|route| route.rank != OUR_RANK + 1 && may_take(route, request))
+/// Whether a route of this rank or a later one could take a request, other than the ones here.
+fn is_routed(request: &Request<'_>, first: isize) -> bool {
+    let is_other = |route: &Route| route.rank >= first && route.rank != OUR_RANK + 1;
+    request.rocket().routes().any(|route| is_other(route) && may_take(route, request))
 }
 
 /// Whether a route could take a request, by method and path as Rocket compares them. In doubt: yes, and Rocket
