@@ -24,7 +24,7 @@ use told::Told;
 
 pub use config::{Config, EnforceBy, OwnDecision};
 pub use judged::Judged;
-pub use visit::{Asked, CaptchaOutcome, Judgement, OUR_RANK, Verdict, Visit, is_ours};
+pub use visit::{Asked, CaptchaOutcome, Judgement, OUR_RANK, REFUSED, Verdict, Visit, is_ours};
 
 /// Everything that a request is judged by, shared by all of them.
 pub struct Bouncer {

@@ -229,8 +229,12 @@ struct Wanted {
 /// Before any route of the application's, however it is ranked.
 pub const OUR_RANK: isize = isize::MIN;
 
-/// Whether a request has come to one of our own routes.
+/// Where refused requests are sent. All others find nothing there.
+pub const REFUSED: &str = "/crowdsec/refused";
+
+/// Whether a request was answered by one of our own routes, for who is not refused.
 pub fn is_ours(request: &Request<'_>) -> bool {
-    let is_ours = |route: &Route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec";
+    let is_ours =
+        |route: &Route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec" && route.uri.path() != REFUSED;
     request.route().is_some_and(is_ours)
 }

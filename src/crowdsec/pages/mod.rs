@@ -21,7 +21,7 @@ use rocket::response::stream::ReaderStream;
 use rocket::response::{self, Redirect, Responder};
 use rocket::{Build, Data, Either, Request, Rocket, Route, route, routes};
 
-use super::bouncer::{Bouncer, OUR_RANK, Verdict, head};
+use super::bouncer::{Bouncer, OUR_RANK, REFUSED, Verdict, head};
 
 pub use config::Config;
 pub use negotiation::{FORMAT_HEADERS, wants_json};
@@ -33,7 +33,7 @@ pub use words::{Texts, Words, template_dir};
 /// Sends a refused request to a route of ours, where nobody else finds anything, with a method that the route has. The address in the visitor's browser stays what it was,
 /// and no handler of the owner's sees the request. HEAD keeps its method, by which Rocket knows to send no body.
 pub fn send_to_refusal(request: &mut Request<'_>) {
-    request.set_uri(Origin::path_only("/crowdsec/refused"));
+    request.set_uri(Origin::path_only(REFUSED));
     if head::is_accept_too_dear(request) {
         // Rocket's log tells the format of a request, and reads it from the `Accept` unless it is a POST.
         request.set_method(Method::Post);
