@@ -18,7 +18,7 @@ use super::bouncer::{Bouncer, EnforceBy, OwnDecision, Verdict, head, is_ours};
 use super::captcha::{Captcha, Passes};
 use super::config::Config;
 use super::decisions::Remediation;
-use super::lapi::{Health, Poller, first_answer};
+use super::lapi::{Health, Live, Poller, first_answer};
 use super::pages::{self, Refusal, Texts, template_dir};
 use super::setting::Problems;
 use super::visitor::ClientIp;
@@ -95,7 +95,8 @@ impl Fairing for Crowdsec {
         if request.method() == Method::Head && !data.peek(1).await.is_empty() {
             request.set_method(Method::Get);
         }
-        let judgement = bouncer.judge(request);
+        let unasked = bouncer.ask(request).await;
+        let judgement = bouncer.judge(request, unasked);
         bouncer.judged.count(judgement.address);
         bouncer.client_ip.look_for_forgotten(request, judgement.address);
         let too_large = head::too_large(request);
@@ -181,13 +182,16 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
         problem(&format!("the words of the bouncer's pages cannot be read from {}: {reason}. Start the application in the folder that holds its templates (systemd: WorkingDirectory=), or mend that file", at.display()))
     })?;
     let Config { debug, bouncer, lapi, visitor, pages: site, shared_secret, .. } = config;
-    let bouncer = Bouncer::new(debug, bouncer, lapi, ClientIp::new(visitor), captcha, passes);
+    let mut bouncer = Bouncer::new(debug, bouncer, lapi, ClientIp::new(visitor), captcha, passes);
     let Some(connection) = &bouncer.lapi.connection else {
         return Ok(SetUp { bouncer, texts, site, poller: None });
     };
-    let (set, status) = (bouncer.decisions.clone(), bouncer.status.clone());
-    let poller =
-        Poller::new(connection, &bouncer.lapi, bouncer.config.types.clone(), set, status, shared_secret.as_ref());
+    let (set, status, types) = (bouncer.decisions.clone(), bouncer.status.clone(), bouncer.config.types.clone());
+    let live = bouncer.lapi.live.as_ref();
+    let live = live.map(|live| Live::new(connection, live, types.clone(), set.clone(), status.clone())).transpose();
+    let live = live.map_err(|error| problem(&error))?;
+    let poller = Poller::new(connection, &bouncer.lapi, types, set, status, shared_secret.as_ref(), live.clone());
+    bouncer.live = live;
     let poller = poller.map_err(|error| problem(&error))?;
     let thread = Background::start("crowdsec");
     let thread = thread.map_err(|error| problem(&format!("the poller's thread cannot be started: {error}")))?;
@@ -203,6 +207,12 @@ fn protection(bouncer: &Bouncer) -> String {
     let known = match &bouncer.lapi.connection {
         Some(lapi) if bouncer.health() == Health::Starting => {
             format!("CrowdSec's LAPI at {} has not answered yet: {own} decisions of your own stand", lapi.at)
+        }
+        Some(lapi) if bouncer.live.is_some() => {
+            format!(
+                "LIVE MODE: CrowdSec's LAPI at {} is asked about each visitor, and {own} decisions of your own stand",
+                lapi.at
+            )
         }
         Some(lapi) => format!("{all} decisions stand, of CrowdSec's LAPI at {}, {own} of them your own", lapi.at),
         None => format!("No CrowdSec: {own} decisions of your own stand"),

@@ -16,6 +16,7 @@ mod printable;
 mod panics;
 mod background;
 mod limit;
+mod reminder;
 mod decisions;
 mod setting;
 mod lapi;

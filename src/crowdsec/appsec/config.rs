@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::crowdsec::bouncer::{self, EnforceBy};
 use crate::crowdsec::captcha;
 use crate::crowdsec::lapi::{self, Credentials};
+pub use crate::crowdsec::setting::FailureAction;
 use crate::crowdsec::setting::{Reading, Span, Told};
 
 /// `[default.crowdsec.appsec]`: each key as Rocket.toml and the variables write it; docs/configuration.md says what each
@@ -33,15 +34,6 @@ impl Default for Settings {
             large_bodies: LargeBodies::Block,
         }
     }
-}
-
-/// What a visitor meets while AppSec does not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FailureAction {
-    Passthrough,
-    Captcha,
-    Ban,
 }
 
 /// What becomes of a body that is longer than `body_limit`.
@@ -104,9 +96,8 @@ impl Config {
             let what = "AppSec knows a bouncer by its key alone: set `api_key` to what `cscli bouncers add NAME` prints, or take this key away";
             reading.wrong("appsec.url", what);
         }
-        if config.failure_action == FailureAction::Captcha && matches!(captcha, Ok(None)) {
-            let what = "\"captcha\" needs `captcha.provider`: set that, or write \"passthrough\" or \"ban\"";
-            reading.wrong("appsec.failure_action", what);
+        if matches!(captcha, Ok(None)) {
+            config.failure_action.needs_provider(reading, "appsec.failure_action");
         }
         if bouncer.as_ref().is_ok_and(|bouncer| bouncer.enforce_by == EnforceBy::Guards) {
             let what = "AppSec is asked before any guard: write enforce_by = \"fairing\", or take this key away";

@@ -8,6 +8,7 @@ mod other_judges;
 mod told;
 mod visit;
 
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -16,8 +17,8 @@ use rocket::http::{Method, Status};
 use rocket::{Orbit, Request, Rocket};
 
 use super::captcha::{Captcha, Passes, unix_now};
-use super::decisions::{DecisionSet, Remediation, Value};
-use super::lapi::{self, Health, OnStartupFailure};
+use super::decisions::{DecisionSet, Remediation, Standing, Value};
+use super::lapi::{self, Health, Live, OnStartupFailure};
 use super::limit::Limit;
 use super::visitor::{ClientIp, Subject};
 use told::Told;
@@ -34,6 +35,8 @@ pub struct Bouncer {
     pub lapi: lapi::Config,
     pub decisions: Arc<DecisionSet>,
     pub status: Arc<lapi::Status>,
+    /// Whom to ask about each visitor, in live mode.
+    pub live: Option<Arc<Live>>,
     pub client_ip: ClientIp,
     pub captcha: Option<Captcha>,
     pub passes: Passes,
@@ -73,6 +76,7 @@ impl Bouncer {
         Self {
             decisions: Arc::new(decisions),
             status: Arc::new(lapi::Status::new(lapi.update_frequency)),
+            live: None,
             debug,
             lapi,
             client_ip,
@@ -91,7 +95,9 @@ impl Bouncer {
 
     /// Judges a request anew. The order is the policy: who hides, what is allowed by the operator, then a ban, which no
     /// solved captcha outweighs, then the captcha, then how often.
-    pub fn judge(&self, request: &Request<'_>) -> Judgement {
+    ///
+    /// `unasked` is what visitors meet about whom LAPI could not be asked, in live mode.
+    pub fn judge(&self, request: &Request<'_>, unasked: Option<Remediation>) -> Judgement {
         let ((address, unnamed), at) = (self.client_ip.of(request), self.now());
         let mut judgement =
             Judgement { address, at, verdict: Verdict::Admit, trial: None, standing: Vec::new(), unnamed };
@@ -101,10 +107,24 @@ impl Bouncer {
             let country = || self.client_ip.country(request, address);
             let system = || self.client_ip.system(request, address);
             judgement.standing = self.decisions.against(address, country, system, at);
+            if let Some(remediation) = unasked {
+                judgement.standing.push(Standing::said_by("live", remediation, address));
+                judgement.standing.sort_by_key(|standing| Reverse(standing.rank()));
+            }
         }
         let solved = || needs_no_pass(request) || self.passes.since(request, address, self.unix_now()).is_some();
         self.decide(&mut judgement, &solved, &|| self.throttle.count(Subject::from(address), at).err());
         judgement
+    }
+
+    /// In live mode, has LAPI asked about a visitor. Gives what they meet where it does not answer.
+    pub async fn ask(&self, request: &Request<'_>) -> Option<Remediation> {
+        let live = self.live.as_ref()?;
+        let (address, unnamed) = self.client_ip.of(request);
+        if unnamed.is_some() || self.spares(request) {
+            return None;
+        }
+        live.ask(address, self.now()).await
     }
 
     /// Judges an account of the application's own, whose visitor was judged already.
@@ -172,7 +192,7 @@ impl Bouncer {
     /// What is known of this request, made once: what the fairing decided, every guard, page and log finds here.
     pub fn visit<'r>(&self, request: &'r Request<'_>) -> &'r Visit {
         request.local_cache(|| {
-            let judgement = self.judge(request);
+            let judgement = self.judge(request, None);
             self.visit_of(request, judgement)
         })
     }

@@ -1,15 +1,11 @@
 //! What does a judge of single requests need of the bouncer, who is asked after it?
 #![allow(dead_code, reason = "the room of that judge can be left out")]
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use ipnet::IpNet;
 use rocket::Request;
 use rocket::http::Status;
 
 use super::{Bouncer, Judgement, Verdict, Visit, is_captcha};
-use crate::crowdsec::decisions::{Source, Standing};
+use crate::crowdsec::decisions::Standing;
 
 impl Bouncer {
     /// Whether no other judge is asked: about what everybody is served, and about the answer to a captcha, which that judge
@@ -27,18 +23,7 @@ impl Bouncer {
 impl Judgement {
     /// What another judge says of the visitor, as if it were a decision: logs and figures then name where it comes from.
     pub fn by_another(&self, verdict: Verdict, origin: &str) -> Self {
-        let standing = verdict.remediation().map(|remediation| Standing {
-            remediation,
-            id: None,
-            value: IpNet::from(self.address).into(),
-            source: Arc::new(Source {
-                origin: origin.to_owned(),
-                scenario: String::new(),
-                scope: "ip".into(),
-                kind: remediation.to_string(),
-            }),
-            expires_in: Some(Duration::ZERO),
-        });
+        let standing = verdict.remediation().map(|remediation| Standing::said_by(origin, remediation, self.address));
         Self { verdict, standing: standing.into_iter().collect(), ..self.clone() }
     }
 }

@@ -10,7 +10,7 @@ use super::known_keys;
 use crate::crowdsec::setting::VARIABLE;
 
 /// The tables within ours: `CROWDSEC_CAPTCHA_SITE_KEY` is `captcha.site_key`.
-pub const TABLES: &[&str] = &["captcha", "appsec"];
+pub const TABLES: &[&str] = &["captcha", "appsec", "live"];
 
 /// Where the names of unknown variables wait for the launch to warn of them.
 pub const UNKNOWN: &str = "crowdsec_unknown_variables";

@@ -132,6 +132,9 @@ impl Config {
         if let (Ok(lapi), Ok(visitor)) = (&lapi, &visitor) {
             reading.warnings.extend(visitor.warn_of(&lapi.scopes));
         }
+        if let (Ok(lapi::Config { live: Some(live), .. }), Ok(None)) = (&lapi, &captcha) {
+            live.failure_action.needs_provider(reading, "live.failure_action");
+        }
         // Where the captcha's settings cannot be read, that is told already.
         let bouncer = bouncer::Config::read(reading, !matches!(captcha, Ok(None)));
         let pages = pages::Config::read(reading);

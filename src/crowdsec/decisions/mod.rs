@@ -11,6 +11,7 @@ mod standing;
 mod table;
 mod update;
 mod everything;
+mod live;
 
 use std::cmp::Reverse;
 use std::mem;

@@ -1,7 +1,10 @@
 //! What counts against one visitor, for those who judge, show and log it?
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::{Remediation, Source, Value};
 use crate::crowdsec::printable::printable;
@@ -19,6 +22,14 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// What is to be done with an address now, as somebody says who has no decision of it. Logs and figures then name who
+    /// that is.
+    pub fn said_by(origin: &str, remediation: Remediation, address: IpAddr) -> Self {
+        let (origin, scope, kind) = (origin.to_owned(), "ip".to_owned(), remediation.to_string());
+        let source = Arc::new(Source { origin, scenario: String::new(), scope, kind });
+        Self { remediation, id: None, value: IpNet::from(address).into(), source, expires_in: Some(Duration::ZERO) }
+    }
+
     /// The greatest remediation counts, and of several such the one that stands longest.
     pub fn rank(&self) -> (Remediation, Duration) {
         (self.remediation, self.expires_in.unwrap_or(Duration::MAX))

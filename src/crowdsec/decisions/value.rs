@@ -140,6 +140,13 @@ impl Scopes {
         self.have("country") || self.have("as")
     }
 
+    /// Those that are about no address, as LAPI wants them.
+    pub fn others(&self) -> Option<String> {
+        let others: Vec<&str> =
+            self.0.iter().map(String::as_str).filter(|word| !["ip", "range"].contains(word)).collect();
+        (!others.is_empty()).then(|| others.join(","))
+    }
+
     /// As LAPI wants them.
     pub fn joined(&self) -> String {
         self.0.join(",")

@@ -48,6 +48,21 @@ pub fn read_list(json: &[u8], scopes: &Scopes, asked: Option<u64>) -> Result<Vec
     entries.into_iter().flatten().filter_map(read).collect()
 }
 
+/// Reads what LAPI says in live mode: a list, or `null`.
+pub fn read_entries(json: &[u8], scopes: &Scopes) -> Result<Vec<Entry>, String> {
+    let entries: Option<Vec<&RawValue>> =
+        serde_json::from_slice(json).map_err(|error| printable(&error.to_string()))?;
+    Ok(entries.into_iter().flatten().filter_map(|entry| as_entry(entry, scopes, Entry::New)).collect())
+}
+
+fn as_entry(json: &RawValue, scopes: &Scopes, kind: fn(Decision) -> Entry) -> Option<Entry> {
+    match read_entry(json, scopes) {
+        Ok(decision) => decision.map(kind),
+        Err(Unread::Broken(reason)) => Some(Entry::Unreadable(reason)),
+        Err(Unread::Unfit(reason)) => Some(Entry::Unfit(reason)),
+    }
+}
+
 #[derive(Deserialize)]
 struct Id {
     id: u64,
@@ -134,11 +149,8 @@ impl<'de, F: FnMut(Entry)> Visitor<'de> for List<'_, F> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         while let Some(entry) = entries.next_element::<Box<RawValue>>()? {
             self.left.set(LARGEST_ENTRY);
-            match read_entry(&entry, self.scopes) {
-                Ok(Some(decision)) => (self.hand_on)((self.kind)(decision)),
-                Ok(None) => {}
-                Err(Unread::Broken(reason)) => (self.hand_on)(Entry::Unreadable(reason)),
-                Err(Unread::Unfit(reason)) => (self.hand_on)(Entry::Unfit(reason)),
+            if let Some(entry) = as_entry(&entry, self.scopes, self.kind) {
+                (self.hand_on)(entry);
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 
 use super::connection::{Connection, Credentials, Location, ORIGINS};
+use super::live::{self, Mode};
 use super::tls::{self, File};
 use crate::crowdsec::decisions::Scopes;
 use crate::crowdsec::setting::{List, Reading, Secret, Span, Told, url};
@@ -34,6 +35,7 @@ struct Settings {
     scenarios_containing: List<String>,
     scenarios_not_containing: List<String>,
     snapshot: Option<RelativePathBuf>,
+    mode: Mode,
 }
 
 impl Default for Settings {
@@ -54,6 +56,7 @@ impl Default for Settings {
             scenarios_containing: List::default(),
             scenarios_not_containing: List::default(),
             snapshot: None,
+            mode: Mode::Stream,
         }
     }
 }
@@ -78,6 +81,8 @@ pub struct Config {
     pub snapshot: Option<PathBuf>,
     /// The scopes that LAPI is asked for.
     pub scopes: Arc<Scopes>,
+    /// How visitors are asked about, in live mode.
+    pub live: Option<live::Config>,
 }
 
 impl Config {
@@ -96,6 +101,7 @@ impl Config {
             Scopes::default()
         });
         let scopes = Arc::new(scopes);
+        let live = live::Config::read(reading, settings.mode, snapshot.is_some());
         Ok(Self {
             connection: connection(reading, &settings, &scopes),
             update_frequency: settings.update_frequency.0,
@@ -104,6 +110,7 @@ impl Config {
             on_startup_failure: settings.on_startup_failure,
             snapshot,
             scopes,
+            live: live?,
         })
     }
 }

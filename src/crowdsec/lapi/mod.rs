@@ -14,6 +14,7 @@ mod error;
 mod first_answer;
 mod health;
 mod hurry;
+pub mod live;
 mod poller;
 pub mod polls;
 mod saving;
@@ -22,6 +23,7 @@ mod telling;
 pub mod tls;
 
 use std::io::{self, Read};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,7 +34,7 @@ use tokio::task::spawn_blocking;
 
 use super::decisions::{Decision, Entry, Key, Scopes, Value};
 use super::printable::printable;
-use answer::{read_answer, read_list};
+use answer::{read_answer, read_entries, read_list};
 use error::{setup, transfer};
 use tls::Handshake;
 
@@ -41,6 +43,7 @@ pub use connection::{Connection, Credentials, Location};
 pub use error::Error;
 pub use first_answer::first_answer;
 pub use health::{Health, Status};
+pub use live::Live;
 pub use poller::Poller;
 
 /// The folder's own version, told to LAPI. LAPI splits the User-Agent at its one slash.
@@ -148,6 +151,24 @@ impl Lapi {
             Value::Own(own) => vec![("scopes", own.scope.clone()), ("value", own.text.clone())],
         };
         url.query_pairs_mut().clear().append_pair("dedup", "false").extend_pairs(query);
+        read_list(&self.list(url).await?, &self.scopes, key.id()).map_err(Error::Unreadable)
+    }
+
+    /// Asks for all that stands against one address, or against what is no address, with the filters: live mode. A bad entry
+    /// costs itself alone.
+    pub async fn now(&self, about: Option<IpAddr>) -> Result<Vec<Entry>, Error> {
+        let mut url = self.url.clone();
+        url.path_segments_mut().expect("an address of http").pop();
+        let kept = self.url.query_pairs().filter(|(name, _)| name != "scopes");
+        let asked = match about {
+            Some(address) => ("ip", address.to_string()),
+            None => ("scopes", self.scopes.others().unwrap_or_default()),
+        };
+        url.query_pairs_mut().clear().extend_pairs(kept).append_pair(asked.0, &asked.1);
+        read_entries(&self.list(url).await?, &self.scopes).map_err(Error::Unreadable)
+    }
+
+    async fn list(&self, url: Url) -> Result<Vec<u8>, Error> {
         let mut response = self.send(url, QUESTION).await?;
         let mut list = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(|error| transfer(&error, None))? {
@@ -156,7 +177,7 @@ impl Lapi {
                 return Err(Error::Unreadable("it is over 16 MiB".into()));
             }
         }
-        read_list(&list, &self.scopes, key.id()).map_err(Error::Unreadable)
+        Ok(list)
     }
 
     async fn send(&self, url: Url, within: Duration) -> Result<Response, Error> {

@@ -14,7 +14,7 @@ use super::health::Status;
 use super::saving::Saving;
 use super::snapshot::Snapshot;
 use super::telling::Telling;
-use super::{Config, Connection, Error, Lapi};
+use super::{Config, Connection, Error, Lapi, Live};
 use crate::crowdsec::decisions::{Changes, Compared, DecisionSet, Everything, Taken, Types};
 use crate::crowdsec::panics::survive;
 use crate::crowdsec::printable::printable;
@@ -34,6 +34,8 @@ pub struct Poller {
     resync_frequency: Duration,
     /// `None` while the last poll is not known to have succeeded: then everything is asked for.
     in_step: Option<InStep>,
+    /// In live mode, who is asked instead.
+    live: Option<Arc<Live>>,
     /// How long LAPI worked for us in vain, if the last poll asked for everything and failed.
     wasted: Duration,
     telling: Telling,
@@ -68,6 +70,7 @@ impl Poller {
         set: Arc<DecisionSet>,
         status: Arc<Status>,
         secret: Option<&Secret>,
+        live: Option<Arc<Live>>,
     ) -> Result<Self, Error> {
         let snapshot = config.snapshot.clone().map(|path| Snapshot::new(path, connection, secret));
         Ok(Self {
@@ -80,6 +83,7 @@ impl Poller {
             update_frequency: config.update_frequency,
             resync_frequency: config.resync_frequency,
             in_step: None,
+            live,
             wasted: Duration::ZERO,
         })
     }
@@ -102,6 +106,11 @@ impl Poller {
     ///
     /// Given up halfway, it leaves the next poll to ask for everything.
     pub async fn poll(&mut self) -> Result<(), Error> {
+        if let Some(live) = &self.live {
+            let taken = live.poll().await?;
+            self.telling.of_answer(&taken, self.types.fallback);
+            return Ok(());
+        }
         let in_step = self.in_step.take();
         let mut in_step = match in_step {
             None => {
@@ -285,7 +294,7 @@ mod tests {
             (Arc::new(DecisionSet::new(Instant::now())), Arc::new(Status::new(config.update_frequency)));
         let connection = config.connection.as_ref().expect("a key");
         let types = Types::default();
-        let poller = Poller::new(connection, &config, types, set, status.clone(), None);
+        let poller = Poller::new(connection, &config, types, set, status.clone(), None, None);
         let mut poller = poller.expect("a poller");
         for usual in [1.0, 10.0] {
             for (wasted, pause) in [(0, usual), (1, usual), (30, 30.0), (600, 60.0)] {

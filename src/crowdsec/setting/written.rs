@@ -13,7 +13,8 @@ use serde::de::value::{Error as Nothing, SeqAccessDeserializer};
 use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
-use crate::crowdsec::decisions;
+use super::Reading;
+use crate::crowdsec::decisions::{self, Remediation};
 
 /// A key or password: text that is never shown.
 #[derive(Clone)]
@@ -54,6 +55,33 @@ impl<'de> Deserialize<'de> for Span {
         let text = number_or_text(deserializer)?;
         let span = text.parse().ok().map(Duration::from_secs).or_else(|| decisions::go_duration(&text));
         span.filter(|span| Self::SENSIBLE.contains(span)).map(Span).ok_or_else(|| D::Error::custom(wrong))
+    }
+}
+
+/// What a visitor meets while one who is asked about them on their way does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailureAction {
+    Passthrough,
+    Captcha,
+    Ban,
+}
+
+impl FailureAction {
+    pub fn remediation(self) -> Option<Remediation> {
+        match self {
+            Self::Passthrough => None,
+            Self::Captcha => Some(Remediation::Captcha),
+            Self::Ban => Some(Remediation::Ban),
+        }
+    }
+
+    /// Says what is wrong with it where no captcha can be shown.
+    pub fn needs_provider(self, reading: &mut Reading<'_>, key: &str) {
+        if self == Self::Captcha {
+            let what = "\"captcha\" needs `captcha.provider`: set that, or write \"passthrough\" or \"ban\"";
+            reading.wrong(key, what);
+        }
     }
 }
 

@@ -3,7 +3,6 @@
 mod config;
 pub mod geo;
 pub mod proxies;
-mod reminder;
 
 use std::fmt;
 use std::net::IpAddr;

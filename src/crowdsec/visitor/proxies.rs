@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use rocket::Request;
 
 use super::config::Config;
-use super::reminder::Reminder;
+use crate::crowdsec::reminder::Reminder;
 
 /// Whom to believe, and in which header.
 pub struct ClientIp {

@@ -1,0 +1,213 @@
+//! What does LAPI say of this visitor now? In live mode each address is asked about, and the answer counts for some seconds.
+//!
+//! The decision set is the memory: what LAPI says of an address takes the place of all that stood against it, and requests
+//! are judged as in stream mode. So a ban stands on where the next question fails. Countries, autonomous systems and the
+//! owner's own scopes are no question of one address: the poller asks for all of them every `update_frequency`.
+
+use std::collections::HashMap;
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rocket::futures::FutureExt;
+use rocket::futures::future::{BoxFuture, Shared};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::{Connection, Error, Lapi, QUESTION, Status};
+use crate::crowdsec::decisions::{DecisionSet, Remediation, Taken, Types};
+use crate::crowdsec::panics::survive;
+use crate::crowdsec::reminder::Reminder;
+use crate::crowdsec::setting::{FailureAction, Reading, Span, Told};
+
+/// How we learn what stands against a visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The poller keeps all decisions.
+    Stream,
+    Live,
+}
+
+/// `[default.crowdsec.live]`: each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    pub failure_action: FailureAction,
+    /// How long an answer counts.
+    cache: Span,
+    /// How long a visitor waits for it.
+    timeout: Span,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let timeout = Span(Duration::from_millis(200));
+        Self { failure_action: FailureAction::Passthrough, cache: Span::seconds(10), timeout }
+    }
+}
+
+impl Config {
+    /// `None` in stream mode.
+    pub fn read(reading: &mut Reading<'_>, mode: Mode, has_snapshot: bool) -> Result<Option<Self>, Told> {
+        let config = reading.table_of::<Self>("live")?;
+        if mode == Mode::Stream {
+            let useless =
+                config.map(|_| "`crowdsec.live` is set, and counts for nothing: write mode = \"live\".".into());
+            reading.warnings.extend(useless);
+            return Ok(None);
+        }
+        let config = config.unwrap_or_default();
+        // A ban that is lifted holds for that long.
+        if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&config.cache.0) {
+            reading.wrong("live.cache", "write a length of time from \"1s\" to \"60s\"");
+        }
+        if config.timeout.0 > QUESTION {
+            reading.wrong("live.timeout", "write a length of time up to \"5s\": visitors wait for it");
+        }
+        if has_snapshot {
+            let what = "live mode keeps no decisions over a restart: take this key away, or write mode = \"stream\"";
+            reading.wrong("snapshot", what);
+        }
+        Ok(Some(config))
+    }
+}
+
+/// At most this many questions are under way. LAPI answers one in some milliseconds.
+const AT_ONCE: usize = 64;
+/// Of at most this many addresses it is known that they were asked about: some 10 MB.
+const MOST: usize = 100_000;
+/// After a question that failed, LAPI is not asked about the same address for that long.
+const REST: Duration = Duration::from_secs(1);
+
+pub struct Live {
+    lapi: Lapi,
+    set: Arc<DecisionSet>,
+    status: Arc<Status>,
+    types: Types,
+    config: Config,
+    known: Mutex<HashMap<IpAddr, Known>>,
+    turns: Semaphore,
+    /// What answers held since the poller told of it.
+    taken: Mutex<Taken>,
+    late: Reminder,
+}
+
+/// What is known of a question about an address.
+enum Known {
+    /// One that has ended, with an answer or without, and until when that counts.
+    Until(Instant, bool),
+    /// One that is under way: everybody from this address waits for the same.
+    Asking(Shared<BoxFuture<'static, bool>>),
+}
+
+impl Live {
+    pub fn new(
+        connection: &Connection,
+        config: &Config,
+        types: Types,
+        set: Arc<DecisionSet>,
+        status: Arc<Status>,
+    ) -> Result<Arc<Self>, Error> {
+        let lapi = Lapi::new(connection, Duration::ZERO)?;
+        let (known, turns, taken, late) =
+            (Mutex::default(), Semaphore::new(AT_ONCE), Mutex::default(), Reminder::default());
+        Ok(Arc::new(Self { lapi, set, status, types, config: config.clone(), known, turns, taken, late }))
+    }
+
+    /// Has LAPI asked about a visitor, unless it was just now. Gives what they meet besides what stands against them, where
+    /// no answer came in time.
+    pub async fn ask(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Remediation> {
+        let asking = {
+            let mut known = lock(&self.known);
+            match known.get(&address) {
+                Some(Known::Until(end, answered)) if *end > now => return self.failed(*answered),
+                Some(Known::Asking(asking)) => asking.clone(),
+                _ => {
+                    make_room(&mut known, now);
+                    let asking = self.clone().begin(address);
+                    known.insert(address, Known::Asking(asking.clone()));
+                    asking
+                }
+            }
+        };
+        // The question goes on without the visitor: its answer counts for the next request.
+        self.failed(timeout(self.config.timeout.0, asking).await.unwrap_or(false))
+    }
+
+    /// A task of its own, so that a visitor who hangs up takes nobody else's answer away.
+    fn begin(self: Arc<Self>, address: IpAddr) -> Shared<BoxFuture<'static, bool>> {
+        let question = tokio::spawn(async move {
+            let (asked, turn) = (Instant::now(), timeout(self.config.timeout.0, self.turns.acquire()).await);
+            let result = match turn {
+                Ok(_turn) => survive(self.question(Some(address))).await.unwrap_or_else(|p| Err(Error::Panicked(p))),
+                Err(_) => Err(Error::TooSlow),
+            };
+            self.status.polls.count(&result, asked.elapsed());
+            let (answered, now) = (result.is_ok(), Instant::now());
+            let end = now + if answered { self.config.cache.0 } else { REST };
+            lock(&self.known).insert(address, Known::Until(end, answered));
+            answered
+        });
+        question.map(|ended| ended.unwrap_or(false)).boxed().shared()
+    }
+
+    /// Asks about one address, or for all that stands against no address at all, and takes the answer over.
+    async fn question(&self, about: Option<IpAddr>) -> Result<(), Error> {
+        let (asked, entries) = (Instant::now(), self.lapi.now(about).await?);
+        self.set.take_answer(about, entries, &self.types, asked, &mut lock(&self.taken));
+        self.status.answered();
+        Ok(())
+    }
+
+    /// What the poller asks in live mode: for what stands against no address, or where no such scope is listed, whether
+    /// LAPI is there. Gives what all answers held since the last time.
+    pub async fn poll(&self) -> Result<Taken, Error> {
+        let others = self.lapi.scopes.others().is_none().then_some(Ipv4Addr::LOCALHOST.into());
+        self.question(others).await?;
+        self.set.sweep(Instant::now());
+        Ok(mem::take(&mut *lock(&self.taken)))
+    }
+
+    fn failed(&self, answered: bool) -> Option<Remediation> {
+        if answered {
+            return None;
+        }
+        if let Some(times) = self.late.count(1, Instant::now()) {
+            log::warn!(
+                "CrowdSec's LAPI did not answer within `live.timeout` ({:?}), {times} times so far. {}",
+                self.config.timeout.0,
+                match self.config.failure_action {
+                    // Fails open, the default: what was known of the visitor before still stands.
+                    FailureAction::Passthrough =>
+                        "Such visitors are let in, unless a decision was known before: `live.failure_action` is `passthrough`.",
+                    FailureAction::Captcha => "Such visitors meet a captcha, as `live.failure_action` says.",
+                    FailureAction::Ban => "Such visitors are refused, as `live.failure_action` says.",
+                }
+            );
+        }
+        self.config.failure_action.remediation()
+    }
+}
+
+/// Forgets what does not count any more; and in a crowd half of all, who are then asked about again: nobody's place is
+/// taken for good by others.
+fn make_room(known: &mut HashMap<IpAddr, Known>, now: Instant) {
+    if known.len() < MOST {
+        return;
+    }
+    known.retain(|_, known| !matches!(known, Known::Until(end, _) if *end <= now));
+    let mut is_second = false;
+    if known.len() > MOST / 2 {
+        known.retain(|_, known| {
+            is_second = !is_second;
+            is_second || matches!(known, Known::Asking(_))
+        });
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
