@@ -1,0 +1,153 @@
+//! Does live mode judge each visitor by what a real LAPI says of them, and what where LAPI is killed, hangs or is slow?
+
+use std::sync::Arc;
+use std::thread::{self, sleep};
+use std::time::Duration;
+
+use dev::{App, FakeServer, KEY, Lapi, Reply, Request, Verdict, eventually};
+
+const LIVE: (&str, &str) = ("CROWDSEC_MODE", "live");
+/// The shortest: what is lifted is let in a second later.
+const CACHE: (&str, &str) = ("CROWDSEC_LIVE_CACHE", "1s");
+/// Longer than a busy machine takes.
+const PATIENT: (&str, &str) = ("CROWDSEC_LIVE_TIMEOUT", "5s");
+
+#[test]
+fn a_decision_counts_at_once_and_until_it_is_deleted() {
+    let lapi = Lapi::start();
+    let hour = ("CROWDSEC_UPDATE_FREQUENCY", "1h");
+    let app = App::polling(lapi.url(), &[LIVE, CACHE, PATIENT, hour]);
+    app.tells("LIVE MODE: CrowdSec's LAPI at", 1);
+    lapi.ban("192.0.2.1");
+    lapi.captcha("192.0.2.2");
+    lapi.ban_range("198.51.100.0/24");
+    lapi.captcha("198.51.100.7");
+    lapi.ban("2001:db8::7");
+    // Nobody was asked about before, so each meets what stands now, at the first request.
+    for (address, verdict) in [
+        ("192.0.2.1", Verdict::Ban),
+        ("192.0.2.2", Verdict::Captcha),
+        // A captcha on the address hides no ban on its network.
+        ("198.51.100.7", Verdict::Ban),
+        ("198.51.100.8", Verdict::Ban),
+        ("2001:db8::7", Verdict::Ban),
+        ("2001:db8::8", Verdict::Welcome),
+        ("203.0.113.1", Verdict::Welcome),
+    ] {
+        assert_eq!(app.verdict(address), verdict, "{address}");
+    }
+    lapi.ban("203.0.113.1");
+    app.eventually("203.0.113.1", Verdict::Ban);
+    lapi.revoke(&["--ip", "192.0.2.1"]);
+    lapi.revoke(&["--range", "198.51.100.0/24"]);
+    app.eventually("192.0.2.1", Verdict::Welcome);
+    app.eventually("198.51.100.8", Verdict::Welcome);
+    app.eventually("198.51.100.7", Verdict::Captcha);
+}
+
+#[test]
+fn countries_systems_and_accounts_count_in_whatever_spelling_they_were_decided() {
+    let lapi = Lapi::start();
+    let app = App::polling(
+        lapi.url(),
+        &[
+            LIVE,
+            CACHE,
+            PATIENT,
+            ("CROWDSEC_SCOPES", "ip,range,country,as,username"),
+            ("CROWDSEC_COUNTRY_HEADER", "CF-IPCountry"),
+            ("CROWDSEC_AS_HEADER", "CF-ASN"),
+        ],
+    );
+    let at = |country: &str, system: &str| {
+        let request = app.get("/members").from("192.0.2.1");
+        request.header("CF-IPCountry", country).header("CF-ASN", system).send().status
+    };
+    let sign_in = |account: &str| {
+        let form = [("user", account), ("password", "demo"), ("nickname", "")];
+        app.request("POST", "/sign-in").from("192.0.2.9").form(&form).send().status
+    };
+    lapi.decide(&["--scope", "Country", "--value", "fr"]);
+    lapi.decide(&["--scope", "as", "--value", "AS64500"]);
+    lapi.decide(&["--scope", "username", "--value", "Alice B"]);
+    eventually("France is refused", || at("FR", "1") == 403);
+    eventually("the system is refused", || at("DE", "64500") == 403);
+    eventually("the account is refused", || sign_in("Alice B") == 403);
+    assert_eq!(at("DE", "1"), 200);
+    lapi.revoke(&["--value", "fr"]);
+    eventually("France is let in", || at("FR", "1") == 200);
+    assert_eq!((at("DE", "64500"), sign_in("Alice B")), (403, 403));
+}
+
+/// What is set for a LAPI that does not answer, and what a visitor meets then of whom nothing is known.
+const ACTIONS: [(&str, Verdict); 3] =
+    [("passthrough", Verdict::Welcome), ("captcha", Verdict::Captcha), ("ban", Verdict::Ban)];
+
+#[test]
+fn where_lapi_is_killed_or_hangs_visitors_meet_what_the_operator_said_and_the_banned_stay_banned() {
+    let ends: [(fn(&Lapi), bool); 2] = [(Lapi::kill, true), (Lapi::freeze, false)];
+    for (end, can_start_again) in ends {
+        let mut lapi = Lapi::start();
+        lapi.ban("192.0.2.1");
+        let apps = ACTIONS.map(|(action, _)| {
+            let app = App::polling(lapi.url(), &[LIVE, CACHE, ("CROWDSEC_LIVE_FAILURE_ACTION", action)]);
+            // A busy machine may be late with the first answers.
+            app.eventually("192.0.2.1", Verdict::Ban);
+            app
+        });
+        end(&lapi);
+        // What was known counts no more by then.
+        sleep(Duration::from_millis(1500));
+        for (app, (action, verdict)) in apps.iter().zip(ACTIONS) {
+            assert_eq!(app.verdict("192.0.2.1"), Verdict::Ban, "{action}");
+            assert_eq!(app.verdict("203.0.113.1"), verdict, "{action}");
+            app.tells("did not answer within `live.timeout`", 1);
+        }
+        if can_start_again {
+            lapi.start_again();
+            for app in &apps {
+                app.eventually("203.0.113.1", Verdict::Welcome);
+                assert_eq!(app.verdict("192.0.2.1"), Verdict::Ban);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_slow_lapi_is_asked_once_about_each_address_and_a_crowd_of_them_is_judged() {
+    let lapi = Arc::new(Lapi::start());
+    lapi.ban_range("192.0.2.0/25");
+    let slow = {
+        let lapi = lapi.clone();
+        FakeServer::start(move |seen| {
+            sleep(Duration::from_millis(100));
+            let answer = Request::new(lapi.address(), "GET", &seen.target).header("X-Api-Key", KEY).send();
+            Reply::new(answer.status, "application/json", answer.body)
+        })
+    };
+    let app = App::polling(&slow.url(), &[LIVE, PATIENT, ("CROWDSEC_UPDATE_FREQUENCY", "1h")]);
+    let met = |n: u8| app.verdict(&format!("192.0.2.{n}"));
+    thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..4).flat_map(|_| (118..138).map(|n| (n, scope.spawn(move || met(n)))).collect::<Vec<_>>()).collect();
+        for (n, thread) in threads {
+            let verdict = if n < 128 { Verdict::Ban } else { Verdict::Welcome };
+            assert_eq!(thread.join().expect("a verdict"), verdict, "192.0.2.{n}");
+        }
+    });
+    for n in 118..138 {
+        let about = format!("ip=192.0.2.{n}");
+        let asked = slow.seen().iter().filter(|seen| seen.target.split(['?', '&']).any(|pair| pair == about)).count();
+        assert_eq!(asked, 1, "{about}");
+    }
+}
+
+#[test]
+fn filters_count_in_live_mode_as_in_stream_mode() {
+    let lapi = Lapi::start();
+    let app = App::polling(lapi.url(), &[LIVE, CACHE, PATIENT, ("CROWDSEC_ORIGINS", "crowdsec")]);
+    lapi.ban("192.0.2.1");
+    assert_eq!(app.verdict("192.0.2.1"), Verdict::Welcome, "its origin is cscli");
+    let app = App::polling(lapi.url(), &[LIVE, CACHE, PATIENT, ("CROWDSEC_ORIGINS", "cscli")]);
+    assert_eq!(app.verdict("192.0.2.1"), Verdict::Ban);
+}
