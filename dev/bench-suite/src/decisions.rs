@@ -103,6 +103,20 @@ pub fn answer_that_ends(deleted: impl IntoIterator<Item = Decision>) -> Vec<u8> 
     format!(r#"{{"deleted":{},"new":null}}"#, list(deleted)).into_bytes()
 }
 
+/// LAPI's answer with a hundred decisions against countries, from FA to JT.
+pub fn on_countries() -> Vec<u8> {
+    let codes = (b'F'..=b'J').flat_map(|first| (b'A'..=b'T').map(move |second| [first as char, second as char]));
+    let decisions: Vec<String> = codes
+        .zip(1..)
+        .map(|([first, second], id)| {
+            format!(
+                r#"{{"duration":"24h0m0s","id":{id},"origin":"cscli","scenario":"manual","scope":"Country","type":"ban","value":"{first}{second}"}}"#
+            )
+        })
+        .collect();
+    format!(r#"{{"deleted":null,"new":[{}]}}"#, decisions.join(",")).into_bytes()
+}
+
 fn list(decisions: impl IntoIterator<Item = Decision>) -> String {
     let mut json = String::from("[");
     for (place, decision) in decisions.into_iter().enumerate() {

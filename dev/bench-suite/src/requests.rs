@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::decisions::{BANNED, Chance};
+use crate::decisions::{self, BANNED, Chance};
 use crate::fake_lapi::FakeLapi;
 use crate::report::{Report, mean_and_error, thousands};
 use crate::server::{PROXY, Server, Setup, Snapshot, root};
@@ -79,6 +79,7 @@ pub fn run(directory: &Path) {
     }
     with_many.cost(&case(V4, "/text", &[], 200));
     with_many.keep_profile("text");
+    rooms(&mut report, &mut none, &protected, directory);
 
     report.columns(&["refused, 1,000,000 decisions", "instructions", "of the Tera page", "of the text page", "target"]);
     let mut row = |name: &str, cost: Cost, target| {
@@ -99,6 +100,38 @@ pub fn run(directory: &Path) {
          the same application without the fairing; what is refused is compared with the pages of that one."
     ));
     report.finish();
+}
+
+/// What an admitted request pays for that it does not use: the other rooms, and decisions against countries.
+fn rooms(report: &mut Report, none: &mut Herd, protected: &Setup, directory: &Path) {
+    report.columns(&["admitted, text page", "with the fairing alone", "with this as well", "more", "target"]);
+    let mut row = |name: &str, alone: Cost, with: Cost, target: &str| {
+        report.row(&[name, &thousands(alone.mean), &thousands(with.mean), &with.more_than(alone), target]);
+    };
+    let direct = case(V4, "/text", &[], 200);
+    let alone = none.cost(&direct);
+    for (rooms, name) in
+        [("metrics", "metrics"), ("all", "metrics, logs and AppSec, the latter two attached and switched off")]
+    {
+        let mut herd = Herd::start(PROCESSES, &protected.clone().with("BENCH_ROOMS", rooms), None, directory);
+        row(name, alone, herd.cost(&direct), "≤ +1 %");
+    }
+
+    let german = case(PROXY, "/text", &[("X-Forwarded-For", "198.51.100.77"), ("CF-IPCountry", "DE")], 200);
+    let [without, with] = [Vec::new(), decisions::on_countries()].map(|known| {
+        let folder = (0..).map(|n| directory.join(format!("countries-{n}"))).find(|folder| !folder.exists());
+        let folder = folder.expect("a free name");
+        fs::create_dir(&folder).expect("a directory of our own");
+        let lapi = FakeLapi::start(&folder, if known.is_empty() { decisions::answer([]) } else { known.clone() });
+        let setup = Setup::protected(&lapi).with("CROWDSEC_TRUSTED_PROXIES", &PROXY.to_string());
+        let setup = setup.with("CROWDSEC_SCOPES", "ip,range,country").with("CROWDSEC_COUNTRY_HEADER", "CF-IPCountry");
+        let mut herd = Herd::start(PROCESSES, &setup, None, &folder);
+        if !known.is_empty() {
+            herd.refuses(PROXY, &[("X-Forwarded-For", "198.51.100.77"), ("CF-IPCountry", "FA")]);
+        }
+        herd.cost(&german)
+    });
+    row("a hundred Country decisions, behind a proxy that names the country", without, with, "≤ +3 %");
 }
 
 /// What the access log adds. Its processes are many, since it is little beside what they differ by.
@@ -160,6 +193,14 @@ impl Herd {
 
     fn cost(&mut self, case: &Case) -> Cost {
         Cost::of(&self.0.iter_mut().map(|counted| counted.cost(case)).collect::<Vec<_>>())
+    }
+
+    /// Proves that such a visitor is refused.
+    fn refuses(&self, from: IpAddr, headers: &[(&str, &str)]) {
+        for Counted { server, .. } in &self.0 {
+            let mut visitor = Visitor::connect(from, server.port).expect("a connection");
+            assert_eq!(visitor.ask(&request("/text", headers)), 403, "no decision stands against {headers:?}");
+        }
     }
 
     fn keep_profile(&self, name: &str) {

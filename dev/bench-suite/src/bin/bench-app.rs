@@ -5,6 +5,7 @@ use std::env;
 use std::io::Cursor;
 use std::process::ExitCode;
 
+use app::crowdsec;
 use rocket::figment::Figment;
 use rocket::figment::providers::{Format, Toml};
 use rocket::fs::FileServer;
@@ -61,9 +62,18 @@ impl<'r> Responder<'r, 'static> for Fixed {
 
 #[rocket::main]
 async fn main() -> ExitCode {
-    let rocket = rocket::custom(app::crowdsec::figment());
+    let rocket = rocket::custom(crowdsec::figment());
     let rocket = match env::var("BENCH_BOUNCER").as_deref() {
-        Ok("protected") => rocket.attach(app::crowdsec::fairing()),
+        Ok("protected") => match env::var("BENCH_ROOMS").as_deref() {
+            Ok("metrics") => rocket.attach(crowdsec::fairing()).attach(crowdsec::metrics()),
+            // As the application's own lib.rs has them.
+            Ok("all") => rocket
+                .attach(crowdsec::fairing())
+                .attach(crowdsec::logs())
+                .attach(crowdsec::appsec())
+                .attach(crowdsec::metrics()),
+            _ => rocket.attach(crowdsec::fairing()),
+        },
         Ok("plain") => rocket,
         other => panic!("BENCH_BOUNCER is {other:?}, neither plain nor protected"),
     };
