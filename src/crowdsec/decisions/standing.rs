@@ -39,6 +39,8 @@ impl Standing {
     pub fn name(&self) -> String {
         let name = match (self.id, self.expires_in) {
             (Some(id), _) => format!("decision {id}"),
+            // As `said_by` makes it.
+            (None, Some(Duration::ZERO)) => "no decision of LAPI's".to_owned(),
             (None, Some(_)) => "a decision without an id".to_owned(),
             (None, None) => "decision of your own".to_owned(),
         };
