@@ -149,7 +149,7 @@ impl ThirdParty {
         match self.ask(answer, address).await {
             Ok(verified) => self.judge(&verified),
             Err(reason) => {
-                log::warn!("The captcha's provider {} cannot be asked: {reason}. The visitor has to try again.", self.known.name);
+                log::warn!("The captcha provider {} cannot be asked: {reason}. Visitors must retry.", self.known.name);
                 Verdict::Away
             }
         }
@@ -175,7 +175,7 @@ impl ThirdParty {
         // Read as a map first, because serde would also accept `[true]` as a `SiteVerify`.
         let verified = serde_json::from_slice(&body).and_then(|map| SiteVerify::deserialize(Value::Object(map)));
         match verified {
-            Ok(verified) if verified.success && status != StatusCode::OK => Err(format!("`success` with status {status}")),
+            Ok(verified) if verified.success && status != StatusCode::OK => Err(format!("success, status {status}")),
             Ok(verified) => Ok(verified),
             Err(error) => Err(format!("status {status}, an answer that cannot be read: {error}")),
         }

@@ -111,7 +111,7 @@ impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let wrong = || {
-            D::Error::custom(format!("`{text}` is not an address or network: write \"203.0.113.7\" or \"2001:db8::/32\""))
+            D::Error::custom(format!("`{text}` is not an address or network: use \"203.0.113.7\" or \"2001:db8::/32\""))
         };
         decisions::network(&text).map(Network).ok_or_else(wrong)
     }
