@@ -205,7 +205,7 @@ async fn a_scope_without_a_source_and_a_value_that_is_none_are_warned_of_once() 
     let figment = lapi.figment().merge(("crowdsec.scopes", ["ip", "country", "as"]));
     let client = Client::tracked(app::app(figment)).await.unwrap();
     eventually(async || lapi.asked().len() > 3).await;
-    for told in ["`FRA` is no country", "`` is no country", "`AS0` is no number of an autonomous system"] {
+    for told in ["`FRA` is not a country", "`` is not a country", "`AS0` is not the number of an autonomous system"] {
         assert_eq!(logged(told), 1, "{told}");
     }
     for scope in ["country", "as"] {

@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::PATIENCE;
 
-/// A request that is sent as it stands: nothing is normalised, escaped or completed but for `Host` and `Content-Length`.
+/// A request that is sent exactly as it was built. Only `Host`, `Content-Length` and `Connection: close` are added.
 #[derive(Clone, Debug)]
 pub struct Request {
     server: SocketAddr,
@@ -26,12 +26,12 @@ impl Request {
         Self { server, peer: None, method, target, version: "HTTP/1.1", headers: vec![], body: vec![] }
     }
 
-    /// Comes from this address by way of a proxy.
+    /// Makes the request come from this address through a proxy: adds the header that a proxy would.
     pub fn from(self, address: &str) -> Self {
         self.header("X-Forwarded-For", address)
     }
 
-    /// Comes from this loopback address as the socket's peer.
+    /// Makes the connection come from this loopback address, which the server sees as its peer.
     pub fn peer(mut self, address: &str) -> Self {
         self.peer = Some(address.parse().expect("a peer's address"));
         self
@@ -100,13 +100,13 @@ impl Request {
     }
 }
 
-/// Sends all requests at once over the connection of the first, and reads the answers in their order.
+/// Sends all requests at once over the first one's connection, and reads the answers in the same order.
 #[track_caller]
 pub fn pipeline(requests: &[Request]) -> Vec<Answer> {
     let mut stream = requests[0].connect();
     let last = requests.len() - 1;
     let bytes: Vec<u8> = requests.iter().enumerate().flat_map(|(i, r)| r.bytes(i == last)).collect();
-    // A server may answer and close before it has read everything; its answer is what counts.
+    // A server may answer and close before it has read everything, so an error here says nothing: its answer counts.
     let _ = stream.write_all(&bytes);
     let mut reader = BufReader::new(stream);
     let mut answers: Vec<Answer> = requests
@@ -156,7 +156,7 @@ impl Answer {
         cookie.split(';').next().expect("a name and a value").to_string()
     }
 
-    /// Everything of the answer as one text, for tests on what must not stand in it.
+    /// The whole answer as one text, for tests that something is not in it.
     pub fn everything(&self) -> String {
         let headers: String = self.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
         format!("{}\n{headers}\n{}", self.status, self.text())

@@ -1,5 +1,5 @@
-//! Does the bouncer keep asking, and does the operator know how things are? At the launch, while LAPI hangs, and where
-//! nobody reads the log.
+//! Does the bouncer keep asking LAPI, and does the log tell the operator how things are? At the launch, while LAPI
+//! hangs, and if nobody reads the log.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
@@ -94,7 +94,7 @@ fn one_line_at_the_launch_says_address_lapi_decisions_and_what_is_enforced() {
 
 // --- a LAPI that hangs ---
 
-/// The old connection is never answered; whoever asks anew is.
+/// The fake LAPI never answers the second question, as if it had frozen, and answers all that come after it.
 #[test]
 fn a_lapi_that_froze_and_moved_is_found_after_the_time_limit_of_a_delta() {
     let lapi = FakeServer::start(standing(vec![ban(1, "192.0.2.1")]));
@@ -129,7 +129,7 @@ fn the_health_check_tells_of_a_lapi_that_froze_and_of_its_return() {
     let app = App::polling(lapi.url(), &[]);
     lapi.freeze();
     let health = || app.get("/crowdsec/health").send();
-    // Before any poll has failed: a delta has fifteen seconds, and three polls and two seconds are five.
+    // The decisions turn stale after five seconds (three polls, plus two), before a delta fails after fifteen.
     eventually("the decisions are stale", || health().status == 503);
     assert_eq!(health().json(), json!({ "status": "stale" }));
     assert_eq!(app.logged(" is lost: "), 0, "{}", app.log());
@@ -148,7 +148,7 @@ fn decisions_arrive_where_standard_output_is_a_closed_pipe_and_sigterm_ends_it_a
     // Rocket's lines about single requests are left out: they are not ours.
     let app = App::polling(&lapi.url(), &[("ROCKET_LOG_LEVEL", "critical")]);
     app.close_stdout(|| assert_eq!(app.verdict("192.0.2.1"), Ban));
-    // Lost and back: both would be told.
+    // LAPI is lost and comes back: the log would tell both.
     lapi.answers(|_| Reply::error(500));
     let asked = lapi.seen().len();
     eventually("two polls that fail", || lapi.seen().len() >= asked + 2);
@@ -160,7 +160,7 @@ fn decisions_arrive_where_standard_output_is_a_closed_pipe_and_sigterm_ends_it_a
 
 // --- a scanner ---
 
-/// Between two usual polls lies longer than any test waits.
+/// The time between two usual polls, half an hour, is longer than any test waits.
 #[test]
 fn whoever_scans_meets_the_ban_long_before_the_next_usual_poll() {
     let lapi = Lapi::start();
@@ -175,7 +175,7 @@ fn whoever_scans_meets_the_ban_long_before_the_next_usual_poll() {
             _ => app.get(scan).from(address).send().status,
         };
         eventually("it meets the ban", || {
-            // CrowdSec decides in the middle of it.
+            // CrowdSec bans the scanner in the middle of the scan.
             let status = probe(scanner);
             lapi.ban(scanner);
             status == 403

@@ -1,4 +1,4 @@
-//! Where does the work go that no request waits for?
+//! Where does work run that no request waits for?
 
 use std::{io, thread};
 

@@ -1,4 +1,4 @@
-//! Where does it all come together? The fairing: wired at ignite, polling from liftoff, enforcing on every request.
+//! Where do the bouncer's parts meet? In the fairing: wired at ignite, polling from liftoff, enforcing on each request.
 
 use std::net::SocketAddr;
 use std::path;
@@ -23,16 +23,16 @@ use super::pages::{self, Refusal, Texts, template_dir};
 use super::setting::Problems;
 use super::visitor::ClientIp;
 
-/// Protects the application. Attach it first: a request fairing before it would see refused requests as they came, one
-/// after it sees them on their way to the refusal.
+/// Protects the application. Attach it first: a request fairing that is attached before it sees a refused request as it
+/// came; one that is attached after it sees the request already rerouted to the refusal.
 pub fn fairing() -> impl Fairing {
     Crowdsec { poller: Mutex::new(None), polling: Mutex::new(None) }
 }
 
 struct Crowdsec {
-    /// Between ignite and liftoff.
+    /// Holds the poller between ignite and liftoff.
     poller: Mutex<Option<(Poller, Background)>>,
-    /// Between liftoff and shutdown.
+    /// Holds the running poller between liftoff and shutdown.
     polling: Mutex<Option<(JoinHandle<()>, Background)>>,
 }
 
@@ -43,8 +43,8 @@ impl Fairing for Crowdsec {
         Info { name: "CrowdSec", kind: when | Kind::Singleton }
     }
 
-    /// Reads the configuration and asks LAPI for the first time, so that no request is served before the first answer
-    /// stands, or `on_startup_failure` has decided.
+    /// Reads the configuration and asks LAPI for the first time, so that no request is served before LAPI has answered
+    /// or `on_startup_failure` has decided.
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Result {
         match set_up(&rocket).await {
             Ok(SetUp { bouncer, texts, site, poller }) => {
@@ -75,11 +75,11 @@ impl Fairing for Crowdsec {
         }
         let Some(bouncer) = rocket.state::<Bouncer>() else { return };
         let (address, port) = (rocket.config().address, rocket.config().port);
-        // By this target the log shows the line in the release profile too.
+        // The log shows lines with this target in the release profile too.
         info!(target: "crowdsec", "Listening on {}. {}", SocketAddr::new(address, port), protection(bouncer));
     }
 
-    /// Waits for the poller's last snapshot, as long as a disk may reasonably take.
+    /// Waits until the poller has written its last snapshot, for as long as a disk may reasonably take.
     async fn on_shutdown(&self, _: &Rocket<Orbit>) {
         let polling = self.polling.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((polling, _thread)) = polling {
@@ -90,8 +90,8 @@ impl Fairing for Crowdsec {
     /// A fairing cannot answer, so a refused request is sent to a route of ours.
     async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
-        // A POST whose form says `_method=head` is a HEAD to Rocket, which would send no body where the visitor waits for
-        // one. As a GET it gets its body; from the answer to a true HEAD that bears a body, hyper takes it away.
+        // Rocket takes a POST whose form says `_method=head` for a HEAD, and would send no body, for which the visitor
+        // waits. As a GET it gets its body. If it was a real HEAD, sent with a body, hyper removes the answer's body.
         if request.method() == Method::Head && !data.peek(1).await.is_empty() {
             request.set_method(Method::Get);
         }
@@ -123,8 +123,8 @@ impl Fairing for Crowdsec {
         pages::send_to_refusal(request);
     }
 
-    /// Puts the refusal's page where a guard refused: on its own, that would be the catcher's. What the application refuses
-    /// itself is counted: after a burst of it CrowdSec is about to decide.
+    /// Where a guard refused, puts the bouncer's page in place of the catcher's. Counts what the application refuses by
+    /// itself: after a burst of such refusals CrowdSec is about to decide, so LAPI is asked sooner.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let status = response.status();
         if status.class() != StatusClass::ClientError && status != Status::ServiceUnavailable {
@@ -138,15 +138,15 @@ impl Fairing for Crowdsec {
             }
             return;
         };
-        // That judge's answer is put here by its own fairing.
+        // Another judge answers, and its own fairing puts that answer here.
         if verdict == Verdict::Answered && status == bouncer.status_of(verdict) {
             visit.refuse(verdict);
         }
-        // Another status is the handler's own: it has asked for `Option<Cleared>`, or the like.
+        // With any other status the handler has answered itself: it took `Option<Cleared>`, or the like.
         let refusal = Refusal::of(request, visit, verdict).filter(|refusal| refusal.status == status);
         if let Some(refusal) = refusal {
             visit.refuse_as_wanted();
-            // A captcha that everybody has to solve is no news.
+            // A captcha that the route asks of everybody says nothing about this visitor, so it is not logged.
             if visit.ground().verdict != Verdict::Admit || verdict != Verdict::Captcha {
                 bouncer.log(visit.asked(request), visit.ground(), verdict, false);
             }
@@ -158,7 +158,7 @@ impl Fairing for Crowdsec {
     }
 }
 
-/// Everything that the fairing needs, made of the configuration.
+/// Everything that the fairing needs, made from the configuration.
 struct SetUp {
     bouncer: Bouncer,
     texts: Texts,
@@ -201,7 +201,7 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     Ok(SetUp { bouncer, texts, site, poller: Some((poller, thread)) })
 }
 
-/// What stands between visitors and the application, in a line for the log.
+/// One line for the log: how many decisions stand, where they come from, and what is enforced.
 fn protection(bouncer: &Bouncer) -> String {
     let (all, own) = (bouncer.decisions.len(), bouncer.config.decisions.len());
     let known = match &bouncer.lapi.connection {
@@ -214,7 +214,7 @@ fn protection(bouncer: &Bouncer) -> String {
                 lapi.at
             )
         }
-        Some(lapi) => format!("{all} decisions stand, of CrowdSec's LAPI at {}, {own} of them your own", lapi.at),
+        Some(lapi) => format!("{all} decisions stand, {own} of them your own, with CrowdSec's LAPI at {}", lapi.at),
         None => format!("No CrowdSec: {own} decisions of your own stand"),
     };
     format!("{known}; {}.", enforcement(bouncer))
@@ -225,19 +225,19 @@ fn enforcement(bouncer: &Bouncer) -> String {
     let config = &bouncer.config;
     let what = match (&config.enforced[..], &bouncer.captcha, config.types.fallback) {
         ([], ..) => {
-            return "A TRIAL RUN: no decision refuses anybody, since `enforce` is false, and the log tells whom it would"
+            return "A TRIAL RUN: `enforce` is false, so no decision refuses anybody; the log tells whom it would refuse"
                 .into();
         }
         (enforced, ..) if enforced.len() < 3 => {
             let names: Vec<&str> = enforced.iter().map(|remediation| remediation.as_str()).collect();
-            format!("`enforce` has only these enforced: {}", names.join(", "))
+            format!("as `enforce` says, only these are enforced: {}", names.join(", "))
         }
         (_, Some(_), _) => "bans and captchas are enforced".into(),
         (_, None, Remediation::Ban) => {
             "bans are enforced, and captchas as bans, since no `captcha.provider` is set".into()
         }
         (_, None, fallback) => {
-            format!("bans are enforced, and for a captcha `{fallback}`, since no `captcha.provider` is set")
+            format!("bans are enforced, and captchas become `{fallback}`, since no `captcha.provider` is set")
         }
     };
     match config.enforce_by {
@@ -249,8 +249,8 @@ fn enforcement(bouncer: &Bouncer) -> String {
 fn without_crowdsec(decisions: &[OwnDecision]) {
     let own: Vec<String> = decisions.iter().map(|own| format!("{} meets: {}", own.value.0, own.remediation)).collect();
     warn!(
-        "NOT CONNECTED TO CROWDSEC: no key is set, so only your own `crowdsec.decisions` are enforced ({}). Beside CrowdSec \
-         run `cscli bouncers add {}`, and set CROWDSEC_API_KEY to the key it prints. Only the debug profile starts without.",
+        "NOT CONNECTED TO CROWDSEC: no key is set, so only your own `crowdsec.decisions` are enforced ({}). Where CrowdSec \
+         runs, run `cscli bouncers add {}`, and set CROWDSEC_API_KEY to its key. Only the debug profile needs none.",
         own.join(", "),
         env!("CARGO_PKG_NAME")
     );

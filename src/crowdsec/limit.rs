@@ -1,29 +1,29 @@
-//! How often may somebody do that? Counts per key, in memory that never grows beyond a bound.
+//! How often may somebody do something? Counts per key, in memory that never grows beyond a bound.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// At most `most` times in each `window`, counted per key. No key has to wait for what another one did.
+/// At most `most` times in each `window`, counted per key. What one key does never makes another one wait.
 pub struct Limit {
     most: u32,
     window: Duration,
     start: Instant,
-    /// Keys are kept as a secret hash of 64 bits, so that nobody can choose two that count as one.
+    /// Keys are kept as 64-bit hashes with a secret seed, so that nobody can choose two keys that share one count.
     hasher: RandomState,
     counts: Mutex<Counts>,
 }
 
-/// The counts of one window. When the next one begins, all of them are worth nothing.
+/// The counts of one window. They are dropped when the next window begins.
 #[derive(Default)]
 struct Counts {
     window: u32,
     of: HashMap<u64, u32>,
 }
 
-/// Keys in one window: 1 MB. When one more comes, all start anew, so that a newcomer is never refused for a crowd. A
-/// crowd gains nothing by that: with so many addresses it had enough tries already.
+/// The most keys that are counted in one window, in 1 MB. One more key clears all counts, so that a crowd never gets a
+/// newcomer refused. The crowd gains nothing by that: with 50,000 addresses it had enough tries already.
 const MOST_KEYS: usize = 50_000;
 
 impl Limit {
@@ -31,7 +31,7 @@ impl Limit {
         Self { most, window, start: Instant::now(), hasher: RandomState::new(), counts: Mutex::default() }
     }
 
-    /// Counts one more. `Err` says how long to wait once there are too many.
+    /// Counts one more for this key. `Err` holds the time to wait, if that is more than `most`.
     pub fn count(&self, key: impl Hash, now: Instant) -> Result<(), Duration> {
         let (key, window) = (self.hasher.hash_one(key), self.window_at(now));
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,7 +44,7 @@ impl Limit {
         if *count > self.most { Err(self.rest_of(window, now)) } else { Ok(()) }
     }
 
-    /// How long to wait if one more would be too many; counts nothing.
+    /// The time to wait if one more would be too many, else `None`. Counts nothing.
     pub fn wait(&self, key: impl Hash, now: Instant) -> Option<Duration> {
         let (key, window) = (self.hasher.hash_one(key), self.window_at(now));
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,7 +86,7 @@ mod tests {
         for address in 0..300_000_u32 {
             assert_eq!(limit.count(address, limit.start), Ok(()), "newcomer {address}");
         }
-        // Some of them use up all that they have, which is theirs alone.
+        // 5,000 of them use up their own counts, which costs nobody else anything.
         for address in 0..5_000_u32 {
             while limit.count(address, limit.start).is_ok() {}
         }

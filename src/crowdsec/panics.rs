@@ -1,4 +1,4 @@
-//! What becomes of a panic in a thread or task of ours? It costs the piece of work that it came from, and no more.
+//! What does a panic in one of our threads or tasks cost? The piece of work that panicked, and no more.
 //!
 //! Telling something is such a piece too: a logger that writes by `println!`, as Rocket's does, panics where standard
 //! output is a closed pipe or a full disk.

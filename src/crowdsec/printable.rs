@@ -1,4 +1,4 @@
-//! How does text of somebody else's get into a log? On one line, without power over a terminal, and cut to a length.
+//! How is a stranger's text written into a log? On one line, without power over a terminal, and cut to a length.
 
 /// At most this many characters of a text are shown.
 const LONGEST: usize = 200;

@@ -1,4 +1,4 @@
-//! When is an operator told again of what is still wrong?
+//! When does the log tell the operator again that something is still wrong?
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};

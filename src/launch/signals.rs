@@ -34,7 +34,7 @@ pub fn stay_alive() -> io::Result<()> {
                     process::exit(128 + kind.as_raw_value());
                 }
                 log::warn!(
-                    "{name} changes nothing: logs that were rotated are found by themselves, and the configuration is read at the launch alone. To read it anew, restart."
+                    "{name} changes nothing: logs that were rotated are found by themselves, and the configuration is read at the launch alone. To read it again, restart."
                 );
             }
         });

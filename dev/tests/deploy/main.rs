@@ -1,5 +1,5 @@
-//! Do the files in deploy/ do what they say? They themselves are run, and not copies of them: a test changes only what
-//! their own comments call the owner's to change, and the ports.
+//! Do the files in deploy/ do what they say? The tests run the shipped files themselves, and change only the ports and
+//! what comments in the files leave to the owner.
 
 mod check;
 mod image;
@@ -21,7 +21,7 @@ fn shipped_text(name: &str) -> String {
     fs::read_to_string(shipped_file(name)).unwrap_or_else(|e| panic!("deploy/{name}: {e}"))
 }
 
-/// Puts the owner's own words into a shipped text, whose words have to be there.
+/// Changes a shipped text as its owner would; fails the test if `from` is not in it.
 #[track_caller]
 fn set(text: String, from: &str, to: &str) -> String {
     assert!(text.contains(from), "{from:?} is not in: {text}");

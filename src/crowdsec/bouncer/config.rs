@@ -23,7 +23,7 @@ struct Settings {
     enforce: Enforce,
     enforce_by: EnforceBy,
     ban_status: BanStatus,
-    /// `None` where no source says: the debug profile then has examples.
+    /// `None` if neither Rocket.toml nor a variable sets it: the debug profile then has examples.
     decisions: Option<List<OwnDecision>>,
     excluded_paths: List<String>,
 }
@@ -59,19 +59,19 @@ impl<'de> Deserialize<'de> for Remediation {
         let text = String::deserialize(deserializer)?;
         Remediation::from_name(&text).ok_or_else(|| {
             D::Error::custom(format!(
-                "`{text}` is no remediation: write \"ban\", \"captcha\", \"throttle\" or \"pass\", or in `decisions` \"allow\""
+                "`{text}` is not a remediation: write \"ban\", \"captcha\", \"throttle\" or \"pass\", or in `decisions` \"allow\""
             ))
         })
     }
 }
 
-/// What types become: `{ mfa = "pass", "CAPI/ban" = "captcha" }`, or the same as text.
+/// Which remediation each type of decision becomes: `{ mfa = "pass", "CAPI/ban" = "captcha" }`, or the same as text.
 #[derive(Default)]
 struct Mapping(BTreeMap<String, Remediation>);
 
 impl<'de> Deserialize<'de> for Mapping {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wrong = || D::Error::custom("no table of types: write { mfa = \"pass\", \"CAPI/ban\" = \"captcha\" }");
+        let wrong = || D::Error::custom("not a table of types: write { mfa = \"pass\", \"CAPI/ban\" = \"captcha\" }");
         let table = as_written(deserializer)?.into_dict().ok_or_else(wrong)?;
         let entry = |(key, value): (String, Value)| {
             let remediation = value.into_string().ok_or_else(wrong)?;
@@ -81,7 +81,7 @@ impl<'de> Deserialize<'de> for Mapping {
     }
 }
 
-/// So many times in a span: `"30/1m"`.
+/// A number of requests in a span of time: `"30/1m"` is 30 in a minute.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
     pub most: u32,
@@ -100,7 +100,7 @@ impl<'de> Deserialize<'de> for Rate {
         };
         read().ok_or_else(|| {
             D::Error::custom(
-                "no number of requests in a time: write \"30/1m\" for 30 in a minute, of a second at least",
+                "not a number of requests in a span of time: write \"30/1m\" for 30 in a minute (one second at least)",
             )
         })
     }
@@ -120,7 +120,7 @@ impl<'de> Deserialize<'de> for Enforce {
         }
         let list = value.deserialize::<List<Remediation>>().map(|list| list.0).unwrap_or_default();
         let is_good = !list.is_empty() && list.iter().all(|remediation| ENFORCED.contains(remediation));
-        let wrong = "write true, false, or those that are enforced: [\"ban\", \"captcha\", \"throttle\"]";
+        let wrong = "write true, false, or the remediations to enforce: [\"ban\", \"captcha\", \"throttle\"]";
         let mut list = list;
         list.sort_unstable();
         list.dedup();
@@ -128,7 +128,7 @@ impl<'de> Deserialize<'de> for Enforce {
     }
 }
 
-/// A value of Rocket.toml as it stands. A variable is text, which is read as Rocket reads its own.
+/// Gives a value of Rocket.toml as it is. The text of a variable is parsed as Rocket parses its own variables.
 fn as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
     let value = <Value as Deserialize>::deserialize(deserializer)?;
     let read = |text: &str| text.parse().unwrap_or_else(|never| match never {});
@@ -140,13 +140,13 @@ struct BanStatus(u16);
 
 impl<'de> Deserialize<'de> for BanStatus {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wrong = || D::Error::custom("a ban is an answer of 400 to 499: write one of these numbers");
+        let wrong = || D::Error::custom("the status of a ban is a number from 400 to 499: write one of these");
         let Number(status) = Number::deserialize(deserializer).map_err(|_: D::Error| wrong())?;
         u16::try_from(status).ok().filter(|status| (400..=499).contains(status)).map(Self).ok_or_else(wrong)
     }
 }
 
-/// Who refuses.
+/// Who refuses visitors: the fairing on every request, or guards on the routes that ask for one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum EnforceBy {
     Fairing,
@@ -160,7 +160,7 @@ impl<'de> Deserialize<'de> for EnforceBy {
             Some("fairing") => Ok(Self::Fairing),
             Some("guards") => Ok(Self::Guards),
             _ => Err(D::Error::custom(
-                "write \"fairing\", or \"guards\" if only routes are to refuse that ask for a guard",
+                "write \"fairing\", or \"guards\" if only the routes with a guard are to refuse visitors",
             )),
         }
     }
@@ -171,7 +171,7 @@ pub struct Config {
     pub types: Types,
     /// How often a visitor under `throttle` is served.
     pub throttle: Rate,
-    /// The remediations that are enforced. Of the others the log tells what they would have done.
+    /// The remediations that are enforced. For the others, the log tells whom they would have refused.
     pub enforced: Vec<Remediation>,
     pub enforce_by: EnforceBy,
     pub ban_status: Status,
@@ -199,10 +199,10 @@ impl Config {
             if remediation == Remediation::Captcha && !can_ask {
                 reading.wrong("remediations", needs_provider);
             } else if remediation == Remediation::Allow || kind.eq_ignore_ascii_case("allow") {
-                let what = "no decision of LAPI's lets anybody in over a ban: list such addresses in `decisions`, with type = \"allow\"";
+                let what = "a decision of LAPI's cannot let anybody in despite a ban: list such addresses in `decisions`, with type = \"allow\"";
                 reading.wrong("remediations", what);
             } else if key.split('/').any(|part| part.trim() != part || part.is_empty()) {
-                reading.wrong("remediations", &format!("`{key}` is no type: write TYPE or \"ORIGIN/TYPE\""));
+                reading.wrong("remediations", &format!("`{key}` is not a type: write TYPE or \"ORIGIN/TYPE\""));
             }
             if mapped.insert(key.to_ascii_lowercase(), remediation).is_some() {
                 reading.wrong("remediations", &format!("`{key}` is there twice, in two spellings: take one away"));
@@ -211,7 +211,7 @@ impl Config {
         if settings.enforce.0 == [Remediation::Captcha] && !can_ask {
             reading.wrong(
                 "enforce",
-                "captchas alone are enforced, and none can be asked: set `captcha.provider`, or add \"ban\"",
+                "only captchas are enforced, and there is no captcha to show: set `captcha.provider`, or add \"ban\"",
             );
         }
         let are_examples = settings.decisions.is_none() && reading.debug;
@@ -245,7 +245,7 @@ impl Config {
     }
 }
 
-/// What a newcomer meets in the debug profile: addresses that nobody has, since they are set aside for documentation.
+/// The decisions of the debug profile, for a first look: their addresses belong to nobody, but are for documentation.
 fn examples() -> Vec<OwnDecision> {
     let own = |value, remediation| OwnDecision {
         value: Network(network(value).expect("a network")),

@@ -1,4 +1,4 @@
-//! What is to be done with one request? The judgement, and all that it rests on.
+//! What is to be done with one request? The judgement, and everything that it is made from.
 
 mod config;
 mod exemptions;
@@ -27,7 +27,7 @@ pub use config::{Config, EnforceBy, OwnDecision};
 pub use judged::Judged;
 pub use visit::{Asked, CaptchaOutcome, Judgement, OUR_RANK, REFUSED, Verdict, Visit, is_ours};
 
-/// Everything that a request is judged by, shared by all of them.
+/// Everything that a request is judged by, shared by all requests.
 pub struct Bouncer {
     /// Whether this is the debug profile, with its previews and reports.
     pub debug: bool,
@@ -57,7 +57,7 @@ pub struct Bouncer {
     throttle: Limit,
 }
 
-/// Ban pages in a second, of all visitors together: what a flood of the banned may cost has a ceiling.
+/// The most ban pages in a second, for all visitors together: it limits what a flood of banned visitors costs.
 const BAN_PAGES: u32 = 500;
 
 impl Bouncer {
@@ -172,7 +172,7 @@ impl Bouncer {
         enforced.contains(&remediation) || remediation == Remediation::Pass && !enforced.is_empty()
     }
 
-    /// What rests on no decision is enforced wherever anything is.
+    /// A refusal without a decision is enforced if any remediation is.
     fn is_enforced(&self, verdict: Verdict) -> bool {
         verdict.remediation().map_or(!self.config.enforced.is_empty(), |remediation| self.enforces(remediation))
     }

@@ -1,4 +1,4 @@
-//! What does a judge of single requests need of the bouncer, who is asked after it?
+//! What does another judge, which is asked about single requests after the bouncer, need from it?
 #![allow(dead_code, reason = "the room of that judge can be left out")]
 
 use rocket::Request;

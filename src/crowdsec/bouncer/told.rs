@@ -1,4 +1,4 @@
-//! Which refusals does the log tell of, and by which reference does an operator find them?
+//! Which refusals does the log tell, and by which reference does an operator find them?
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
@@ -28,7 +28,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Lines in ten seconds, of all addresses together: a third of what journald takes by default of one service, which would
 /// drop further lines whosever they are.
 const LINES: u32 = 1000;
-/// Without those that are easily taken for another one.
+/// The characters of a reference, without those that are easily mistaken for another one.
 const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 impl Default for Told {
@@ -73,7 +73,7 @@ impl Told {
 
     /// The same where it was not for a decision, but by somebody else.
     pub fn refused_by(&self, judgement: &Judgement, verdict: Verdict, asked: &Asked, is_trial: bool, who: &str) {
-        // A trial takes no line from a refusal in earnest.
+        // A refusal that is only tried takes no line away from a real one.
         let is_first = self.of_one.count((judgement.subject(), is_trial), judgement.at).is_ok();
         if !is_first || self.of_all.count((), Instant::now()).is_err() {
             self.unlogged.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! What is known of one request? One value, kept with the request from our fairing to the log's last line.
+//! What is known about one request? One value, kept with the request from our fairing to the log's last line.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -81,7 +81,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// How logs and figures call it.
+    /// Its name in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Admit => "admit",

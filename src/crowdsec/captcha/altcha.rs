@@ -1,4 +1,4 @@
-//! ALTCHA: a proof of work of the visitor's browser. No account, no third party, nothing loaded from elsewhere.
+//! What is ALTCHA? A proof of work by the visitor's browser: no account, no third party, nothing loaded from elsewhere.
 //!
 //! The server picks a number, hashes it once and hands out the first half of the hash; the browser counts up until it
 //! meets it. A challenge is signed, expires, and is bound to the visitor's address (IPv6: the /64).

@@ -1,4 +1,4 @@
-//! How does a visitor prove to be human? One of four providers, behind one small interface.
+//! How does a visitor prove to be human? By one of four providers, behind one small interface.
 
 mod altcha;
 mod config;

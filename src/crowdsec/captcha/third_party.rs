@@ -1,4 +1,4 @@
-//! reCAPTCHA v2, hCaptcha and Turnstile: a widget of theirs on the page, and a question to them about its answer.
+//! How do reCAPTCHA v2, hCaptcha and Turnstile work? The page shows their widget, and their server judges its answer.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::{Verdict, Widget, unix_now};
 use crate::crowdsec::setting::Secret;
 
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Answers of `siteverify` are a few hundred bytes.
+/// The most bytes of an answer that are read. `siteverify` answers in a few hundred.
 const LONGEST: usize = 64 * 1024;
 
 pub struct ThirdParty {
@@ -34,7 +34,7 @@ struct Known {
     verify_url: &'static str,
     widget_class: &'static str,
     field: &'static str,
-    /// Where their script, frames, styles and requests come from.
+    /// The places that their widget needs in the page's content security policy.
     sources: &'static str,
 }
 
@@ -88,7 +88,7 @@ impl ThirdParty {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut client = Client::builder().timeout(PATIENCE).redirect(redirect::Policy::none());
         if verify_url.scheme() == "http" {
-            // A server of the operator's own: it needs no CA, and no proxy towards the internet.
+            // The operator's own server, without TLS: asking it needs no CA, and no proxy towards the internet.
             client = client.tls_certs_only([]).no_proxy();
         }
         Ok(Self {
@@ -122,16 +122,16 @@ impl ThirdParty {
         self.known.field
     }
 
-    /// The provider's own places, and the one of a script that the operator put in their stead.
+    /// The provider's places, and the host of `script_url`, which the operator may have set.
     pub fn content_sources(&self) -> String {
         let script = self.script_url.origin().ascii_serialization();
-        // Where reCAPTCHA is loaded from Google's address for countries that block google.com, so is the rest of it.
+        // www.recaptcha.net is for countries that block google.com; its script loads the rest from www.gstatic.cn.
         let elsewhere =
             if self.script_url.host_str() == Some("www.recaptcha.net") { "https://www.gstatic.cn" } else { "" };
         [self.known.sources, &script, elsewhere].join(" ").trim_end().to_owned()
     }
 
-    /// Wrong answers are counted, since each one costs a question. A right one is not: somebody has earned it.
+    /// Only wrong answers count against the limit: each costs a question to the provider. A right one has been earned.
     pub async fn verify(&self, answer: &str, address: IpAddr) -> Verdict {
         let subject = address.into();
         let Some(_turn) = self.tries.turn(subject, PATIENCE).await else { return Verdict::Away };
@@ -149,7 +149,7 @@ impl ThirdParty {
         match self.ask(answer, address).await {
             Ok(verified) => self.judge(&verified),
             Err(reason) => {
-                log::warn!("The captcha's provider {} cannot be asked: {reason}. The captcha stands.", self.known.name);
+                log::warn!("The captcha provider {} cannot be asked: {reason}. Visitors must retry.", self.known.name);
                 Verdict::Away
             }
         }
@@ -158,7 +158,7 @@ impl ThirdParty {
     async fn ask(&self, answer: &str, address: IpAddr) -> Result<SiteVerify, String> {
         let form = [("secret", self.secret_key.0.as_str()), ("response", answer), ("remoteip", &address.to_string())];
         let sent = self.client.post(self.verify_url.clone()).form(&form).send().await;
-        // Without the address: it may bear what the operator would not want in a log.
+        // The error goes to the log without the URL, which may hold what the operator does not want there.
         let mut response = sent.map_err(|e| e.without_url().to_string())?;
         let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if !kind.starts_with("application/json") {
@@ -172,10 +172,10 @@ impl ThirdParty {
             body.extend_from_slice(&piece);
         }
         let status = response.status();
-        // As a map first: serde would read `[true]` as a `SiteVerify` as well.
+        // Read as a map first, because serde would also accept `[true]` as a `SiteVerify`.
         let verified = serde_json::from_slice(&body).and_then(|map| SiteVerify::deserialize(Value::Object(map)));
         match verified {
-            Ok(verified) if verified.success && status != StatusCode::OK => Err(format!("a yes with status {status}")),
+            Ok(verified) if verified.success && status != StatusCode::OK => Err(format!("success, status {status}")),
             Ok(verified) => Ok(verified),
             Err(error) => Err(format!("status {status}, an answer that cannot be read: {error}")),
         }
@@ -185,8 +185,8 @@ impl ThirdParty {
         let ours = |host: &String| self.hostnames.iter().any(|name| name.eq_ignore_ascii_case(host));
         let says = |code: &str| verified.error_codes.iter().any(|said| said == code);
         if verified.success {
-            // Solved on somebody else's page with our site key, it says nothing of a visitor of ours. Fails closed: where
-            // the operator named hosts, an answer that names none may come from anywhere.
+            // A captcha that was solved on another site with our site key does not count. Fails closed: if the operator
+            // set `hostnames`, an answer without a hostname does not count either, because it may come from anywhere.
             let foreign = !self.hostnames.is_empty() && !verified.hostname.as_ref().is_some_and(ours);
             return if foreign { Verdict::Wrong } else { Verdict::Human { since: unix_now() } };
         }

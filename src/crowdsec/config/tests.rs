@@ -1,4 +1,4 @@
-//! What an operator is told.
+//! What does an operator learn at the launch of settings that are wrong or unlikely?
 
 use std::time::Duration;
 
@@ -51,7 +51,7 @@ fn a_secret_in_a_variable_is_text_as_it_stands() {
     }
 }
 
-/// What the launch says that goes on all the same.
+/// The warnings of a launch that succeeds.
 fn warnings(figment: Figment) -> String {
     Config::read(&figment).expect("it must be accepted").warnings.join("\n")
 }
@@ -91,7 +91,7 @@ fn a_variable_that_no_setting_knows_is_named_and_stops_nothing_whatever_it_holds
     ] {
         let figment = toml("").merge(environment(&[(name, value)]));
         assert!(warnings(figment.clone()).contains(name), "{name}");
-        // The debug profile's examples stand as if it were not there.
+        // The debug profile's examples stand as if the variable were not set.
         let config = Config::read(&figment).unwrap();
         assert!(config.captcha.is_some() && config.bouncer.decisions.len() == 2, "{name}");
     }
@@ -134,7 +134,7 @@ fn a_probe_that_a_killed_process_left_beside_the_snapshot_stops_no_launch() {
 }
 
 #[test]
-fn of_rockets_variables_those_that_are_not_meant_for_it_are_left_out() {
+fn rockets_variables_that_are_not_meant_for_rocket_are_left_out() {
     let vars = [
         ("ROCKET_CROWDSEC_PORT", "tcp://10.96.0.7:80"),
         ("Rocket_Crowdsec_api_key", "a-secret-in-the-wrong-place"),
@@ -250,7 +250,7 @@ fn a_file_with_a_variable_that_nobody_replaced_is_no_secret() {
 }
 
 #[test]
-fn what_is_allowed_and_hardly_meant_is_told_with_the_next_step() {
+fn a_setting_that_is_allowed_but_hardly_meant_is_told_with_the_next_step() {
     let live =
         "[default]\nsecret_key = 'MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY='\n[default.crowdsec]\napi_key = 'x'\n";
     let release = |lines: &str| warnings(toml(&format!("{live}{lines}")).select("release"));
@@ -293,7 +293,7 @@ fn a_table_that_nobody_would_read_stops_the_launch() {
 }
 
 #[test]
-fn a_key_that_cannot_be_had_is_told_once() {
+fn a_key_file_that_cannot_be_read_is_told_once() {
     let both = "[default.crowdsec]\napi_key = 'x'\napi_key_file = '/nowhere'";
     for text in ["[default.crowdsec]\napi_key_file = '/nowhere'", both] {
         let said = problems(toml(text));
@@ -302,7 +302,7 @@ fn a_key_that_cannot_be_had_is_told_once() {
 }
 
 #[test]
-fn what_is_no_list_and_no_length_of_time_is_told_how_to_write_one() {
+fn a_wrong_list_and_a_wrong_length_of_time_are_told_with_an_example() {
     for line in ["origins = 5", "decisions = '192.0.2.1'", "decisions = 5"] {
         assert!(problems(toml(&format!("[default.crowdsec]\n{line}"))).contains("[\"…\"]"), "{line}");
     }
@@ -376,9 +376,9 @@ fn the_configuration_shows_no_secret_when_printed() {
     assert!(!format!("{config:?}").contains("s3cret"));
 }
 
-/// Each sets the table `captcha`, and with it the debug profile's own provider gives way.
+/// Each variable sets the table `captcha`, which replaces the debug profile's table with its provider.
 #[test]
-fn a_key_of_the_captcha_without_a_provider_stops_no_debug_launch_and_leaves_the_example_of_a_captcha_out() {
+fn a_captcha_key_without_a_provider_stops_no_debug_launch_and_leaves_out_the_example_captcha() {
     for (name, value) in [
         ("CROWDSEC_CAPTCHA_EXPIRATION", "1h"),
         ("CROWDSEC_CAPTCHA_DIFFICULTY", "9"),
@@ -394,7 +394,7 @@ fn a_key_of_the_captcha_without_a_provider_stops_no_debug_launch_and_leaves_the_
         assert_eq!(own, [Remediation::Ban], "{name}");
         assert!(!config.bouncer.types.captcha, "{name}: a captcha of LAPI's becomes the fallback");
 
-        // What somebody has set is told, and named.
+        // A captcha that the operator has set stops the launch, and the log names its key.
         let own = r#"[{ value = "192.0.2.1", type = "captcha" }]"#;
         let said = problems(figment.clone().merge(environment(&[(name, value), ("CROWDSEC_DECISIONS", own)])));
         assert!(said.contains("`crowdsec.decisions`") && said.lines().count() == 1, "{name}: {said}");
@@ -402,7 +402,7 @@ fn a_key_of_the_captcha_without_a_provider_stops_no_debug_launch_and_leaves_the_
         let said = problems(figment.merge(environment(&fallback)));
         assert!(said.contains("`crowdsec.fallback_remediation`") && said.lines().count() == 1, "{name}: {said}");
     }
-    // A key that only a provider can have meant: that alone is told.
+    // `site_key` makes sense only with a provider, so the missing provider is the only problem that is told.
     let said = problems(toml("").merge(environment(&[("CROWDSEC_CAPTCHA_SITE_KEY", "x")])));
     assert!(said.contains("captcha.provider") && said.lines().count() == 1, "{said}");
 }

@@ -1,4 +1,4 @@
-//! What is allowed in a configuration, and hardly meant? Each is one warning at the launch that says what to do.
+//! Which settings are allowed but hardly meant? Each gives one warning at the launch, which says what to do.
 
 use std::net::IpAddr;
 

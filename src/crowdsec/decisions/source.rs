@@ -32,7 +32,7 @@ impl Source {
 #[derive(Clone, Default)]
 pub struct Sources {
     list: Vec<Arc<Source>>,
-    /// How many decisions come from each: on IPv4, on IPv6, and on what is no address.
+    /// How many decisions come from each source: on IPv4, on IPv6, and on values that are not addresses.
     counts: Vec<[usize; 3]>,
     places: HashMap<Arc<Source>, u32>,
 }

@@ -38,14 +38,14 @@ pub const LONGEST_OWN: usize = 256;
 const KNOWN: [&str; 4] = ["ip", "range", "country", "as"];
 
 impl Value {
-    /// Reads what LAPI says in any spelling; `Err` says what is wrong with it. An empty text is never a value: CrowdSec's
-    /// enricher writes it for a country that it does not know.
+    /// Reads a value in any spelling that LAPI uses; `Err` says what is wrong with it. An empty text is never a value:
+    /// CrowdSec's enricher writes one for a country that it does not know.
     pub fn read(scope: &str, text: &str) -> Result<Self, &'static str> {
         match known(scope) {
-            Some("country") => Country::read(text).map(Self::Country).ok_or("no country of two letters"),
-            Some("as") => system(text).map(Self::As).ok_or("no number of an autonomous system"),
-            Some(_) => network(text).map(Self::Network).ok_or("no address or network"),
-            None => Self::own(scope, text).ok_or("no text of 1 to 256 bytes"),
+            Some("country") => Country::read(text).map(Self::Country).ok_or("not a country of two letters"),
+            Some("as") => system(text).map(Self::As).ok_or("not the number of an autonomous system"),
+            Some(_) => network(text).map(Self::Network).ok_or("not an address or network"),
+            None => Self::own(scope, text).ok_or("not a text of 1 to 256 bytes"),
         }
     }
 
@@ -62,7 +62,7 @@ impl From<IpNet> for Value {
     }
 }
 
-/// As `Value::read` understands it.
+/// Writes the spelling that `Value::read` reads again.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -81,7 +81,7 @@ impl Serialize for Value {
 }
 
 impl Country {
-    /// Two letters in any case, with white space around them.
+    /// Reads two letters, in upper or lower case, with or without white space around them.
     pub fn read(text: &str) -> Option<Self> {
         let &[first, second] = text.trim().as_bytes() else { return None };
         let is_country = first.is_ascii_alphabetic() && second.is_ascii_alphabetic();
@@ -100,7 +100,7 @@ pub fn system(text: &str) -> Option<u32> {
     let text = text.trim();
     let prefixed = text.get(..2).is_some_and(|prefix| prefix.eq_ignore_ascii_case("as"));
     let digits = if prefixed { text[2..].trim_start() } else { text };
-    // The reader of numbers takes a plus sign.
+    // `parse` alone would accept a plus sign.
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|number| is_number && *number > 0)
 }
@@ -116,7 +116,7 @@ impl Default for Scopes {
 }
 
 impl Scopes {
-    /// `None` for a list that LAPI cannot be asked for: none at all, or a word that is empty or has a comma in it.
+    /// `None` if LAPI cannot be asked for these scopes: there are none, or one is empty, too long, or has a comma.
     pub fn new(words: &[String]) -> Option<Self> {
         let is_word = |word: &str| (1..=64).contains(&word.len()) && !word.contains([',', '\n', '\r']);
         let words: Vec<&str> = words.iter().map(|word| known(word).unwrap_or(word.trim())).collect();
@@ -135,19 +135,19 @@ impl Scopes {
         known(scope).is_none() && self.have(scope)
     }
 
-    /// Whether any of them says where a visitor is.
+    /// Whether one of the scopes says where a visitor is: a country or an AS.
     pub fn have_any_place(&self) -> bool {
         self.have("country") || self.have("as")
     }
 
-    /// Those that are about no address, as LAPI wants them.
+    /// The scopes that are not about addresses, as LAPI takes them in a question; `None` if there are none.
     pub fn others(&self) -> Option<String> {
         let others: Vec<&str> =
             self.0.iter().map(String::as_str).filter(|word| !["ip", "range"].contains(word)).collect();
         (!others.is_empty()).then(|| others.join(","))
     }
 
-    /// As LAPI wants them.
+    /// The scopes as LAPI takes them in a question: with commas between them.
     pub fn joined(&self) -> String {
         self.0.join(",")
     }

@@ -1,4 +1,4 @@
-//! How does a handler say whom it serves? Guards, to be written into its signature.
+//! How does a handler say whom it serves? By guards in its signature.
 
 mod accounts;
 mod cleared;

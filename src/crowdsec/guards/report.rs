@@ -1,4 +1,4 @@
-//! How does the bouncer see a visitor and CrowdSec? For a page that shows it to the owner.
+//! What does the bouncer know about a visitor and about CrowdSec? For a page that shows it to the owner.
 
 use std::net::Ipv4Addr;
 

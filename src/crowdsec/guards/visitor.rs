@@ -23,24 +23,24 @@ use crate::crowdsec::decisions::Standing;
 /// ```
 #[derive(Debug, Serialize)]
 pub struct Visitor {
-    /// The visitor's address, trusted proxies considered; never IPv4 mapped into IPv6.
+    /// The visitor's address, as trusted proxies name it; an IPv4 address is never written as IPv6 (`::ffff:…`).
     pub address: IpAddr,
-    /// Everything that stands against them, the greatest remediation first. Empty for most.
+    /// Every decision that stands against the visitor, the greatest remediation first. Empty for most visitors.
     pub decisions: Vec<DecisionView>,
-    /// What the fairing, or `Cleared`, does with them: `None` for who is let in.
+    /// What the fairing, or the guard `Cleared`, does with the visitor: `None` if it lets them in.
     pub remediation: Option<&'static str>,
-    /// What it would do if `enforce` did not let them in.
+    /// The remediation that the visitor would meet if `enforce` did not let them in.
     pub trial: Option<&'static str>,
     /// The two letters of their country, where a trusted proxy or a database says it: `country_header`, `geoip`.
     pub country: Option<String>,
-    /// The number of their autonomous system, where one of them says it: `as_header`, `geoip`.
+    /// The number of their autonomous system, where a trusted proxy or a database says it: `as_header`, `geoip`.
     pub asn: Option<u32>,
-    /// Whether they have solved a captcha lately, whatever stands against them.
+    /// Whether they have solved a captcha that still counts (`captcha.expiration`), whatever stands against them.
     pub solved: bool,
 }
 
 impl Visitor {
-    /// Whether a decision of this type stands against them, as LAPI names it: `visitor.has("mfa")`. Case says nothing.
+    /// Whether a decision of this type stands against them, as LAPI names it: `visitor.has("mfa")`, in any case.
     pub fn has(&self, kind: &str) -> bool {
         self.decisions.iter().any(|decision| decision.kind.eq_ignore_ascii_case(kind))
     }
@@ -48,7 +48,7 @@ impl Visitor {
     pub fn of(bouncer: &Bouncer, request: &Request<'_>) -> Self {
         let judgement = bouncer.judgement(request);
         let client_ip = &bouncer.client_ip;
-        // Of a request without a name the address is the proxy's.
+        // If no proxy names the visitor, the address is the proxy's own, and says nothing about the visitor's network.
         let known = || judgement.has_a_name().then_some(judgement.address);
         let name = |verdict: Verdict| (verdict != Verdict::Admit).then(|| verdict.name());
         Self {
@@ -66,7 +66,7 @@ impl Visitor {
 /// A decision, as handlers and templates see it.
 #[derive(Clone, Debug, Serialize)]
 pub struct DecisionView {
-    /// What we make of it: `pass`, `throttle`, `captcha`, `ban` or `allow`.
+    /// What the bouncer makes of the decision: `pass`, `throttle`, `captcha`, `ban` or `allow`.
     pub remediation: &'static str,
     /// The type as LAPI names it: `ban`, `captcha`, or any other word.
     #[serde(rename = "type")]
@@ -76,14 +76,14 @@ pub struct DecisionView {
     pub scope: String,
     /// What it stands against: an address or network, a country as `FR`, an AS as `AS64500`.
     pub value: String,
-    /// LAPI's number for it; none for the operator's own.
+    /// LAPI's id of the decision; `None` for one of the operator's own.
     pub id: Option<u64>,
-    /// In seconds; none for the operator's own.
+    /// Seconds until the decision ends; `None` for one of the operator's own.
     pub expires_in: Option<u64>,
 }
 
 impl DecisionView {
-    /// For a preview, which has no visitor with a decision.
+    /// A decision to show in a preview, where none stands against whoever looks at it.
     pub fn example(remediation: &'static str) -> Self {
         Self {
             remediation,

@@ -1,4 +1,4 @@
-//! How does a visitor answer a captcha? Its page at an address of its own, and what is made of the form.
+//! How does a visitor answer a captcha? On a page at its own address, whose form is judged here.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;

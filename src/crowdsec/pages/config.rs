@@ -1,4 +1,4 @@
-//! What do the bouncer's pages call the site, and whom may the refused ask? The settings of this room, read and checked.
+//! What do the bouncer's pages call the site, and whom may a refused visitor ask? The settings of this room, read and checked.
 
 use serde::{Deserialize, Serialize};
 

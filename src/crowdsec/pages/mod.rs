@@ -1,4 +1,4 @@
-//! What do the refused see? The ban and captcha pages, their answers to programs, and the routes around them.
+//! What do refused visitors see? The ban and captcha pages, their answers to programs, and the routes around them.
 
 mod body;
 mod captcha;

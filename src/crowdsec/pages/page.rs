@@ -1,4 +1,4 @@
-//! How is a page of the bouncer's made, and what may it load?
+//! How is one of the bouncer's pages made, and what may it load?
 
 use rand::Rng;
 use rocket::Request;

@@ -1,4 +1,4 @@
-//! Can each page be made? Tried at the launch, so that a slip does not wait for the first visitor.
+//! Can each page be made? The launch tries them all, so that no visitor is the first to meet a mistake.
 
 use std::collections::BTreeMap;
 use std::error::Error;

@@ -1,4 +1,4 @@
-//! What can a page say? The variables of all templates of the bouncer's.
+//! What can a page say? The variables of all the bouncer's templates.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! In which words do we speak? The texts of `templates/texts.toml`, in the visitor's language.
+//! Which words are on the pages? The texts of `templates/texts.toml`, in the visitor's language.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! How is a setting written, and what is an operator told whose setting is no good?
+//! How is a setting written, and what is the operator told if a setting is wrong?
 
 mod unreplaced;
 mod written;

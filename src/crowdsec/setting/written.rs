@@ -27,11 +27,11 @@ impl fmt::Debug for Secret {
 }
 
 impl<'de> Deserialize<'de> for Secret {
-    /// Serde's own message would show the value. A number is refused rather than turned into text, because `007` would
-    /// arrive as `7`.
+    /// Does not use serde's error, which would show the value. Refuses a number rather than turn it into text, because
+    /// `007` would arrive as `7`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <Value as Deserialize>::deserialize(deserializer)?.into_string();
-        let wrong = "no text: write it in quotes, key = \"…\"";
+        let wrong = "not a text: write it in quotes, key = \"…\"";
         text.map(Secret).ok_or_else(|| D::Error::custom(wrong))
     }
 }
@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for Secret {
 pub struct Span(pub Duration);
 
 impl Span {
-    /// What every sum with a length of time can bear.
+    /// Lengths of time that can be added to any time without an overflow.
     const SENSIBLE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10 * 365 * 86_400);
 
     pub const fn seconds(seconds: u64) -> Self {
@@ -51,7 +51,7 @@ impl Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wrong = "no length of time from 1ms to ten years: write \"10s\", \"15m\", \"1h30m\", or whole seconds";
+        let wrong = "not a length of time from 1ms to ten years: write \"10s\", \"15m\", \"1h30m\", or whole seconds";
         let text = number_or_text(deserializer)?;
         let span = text.parse().ok().map(Duration::from_secs).or_else(|| decisions::go_duration(&text));
         span.filter(|span| Self::SENSIBLE.contains(span)).map(Span).ok_or_else(|| D::Error::custom(wrong))
@@ -85,14 +85,14 @@ impl FailureAction {
     }
 }
 
-/// A whole number from 0.
+/// A whole number, 0 or greater.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Number(pub u32);
 
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = number_or_text(deserializer)?.parse().map(Number);
-        number.map_err(|_| D::Error::custom("no whole number from 0 to 4294967295"))
+        number.map_err(|_| D::Error::custom("not a whole number from 0 to 4294967295"))
     }
 }
 
@@ -111,7 +111,7 @@ impl<'de> Deserialize<'de> for Network {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let wrong = || {
-            D::Error::custom(format!("`{text}` is no address or network: write \"203.0.113.7\" or \"2001:db8::/32\""))
+            D::Error::custom(format!("`{text}` is not an address or network: use \"203.0.113.7\" or \"2001:db8::/32\""))
         };
         decisions::network(&text).map(Network).ok_or_else(wrong)
     }
@@ -151,11 +151,11 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for Items<T> {
             Some(_) => text.parse().unwrap_or_else(|never| match never {}),
             None => text.split(',').map(str::trim).filter(|item| !item.is_empty()).collect::<Vec<_>>().into(),
         };
-        // By way of a figment, which alone reads a path.
+        // Read through a figment, because nothing else can read a `RelativePathBuf`.
         Figment::from(("items", items)).extract_inner("items").map(List).map_err(|error| match error.kind {
             Kind::Message(told) => E::custom(told),
             // The other kinds show the value, which may be a secret in the wrong place.
-            _ => E::custom("this is no list: write [\"…\"], or for `decisions` [{ value = \"…\", type = \"…\" }]"),
+            _ => E::custom("this is not a list: write [\"…\"], or for `decisions` [{ value = \"…\", type = \"…\" }]"),
         })
     }
 }

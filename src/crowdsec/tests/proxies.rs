@@ -1,4 +1,4 @@
-//! Whatever a header says. `PROPTEST_CASES` says how many cases are tried.
+//! Is the right visitor named, whatever a proxy's header says? `PROPTEST_CASES` says how many cases are tried.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ fn client_ip(header: &str) -> ClientIp {
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
-/// What a stranger may write: anything, with what means something to us more often than not.
+/// What a stranger may write into the header: any text, mixed with pieces that mean something to the bouncer.
 fn any_lie() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         string_regex("\\PC{0,6}").unwrap(),
@@ -59,7 +59,7 @@ fn any_address() -> impl Strategy<Value = IpAddr> {
         .prop_map(|(bits, v4)| if v4 { IpAddr::V4((bits as u32).into()) } else { IpAddr::V6(bits.into()) })
 }
 
-/// As a proxy writes it.
+/// The address as a proxy writes it into this header.
 fn element(header: &str, address: IpAddr) -> String {
     match (header, address) {
         ("Forwarded", IpAddr::V6(v6)) => format!("for=\"[{v6}]\""),
@@ -94,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn of_two_proxies_the_outer_ones_word_counts_whatever_stands_left_of_it(
+    fn behind_two_proxies_the_outer_ones_word_counts_whatever_stands_left_of_it(
         lie in any_lie(), visitor in any_address(), forwarded in any::<bool>(), proxy in any::<u8>(),
     ) {
         let header = if forwarded { "Forwarded" } else { "X-Forwarded-For" };
@@ -105,9 +105,9 @@ proptest! {
         prop_assert_eq!(client_ip.behind(PEER, &[&line]), (visitor.to_canonical(), None), "{}", line);
     }
 
-    /// So that no walk that ends on a proxy is ever taken for a visitor's, whatever a stranger and a proxy write.
+    /// So a proxy's own address is never taken for a visitor's, whatever strangers and proxies write.
     #[test]
-    fn who_is_named_is_no_trusted_proxy_and_who_is_not_is_one(lines in vec(any_lie(), 0..5), forwarded in any::<bool>()) {
+    fn a_visitor_who_is_named_is_never_a_trusted_proxy_and_an_unnamed_one_always_is(lines in vec(any_lie(), 0..5), forwarded in any::<bool>()) {
         let client_ip = client_ip(if forwarded { "Forwarded" } else { "X-Forwarded-For" });
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let (address, unnamed) = client_ip.behind(PEER, &lines);

@@ -1,4 +1,4 @@
-//! Whom do we believe who a visitor is? The settings of this room, read and checked.
+//! Which proxies and headers do we believe about a visitor? The settings of this room, read and checked.
 
 use std::sync::Arc;
 

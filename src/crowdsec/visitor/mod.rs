@@ -1,4 +1,4 @@
-//! Who is asking, and from where? The socket's peer, or whom a trusted proxy names.
+//! Who is the visitor, and where are they? The socket's peer, or the address that a trusted proxy names.
 
 mod config;
 pub mod geo;

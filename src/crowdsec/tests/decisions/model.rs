@@ -52,13 +52,13 @@ const VISITORS: [(&str, &str, u32); 9] = [
 const ACCOUNTS: [(&str, &str); 5] =
     [("username", "alice"), ("username", "Alice"), ("Username", "alice"), ("session", "FR"), ("username", "bob")];
 
-/// A row of LAPI's never changes its type, so an id comes with one.
+/// LAPI never changes the type of a decision, so each id above 0 always has the same type here.
 fn any_decision() -> impl Strategy<Value = Decision> {
     let kinds = ["ban", "captcha", "Ban", "throttle", "allow"];
     (0..6_u64, prop::sample::select(&VALUES[..]), 0..5_usize, prop_oneof![0..40_u64, 0..4000_u64]).prop_map(
         move |(id, (scope, value), any, tenths)| {
             let kind = if id > 0 { id as usize % 5 } else { any };
-            // The label tells the model what was typed.
+            // The field `scenario` tells the model how the value was typed.
             Decision { scenario: value.into(), ..scoped(id, scope, value, kinds[kind], tenths) }
         },
     )
@@ -67,7 +67,7 @@ fn any_decision() -> impl Strategy<Value = Decision> {
 /// What can happen to a set.
 #[derive(Clone, Debug)]
 enum Event {
-    /// An answer, whether it is a full one, whether it ends where it should, and whether LAPI confirms what it lacks.
+    /// An answer of LAPI's: full or a delta, cut off or whole; and whether LAPI confirms that what it lacks is gone.
     Answer {
         full: bool,
         cut: bool,
@@ -104,7 +104,7 @@ impl Known {
     }
 }
 
-/// What a decision stands against, made of what was typed.
+/// Whom a decision stands against, in one spelling, whatever spelling was typed.
 fn meaning(decision: &Decision) -> (String, String) {
     let (scope, typed) = (decision.scope.to_lowercase(), decision.scenario.as_str());
     match scope.as_str() {
@@ -140,7 +140,7 @@ impl Model {
             match entry {
                 Entry::New(decision) => {
                     self.add(now, decision);
-                    // Also where it means nothing here.
+                    // Kept also if `add` ignores it: a deletion after it in the same answer must not count.
                     new.0.push(Known {
                         decision: decision.clone(),
                         remediation: Remediation::Ban,
@@ -156,7 +156,7 @@ impl Model {
         }
     }
 
-    /// Gives how many LAPI has to confirm.
+    /// Returns how many of the missing decisions LAPI has to confirm.
     fn everything(&mut self, now: u64, confirmed: bool, entries: &[Entry]) -> usize {
         let mut new = Model::default();
         for entry in entries {
@@ -208,7 +208,7 @@ impl Model {
     }
 }
 
-/// The same of the set.
+/// What each visitor and each account meets by the real set, and until when.
 fn met(set: &DecisionSet, start: Instant, now: u64) -> Vec<Option<(Remediation, u64)>> {
     let instant = start + tenths(now);
     let visitors = VISITORS.iter().map(|(address, country, system)| {
@@ -267,13 +267,13 @@ proptest! {
         }
     }
 
-    /// Against a plain search through all of them, on addresses in which networks of every length crowd.
+    /// Compares each look-up with a search through all networks, at addresses that many networks of every length hold.
     #[test]
     fn the_networks_around_an_address_are_those_that_hold_it(
         nets in vec((any::<bool>(), 0..=128_u8, any::<u8>(), any::<u8>()), 0..40),
         visitors in vec((any::<bool>(), any::<u8>(), any::<u8>()), 20),
     ) {
-        // Two bytes of chance, one at each end, so that there are neighbours and far ones.
+        // The first and the last byte are random, so that some addresses are neighbours and others far apart.
         let address = |v4: bool, head: u8, tail: u8| -> IpAddr {
             if v4 { [head, 0, 0, tail].into() } else { [u16::from(head) << 8, 0, 0, 0, 0, 0, 0, u16::from(tail)].into() }
         };
@@ -282,7 +282,7 @@ proptest! {
             IpNet::new_assert(address(v4, head & 0xc1, tail & 0xc1), length).trunc()
         });
         let nets: Vec<IpNet> = nets.collect();
-        // The longest network has the longest to live, so that each look-up shows which ones it found.
+        // The longer a network's prefix, the longer its ban lasts, so that the ban shows which network was found.
         let lives = |net: &IpNet| 1000 + u64::from(net.prefix_len());
         let (set, now) = set_of(nets.iter().zip(1..).map(|(net, id)| decision(id, &net.to_string(), "ban", lives(net))));
         let ends = nets.iter().flat_map(|net| [net.network(), net.broadcast()]);

@@ -1,4 +1,4 @@
-//! Which proxy is set up wrongly, and what is to be written there? Told in the log.
+//! Which proxy is set up wrongly, and how is it mended? The log tells the operator.
 
 use std::net::IpAddr;
 use std::time::Instant;
