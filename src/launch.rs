@@ -130,7 +130,7 @@ fn wanted(key: &str) -> &'static str {
         "port" => "a number from 0 to 65535",
         "workers" | "max_blocking" => "a number from 1 to 10000",
         "keep_alive" => "whole seconds from 0",
-        "secret_key" => "quoted text of 44 letters, as `openssl rand -base64 32` prints it",
+        "secret_key" => "the 44 letters that `openssl rand -base64 32` prints, in Rocket.toml within quotes",
         "log_level" => "\"off\", \"critical\", \"normal\" or \"debug\"",
         "cli_colors" => "true or false",
         "ip_header" => "false: the bouncer finds the visitor's address itself",

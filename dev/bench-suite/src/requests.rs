@@ -137,7 +137,8 @@ fn rooms(report: &mut Report, none: &mut Herd, protected: &Setup, directory: &Pa
 /// What the access log adds. Its processes are many, since it is little beside what they differ by.
 pub fn log(directory: &Path) {
     let lapi = FakeLapi::start(directory, Vec::new());
-    let off = Setup::protected(&lapi).with("CROWDSEC_TRUSTED_PROXIES", &PROXY.to_string());
+    let off = Setup::protected(&lapi).with("BENCH_ROOMS", "all");
+    let off = off.with("CROWDSEC_TRUSTED_PROXIES", &PROXY.to_string());
     let file = directory.join("access.log");
     let on = off.clone().with("CROWDSEC_ACCESS_LOG", file.to_str().expect("a plain path"));
     let [mut off, mut on] = [off, on].map(|setup| Herd::start(MANY, &setup, None, directory));
