@@ -22,7 +22,7 @@ pub use cleared::Cleared;
 pub use human::Human;
 pub use no_decision::NoDecision;
 pub use report::Report;
-pub use same_origin::SameOrigin;
+pub use same_origin::{SameOrigin, is_own};
 pub use visitor::{DecisionView, Visitor};
 
 /// For guards that a route must not ask for where there is no bouncer: the launch then stops.
