@@ -161,28 +161,13 @@ impl Config {
     pub fn read(reading: &mut Reading<'_>, can_ask: bool) -> Result<Self, Told> {
         let settings: Settings = reading.room()?;
         let fallback = settings.fallback_remediation.unwrap_or(Remediation::Ban);
-        let needs_provider = "`captcha` needs `captcha.provider`: set that, or write \"ban\"";
         if fallback == Remediation::Captcha && !can_ask {
-            reading.wrong("fallback_remediation", needs_provider);
+            reading.wrong("fallback_remediation", NEEDS_PROVIDER);
         }
         if fallback == Remediation::Allow {
             reading.wrong("fallback_remediation", "write \"ban\", \"captcha\", \"throttle\" or \"pass\"");
         }
-        let mut mapped = BTreeMap::new();
-        for (key, remediation) in settings.remediations.0 {
-            let kind = key.rsplit('/').next().unwrap_or_default();
-            if remediation == Remediation::Captcha && !can_ask {
-                reading.wrong("remediations", needs_provider);
-            } else if remediation == Remediation::Allow || kind.eq_ignore_ascii_case("allow") {
-                let what = "a decision of LAPI's cannot let anybody in despite a ban: list such addresses in `decisions`, with type = \"allow\"";
-                reading.wrong("remediations", what);
-            } else if key.split('/').any(|part| part.trim() != part || part.is_empty()) {
-                reading.wrong("remediations", &format!("`{key}` is not a type: write TYPE or \"ORIGIN/TYPE\""));
-            }
-            if mapped.insert(key.to_ascii_lowercase(), remediation).is_some() {
-                reading.wrong("remediations", &format!("`{key}` is there twice, in two spellings: take one away"));
-            }
-        }
+        let mapped = mapped(reading, settings.remediations, can_ask);
         let enforced = settings.enforce.map_or(ENFORCED.to_vec(), |enforce| enforce.0);
         if enforced == [Remediation::Captcha] && !can_ask {
             reading.wrong(
@@ -219,6 +204,28 @@ impl Config {
             excluded_paths,
         })
     }
+}
+
+const NEEDS_PROVIDER: &str = "`captcha` needs `captcha.provider`: set that, or write \"ban\"";
+
+/// What types become, by their names in lower case.
+fn mapped(reading: &mut Reading<'_>, remediations: Mapping, can_ask: bool) -> BTreeMap<String, Remediation> {
+    let mut mapped = BTreeMap::new();
+    for (key, remediation) in remediations.0 {
+        let kind = key.rsplit('/').next().unwrap_or_default();
+        if remediation == Remediation::Captcha && !can_ask {
+            reading.wrong("remediations", NEEDS_PROVIDER);
+        } else if remediation == Remediation::Allow || kind.eq_ignore_ascii_case("allow") {
+            let what = "a decision of LAPI's cannot let anybody in despite a ban: list such addresses in `decisions`, with type = \"allow\"";
+            reading.wrong("remediations", what);
+        } else if key.split('/').any(|part| part.trim() != part || part.is_empty()) {
+            reading.wrong("remediations", &format!("`{key}` is not a type: write TYPE or \"ORIGIN/TYPE\""));
+        }
+        if mapped.insert(key.to_ascii_lowercase(), remediation).is_some() {
+            reading.wrong("remediations", &format!("`{key}` is there twice, in two spellings: take one away"));
+        }
+    }
+    mapped
 }
 
 /// The decisions of the debug profile, for a first look: their addresses belong to nobody, but are for documentation.
