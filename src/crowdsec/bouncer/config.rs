@@ -14,33 +14,18 @@ use crate::crowdsec::decisions::{Remediation, Types, network};
 use crate::crowdsec::setting::{List, Network, Number, Reading, Span, Told};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Settings {
-    fallback_remediation: Remediation,
+    fallback_remediation: Option<Remediation>,
     remediations: Mapping,
-    throttle: Rate,
-    enforce: Enforce,
+    throttle: Option<Rate>,
+    enforce: Option<Enforce>,
     enforce_by: EnforceBy,
-    ban_status: BanStatus,
+    ban_status: Option<BanStatus>,
     /// `None` if neither Rocket.toml nor a variable sets it: the debug profile then has examples.
     decisions: Option<List<OwnDecision>>,
     excluded_paths: List<String>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            fallback_remediation: Remediation::Ban,
-            remediations: Mapping::default(),
-            throttle: Rate { most: 30, span: Duration::from_secs(60) },
-            enforce: Enforce(ENFORCED.to_vec()),
-            enforce_by: EnforceBy::Fairing,
-            ban_status: BanStatus(403),
-            decisions: None,
-            excluded_paths: List::default(),
-        }
-    }
 }
 
 /// One of the operator's own decisions.
@@ -147,23 +132,13 @@ impl<'de> Deserialize<'de> for BanStatus {
 }
 
 /// Who refuses visitors: the fairing on every request, or guards on the routes that ask for one.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum EnforceBy {
+    #[default]
     Fairing,
     /// The fairing judges and lets everybody pass. Only routes with a guard refuse.
     Guards,
-}
-
-impl<'de> Deserialize<'de> for EnforceBy {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match <Value as Deserialize>::deserialize(deserializer)?.as_str() {
-            Some("fairing") => Ok(Self::Fairing),
-            Some("guards") => Ok(Self::Guards),
-            _ => Err(D::Error::custom(
-                "write \"fairing\", or \"guards\" if only the routes with a guard are to refuse visitors",
-            )),
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -185,30 +160,16 @@ impl Config {
     /// `can_ask` says whether there is a captcha to show.
     pub fn read(reading: &mut Reading<'_>, can_ask: bool) -> Result<Self, Told> {
         let settings: Settings = reading.room()?;
-        let fallback = settings.fallback_remediation;
-        let needs_provider = "`captcha` needs `captcha.provider`: set that, or write \"ban\"";
+        let fallback = settings.fallback_remediation.unwrap_or(Remediation::Ban);
         if fallback == Remediation::Captcha && !can_ask {
-            reading.wrong("fallback_remediation", needs_provider);
+            reading.wrong("fallback_remediation", NEEDS_PROVIDER);
         }
         if fallback == Remediation::Allow {
             reading.wrong("fallback_remediation", "write \"ban\", \"captcha\", \"throttle\" or \"pass\"");
         }
-        let mut mapped = BTreeMap::new();
-        for (key, remediation) in settings.remediations.0 {
-            let kind = key.rsplit('/').next().unwrap_or_default();
-            if remediation == Remediation::Captcha && !can_ask {
-                reading.wrong("remediations", needs_provider);
-            } else if remediation == Remediation::Allow || kind.eq_ignore_ascii_case("allow") {
-                let what = "a decision of LAPI's cannot let anybody in despite a ban: list such addresses in `decisions`, with type = \"allow\"";
-                reading.wrong("remediations", what);
-            } else if key.split('/').any(|part| part.trim() != part || part.is_empty()) {
-                reading.wrong("remediations", &format!("`{key}` is not a type: write TYPE or \"ORIGIN/TYPE\""));
-            }
-            if mapped.insert(key.to_ascii_lowercase(), remediation).is_some() {
-                reading.wrong("remediations", &format!("`{key}` is there twice, in two spellings: take one away"));
-            }
-        }
-        if settings.enforce.0 == [Remediation::Captcha] && !can_ask {
+        let mapped = mapped(reading, settings.remediations, can_ask);
+        let enforced = settings.enforce.map_or(ENFORCED.to_vec(), |enforce| enforce.0);
+        if enforced == [Remediation::Captcha] && !can_ask {
             reading.wrong(
                 "enforce",
                 "only captchas are enforced, and there is no captcha to show: set `captcha.provider`, or add \"ban\"",
@@ -234,15 +195,37 @@ impl Config {
         }
         Ok(Self {
             types: Types { captcha: can_ask, fallback, mapped: Arc::new(mapped) },
-            throttle: settings.throttle,
-            enforced: settings.enforce.0,
+            throttle: settings.throttle.unwrap_or(Rate { most: 30, span: Duration::from_secs(60) }),
+            enforced,
             enforce_by: settings.enforce_by,
-            ban_status: Status::new(settings.ban_status.0),
+            ban_status: settings.ban_status.map_or(Status::Forbidden, |status| Status::new(status.0)),
             decisions,
             are_examples,
             excluded_paths,
         })
     }
+}
+
+const NEEDS_PROVIDER: &str = "`captcha` needs `captcha.provider`: set that, or write \"ban\"";
+
+/// What types become, by their names in lower case.
+fn mapped(reading: &mut Reading<'_>, remediations: Mapping, can_ask: bool) -> BTreeMap<String, Remediation> {
+    let mut mapped = BTreeMap::new();
+    for (key, remediation) in remediations.0 {
+        let kind = key.rsplit('/').next().unwrap_or_default();
+        if remediation == Remediation::Captcha && !can_ask {
+            reading.wrong("remediations", NEEDS_PROVIDER);
+        } else if remediation == Remediation::Allow || kind.eq_ignore_ascii_case("allow") {
+            let what = "a decision of LAPI's cannot let anybody in despite a ban: list such addresses in `decisions`, with type = \"allow\"";
+            reading.wrong("remediations", what);
+        } else if key.split('/').any(|part| part.trim() != part || part.is_empty()) {
+            reading.wrong("remediations", &format!("`{key}` is not a type: write TYPE or \"ORIGIN/TYPE\""));
+        }
+        if mapped.insert(key.to_ascii_lowercase(), remediation).is_some() {
+            reading.wrong("remediations", &format!("`{key}` is there twice, in two spellings: take one away"));
+        }
+    }
+    mapped
 }
 
 /// The decisions of the debug profile, for a first look: their addresses belong to nobody, but are for documentation.

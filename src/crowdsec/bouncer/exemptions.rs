@@ -1,6 +1,10 @@
-//! Which paths does the operator exclude?
+//! Which requests are let through whatever stands against the visitor? What the operator excludes, and what the bouncer itself
+//! has to answer.
 
-use rocket::http::RawStr;
+use rocket::Request;
+use rocket::http::{Method, RawStr};
+
+use super::Bouncer;
 
 /// A prefix of `excluded_paths`, as whole segments: `/health` holds `/health` and `/health/db`, not `/healthz`.
 #[derive(Debug)]
@@ -42,6 +46,42 @@ fn segments(path: &str) -> Option<Vec<String>> {
         plain.then(|| segment.into_owned())
     });
     decoded.collect()
+}
+
+impl Bouncer {
+    /// Whether the fairing lets a request pass whatever the judgement. These are all the exemptions there are.
+    pub(super) fn spares(&self, request: &Request<'_>) -> bool {
+        let path = request.uri().path().as_str();
+        // A load balancer's probe gets its answer wherever it comes from; it says nothing but up or down.
+        (matches!(path, "/crowdsec/health" | "/crowdsec/live")
+            && matches!(request.method(), Method::Get | Method::Head))
+            || self.config.excluded_paths.iter().any(|prefix| prefix.holds(path))
+            || self.also_spared.get().is_some_and(|spares| spares(request))
+    }
+}
+
+/// What is open to visitors who have a captcha to solve, whatever else stands against them.
+pub fn needs_no_pass(request: &Request<'_>) -> bool {
+    // They have to be able to send the answer.
+    is_captcha(request)
+        // A browser asks whether it may send a request before it sends it. It sends no cookie along, so that a solved
+        // captcha would not count. The request itself is judged.
+        || is_preflight(request)
+}
+
+/// Whether a browser asks by this request whether it may send another one, by the rules of CORS. It has no body.
+fn is_preflight(request: &Request<'_>) -> bool {
+    let says = |name| request.headers().get_one(name);
+    request.method() == Method::Options
+        && says("Origin").is_some()
+        && says("Access-Control-Request-Method").is_some()
+        && says("Transfer-Encoding").is_none()
+        && says("Content-Length").is_none_or(|length| length == "0")
+}
+
+/// Whether a request comes to the captcha's own page.
+pub fn is_captcha(request: &Request<'_>) -> bool {
+    request.uri().path() == "/crowdsec/captcha" && matches!(request.method(), Method::Get | Method::Head | Method::Post)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rocket::http::{Method, Status};
+use rocket::http::Status;
 use rocket::{Orbit, Request, Rocket};
 
 use super::captcha::{Captcha, Passes, unix_now};
@@ -21,6 +21,7 @@ use super::decisions::{DecisionSet, Remediation, Standing, Value};
 use super::lapi::{self, Health, Live, OnStartupFailure};
 use super::limit::Limit;
 use super::visitor::{ClientIp, Subject};
+use exemptions::needs_no_pass;
 use told::Told;
 
 pub use config::{Config, EnforceBy, OwnDecision};
@@ -221,16 +222,6 @@ impl Bouncer {
         &self.visit(request).judgement
     }
 
-    /// Whether the fairing lets a request pass whatever the judgement. These are all the exemptions there are.
-    fn spares(&self, request: &Request<'_>) -> bool {
-        let path = request.uri().path().as_str();
-        // A load balancer's probe gets its answer wherever it comes from; it says nothing but up or down.
-        (matches!(path, "/crowdsec/health" | "/crowdsec/live")
-            && matches!(request.method(), Method::Get | Method::Head))
-            || self.config.excluded_paths.iter().any(|prefix| prefix.holds(path))
-            || self.also_spared.get().is_some_and(|spares| spares(request))
-    }
-
     /// The two letters of a visitor's country, where a proxy's header or a database says it. Of a request without a name the
     /// address is the proxy's.
     pub fn country_of(&self, request: &Request<'_>, judgement: &Judgement) -> Option<String> {
@@ -273,34 +264,10 @@ impl Bouncer {
     }
 }
 
-/// Whether a request comes to the captcha's own page.
-fn is_captcha(request: &Request<'_>) -> bool {
-    request.uri().path() == "/crowdsec/captcha" && matches!(request.method(), Method::Get | Method::Head | Method::Post)
-}
-
 /// For tests: lets this much time pass at once for decisions, passes and limits, in whole seconds. A ban of an hour ends
 /// without an hour's waiting. What LAPI says afterwards counts from the true time on.
 pub fn skip_time(rocket: &Rocket<Orbit>, time: Duration) {
     if let Some(bouncer) = rocket.state::<Bouncer>() {
         bouncer.skipped.fetch_add(time.as_secs(), Ordering::Relaxed);
     }
-}
-
-/// What is open to visitors who have a captcha to solve, whatever else stands against them.
-fn needs_no_pass(request: &Request<'_>) -> bool {
-    // They have to be able to send the answer.
-    is_captcha(request)
-        // A browser asks whether it may send a request before it sends it. It sends no cookie along, so that a solved
-        // captcha would not count. The request itself is judged.
-        || is_preflight(request)
-}
-
-/// Whether a browser asks by this request whether it may send another one, by the rules of CORS. It has no body.
-fn is_preflight(request: &Request<'_>) -> bool {
-    let says = |name| request.headers().get_one(name);
-    request.method() == Method::Options
-        && says("Origin").is_some()
-        && says("Access-Control-Request-Method").is_some()
-        && says("Transfer-Encoding").is_none()
-        && says("Content-Length").is_none_or(|length| length == "0")
 }

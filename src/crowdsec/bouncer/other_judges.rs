@@ -4,7 +4,8 @@
 use rocket::Request;
 use rocket::http::Status;
 
-use super::{Bouncer, Judgement, Verdict, Visit, is_captcha};
+use super::exemptions::is_captcha;
+use super::{Bouncer, Judgement, Verdict, Visit};
 use crate::crowdsec::decisions::Standing;
 
 impl Bouncer {

@@ -10,7 +10,7 @@ use crate::crowdsec::setting::{List, Number, Reading, Secret, Span, Told};
 
 /// `[default.crowdsec.captcha]`: each key as Rocket.toml and the variables write it; docs/configuration.md says what each
 /// means.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Settings {
     provider: Option<Provider>,
@@ -21,25 +21,8 @@ struct Settings {
     script_url: Option<String>,
     hostnames: List<String>,
     sources: List<String>,
-    difficulty: Number,
-    expiration: Span,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            provider: None,
-            site_key: None,
-            secret_key: None,
-            secret_key_file: None,
-            verify_url: None,
-            script_url: None,
-            hostnames: List::default(),
-            sources: List::default(),
-            difficulty: Number(1_000_000),
-            expiration: Span::seconds(60 * 60),
-        }
-    }
+    difficulty: Option<Number>,
+    expiration: Option<Span>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -96,7 +79,7 @@ impl Config {
                 "write each place as in a content security policy, \"https://www.gstatic.cn\"",
             );
         }
-        if settings.difficulty == Number(0) {
+        if settings.difficulty == Some(Number(0)) {
             reading.wrong("captcha.difficulty", "a proof of no work proves nothing: write a number from 1");
         }
         Ok(Some(Self {
@@ -107,8 +90,8 @@ impl Config {
             script_url: reading.url("captcha.script_url", settings.script_url),
             hostnames: settings.hostnames.0,
             sources: settings.sources.0,
-            difficulty: settings.difficulty.0,
-            expiration: settings.expiration.0,
+            difficulty: settings.difficulty.map_or(1_000_000, |number| number.0),
+            expiration: settings.expiration.map_or(Duration::from_secs(60 * 60), |span| span.0),
         }))
     }
 }

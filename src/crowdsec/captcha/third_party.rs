@@ -135,12 +135,13 @@ impl ThirdParty {
     pub async fn verify(&self, answer: &str, address: IpAddr) -> Verdict {
         let subject = address.into();
         let Some(_turn) = self.tries.turn(subject, PATIENCE).await else { return Verdict::Away };
-        if let Some(wait) = self.tries.wait(subject, Instant::now()) {
+        if let Some(wait) = self.tries.wrong.wait(subject, Instant::now()) {
             return Verdict::TooMany(wait);
         }
         let verdict = self.asked(answer, address).await;
         if matches!(verdict, Verdict::Wrong | Verdict::Expired) {
-            self.tries.count_wrong(subject, Instant::now());
+            // The next answer is told to wait, not this one.
+            let _ = self.tries.wrong.count(subject, Instant::now());
         }
         verdict
     }

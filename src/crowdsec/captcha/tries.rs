@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ const MOST_AT_ONCE: usize = 20;
 
 /// What is counted per visitor alone: nobody has to wait for what others did, unless they share one address.
 pub struct Tries {
-    wrong: Limit,
+    pub wrong: Limit,
     /// Who has a question under way; never more entries than there are connections.
     asking: Mutex<HashMap<Subject, Arc<Semaphore>>>,
 }
@@ -39,15 +39,5 @@ impl Tries {
             asking.entry(subject).or_insert_with(|| Arc::new(Semaphore::new(MOST_AT_ONCE))).clone()
         };
         timeout(patience, turns.acquire_owned()).await.ok()?.ok()
-    }
-
-    /// How long to wait until another answer is judged; `None`: it is judged now.
-    pub fn wait(&self, subject: Subject, now: Instant) -> Option<Duration> {
-        self.wrong.wait(subject, now)
-    }
-
-    pub fn count_wrong(&self, subject: Subject, now: Instant) {
-        // The next answer is told to wait, not this one.
-        let _ = self.wrong.count(subject, now);
     }
 }

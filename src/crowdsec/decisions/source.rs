@@ -49,12 +49,8 @@ impl Sources {
         place
     }
 
-    pub fn all(&self) -> impl Iterator<Item = &Source> {
-        self.list.iter().map(Arc::as_ref)
-    }
-
     pub fn counts(&self) -> impl Iterator<Item = (&Source, [usize; 3])> {
-        self.all().zip(self.counts.iter().copied())
+        self.list.iter().map(Arc::as_ref).zip(self.counts.iter().copied())
     }
 
     /// How many decisions come from a source, by the family of their values.

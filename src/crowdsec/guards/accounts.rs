@@ -1,11 +1,12 @@
 //! Does anything stand against an account of the application's own?
 
+use rocket::Request;
 use rocket::http::Status;
+use rocket::outcome::try_outcome;
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::{self, Responder};
-use rocket::{Ignite, Request, Rocket, Sentinel};
 
-use super::{DecisionView, has_no_bouncer};
+use super::{DecisionView, bouncer};
 use crate::crowdsec::bouncer::{Asked, Bouncer, Judgement, Verdict, Visit};
 use crate::crowdsec::decisions::Value;
 
@@ -81,17 +82,9 @@ impl<'r> FromRequest<'r> for Accounts<'r> {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         // Fails closed: without a bouncer nothing is proven of anybody.
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else {
-            return Outcome::Error((Status::InternalServerError, ()));
-        };
+        let bouncer = try_outcome!(bouncer(request));
         let visit = bouncer.visit(request);
         let solved = bouncer.passes.since(request, visit.judgement.address, bouncer.unix_now()).is_some();
         Outcome::Success(Self { bouncer, visit, asked: visit.asked(request), solved })
-    }
-}
-
-impl Sentinel for Accounts<'_> {
-    fn abort(rocket: &Rocket<Ignite>) -> bool {
-        has_no_bouncer(rocket)
     }
 }

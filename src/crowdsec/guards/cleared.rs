@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
+use rocket::Request;
 use rocket::request::{FromRequest, Outcome};
-use rocket::{Ignite, Request, Rocket, Sentinel};
 
-use super::{has_no_bouncer, policy};
+use super::policy;
 
 /// Proof that the bouncer has let this visitor in.
 ///
@@ -30,11 +30,5 @@ impl<'r> FromRequest<'r> for Cleared {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         policy(request, |_, judgement| judgement.verdict).map(|address| Self { address })
-    }
-}
-
-impl Sentinel for Cleared {
-    fn abort(rocket: &Rocket<Ignite>) -> bool {
-        has_no_bouncer(rocket)
     }
 }

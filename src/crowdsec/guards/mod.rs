@@ -11,8 +11,9 @@ mod visitor;
 use std::net::IpAddr;
 
 use rocket::http::Status;
+use rocket::outcome::try_outcome;
 use rocket::request::Outcome;
-use rocket::{Ignite, Request, Rocket};
+use rocket::{Ignite, Request, Rocket, Sentinel};
 
 use super::bouncer::{Bouncer, Judgement, Verdict};
 
@@ -21,16 +22,32 @@ pub use cleared::Cleared;
 pub use human::Human;
 pub use no_decision::NoDecision;
 pub use report::Report;
-pub use same_origin::SameOrigin;
+pub use same_origin::{SameOrigin, is_own};
 pub use visitor::{DecisionView, Visitor};
+
+/// For guards that a route must not ask for where there is no bouncer: the launch then stops.
+macro_rules! need_the_bouncer {
+    ($($guard:ty),+) => {$(
+        impl Sentinel for $guard {
+            fn abort(rocket: &Rocket<Ignite>) -> bool {
+                has_no_bouncer(rocket)
+            }
+        }
+    )+};
+}
+
+need_the_bouncer!(Accounts<'_>, Cleared, NoDecision, Report, Visitor);
+
+/// Fails closed: without a bouncer nothing is proven of anybody.
+pub fn bouncer<'r>(request: &'r Request<'_>) -> Outcome<&'r Bouncer, ()> {
+    let bouncer = request.rocket().state::<Bouncer>();
+    bouncer.map_or(Outcome::Error((Status::InternalServerError, ())), Outcome::Success)
+}
 
 /// What a guard makes of a visitor: their address, or a refusal, for which our fairing puts the right page in the
 /// catcher's place.
 fn policy(request: &Request<'_>, decide: impl FnOnce(&Bouncer, &Judgement) -> Verdict) -> Outcome<IpAddr, ()> {
-    // Fails closed: without a bouncer nothing is proven of anybody.
-    let Some(bouncer) = request.rocket().state::<Bouncer>() else {
-        return Outcome::Error((Status::InternalServerError, ()));
-    };
+    let bouncer = try_outcome!(bouncer(request));
     let visit = bouncer.visit(request);
     let verdict = decide(bouncer, &visit.judgement);
     if verdict == Verdict::Admit {

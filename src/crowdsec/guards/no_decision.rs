@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
+use rocket::Request;
 use rocket::request::{FromRequest, Outcome};
-use rocket::{Ignite, Request, Rocket, Sentinel};
 
-use super::{has_no_bouncer, policy};
+use super::policy;
 use crate::crowdsec::bouncer::Verdict;
 use crate::crowdsec::decisions::Remediation;
 
@@ -40,11 +40,5 @@ impl<'r> FromRequest<'r> for NoDecision {
             }
         })
         .map(|address| Self { address })
-    }
-}
-
-impl Sentinel for NoDecision {
-    fn abort(rocket: &Rocket<Ignite>) -> bool {
-        has_no_bouncer(rocket)
     }
 }

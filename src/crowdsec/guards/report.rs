@@ -2,13 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use rocket::http::Status;
+use rocket::Request;
+use rocket::outcome::try_outcome;
 use rocket::request::{FromRequest, Outcome};
-use rocket::{Ignite, Request, Rocket, Sentinel};
 use serde::Serialize;
 
-use super::{Visitor, has_no_bouncer};
-use crate::crowdsec::bouncer::Bouncer;
+use super::{Visitor, bouncer};
 use crate::crowdsec::lapi::Health;
 
 /// How the bouncer sees things, for a page that shows it to the owner. Never refuses anybody.
@@ -45,9 +44,7 @@ impl<'r> FromRequest<'r> for Report {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else {
-            return Outcome::Error((Status::InternalServerError, ()));
-        };
+        let bouncer = try_outcome!(bouncer(request));
         let (debug, port) = (bouncer.debug, request.rocket().config().port);
         let lapi = bouncer.lapi.connection.as_ref();
         let me = || Visitor::of(bouncer, request);
@@ -62,11 +59,5 @@ impl<'r> FromRequest<'r> for Report {
             last_answer_seconds_ago: bouncer.status.since_last_answer().map(|age| age.as_secs()),
         };
         Outcome::Success(Self { debug, port, me: debug.then(me), crowdsec: debug.then(crowdsec) })
-    }
-}
-
-impl Sentinel for Report {
-    fn abort(rocket: &Rocket<Ignite>) -> bool {
-        has_no_bouncer(rocket)
     }
 }

@@ -67,7 +67,7 @@ fn is_cross_origin(request: &Request<'_>) -> bool {
 }
 
 /// Whether an origin is the host that was asked. The scheme says nothing: a proxy may have ended TLS.
-fn is_own(request: &Request<'_>, origin: &str) -> bool {
+pub fn is_own(request: &Request<'_>, origin: &str) -> bool {
     let (Ok(origin), Some(host)) = (Url::parse(origin), request.host()) else { return false };
     let default = match origin.scheme() {
         "http" => 80,

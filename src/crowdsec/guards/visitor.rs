@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use rocket::http::Status;
+use rocket::Request;
 use rocket::request::{FromRequest, Outcome};
-use rocket::{Ignite, Request, Rocket, Sentinel};
 use serde::Serialize;
 
-use super::has_no_bouncer;
+use super::bouncer;
 use crate::crowdsec::bouncer::{Bouncer, Verdict};
 use crate::crowdsec::decisions::Standing;
 
@@ -118,15 +117,6 @@ impl<'r> FromRequest<'r> for Visitor {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        match request.rocket().state::<Bouncer>() {
-            Some(bouncer) => Outcome::Success(Self::of(bouncer, request)),
-            None => Outcome::Error((Status::InternalServerError, ())),
-        }
-    }
-}
-
-impl Sentinel for Visitor {
-    fn abort(rocket: &Rocket<Ignite>) -> bool {
-        has_no_bouncer(rocket)
+        bouncer(request).map(|bouncer| Self::of(bouncer, request))
     }
 }

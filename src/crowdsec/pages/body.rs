@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rocket::Request;
 use rocket::data::{ByteUnit, Data, FromData, Limits, Outcome, ToByteUnit};
-use rocket::form::{Form, FromForm, ValueField};
 use rocket::http::RawStr;
 use tokio::io::{self, AsyncReadExt};
 use tokio::time::timeout;
@@ -43,23 +42,28 @@ impl<'r> FromData<'r> for Dropped {
     }
 }
 
-/// What one of our own pages posts, with nothing left unread behind it; `None` where that is no such form.
-pub struct Posted<T>(pub Option<T>);
+/// The fields that one of our own pages posts, with nothing left unread behind it; none where that is no form.
+pub struct Posted(Vec<(String, String)>);
+
+impl Posted {
+    /// What a field of this name holds, the first of several.
+    pub fn get(&self, field: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name == field).map(|(_, value)| value.as_str())
+    }
+}
 
 #[rocket::async_trait]
-impl<'r, T: FromForm<'r>> FromData<'r> for Posted<T> {
+impl<'r> FromData<'r> for Posted {
     type Error = ();
 
     async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
         if !request.content_type().is_some_and(|kind| kind.is_form()) {
             drop_body(data).await;
-            return Outcome::Success(Self(None));
+            return Outcome::Success(Self(Vec::new()));
         }
         let limit = request.limits().get("form").unwrap_or(Limits::FORM);
         let body = timeout(PATIENCE, read(data, limit)).await.ok().flatten().unwrap_or_default();
-        let fields: &Vec<(String, String)> = request.local_cache(|| fields(&body));
-        let fields = fields.iter().map(|(name, value)| ValueField::from((name.as_str(), value.as_str())));
-        Outcome::Success(Self(Form::parse_iter(fields).ok()))
+        Outcome::Success(Self(fields(&body)))
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rocket::form::FromForm;
 use rocket::http::{CookieJar, Status};
+use rocket::outcome::try_outcome;
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::Redirect;
 use rocket::{Either, Request, State, get, post};
@@ -14,9 +14,9 @@ use super::body::{Dropped, Posted};
 use super::refusal::{Kind, Refusal};
 use super::return_to::{return_to, without};
 use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Verdict, Visit};
-use crate::crowdsec::captcha::{self, Captcha};
+use crate::crowdsec::captcha;
 use crate::crowdsec::decisions::Remediation;
-use crate::crowdsec::guards::SameOrigin;
+use crate::crowdsec::guards::{self, SameOrigin};
 
 /// The captcha at an address of its own, for programs that were told `captcha_url`. Who needs no pass, or has got one just
 /// now, is led on. With `anew` everybody is asked: for routes that want a captcha of everybody, or a newer one.
@@ -35,47 +35,17 @@ pub fn show_captcha(
     Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) })
 }
 
-/// An answer to the captcha.
-#[derive(FromForm)]
-pub struct Answer<'r> {
-    #[field(default = "/")]
-    return_to: &'r str,
-    #[field(name = "g-recaptcha-response")]
-    recaptcha: Option<&'r str>,
-    #[field(name = "h-captcha-response")]
-    hcaptcha: Option<&'r str>,
-    #[field(name = "cf-turnstile-response")]
-    turnstile: Option<&'r str>,
-    altcha: Option<&'r str>,
-    /// What the page's script found out: `kept` where the browser keeps cookies, `seen` where the script can read them too.
-    #[field(default = "")]
-    cookies: &'r str,
-}
-
-impl<'r> Answer<'r> {
-    fn to(&self, captcha: &Captcha) -> Option<&'r str> {
-        let answer = match captcha.field() {
-            "g-recaptcha-response" => self.recaptcha,
-            "h-captcha-response" => self.hcaptcha,
-            "cf-turnstile-response" => self.turnstile,
-            _ => self.altcha,
-        };
-        answer.filter(|answer| !answer.is_empty())
-    }
-}
-
 /// Judges an answer; a right one always gives a pass. The order spares the provider: nothing to solve, then another site's
 /// form, then no answer at all.
-#[post("/captcha", data = "<answer>")]
+#[post("/captcha", data = "<form>")]
 pub async fn check_captcha(
-    answer: Posted<Answer<'_>>,
+    form: Posted,
     caller: Caller<'_>,
     own: Option<SameOrigin>,
     bouncer: &State<Bouncer>,
     cookies: &CookieJar<'_>,
 ) -> Result<Leading, Refusal> {
-    let (visit, answer) = (caller.visit, answer.0);
-    let back = caller.back(answer.as_ref().map_or("/", |answer| answer.return_to));
+    let back = caller.back(form.get("return_to").unwrap_or("/"));
     // Solved in another tab just now, or there is no captcha: there is nothing to prove.
     let (false, Some(captcha)) = (caller.has_fresh_pass, &bouncer.captcha) else {
         return Ok(caller.lead(&back));
@@ -83,53 +53,30 @@ pub async fn check_captcha(
     // Another site's page could use up its visitor's tries. A right proof of work, whoever sends it, harms nobody: all
     // that it does is to let this visitor in.
     if captcha.costs() && own.is_none() {
-        let _ = visit.captcha.set(CaptchaOutcome::Failed);
-        return Err(Refusal::captcha(Status::Forbidden, "wrong", back));
+        return Err(caller.failed("wrong", back));
     }
-    let Some((form, answer)) = answer.as_ref().and_then(|form| Some((form, form.to(captcha)?))) else {
+    let Some(answer) = form.get(captcha.field()).filter(|answer| !answer.is_empty()) else {
         // Lifted meanwhile, or never asked.
-        if !caller.needs_pass {
-            return Ok(caller.lead(&back));
-        }
-        let _ = visit.captcha.set(CaptchaOutcome::Failed);
-        return Err(Refusal::captcha(Status::Forbidden, "missing", back));
+        return if caller.needs_pass { Err(caller.failed("missing", back)) } else { Ok(caller.lead(&back)) };
     };
-    let address = visit.judgement.address;
-    let verdict = captcha.verify(answer, address).await;
-    let _ = visit.captcha.set(match verdict {
-        captcha::Verdict::Human { .. } => CaptchaOutcome::Solved,
-        captcha::Verdict::Away => CaptchaOutcome::Away,
-        _ => CaptchaOutcome::Failed,
-    });
-    match verdict {
+    let address = caller.visit.judgement.address;
+    let (status, problem, retry_after) = match captcha.verify(answer, address).await {
         captcha::Verdict::Human { since } => {
+            let _ = caller.visit.captcha.set(CaptchaOutcome::Solved);
             let since = since + bouncer.skipped.load(Ordering::Relaxed);
             bouncer.passes.grant(cookies, address, since, caller.https);
-            // The page has set the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
-            // line that is not UTF-8, without a trace. To lead on would lead in circles.
-            if !form.cookies.is_empty() && !captcha::probe_arrived(cookies) {
-                return Err(Refusal::captcha(Status::Forbidden, "cookie_lost", back));
-            }
-            // A redirect would leave the captcha's page in the history, before the page that it leads to. Without an answer
-            // to show, that page stays, and its script puts the other one in its place.
-            if form.cookies == "seen" {
-                captcha::tell_script(cookies);
-                return Ok(Leading::new(Either::Left(Status::NoContent)));
-            }
-            Ok(caller.lead(&back))
+            return caller.solved(form.get("cookies").unwrap_or_default(), cookies, back);
         }
-        captcha::Verdict::TooMany(wait) => {
-            let refusal = Refusal::captcha(Status::TooManyRequests, "too_many", back);
-            Err(Refusal { retry_after: Some(wait), ..refusal })
-        }
-        captcha::Verdict::Wrong => Err(Refusal::captcha(Status::Forbidden, "wrong", back)),
-        captcha::Verdict::Expired => Err(Refusal::captcha(Status::Forbidden, "expired", back)),
+        captcha::Verdict::Wrong => return Err(caller.failed("wrong", back)),
+        captcha::Verdict::Expired => return Err(caller.failed("expired", back)),
+        captcha::Verdict::TooMany(wait) => (Status::TooManyRequests, "too_many", wait),
         // Fails closed: nobody could tell, so nobody is let in; but it is not the visitor's fault, and it is said.
         captcha::Verdict::Away => {
-            let refusal = Refusal::captcha(Status::ServiceUnavailable, "away", back);
-            Err(Refusal { retry_after: Some(Duration::from_secs(30)), ..refusal })
+            let _ = caller.visit.captcha.set(CaptchaOutcome::Away);
+            (Status::ServiceUnavailable, "away", Duration::from_secs(30))
         }
-    }
+    };
+    Err(Refusal { status, retry_after: Some(retry_after), ..caller.failed(problem, back) })
 }
 
 /// Who calls one of our own routes, whether by HTTPS, and below which path.
@@ -154,6 +101,29 @@ impl Caller<'_> {
     fn lead(&self, back: &str) -> Leading {
         Leading::new(Either::Right(Redirect::to(format!("{}{back}", self.prefix))))
     }
+
+    /// The page again. What has been noted of this try already stays noted.
+    fn failed(&self, problem: &'static str, back: String) -> Refusal {
+        let _ = self.visit.captcha.set(CaptchaOutcome::Failed);
+        Refusal::captcha(Status::Forbidden, problem, back)
+    }
+
+    /// Leads on who has just got a pass. `seen` is what the page's script found out of cookies: `kept` where the browser keeps
+    /// them, `seen` where the script can read them too.
+    fn solved(&self, seen: &str, cookies: &CookieJar<'_>, back: String) -> Result<Leading, Refusal> {
+        // The page has set the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
+        // line that is not UTF-8, without a trace. To lead on would lead in circles.
+        if !seen.is_empty() && !captcha::probe_arrived(cookies) {
+            return Err(Refusal::captcha(Status::Forbidden, "cookie_lost", back));
+        }
+        // A redirect would leave the captcha's page in the history, before the page that it leads to. Without an answer
+        // to show, that page stays, and its script puts the other one in its place.
+        if seen == "seen" {
+            captcha::tell_script(cookies);
+            return Ok(Leading::new(Either::Left(Status::NoContent)));
+        }
+        Ok(self.lead(&back))
+    }
 }
 
 #[rocket::async_trait]
@@ -161,14 +131,12 @@ impl<'r> FromRequest<'r> for Caller<'r> {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else {
-            return Outcome::Error((Status::InternalServerError, ()));
-        };
+        let bouncer = try_outcome!(guards::bouncer(request));
         let (client_ip, visit, now) = (&bouncer.client_ip, bouncer.visit(request), bouncer.unix_now());
         let judgement = &visit.judgement;
         // With `enforce_by = "guards"` the fairing has let them through. Nobody whom a captcha would not free may use one up.
         if matches!(judgement.verdict, Verdict::Ban | Verdict::Hidden | Verdict::NotYet) {
-            bouncer.visit(request).refuse_by_guard(judgement.verdict, None);
+            visit.refuse_by_guard(judgement.verdict, None);
             return Outcome::Error((bouncer.status_of(judgement.verdict), ()));
         }
         let since = bouncer.passes.since(request, judgement.address, now);

@@ -101,6 +101,29 @@ impl Refusal {
         format!("{prefix}/crowdsec/captcha?return_to={}{anew}", RawStr::new(&back).percent_encode())
     }
 
+    /// The page and its content security policy; words alone where it cannot be made.
+    fn page_or_words(
+        &self,
+        request: &Request<'_>,
+        bouncer: &Bouncer,
+        visit: &Visit,
+        prefix: &str,
+    ) -> (String, Option<String>) {
+        // Whoever edits the words is told here, where the page would show those of the launch.
+        let texts = request.rocket().state::<Texts>().filter(|_| self.preview.is_some());
+        if let Some(slip) = texts.and_then(Texts::slip) {
+            return (slip, Some(content_security_policy("none", "")));
+        }
+        if let Some((page, policy)) = self.page(request, bouncer, visit, prefix) {
+            return (page, Some(policy));
+        }
+        // A slip in a template must not make a refusal anything but a refusal: bare words stand in.
+        let slip = format!("The template `{}` cannot be rendered", self.kind.name());
+        log::error!("{slip}; see the lines above.");
+        let is_preview = self.preview.is_some();
+        (if is_preview { format!("{slip}: the log says why.") } else { self.kind.title().into() }, None)
+    }
+
     /// Nothing of why: whoever is refused must not learn how to be refused less.
     fn json(&self, captcha_url: Option<&str>) -> Value {
         let mut json = json!({
@@ -143,28 +166,14 @@ impl<'r> Responder<'r, 'static> for Refusal {
         } else if flood() {
             ("text/html; charset=utf-8", self.kind.title().into())
         } else {
-            let texts = || request.rocket().state::<Texts>().and_then(Texts::slip);
-            let page = match self.preview.is_some().then(texts).flatten() {
-                // Whoever edits the words is told here, where the page would show those of the launch.
-                Some(slip) => Some((slip, content_security_policy("none", ""))),
-                None => self.page(request, bouncer, visit, prefix),
-            };
-            let body = match page {
-                Some((page, policy)) => {
-                    response.header(Header::new("Content-Security-Policy", policy));
-                    // A captcha's provider must not learn which page it was. A ban page asks nobody, and is made often.
-                    if self.kind == Kind::Captcha {
-                        response.header(Header::new("Referrer-Policy", "same-origin"));
-                    }
-                    page
+            let (body, policy) = self.page_or_words(request, bouncer, visit, prefix);
+            if let Some(policy) = policy {
+                response.header(Header::new("Content-Security-Policy", policy));
+                // A captcha's provider must not learn which page it was. A ban page asks nobody, and is made often.
+                if self.kind == Kind::Captcha {
+                    response.header(Header::new("Referrer-Policy", "same-origin"));
                 }
-                // A slip in a template must not make a refusal anything but a refusal: bare words stand in.
-                None => {
-                    let slip = format!("The template `{}` cannot be rendered", self.kind.name());
-                    log::error!("{slip}; see the lines above.");
-                    if self.preview.is_some() { format!("{slip}: the log says why.") } else { self.kind.title().into() }
-                }
-            };
+            }
             vary += ", Accept-Language";
             ("text/html; charset=utf-8", body)
         };

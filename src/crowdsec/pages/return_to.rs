@@ -4,6 +4,8 @@ use rocket::Request;
 use rocket::http::uri::Origin;
 use rocket::http::{Method, RawStr};
 
+use crate::crowdsec::guards::is_own;
+
 /// Longer targets become `/`: they come back as a header, and browsers differ in what they take.
 const LONGEST: usize = 2048;
 
@@ -29,11 +31,10 @@ fn is_ours(path: &str) -> bool {
 /// shows the application below, and takes off.
 pub fn back_by_referer(request: &Request<'_>, prefix: &str) -> String {
     let path = || {
-        let referer = reqwest::Url::parse(request.headers().get_one("Referer")?).ok()?;
-        let host = request.host()?;
-        let same = referer.host_str()? == host.domain().as_str() && referer.port() == host.port();
+        let referer = request.headers().get_one("Referer").filter(|referer| is_own(request, referer))?;
+        let referer = reqwest::Url::parse(referer).ok()?;
         let query = referer.query().map_or(String::new(), |query| format!("?{query}"));
-        same.then(|| without(prefix, &format!("{}{query}", referer.path())).to_owned())
+        Some(without(prefix, &format!("{}{query}", referer.path())).to_owned())
     };
     return_to(&path().unwrap_or_default())
 }

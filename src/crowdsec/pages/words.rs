@@ -102,18 +102,12 @@ impl Texts {
     pub fn with<T>(&self, request: &Request<'_>, wished: Option<&str>, page: impl FnOnce(&Language) -> T) -> T {
         let wishes = request.headers().iter().find(|header| header.name() == "Accept-Language");
         let wishes = wished.unwrap_or_else(|| wishes.as_ref().map_or("", Header::value));
-        match self.live.then(|| languages(&self.path)) {
-            Some(Ok(languages)) => page(best(&languages, wishes)),
-            read => {
-                if let Some(Err(reason)) = read {
-                    log::error!(
-                        "{} cannot be read, so the words are those of the launch: {reason}",
-                        self.path.display()
-                    );
-                }
-                page(best(&self.languages, wishes))
-            }
+        let read = self.live.then(|| languages(&self.path));
+        if let Some(Err(reason)) = &read {
+            log::error!("{} cannot be read, so the words are those of the launch: {reason}", self.path.display());
         }
+        let read = read.and_then(Result::ok);
+        page(best(read.as_ref().unwrap_or(&self.languages), wishes))
     }
 }
 
