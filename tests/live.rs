@@ -122,6 +122,27 @@ async fn however_many_requests_wait_lapi_is_asked_one_question_about_an_address(
 }
 
 #[rocket::async_test]
+async fn who_walks_through_their_own_ipv6_network_leaves_lapi_to_the_others() {
+    let lapi = lapi().await;
+    let client = launch(figment(&lapi)).await;
+    lapi.hangs_when_asked_of_one(true);
+    let of_all =
+        |visitors: Vec<String>| join_all(visitors.into_iter().map(async |visitor| of(&client, &visitor).await));
+    let begun = |like: &str| lapi.questions().iter().filter(|query| query.contains(like)).count();
+    let walk = of_all((1..=100).map(|n| format!("2001:db8::{n:x}")).collect());
+    let others = async {
+        eventually(async || begun("ip=2001") > 0).await;
+        of_all((1..=40).map(|n| format!("192.0.2.{n}")).collect()).await;
+    };
+    rocket::tokio::join!(walk, others, async {
+        // Some of them share a lane, with the walker or with one another.
+        eventually(async || begun("ip=192.0.2.") >= 20).await;
+        assert!((1..=4).contains(&begun("ip=2001")), "{:?}", lapi.questions());
+        lapi.hangs_when_asked_of_one(false);
+    });
+}
+
+#[rocket::async_test]
 async fn where_lapi_does_not_answer_visitors_meet_what_the_operator_said() {
     for (action, met) in
         [(None, None), (Some("passthrough"), None), (Some("captcha"), Some("captcha")), (Some("ban"), Some("ban"))]

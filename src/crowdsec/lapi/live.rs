@@ -4,12 +4,15 @@
 //! are judged as in stream mode. So a ban stands on where the next question fails. Countries, autonomous systems and the
 //! owner's own scopes are no question of one address: the poller asks for all of them every `update_frequency`.
 
+use std::array;
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use rocket::futures::FutureExt;
 use rocket::futures::future::{BoxFuture, Shared};
 use serde::Deserialize;
@@ -75,8 +78,10 @@ impl Config {
     }
 }
 
-/// At most this many questions are under way. LAPI answers one in some milliseconds.
-const AT_ONCE: usize = 64;
+/// The questions that are under way go through this many lanes, with as many at once in each. LAPI answers one in some
+/// milliseconds. All addresses of one IPv6 /64 share a lane: whoever walks through their own leaves LAPI to the others.
+const LANES: usize = 16;
+const IN_A_LANE: usize = 4;
 /// Of at most this many addresses it is known that they were asked about: some 10 MB.
 const MOST: usize = 100_000;
 /// After a question that failed, LAPI is not asked about the same address for that long.
@@ -89,7 +94,9 @@ pub struct Live {
     types: Types,
     config: Config,
     known: Mutex<HashMap<IpAddr, Known>>,
-    turns: Semaphore,
+    turns: [Semaphore; LANES],
+    /// Has a secret seed, so that nobody can choose whose lane they share.
+    hasher: RandomState,
     /// What answers held since the poller told of it.
     taken: Mutex<Taken>,
     late: Reminder,
@@ -112,9 +119,9 @@ impl Live {
         status: Arc<Status>,
     ) -> Result<Arc<Self>, Error> {
         let lapi = Lapi::new(connection, Duration::ZERO)?;
-        let (known, turns, taken, late) =
-            (Mutex::default(), Semaphore::new(AT_ONCE), Mutex::default(), Reminder::default());
-        Ok(Arc::new(Self { lapi, set, status, types, config: config.clone(), known, turns, taken, late }))
+        let (known, taken, late, hasher) = Default::default();
+        let turns = array::from_fn(|_| Semaphore::new(IN_A_LANE));
+        Ok(Arc::new(Self { lapi, set, status, types, config: config.clone(), known, turns, hasher, taken, late }))
     }
 
     /// Has LAPI asked about a visitor, unless it was just now. Gives what they meet besides what stands against them, where
@@ -140,7 +147,7 @@ impl Live {
     /// A task of its own, so that a visitor who hangs up takes nobody else's answer away.
     fn begin(self: Arc<Self>, address: IpAddr) -> Shared<BoxFuture<'static, bool>> {
         let question = tokio::spawn(async move {
-            let (asked, turn) = (Instant::now(), timeout(self.config.timeout.0, self.turns.acquire()).await);
+            let (asked, turn) = (Instant::now(), timeout(self.config.timeout.0, self.lane(address).acquire()).await);
             let result = match turn {
                 Ok(_turn) => survive(self.question(Some(address))).await.unwrap_or_else(|p| Err(Error::Panicked(p))),
                 Err(_) => Err(Error::TooSlow),
@@ -152,6 +159,11 @@ impl Live {
             answered
         });
         question.map(|ended| ended.unwrap_or(false)).boxed().shared()
+    }
+
+    fn lane(&self, address: IpAddr) -> &Semaphore {
+        let own = IpNet::new_assert(address, if address.is_ipv4() { 32 } else { 64 }).trunc();
+        &self.turns[self.hasher.hash_one(own) as usize % LANES]
     }
 
     /// Asks about one address, or for all that stands against no address at all, and takes the answer over.
