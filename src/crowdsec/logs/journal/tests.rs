@@ -13,7 +13,7 @@ fn many_lines() -> String {
 
 fn shared(path: &Path, lines: &str) -> Arc<Shared> {
     let waiting = Waiting { lines: lines.into(), ..Waiting::default() };
-    Arc::new(Shared { path: path.into(), waiting: Mutex::new(waiting) })
+    Arc::new(Shared { path: path.into(), lost: Arc::default(), waiting: Mutex::new(waiting) })
 }
 
 /// A log that went into a socket until that was full, and ends there in the middle of a line; what the socket's other
@@ -52,7 +52,7 @@ fn after_an_error_each_line_is_written_once_and_whole() {
 fn a_burst_takes_no_more_than_it_may_and_gives_it_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.log");
-    let mut journal = Journal::open(&path).expect("a log");
+    let mut journal = Journal::open(&path, Arc::default()).expect("a log");
     // A thread that is stuck takes nothing.
     let stuck = thread::spawn(|| ());
     let thread = mem::replace(&mut journal.thread, stuck);
