@@ -139,6 +139,7 @@ impl Memory {
             started: rfc3339(self.started),
             lapi: Lapi::of(bouncer),
             appsec: AppSec::of(bouncer),
+            usage_pushed: Some(self.counts.pushed.load(Ordering::Relaxed)).filter(|at| *at > 0).map(rfc3339),
             log_lines_dropped: bouncer.lost_lines.load(Ordering::Relaxed),
             decisions: Decisions::of(&figures),
             hour,

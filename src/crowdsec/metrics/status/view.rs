@@ -25,6 +25,8 @@ pub struct View {
     pub started: String,
     pub lapi: Lapi,
     pub appsec: AppSec,
+    /// When LAPI last took a push of the usage metrics.
+    pub usage_pushed: Option<String>,
     /// Lines that the logs have dropped since the launch.
     pub log_lines_dropped: u64,
     pub decisions: Decisions,
