@@ -5,7 +5,9 @@ mod common;
 use app::crowdsec::Inspected;
 use common::appsec::{KEY, Says, Stub};
 use common::{Visitor, client, without_captcha};
+use rocket::http::Accept;
 use rocket::{post, routes};
+use serde_json::{Value, json};
 
 const VISITOR: &str = "192.0.2.1";
 const OPERATOR: &str = "198.51.100.1";
@@ -39,4 +41,43 @@ fn refusals_are_counted_as_appsecs_and_what_an_outage_refuses_as_a_fallback() {
         figures.lines().find_map(|found| found.strip_prefix(&line)).map(str::to_owned)
     };
     assert_eq!((dropped("appsec").as_deref(), dropped("fallback").as_deref()), (Some("2"), Some("1")), "{figures}");
+}
+
+#[test]
+fn questions_are_counted_by_what_came_of_them_and_by_how_long_they_took() {
+    let stub = Stub::new();
+    let figment = without_captcha()
+        .merge(("crowdsec.api_url", "http://127.0.0.1:9/"))
+        .merge(("crowdsec.api_key", KEY))
+        .merge(("crowdsec.metrics_from", [OPERATOR]))
+        .merge(("crowdsec.appsec.url", &stub.url))
+        .merge(("crowdsec.appsec.timeout", "5s"));
+    let client = client(app::app(figment));
+    let ask = |path: &'static str| client.get(path).visitor(VISITOR).dispatch().status().code;
+    let told = || {
+        let request = client.get("/crowdsec/status").visitor(OPERATOR).header(Accept::JSON);
+        request.dispatch().into_json::<Value>().expect("JSON")["appsec"].clone()
+    };
+    assert_eq!(told(), json!({ "state": "ok", "since": null, "questions": [] }));
+    ask("/page");
+    ask("/page?x=ATTACK");
+    ask("/word/a-word-of-nobody");
+    stub.says(Says::Close);
+    ask("/page");
+    assert_eq!(told()["state"], "failing");
+    assert!(told()["since"].is_string(), "{}", told());
+    stub.says(Says::Rules);
+    ask("/page");
+    let questions = json!([["allow", 2], ["ban", 1], ["other", 1], ["error", 1]]);
+    assert_eq!(told(), json!({ "state": "ok", "since": null, "questions": questions }));
+    let figures = client.get("/crowdsec/metrics").visitor(OPERATOR).dispatch().into_string().expect("figures");
+    for line in [
+        r#"appsec_requests_total{action="allow"} 2"#,
+        r#"appsec_requests_total{action="captcha"} 0"#,
+        r#"appsec_requests_total{action="error"} 1"#,
+        r#"appsec_duration_seconds_bucket{le="+Inf"} 5"#,
+        "appsec_duration_seconds_count 5",
+    ] {
+        assert!(figures.lines().any(|found| found == format!("crowdsec_rocket_{line}")), "{line} in\n{figures}");
+    }
 }

@@ -12,14 +12,17 @@ use common::logger::{install, logged, logger};
 use common::{bouncer_refuses, eventually, figment};
 use lapi::{KEY, Lapi, Mode, judge, shown};
 use rocket::figment::Figment;
-use rocket::http::{ContentType, Status};
+use rocket::http::{Accept, ContentType, Status};
 use rocket::local::asynchronous::Client;
+use serde_json::Value;
 
 /// Whom the decisions below are about.
 const CAPI: &str = "192.0.2.1";
 const CAPI_CAPTCHA: &str = "192.0.2.2";
 const LIST: &str = "2001:db8::1";
 const NOBODY: &str = "198.51.100.1";
+/// Who reads the figures.
+const OPERATOR: &str = "198.51.100.9";
 
 fn decision(id: u32, origin: &str, value: &str, kind: &str) -> String {
     format!(
@@ -258,6 +261,24 @@ async fn however_many_origins_lapi_sends_few_are_told_apart_and_none_is_lost() {
     assert!((10..=70).contains(&of("dropped").len()), "{} origins", of("dropped").len());
 }
 
+async fn look(client: &Client, path: &'static str) -> String {
+    let remote = SocketAddr::new(OPERATOR.parse().expect("an address"), 4711);
+    let response = client.get(path).remote(remote).header(Accept::JSON).dispatch().await;
+    response.into_string().await.expect("figures")
+}
+
+async fn of_status(client: &Client) -> Value {
+    serde_json::from_str(&look(client, "/crowdsec/status").await).expect("JSON")
+}
+
+/// The sum of all series that begin so.
+fn total(figures: &str, name: &str) -> i64 {
+    let series = figures.lines().filter_map(|line| line.strip_prefix("crowdsec_rocket_"));
+    let numbers =
+        series.filter(|line| line.starts_with(name)).filter_map(|line| line.rsplit(' ').next()?.parse::<i64>().ok());
+    numbers.sum()
+}
+
 /// Through a push that fails, one that succeeds in the middle of it all, and the shutdown.
 #[test]
 fn under_load_from_many_threads_every_request_is_told_exactly_once() {
@@ -267,7 +288,8 @@ fn under_load_from_many_threads_every_request_is_told_exactly_once() {
         let _turn = logger().await;
         for mode in [Mode::Good, Mode::Cuts] {
             let lapi = Lapi::new(mode, &decisions());
-            let client = Arc::new(launch(figment_of(&lapi)).await);
+            let figment = figment_of(&lapi).merge(("crowdsec.metrics_from", [OPERATOR]));
+            let client = Arc::new(launch(figment).await);
             let mut under_way = tokio::task::JoinSet::new();
             for _ in 0..8 {
                 let (client, lapi) = (client.clone(), lapi.clone());
@@ -284,11 +306,25 @@ fn under_load_from_many_threads_every_request_is_told_exactly_once() {
                 });
             }
             under_way.join_all().await;
+            let is_taken = mode == Mode::Good;
+            eventually(async || of_status(&client).await["usage_pushed"].is_string() == is_taken).await;
+            // What the operator reads is what LAPI is told at the end. Each look is itself a request that is let in.
+            let status = of_status(&client).await;
+            let sum =
+                |of: &str| status["hour"].as_array().expect("minutes").iter().filter_map(|it| it[of].as_i64()).sum();
+            let (let_in, refused): (i64, i64) = (sum("let_in"), sum("refused"));
+            let figures = look(&client, "/crowdsec/metrics").await;
+            let counted = ["requests_total{", r#"dropped_total{origin="CAPI""#, r#"dropped_total{origin="lists:"#];
+            let counted = counted.map(|name| total(&figures, name));
+            assert_eq!((refused, let_in + refused + 1), (600, counted[0]));
             lapi.mode(Mode::Good);
             Arc::into_inner(client).expect("the last one").terminate().await;
             let told = ["processed", "dropped", "dropped"].into_iter().zip(["", "CAPI", "lists:tor-exit-nodes"]);
             let told: Vec<i64> = told.map(|(name, origin)| number(&lapi, origin, name)).collect();
-            assert_eq!(told, [800, 400, 200]);
+            assert_eq!(told[1..], [400, 200]);
+            assert_eq!(told, counted);
+            let looks = let_in + 1 - 200;
+            assert!(looks >= 3 && told[0] == 800 + looks, "{told:?} with {looks} looks");
         }
     });
 }

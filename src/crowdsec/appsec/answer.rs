@@ -37,6 +37,19 @@ struct Envelope {
 }
 
 impl Answer {
+    /// For figures.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Allow => "allow",
+            // What it says of the question is none of its words.
+            Self::Act { word, .. } if ["error", "unreadable", "challenge"].contains(&word.as_str()) => "other",
+            Self::Act { word, .. } => word,
+            Self::Relay(_) => "challenge",
+            Self::Outage(_) => "error",
+            Self::Unjudgeable => "unreadable",
+        }
+    }
+
     /// `body` is `None` where it did not arrive whole.
     pub fn read(status: StatusCode, body: Option<&[u8]>) -> Self {
         let envelope = body.and_then(|body| serde_json::from_slice::<Envelope>(body).ok());

@@ -88,10 +88,16 @@ impl AppSec {
         uri: &str,
         body: Option<Arc<[u8]>>,
     ) -> Answer {
-        match Question::about(request, method.as_str(), uri, visit.judgement.address, body) {
-            Some(question) => self.client.ask(&question).await,
-            None => Answer::Unjudgeable,
+        let Some(question) = Question::about(request, method.as_str(), uri, visit.judgement.address, body) else {
+            return Answer::Unjudgeable;
+        };
+        let began = Instant::now();
+        let answer = self.client.ask(&question).await;
+        let bouncer = request.rocket().state::<Bouncer>();
+        if let Some((bouncer, questions)) = bouncer.and_then(|bouncer| Some((bouncer, bouncer.questions.get()?))) {
+            questions.count(answer.name(), began.elapsed(), bouncer.unix_now());
         }
+        answer
     }
 
     /// What an answer means for the visitor, logged. `Admit` as well where `enforce` makes it a trial.

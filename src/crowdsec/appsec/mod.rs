@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use rocket::fairing::{AdHoc, Fairing};
 use rocket::{Build, Rocket};
 
-use super::bouncer::Bouncer;
+use super::bouncer::{Bouncer, Questions};
 use super::lapi::Credentials;
 use super::setting::Reading;
 use client::Client;
@@ -58,6 +58,7 @@ fn connect(rocket: &Rocket<Build>, bouncer: &Bouncer) -> Result<Option<Arc<AppSe
     let Credentials::Key(key) = &lapi.credentials else { return Err("there is no key for AppSec".into()) };
     let client = Client::new(&config, key, lapi.ca.as_deref())?;
     bouncer.keeps_visits.store(true, Ordering::Relaxed);
+    let _ = bouncer.questions.set(Questions::default());
     log::info!(target: "crowdsec", "AppSec at {} judges each request.", config.url);
     Ok(Some(Arc::new(AppSec::new(config, client))))
 }

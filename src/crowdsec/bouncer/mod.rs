@@ -26,6 +26,8 @@ use told::Told;
 
 pub use config::{Config, EnforceBy, OwnDecision};
 pub use judged::Judged;
+#[allow(unused_imports, reason = "who asks and who counts can be left out")]
+pub use other_judges::{ACTIONS, Questions, SECONDS};
 pub use visit::{Asked, CaptchaOutcome, Judgement, OUR_RANK, REFUSED, Verdict, Visit, is_ours};
 
 /// Everything that a request is judged by, shared by all requests.
@@ -52,6 +54,11 @@ pub struct Bouncer {
     /// Whom the fairing lets pass besides, whatever the judgement: set at ignition by whoever serves something to the operator
     /// alone.
     pub also_spared: OnceLock<fn(&Request<'_>) -> bool>,
+    /// The questions to AppSec, set at ignition where it is asked.
+    pub questions: OnceLock<Questions>,
+    /// Lines that logs have dropped. Kept here, so that whoever writes logs and whoever counts can each be left out.
+    #[allow(dead_code, reason = "both can be left out together")]
+    pub lost_lines: Arc<AtomicU64>,
     /// Seconds that a test has skipped.
     pub skipped: Arc<AtomicU64>,
     /// Requests of the visitors under `throttle`.
@@ -88,6 +95,8 @@ impl Bouncer {
             judged: Arc::default(),
             keeps_visits: AtomicBool::new(false),
             also_spared: OnceLock::new(),
+            questions: OnceLock::new(),
+            lost_lines: Arc::default(),
             skipped: Arc::default(),
             throttle: Limit::new(config.throttle.most, config.throttle.span),
             config,

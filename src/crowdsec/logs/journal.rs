@@ -9,6 +9,7 @@ use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
@@ -46,10 +47,11 @@ const QUIET: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Journal {
-    pub fn open(path: &Path) -> io::Result<Self> {
+    /// Lines that are dropped are counted in `lost`.
+    pub fn open(path: &Path, lost: Arc<AtomicU64>) -> io::Result<Self> {
         let mut waiting = Waiting { lines: Vec::with_capacity(KEPT), ..Waiting::default() };
         waiting.clock.set(SystemTime::now());
-        let shared = Arc::new(Shared { path: path.into(), waiting: Mutex::new(waiting) });
+        let shared = Arc::new(Shared { path: path.into(), lost, waiting: Mutex::new(waiting) });
         let lines = Vec::with_capacity(KEPT);
         let writer = Writer { shared: shared.clone(), file: open(path)?, lines, written: 0 };
         let thread = thread::Builder::new().name("log".into()).spawn(|| writer.run())?;
@@ -65,6 +67,7 @@ impl Journal {
             return write(lines, clock);
         }
         waiting.dropped += 1;
+        self.shared.lost.fetch_add(1, Ordering::Relaxed);
         self.shared.tell(waiting, true);
     }
 }
@@ -88,6 +91,7 @@ impl Drop for Journal {
 /// What requests and the thread have in common.
 struct Shared {
     path: PathBuf,
+    lost: Arc<AtomicU64>,
     waiting: Mutex<Waiting>,
 }
 

@@ -15,7 +15,7 @@ mod refusals;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use figment::Figment;
 use rocket::fairing::{AdHoc, Fairing};
@@ -35,7 +35,7 @@ pub fn logs() -> impl Fairing {
     AdHoc::try_on_ignite("CrowdSec's logs", |rocket| async {
         // Where there is no bouncer, the fairing before this one has told why.
         let Some(bouncer) = rocket.state::<Bouncer>() else { return Err(rocket) };
-        let Journals { access, events, refusals } = match open(rocket.figment()) {
+        let Journals { access, events, refusals } = match open(rocket.figment(), &bouncer.lost_lines) {
             Ok(journals) => journals,
             Err(error) => {
                 log::error!("Cannot start: the logs cannot be opened any more: {error}.");
@@ -78,7 +78,7 @@ struct Journals {
 }
 
 /// The logs that are set; one journal for those that are one file.
-fn open(figment: &Figment) -> io::Result<Journals> {
+fn open(figment: &Figment, lost: &Arc<AtomicU64>) -> io::Result<Journals> {
     let config = Config::read(&mut Reading::of(figment)).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut journals: Vec<(PathBuf, Arc<Journal>)> = Vec::new();
     let mut open = |path: Option<PathBuf>| -> io::Result<_> {
@@ -86,7 +86,7 @@ fn open(figment: &Figment) -> io::Result<Journals> {
         if let Some((_, journal)) = journals.iter().find(|(known, _)| *known == path) {
             return Ok(Some(journal.clone()));
         }
-        let journal = Arc::new(Journal::open(&path)?);
+        let journal = Arc::new(Journal::open(&path, lost.clone())?);
         journals.push((path, journal.clone()));
         Ok(Some(journal))
     };

@@ -41,6 +41,8 @@ pub struct Counts {
     /// Read by refused requests and by those in a trial alone. It is written once for each origin.
     origins: RwLock<BTreeMap<String, Row>>,
     captcha: [AtomicU64; CAPTCHA.len()],
+    /// When LAPI last took a push of the usage metrics, in seconds since 1970; 0 for never.
+    pub pushed: AtomicU64,
     /// Whether some remediations only are tried.
     pub has_trial: bool,
 }
@@ -79,6 +81,7 @@ impl Counts {
             skipped: bouncer.skipped.clone(),
             origins: RwLock::new(origins.collect()),
             captcha: Default::default(),
+            pushed: AtomicU64::new(0),
             has_trial: REMEDIATIONS[..BY_DECISION].iter().any(|name| !is_enforced(name)),
         }
     }

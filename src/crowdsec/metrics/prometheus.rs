@@ -9,7 +9,7 @@ use rocket::{Responder, State, get};
 
 use super::counts::{CAPTCHA, Counts, FAMILIES, VALUES};
 use super::operator::Operator;
-use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Questions, SECONDS};
 use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::polls::{BOUNDS, Polls, RESULTS};
 use crate::crowdsec::lapi::{Health, Status, VERSION};
@@ -21,7 +21,13 @@ pub struct Page(String, Header<'static>);
 #[get("/metrics")]
 pub fn metrics(_operator: Operator, counts: &State<Arc<Counts>>, bouncer: &State<Bouncer>) -> Page {
     let lapi = bouncer.lapi.connection.is_some().then(|| bouncer.health());
-    Page(written(counts, lapi), Header::new("Cache-Control", "no-store"))
+    let mut text = written(counts, lapi);
+    let help = "Lines that the logs have dropped, because their disk is too slow or full.";
+    text.number("log_lines_dropped_total", "counter", help, bouncer.lost_lines.load(Ordering::Relaxed));
+    if let Some(questions) = bouncer.questions.get() {
+        of_appsec(&mut text, questions);
+    }
+    Page(text.0, Header::new("Cache-Control", "no-store"))
 }
 
 /// Text in Prometheus' format, one metric after the other.
@@ -48,10 +54,31 @@ impl Text {
         self.metric(name, kind, help);
         self.sample(name, &[], value);
     }
+
+    /// How many there were of each name, by one label.
+    fn by(&mut self, name: &str, label: &str, names: &[&str], counts: &[AtomicU64], help: &str) {
+        self.metric(name, "counter", help);
+        for (text, count) in names.iter().zip(counts) {
+            self.sample(name, &[(label, text)], count.load(Ordering::Relaxed));
+        }
+    }
+
+    /// `counts` has one more than there are bounds.
+    fn histogram(&mut self, name: &str, bounds: &[f64], counts: &[AtomicU64], seconds: f64, help: &str) {
+        self.metric(name, "histogram", help);
+        let mut sum = 0;
+        for (place, count) in counts.iter().enumerate() {
+            sum += count.load(Ordering::Relaxed);
+            let bound = bounds.get(place).map_or("+Inf".to_owned(), ToString::to_string);
+            self.sample(&format!("{name}_bucket"), &[("le", &bound)], sum);
+        }
+        self.sample(&format!("{name}_sum"), &[], seconds);
+        self.sample(&format!("{name}_count"), &[], sum);
+    }
 }
 
 /// `lapi` is `None` where there is none to ask, and so nothing to warn of.
-fn written(counts: &Counts, lapi: Option<Health>) -> String {
+fn written(counts: &Counts, lapi: Option<Health>) -> Text {
     let (figures, mut text) = (counts.figures(), Text::default());
     text.metric("build_info", "gauge", "The bouncer's version.");
     text.sample("build_info", &[("version", VERSION)], 1);
@@ -80,7 +107,7 @@ fn written(counts: &Counts, lapi: Option<Health>) -> String {
     if let Some(health) = lapi {
         of_lapi(&mut text, &counts.status, health);
     }
-    text.0
+    text
 }
 
 fn of_lapi(text: &mut Text, status: &Status, health: Health) {
@@ -93,19 +120,17 @@ fn of_lapi(text: &mut Text, status: &Status, health: Health) {
 
 fn of_polls(text: &mut Text, polls: &Polls) {
     let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
-    text.metric("lapi_polls_total", "counter", "Questions to LAPI for decisions, by how they ended.");
-    for (result, count) in RESULTS.into_iter().zip(&polls.ended) {
-        text.sample("lapi_polls_total", &[("result", result)], get(count));
-    }
+    let help = "Questions to LAPI for decisions, by how they ended.";
+    text.by("lapi_polls_total", "result", &RESULTS, &polls.ended, help);
     let help = "Decisions of LAPI's that are not enforced: unreadable, or too many for one address.";
     text.number("lapi_unusable_decisions_total", "counter", help, get(&polls.unused));
-    text.metric("lapi_poll_duration_seconds", "histogram", "How long the polls took.");
-    let mut sum = 0;
-    for (place, count) in polls.took.iter().enumerate() {
-        sum += get(count);
-        let bound = BOUNDS.get(place).map_or("+Inf".to_owned(), ToString::to_string);
-        text.sample("lapi_poll_duration_seconds_bucket", &[("le", &bound)], sum);
-    }
-    text.sample("lapi_poll_duration_seconds_sum", &[], get(&polls.milliseconds) as f64 / 1000.0);
-    text.sample("lapi_poll_duration_seconds_count", &[], sum);
+    let seconds = get(&polls.milliseconds) as f64 / 1000.0;
+    text.histogram("lapi_poll_duration_seconds", &BOUNDS, &polls.took, seconds, "How long the polls took.");
+}
+
+fn of_appsec(text: &mut Text, questions: &Questions) {
+    text.by("appsec_requests_total", "action", &ACTIONS, &questions.ended, "Questions to AppSec, by what it said.");
+    let seconds = questions.microseconds.load(Ordering::Relaxed) as f64 / 1e6;
+    let help = "How long the questions to AppSec took, those that went unanswered too.";
+    text.histogram("appsec_duration_seconds", &SECONDS, &questions.took, seconds, help);
 }

@@ -11,6 +11,7 @@ use std::env::consts::OS;
 use std::fs;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
@@ -108,7 +109,10 @@ impl Usage {
         }
         let kept = if is_last { "the process ends, and they are lost" } else { "they are kept until LAPI takes them" };
         let why = match answer {
-            Ok((StatusCode::CREATED, _)) => return self.failing = None,
+            Ok((StatusCode::CREATED, _)) => {
+                self.counts.pushed.store(unix_now() + skipped, Ordering::Relaxed);
+                return self.failing = None;
+            }
             Ok((status @ (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY), said)) => {
                 // It would refuse the same numbers again, together with all that follow.
                 format!("LAPI does not understand them, and these numbers are lost ({status}: {said}). That is a fault of this program, please report it")

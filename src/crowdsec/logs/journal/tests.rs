@@ -13,7 +13,7 @@ fn many_lines() -> String {
 
 fn shared(path: &Path, lines: &str) -> Arc<Shared> {
     let waiting = Waiting { lines: lines.into(), ..Waiting::default() };
-    Arc::new(Shared { path: path.into(), waiting: Mutex::new(waiting) })
+    Arc::new(Shared { path: path.into(), lost: Arc::default(), waiting: Mutex::new(waiting) })
 }
 
 /// A log that went into a socket until that was full, and ends there in the middle of a line; what the socket's other
@@ -52,7 +52,8 @@ fn after_an_error_each_line_is_written_once_and_whole() {
 fn a_burst_takes_no_more_than_it_may_and_gives_it_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.log");
-    let mut journal = Journal::open(&path).expect("a log");
+    let lost = Arc::<AtomicU64>::default();
+    let mut journal = Journal::open(&path, lost.clone()).expect("a log");
     // A thread that is stuck takes nothing.
     let stuck = thread::spawn(|| ());
     let thread = mem::replace(&mut journal.thread, stuck);
@@ -64,7 +65,9 @@ fn a_burst_takes_no_more_than_it_may_and_gives_it_back() {
     }
     let most = journal.shared.lock().lines.capacity();
     assert_eq!(most, MOST);
+    let kept = journal.shared.lock().lines.len() / "a hundred letters\n".repeat(5).len();
     assert!(journal.shared.lock().dropped > 0);
+    assert_eq!(kept as u64 + lost.load(Ordering::Relaxed), 100_000);
     let file = open(&path).expect("the log");
     let mut writer = Writer { shared: journal.shared.clone(), file, lines: Vec::new(), written: 0 };
     writer.round().expect("a disk with room");

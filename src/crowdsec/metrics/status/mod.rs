@@ -6,6 +6,7 @@ mod refused;
 mod time;
 mod view;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use explained::Explained;
 use history::{Bin, History, Totals};
 use refused::LastRefusals;
 use time::rfc3339;
-use view::{Counted, Decisions, Lapi, Variables, View};
+use view::{AppSec, Counted, Decisions, Lapi, Variables, View};
 
 /// The page at `/crowdsec/status`, and what it remembers. It has to be attached after all others, to see the status of an
 /// answer as it leaves.
@@ -137,6 +138,9 @@ impl Memory {
             time: rfc3339(now),
             started: rfc3339(self.started),
             lapi: Lapi::of(bouncer),
+            appsec: AppSec::of(bouncer),
+            usage_pushed: Some(self.counts.pushed.load(Ordering::Relaxed)).filter(|at| *at > 0).map(rfc3339),
+            log_lines_dropped: bouncer.lost_lines.load(Ordering::Relaxed),
             decisions: Decisions::of(&figures),
             hour,
             day,

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
@@ -9,7 +10,7 @@ use super::explained::Explained;
 use super::history::{Bin, Totals};
 use super::refused::{MOST, Refused};
 use super::time::rfc3339;
-use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::bouncer::{ACTIONS, Bouncer};
 use crate::crowdsec::lapi::Health;
 use crate::crowdsec::metrics::counts::Figures;
 use crate::crowdsec::pages;
@@ -23,6 +24,11 @@ pub struct View {
     pub time: String,
     pub started: String,
     pub lapi: Lapi,
+    pub appsec: AppSec,
+    /// When LAPI last took a push of the usage metrics.
+    pub usage_pushed: Option<String>,
+    /// Lines that the logs have dropped since the launch.
+    pub log_lines_dropped: u64,
     pub decisions: Decisions,
     /// By minute, oldest first; the last one is not over.
     pub hour: Vec<Counted>,
@@ -43,6 +49,17 @@ pub struct Lapi {
     pub since: Option<String>,
     pub last_answer_seconds_ago: Option<u64>,
     pub url: Option<String>,
+}
+
+/// How AppSec answers.
+#[derive(Serialize)]
+pub struct AppSec {
+    /// `ok`, `failing` since the last answer of its, or `off`.
+    pub state: &'static str,
+    /// Since when it fails.
+    pub since: Option<String>,
+    /// Questions since the launch, by what it said; those that there were.
+    pub questions: Vec<(&'static str, u64)>,
 }
 
 #[derive(Serialize)]
@@ -78,6 +95,21 @@ impl Lapi {
             since: Some(rfc3339(bouncer.unix_now().saturating_sub(bouncer.status.lasts().as_secs()))),
             last_answer_seconds_ago: bouncer.status.since_last_answer().map(|since| since.as_secs()),
             url: Some(connection.at.to_string()),
+        }
+    }
+}
+
+impl AppSec {
+    pub fn of(bouncer: &Bouncer) -> Self {
+        let Some(questions) = bouncer.questions.get() else {
+            return Self { state: "off", since: None, questions: Vec::new() };
+        };
+        let since = Some(questions.failing_since.load(Ordering::Relaxed)).filter(|since| *since > 0);
+        let counts = questions.ended.iter().map(|count| count.load(Ordering::Relaxed));
+        Self {
+            state: if since.is_some() { "failing" } else { "ok" },
+            since: since.map(rfc3339),
+            questions: ACTIONS.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect(),
         }
     }
 }
