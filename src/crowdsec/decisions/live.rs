@@ -6,42 +6,44 @@ use std::time::Instant;
 
 use super::table::Held;
 use super::update::BATCH;
-use super::{DecisionSet, Entry, Taken, Types, Value};
+use super::{DecisionSet, Entry, Key, Taken, Types, Value};
 
 /// Where no more decisions are known, none is looked for that has ended.
 const FEW: usize = 10_000;
 
 impl DecisionSet {
-    /// Takes over all that LAPI says of one address, or without one, of everything that is no address. What stood against it
-    /// and is not said any more ends.
-    pub fn take_answer(
-        &self,
-        about: Option<IpAddr>,
-        entries: Vec<Entry>,
-        types: &Types,
-        asked: Instant,
-        taken: &mut Taken,
-    ) {
-        let (now, mut stood) = (self.ticks(asked), HashSet::new());
+    /// What is held against one address, or without one, against everything that is no address.
+    pub fn held_against(&self, about: Option<IpAddr>) -> HashSet<(Value, Key)> {
+        let (table, mut found) = (self.read(), HashSet::new());
         match about {
-            Some(address) => self.read().against(address.to_canonical(), |value, held| {
-                stood.insert((value, held.key));
-            }),
+            Some(address) => table.against(address.to_canonical(), |value, held| _ = found.insert((value, held.key))),
             None => {
-                let table = self.read();
                 let others = table.iter().filter(|(value, _)| !matches!(value, Value::Network(_)));
-                stood.extend(others.map(|(value, held)| (value, held.key)));
+                found.extend(others.map(|(value, held)| (value, held.key)));
             }
         }
-        if stood.is_empty() && entries.is_empty() {
+        found
+    }
+
+    /// Takes over an answer of LAPI's. What was held when it was asked, `before`, and is not in the answer ends. What another
+    /// answer has brought meanwhile stays: this one may be older.
+    pub fn take_answer(
+        &self,
+        mut before: HashSet<(Value, Key)>,
+        entries: Vec<Entry>,
+        types: &Types,
+        answered: Instant,
+        taken: &mut Taken,
+    ) {
+        if before.is_empty() && entries.is_empty() {
             return;
         }
-        let mut table = self.write();
+        let (now, mut table) = (self.ticks(answered), self.write());
         for entry in entries {
             match entry {
                 Entry::New(decision) => {
-                    stood.remove(&(decision.value.clone(), decision.key()));
-                    let ends = self.end_of(asked, decision.duration);
+                    before.remove(&(decision.value.clone(), decision.key()));
+                    let ends = self.end_of(answered, decision.duration);
                     taken.put(&mut table, decision, types, now, ends);
                 }
                 Entry::Unreadable(reason) => taken.unreadable(reason),
@@ -50,7 +52,7 @@ impl DecisionSet {
                 Entry::Deleted(_) => {}
             }
         }
-        for (value, key) in stood {
+        for (value, key) in before {
             taken.ended += usize::from(table.remove(&value, key).is_some_and(|held| held.ends > now));
         }
     }

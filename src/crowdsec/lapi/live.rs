@@ -168,8 +168,9 @@ impl Live {
 
     /// Asks about one address, or for all that stands against no address at all, and takes the answer over.
     async fn question(&self, about: Option<IpAddr>) -> Result<(), Error> {
-        let (asked, entries) = (Instant::now(), self.lapi.now(about).await?);
-        self.set.take_answer(about, entries, &self.types, asked, &mut lock(&self.taken));
+        let before = self.set.held_against(about);
+        let entries = self.lapi.now(about).await?;
+        self.set.take_answer(before, entries, &self.types, Instant::now(), &mut lock(&self.taken));
         self.status.answered();
         Ok(())
     }
