@@ -1,5 +1,6 @@
 //! What does protection cost? One part of the benchmarks at a time; `dev/bench` builds this and says what there is.
 
+mod appsec;
 mod decisions;
 mod fake_lapi;
 mod memory;
@@ -31,6 +32,7 @@ fn main() {
         Some("memory") => memory::run,
         Some("time") => time::run,
         Some("stall") => stall::run,
+        Some("appsec") => appsec::run,
         part => panic!("{part:?} is no part of the benchmarks: see dev/bench --help"),
     };
     let scratch = Scratch(env::temp_dir().join(format!("bench-{}", process::id())));
