@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod lapi;
+mod shutdown;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
