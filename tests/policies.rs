@@ -182,7 +182,7 @@ fn who_is_to_prove_to_be_human_meets_the_captcha_whoever_they_are_and_comes_back
         let page = get(&client, "/policies/sign-up?_x=1", visitor);
         assert_eq!(page.status(), Status::Forbidden);
         let page = page.into_string().unwrap();
-        assert!(page.contains("name=\"return_to\" value=\"&#x2F;sign-up?_x=1\""), "{page}");
+        assert!(page.contains("name=\"return_to\" value=\"&#x2F;policies&#x2F;sign-up?_x=1\""), "{page}");
         let pass = solve_captcha(&client, visitor);
         assert_served(client.get("/policies/sign-up").visitor(visitor).cookie(pass).dispatch());
     }
