@@ -61,7 +61,7 @@ fn asked(lapi: &FakeLapi, address: &str) -> usize {
 }
 
 /// Signs an account in that nothing stands against.
-#[post("/enter/<account>")]
+#[post("/live/enter/<account>")]
 fn enter(account: &str, accounts: Accounts<'_>) -> Result<&'static str, Refused> {
     accounts.admit("username", account)?;
     Ok("welcome")
@@ -225,8 +225,9 @@ async fn decisions_on_countries_and_accounts_are_asked_for_all_at_once_in_whatev
     lapi.says_of_one(list(&[scoped(1, "country", "fr", "ban")]));
     assert_eq!(refusal(&client, "192.0.2.1", Some("FR")).await.as_deref(), Some("ban"));
     assert_eq!(refusal(&client, "192.0.2.1", Some("DE")).await, None);
-    let enter =
-        async || client.post("/enter/alice").remote(SocketAddr::new("192.0.2.9".parse().unwrap(), 1)).dispatch().await;
+    let enter = async || {
+        client.post("/live/enter/alice").remote(SocketAddr::new("192.0.2.9".parse().unwrap(), 1)).dispatch().await
+    };
     // The one on the account was lifted, the one on the country a moment later.
     eventually(async || enter().await.status() == Status::Ok).await;
     lapi.says_of_one(nothing());

@@ -20,51 +20,51 @@ const NOTED: &str = "192.0.2.3";
 const CLEAN: &str = "198.51.100.1";
 const DECISIONS: &[(&str, &str)] = &[(BANNED, "ban"), (DOUBTED, "captcha"), (NOTED, "pass")];
 
-#[get("/who")]
+#[get("/policies/who")]
 fn who(visitor: Seen) -> Json<Seen> {
     Json(visitor)
 }
 
-#[get("/cleared")]
+#[get("/policies/cleared")]
 fn cleared(visitor: Cleared) -> String {
     visitor.address.to_string()
 }
 
-#[get("/checkout")]
+#[get("/policies/checkout")]
 fn checkout(visitor: NoDecision) -> String {
     visitor.address.to_string()
 }
 
-#[get("/sign-up?<_x>")]
+#[get("/policies/sign-up?<_x>")]
 fn sign_up(visitor: Human, _x: Option<&str>) -> String {
     visitor.address.to_string()
 }
 
-#[post("/sign-up")]
+#[post("/policies/sign-up")]
 fn send_sign_up(_visitor: Human) {}
 
-#[get("/fresh")]
+#[get("/policies/fresh")]
 fn fresh(_visitor: Human<10>) {}
 
-#[get("/option")]
+#[get("/policies/option")]
 fn option(visitor: Option<NoDecision>) -> (Status, &'static str) {
     if visitor.is_some() { (Status::Ok, "offer") } else { (Status::Conflict, "no offer") }
 }
 
-#[get("/result")]
+#[get("/policies/result")]
 fn result(visitor: Result<NoDecision, ()>) -> &'static str {
     if visitor.is_ok() { "offer" } else { "no offer" }
 }
 
-#[get("/option-403")]
+#[get("/policies/option-403")]
 fn option_403(visitor: Option<NoDecision>) -> (Status, &'static str) {
     if visitor.is_some() { (Status::Ok, "offer") } else { (Status::Forbidden, "the handler's own") }
 }
 
-#[get("/both")]
+#[get("/policies/both")]
 fn both(_first: Human, _second: NoDecision) {}
 
-#[get("/both-the-other-way")]
+#[get("/policies/both-the-other-way")]
 fn both_the_other_way(_first: NoDecision, _second: Human) {}
 
 /// A guard of the application's that hands a request on to the next route.
@@ -79,18 +79,18 @@ impl<'r> FromRequest<'r> for Forwards {
     }
 }
 
-#[get("/forward-first", rank = 1)]
+#[get("/policies/forward-first", rank = 1)]
 fn forward_first(_first: Forwards, _second: NoDecision) {}
 
-#[get("/forward-first", rank = 2)]
+#[get("/policies/forward-first", rank = 2)]
 fn forward_first_next() -> &'static str {
     "the next route"
 }
 
-#[get("/forward-second", rank = 1)]
+#[get("/policies/forward-second", rank = 1)]
 fn forward_second(_first: NoDecision, _second: Forwards) {}
 
-#[get("/forward-second", rank = 2)]
+#[get("/policies/forward-second", rank = 2)]
 fn forward_second_next() -> &'static str {
     "the next route"
 }
@@ -126,7 +126,7 @@ fn get<'c>(client: &'c Client, path: &'static str, visitor: &str) -> LocalRespon
 }
 
 fn seen(client: &Client, visitor: &str) -> Value {
-    get(client, "/who", visitor).into_json().expect("what stands against them")
+    get(client, "/policies/who", visitor).into_json().expect("what stands against them")
 }
 
 #[test]
@@ -152,48 +152,50 @@ fn a_handler_sees_everything_that_stands_against_the_visitor_and_nothing_of_a_cl
 fn a_handler_sees_whether_the_captcha_is_solved() {
     let client = shop(with_decisions(DECISIONS));
     let pass = solve_captcha(&client, DOUBTED);
-    let seen = client.get("/who").visitor(DOUBTED).cookie(pass).dispatch().into_json::<Value>().unwrap();
+    let seen = client.get("/policies/who").visitor(DOUBTED).cookie(pass).dispatch().into_json::<Value>().unwrap();
     assert_eq!((&seen["solved"], &seen["decisions"][0]["type"]), (&true.into(), &"captcha".into()));
 }
 
 #[test]
 fn no_decision_at_all_may_stand_against_who_comes_to_the_checkout() {
     let client = shop(with_decisions(DECISIONS));
-    assert_eq!(get(&client, "/checkout", CLEAN).into_string().as_deref(), Some(CLEAN));
-    assert_refused(get(&client, "/checkout", BANNED), Ban);
-    assert_refused(get(&client, "/checkout", NOTED), Ban);
-    assert_served(get(&client, "/cleared", NOTED));
+    assert_eq!(get(&client, "/policies/checkout", CLEAN).into_string().as_deref(), Some(CLEAN));
+    assert_refused(get(&client, "/policies/checkout", BANNED), Ban);
+    assert_refused(get(&client, "/policies/checkout", NOTED), Ban);
+    assert_served(get(&client, "/policies/cleared", NOTED));
     let pass = solve_captcha(&client, DOUBTED);
-    assert_served(client.get("/cleared").visitor(DOUBTED).cookie(pass.clone()).dispatch());
-    assert_refused(client.get("/checkout").visitor(DOUBTED).cookie(pass).dispatch(), Ban);
+    assert_served(client.get("/policies/cleared").visitor(DOUBTED).cookie(pass.clone()).dispatch());
+    assert_refused(client.get("/policies/checkout").visitor(DOUBTED).cookie(pass).dispatch(), Ban);
 }
 
 #[test]
 fn an_allow_of_the_operators_own_opens_the_checkout_too() {
     let client = shop(with_decisions(&[("192.0.2.0/24", "ban"), (BANNED, "allow")]));
-    assert_served(get(&client, "/checkout", BANNED));
-    assert_refused(get(&client, "/checkout", DOUBTED), Ban);
+    assert_served(get(&client, "/policies/checkout", BANNED));
+    assert_refused(get(&client, "/policies/checkout", DOUBTED), Ban);
 }
 
 #[test]
 fn who_is_to_prove_to_be_human_meets_the_captcha_whoever_they_are_and_comes_back() {
     let client = shop(with_decisions(DECISIONS));
     for visitor in [CLEAN, NOTED] {
-        let page = get(&client, "/sign-up?_x=1", visitor);
+        let page = get(&client, "/policies/sign-up?_x=1", visitor);
         assert_eq!(page.status(), Status::Forbidden);
         let page = page.into_string().unwrap();
-        assert!(page.contains("name=\"return_to\" value=\"&#x2F;sign-up?_x=1\""), "{page}");
+        assert!(page.contains("name=\"return_to\" value=\"&#x2F;policies&#x2F;sign-up?_x=1\""), "{page}");
         let pass = solve_captcha(&client, visitor);
-        assert_served(client.get("/sign-up").visitor(visitor).cookie(pass).dispatch());
+        assert_served(client.get("/policies/sign-up").visitor(visitor).cookie(pass).dispatch());
     }
-    assert_refused(get(&client, "/sign-up", BANNED), Ban);
+    assert_refused(get(&client, "/policies/sign-up", BANNED), Ban);
     let client = shop(with_decisions(DECISIONS));
-    let form = client.post("/sign-up").visitor(CLEAN).header(header("Referer", "http://localhost/sign-up"));
+    let form =
+        client.post("/policies/sign-up").visitor(CLEAN).header(header("Referer", "http://localhost/policies/sign-up"));
     let page = form.header(header("Host", "localhost")).dispatch();
     assert_refused(page, Captcha);
-    let json = client.get("/sign-up").visitor(CLEAN).header(Accept::JSON).dispatch().into_json::<Value>().unwrap();
-    assert_eq!(json["captcha_url"], "/crowdsec/captcha?return_to=%2Fsign-up&anew=1");
-    assert_refused(get(&client, "/crowdsec/captcha?return_to=%2Fsign-up&anew=1", CLEAN), Captcha);
+    let json =
+        client.get("/policies/sign-up").visitor(CLEAN).header(Accept::JSON).dispatch().into_json::<Value>().unwrap();
+    assert_eq!(json["captcha_url"], "/crowdsec/captcha?return_to=%2Fpolicies%2Fsign-up&anew=1");
+    assert_refused(get(&client, "/crowdsec/captcha?return_to=%2Fpolicies%2Fsign-up&anew=1", CLEAN), Captcha);
 }
 
 #[test]
@@ -203,24 +205,24 @@ fn a_captcha_that_was_solved_too_long_ago_has_to_be_solved_again() {
     let at = |path: &'static str, pass: &rocket::http::Cookie<'static>| {
         client.get(path).visitor(CLEAN).cookie(pass.clone()).dispatch()
     };
-    assert_served(at("/fresh", &pass));
+    assert_served(at("/policies/fresh", &pass));
     skip(&client, Duration::from_secs(11 * 60));
-    assert_served(at("/sign-up", &pass));
-    assert_refused(at("/fresh", &pass), Captcha);
+    assert_served(at("/policies/sign-up", &pass));
+    assert_refused(at("/policies/fresh", &pass), Captcha);
     // A new answer counts, although the old pass still holds for others.
     assert_refused(at("/crowdsec/captcha?anew=1", &pass), Captcha);
     let newer = solve_captcha(&client, CLEAN);
-    assert_served(at("/fresh", &newer));
+    assert_served(at("/policies/fresh", &newer));
     assert_eq!(at("/crowdsec/captcha?anew=1", &newer).status(), Status::SeeOther, "who has just solved it is led on");
     skip(&client, Duration::from_secs(61 * 60));
-    assert_refused(at("/sign-up", &newer), Captcha);
+    assert_refused(at("/policies/sign-up", &newer), Captcha);
 }
 
 #[test]
 fn a_pass_of_one_visitor_lets_no_other_one_in() {
     let client = shop(with_decisions(&[]));
     let pass = solve_captcha(&client, CLEAN);
-    assert_refused(client.get("/sign-up").visitor("198.51.100.2").cookie(pass).dispatch(), Captcha);
+    assert_refused(client.get("/policies/sign-up").visitor("198.51.100.2").cookie(pass).dispatch(), Captcha);
 }
 
 /// The rows of the table in docs/guards.md.
@@ -228,32 +230,38 @@ fn a_pass_of_one_visitor_lets_no_other_one_in() {
 fn guards_compose_with_option_result_ranks_forwards_and_catchers() {
     let client = shop(with_decisions(DECISIONS));
     let words = |path, visitor| get(&client, path, visitor).into_string().unwrap_or_default();
-    assert_eq!((words("/option", CLEAN).as_str(), words("/option", NOTED).as_str()), ("offer", "no offer"));
-    assert_eq!(get(&client, "/option", NOTED).status(), Status::Conflict);
-    assert_eq!((words("/result", CLEAN).as_str(), words("/result", NOTED).as_str()), ("offer", "no offer"));
+    assert_eq!(
+        (words("/policies/option", CLEAN).as_str(), words("/policies/option", NOTED).as_str()),
+        ("offer", "no offer")
+    );
+    assert_eq!(get(&client, "/policies/option", NOTED).status(), Status::Conflict);
+    assert_eq!(
+        (words("/policies/result", CLEAN).as_str(), words("/policies/result", NOTED).as_str()),
+        ("offer", "no offer")
+    );
     // Rocket asks from left to right.
-    assert_refused(get(&client, "/both", NOTED), Captcha);
-    assert_refused(get(&client, "/both-the-other-way", NOTED), Ban);
-    assert_eq!(words("/forward-first", NOTED), "the next route");
-    assert_eq!(words("/forward-second", CLEAN), "the next route");
-    assert_refused(get(&client, "/forward-second", NOTED), Ban);
-    assert_refused(get(&client, "/option-403", NOTED), Ban);
-    assert!(!words("/checkout", NOTED).contains("the application's own catcher"));
+    assert_refused(get(&client, "/policies/both", NOTED), Captcha);
+    assert_refused(get(&client, "/policies/both-the-other-way", NOTED), Ban);
+    assert_eq!(words("/policies/forward-first", NOTED), "the next route");
+    assert_eq!(words("/policies/forward-second", CLEAN), "the next route");
+    assert_refused(get(&client, "/policies/forward-second", NOTED), Ban);
+    assert_refused(get(&client, "/policies/option-403", NOTED), Ban);
+    assert!(!words("/policies/checkout", NOTED).contains("the application's own catcher"));
 }
 
 #[test]
 fn a_guard_refuses_on_an_excluded_path() {
     let figment = with_decisions(&[(BANNED, "ban"), (DOUBTED, "captcha"), (NOTED, "throttle")]);
     let figment = figment
-        .merge(("crowdsec.excluded_paths", ["/cleared", "/sign-up", "/who"]))
+        .merge(("crowdsec.excluded_paths", ["/policies/cleared", "/policies/sign-up", "/policies/who"]))
         .merge(("crowdsec.throttle", "1/1m"));
     let client = shop(figment);
     assert_eq!(seen(&client, BANNED)["remediation"], "ban");
-    assert_refused(get(&client, "/cleared", BANNED), Ban);
-    assert_refused(get(&client, "/cleared", DOUBTED), Captcha);
-    assert_refused(get(&client, "/sign-up", BANNED), Ban);
-    assert_served(get(&client, "/cleared", NOTED));
-    assert_refused(get(&client, "/cleared", NOTED), Throttle);
+    assert_refused(get(&client, "/policies/cleared", BANNED), Ban);
+    assert_refused(get(&client, "/policies/cleared", DOUBTED), Captcha);
+    assert_refused(get(&client, "/policies/sign-up", BANNED), Ban);
+    assert_served(get(&client, "/policies/cleared", NOTED));
+    assert_refused(get(&client, "/policies/cleared", NOTED), Throttle);
 }
 
 #[test]
@@ -261,13 +269,13 @@ fn with_enforcement_by_guards_the_fairing_refuses_nobody() {
     let client = shop(with_decisions(DECISIONS).merge(("crowdsec.enforce_by", "guards")));
     for visitor in [BANNED, DOUBTED, CLEAN] {
         assert_served(get(&client, "/", visitor));
-        assert_served(get(&client, "/who", visitor));
+        assert_served(get(&client, "/policies/who", visitor));
     }
     assert_eq!(seen(&client, BANNED)["remediation"], "ban");
-    assert_refused(get(&client, "/cleared", BANNED), Ban);
-    assert_refused(get(&client, "/cleared", DOUBTED), Captcha);
+    assert_refused(get(&client, "/policies/cleared", BANNED), Ban);
+    assert_refused(get(&client, "/policies/cleared", DOUBTED), Captcha);
     let pass = solve_captcha(&client, DOUBTED);
-    assert_served(client.get("/cleared").visitor(DOUBTED).cookie(pass).dispatch());
+    assert_served(client.get("/policies/cleared").visitor(DOUBTED).cookie(pass).dispatch());
 }
 
 /// Whether a guard of a route has stopped the launch.
@@ -304,8 +312,10 @@ fn with_enforcement_by_guards_no_banned_visitor_uses_up_a_captcha() {
 #[test]
 fn whom_a_proxy_does_not_name_no_guard_takes_for_a_clean_visitor() {
     let figment = with_decisions(&[]).merge(("crowdsec.trusted_proxies", ["10.0.0.1"]));
-    let client = shop(figment.merge(("crowdsec.excluded_paths", ["/checkout", "/sign-up", "/cleared"])));
-    for path in ["/checkout", "/sign-up", "/cleared"] {
+    let client = shop(
+        figment.merge(("crowdsec.excluded_paths", ["/policies/checkout", "/policies/sign-up", "/policies/cleared"])),
+    );
+    for path in ["/policies/checkout", "/policies/sign-up", "/policies/cleared"] {
         assert_refused(get(&client, path, "10.0.0.1"), Ban);
     }
 }
@@ -314,12 +324,12 @@ fn whom_a_proxy_does_not_name_no_guard_takes_for_a_clean_visitor() {
 fn on_a_trial_no_decision_closes_the_checkout() {
     let client = shop(with_decisions(DECISIONS).merge(("crowdsec.enforce", false)));
     for visitor in [BANNED, DOUBTED, NOTED] {
-        assert_served(get(&client, "/checkout", visitor));
+        assert_served(get(&client, "/policies/checkout", visitor));
     }
-    assert_refused(get(&client, "/sign-up", CLEAN), Captcha);
+    assert_refused(get(&client, "/policies/sign-up", CLEAN), Captcha);
     let client = shop(with_decisions(DECISIONS).merge(("crowdsec.enforce", ["captcha"])));
-    assert_served(get(&client, "/checkout", BANNED));
-    assert_refused(get(&client, "/checkout", NOTED), Ban);
+    assert_served(get(&client, "/policies/checkout", BANNED));
+    assert_refused(get(&client, "/policies/checkout", NOTED), Ban);
 }
 
 /// A guard of the application's that asks another one: no launch sees that.
@@ -334,13 +344,13 @@ impl<'r> FromRequest<'r> for Asks {
     }
 }
 
-#[get("/asks")]
+#[get("/policies/asks")]
 fn asks(_asks: Asks) {}
 
 #[test]
 fn human_without_a_captcha_to_solve_leads_nobody_in_circles() {
     let client = client(app::app(without_captcha()).mount("/", routes![asks]));
-    let response = get(&client, "/asks", CLEAN);
+    let response = get(&client, "/policies/asks", CLEAN);
     assert_eq!(
         (response.status(), response.headers().get_one("Crowdsec-Remediation")),
         (Status::InternalServerError, None)

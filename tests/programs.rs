@@ -123,12 +123,12 @@ fn a_header_names_the_remediation_and_nothing_of_why() {
     }
 }
 
-#[options("/api/items")]
+#[options("/programs/items")]
 fn preflight() -> &'static str {
     "may be sent"
 }
 
-#[post("/api/items")]
+#[post("/programs/items")]
 fn send() -> &'static str {
     "was sent"
 }
@@ -141,7 +141,7 @@ fn a_preflight_is_the_applications_while_a_captcha_stands_and_nobodys_while_a_ba
     let origin = ("Origin", "https://elsewhere.example");
     let asks = ("Access-Control-Request-Method", "POST");
     let status = |method, visitor, headers: &[(&'static str, &'static str)]| {
-        let request = client.req(method, "/api/items").visitor(visitor);
+        let request = client.req(method, "/programs/items").visitor(visitor);
         headers
             .iter()
             .fold(request, |request, (name, value)| request.header(Header::new(*name, *value)))

@@ -15,19 +15,19 @@ use rocket::serde::json::{Json, Value};
 use rocket::{get, post, routes};
 
 /// Signs an account in that nothing stands against.
-#[post("/enter/<scope>/<account>")]
+#[post("/scopes/enter/<scope>/<account>")]
 fn enter(scope: &str, account: &str, accounts: Accounts<'_>) -> Result<&'static str, Refused> {
     accounts.admit(scope, account)?;
     Ok("welcome")
 }
 
-#[get("/account/<account>")]
+#[get("/scopes/account/<account>")]
 fn account(account: &str, accounts: Accounts<'_>) -> Option<String> {
     let decision = accounts.standing("username", account)?;
     Some(format!("{} by {}", decision.remediation, decision.origin))
 }
 
-#[get("/who")]
+#[get("/scopes/who")]
 fn who(visitor: Visitor) -> Json<Visitor> {
     Json(visitor)
 }
@@ -61,7 +61,7 @@ async fn at(client: &Client, country: &'static str, system: &'static str) -> Opt
 }
 
 async fn sign_in(client: &Client, account: &str) -> (Status, Option<String>) {
-    let request = client.post(format!("/enter/username/{account}")).remote(([192, 0, 2, 9], 4711).into());
+    let request = client.post(format!("/scopes/enter/username/{account}")).remote(([192, 0, 2, 9], 4711).into());
     let response = request.dispatch().await;
     (response.status(), response.headers().get_one("Crowdsec-Remediation").map(str::to_owned))
 }
@@ -118,7 +118,7 @@ async fn only_a_trusted_proxy_says_where_a_visitor_is_and_of_two_headers_its_own
     assert_eq!(refusal(&client, PROXY, &[named, german, france]).await.as_deref(), Some("ban"));
     assert_eq!(refusal(&client, PROXY, &[named, france, german]).await, None, "the nearest wrote last");
 
-    let who = client.get("/who").remote((PROXY.parse::<std::net::IpAddr>().unwrap(), 4711).into());
+    let who = client.get("/scopes/who").remote((PROXY.parse::<std::net::IpAddr>().unwrap(), 4711).into());
     let who = who.header(Header::new("X-Forwarded-For", "192.0.2.1")).header(Header::new("CF-IPCountry", "de"));
     let seen: Value = who.header(Header::new("CF-ASN", "AS64501")).dispatch().await.into_json().await.unwrap();
     assert_eq!((&seen["country"], &seen["asn"]), (&"DE".into(), &64501.into()));
@@ -133,7 +133,7 @@ async fn the_greatest_of_all_scopes_counts_and_the_operators_allow_and_excluded_
     let allow = [("value", "192.0.2.9"), ("type", "allow")].map(|(key, value)| (key.to_owned(), value.to_owned()));
     let client = launch(&lapi, |figment| {
         let allow = std::collections::BTreeMap::from(allow);
-        figment.merge(("crowdsec.decisions", [allow])).merge(("crowdsec.excluded_paths", ["/account"]))
+        figment.merge(("crowdsec.decisions", [allow])).merge(("crowdsec.excluded_paths", ["/scopes/account"]))
     })
     .await;
     assert_eq!(at(&client, "FR", "").await.as_deref(), Some("ban"));
@@ -141,7 +141,7 @@ async fn the_greatest_of_all_scopes_counts_and_the_operators_allow_and_excluded_
     let allowed = [("X-Forwarded-For", "192.0.2.9"), ("CF-IPCountry", "FR")];
     assert_eq!(refusal(&client, PROXY, &allowed).await, None);
     assert_eq!(sign_in(&client, "bob").await, WELCOME, "from an address that the operator allows");
-    let spared = client.get("/account/nobody").remote((PROXY.parse::<std::net::IpAddr>().unwrap(), 4711).into());
+    let spared = client.get("/scopes/account/nobody").remote((PROXY.parse::<std::net::IpAddr>().unwrap(), 4711).into());
     let spared = spared.header(Header::new("X-Forwarded-For", "192.0.2.8")).header(Header::new("CF-IPCountry", "FR"));
     assert_eq!(spared.dispatch().await.headers().get_one("Crowdsec-Remediation"), None);
 }
@@ -156,7 +156,8 @@ async fn a_banned_account_is_refused_wherever_it_comes_from_until_the_ban_is_del
     for other in ["alice", "Alice%20", "bob", "Alice2", &long] {
         assert_eq!(sign_in(&client, other).await, WELCOME, "{other}");
     }
-    let standing = async |name: &str| client.get(format!("/account/{name}")).dispatch().await.into_string().await;
+    let standing =
+        async |name: &str| client.get(format!("/scopes/account/{name}")).dispatch().await.into_string().await;
     assert_eq!(standing("Alice").await.as_deref(), Some("ban by cscli"));
     assert_ne!(standing("alice").await.as_deref(), Some("ban by cscli"));
     lapi.then(answer(&[scoped(2, "username", "bob", "ban")], &[scoped(1, "username", "Alice", "ban")]));
@@ -188,7 +189,7 @@ async fn a_scope_that_is_not_listed_is_ignored_and_who_asks_for_it_is_told_once(
     let client = launch(&lapi, |figment| figment.merge(("crowdsec.scopes", ["ip", "range", "username"]))).await;
     assert_eq!((at(&client, "FR", "").await, sign_in(&client, "alice").await), (None, WELCOME));
     for scope in ["session", "session", "country"] {
-        let request = client.post(format!("/enter/{scope}/FR")).remote(([192, 0, 2, 9], 4711).into());
+        let request = client.post(format!("/scopes/enter/{scope}/FR")).remote(([192, 0, 2, 9], 4711).into());
         assert_eq!(request.dispatch().await.status(), Status::Ok);
     }
     assert_eq!(logged("asks for decisions of scope `session`, which is not in `crowdsec.scopes`"), 1);
