@@ -19,6 +19,14 @@ pub fn rocket() -> Rocket<Build> {
 
 /// The application with any configuration. Tests bring their own, so that they never meet the owner's CrowdSec.
 pub fn app(figment: Figment) -> Rocket<Build> {
+    protected(figment)
+        .attach(launch::files("/static", "static"))
+        .mount("/", routes::all())
+        .register("/", routes::catchers())
+}
+
+/// The same without its routes: a guard such as `Human` on one of them asks for settings that not every test has.
+pub fn protected(figment: Figment) -> Rocket<Build> {
     let pages = crowdsec::try_pages(&figment);
     rocket::custom(figment)
         // The pages are tried before LAPI is waited for. This fairing reads no request.
@@ -30,7 +38,4 @@ pub fn app(figment: Figment) -> Rocket<Build> {
         .attach(crowdsec::metrics())
         .attach(headers::shield())
         .attach(headers::policies())
-        .attach(launch::files("/static", "static"))
-        .mount("/", routes::all())
-        .register("/", routes::catchers())
 }

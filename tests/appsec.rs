@@ -99,7 +99,7 @@ fn with_captcha(stub: &Stub) -> Figment {
 
 fn app_of(figment: Figment) -> Rocket<Build> {
     let routes = routes![get, plain, text, bytes, json, form, maybe];
-    app::app(figment).manage(Runs::default()).mount("/", routes)
+    app::protected(figment).manage(Runs::default()).mount("/", routes)
 }
 
 fn runs(client: &Client) -> usize {

@@ -28,7 +28,7 @@ fn refusals_are_counted_as_appsecs_and_what_an_outage_refuses_as_a_fallback() {
         .merge(("crowdsec.appsec.url", &stub.url))
         .merge(("crowdsec.appsec.timeout", "5s"))
         .merge(("crowdsec.appsec.failure_action", "ban"));
-    let client = client(app::app(figment).mount("/", routes![text]));
+    let client = client(app::protected(figment).mount("/", routes![text]));
     let status = |path: &'static str| client.get(path).visitor(VISITOR).dispatch().status().code;
     assert_eq!(status("/page?x=ATTACK"), 403);
     let long = client.post("/text").visitor(VISITOR).body("x".repeat(600) + "ATTACK");
@@ -52,7 +52,7 @@ fn questions_are_counted_by_what_came_of_them_and_by_how_long_they_took() {
         .merge(("crowdsec.metrics_from", [OPERATOR]))
         .merge(("crowdsec.appsec.url", &stub.url))
         .merge(("crowdsec.appsec.timeout", "5s"));
-    let client = client(app::app(figment));
+    let client = client(app::protected(figment));
     let ask = |path: &'static str| client.get(path).visitor(VISITOR).dispatch().status().code;
     let told = || {
         let request = client.get("/crowdsec/status").visitor(OPERATOR).header(Accept::JSON);

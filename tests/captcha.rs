@@ -195,15 +195,15 @@ fn nobody_is_sent_to_another_site() {
     }
 }
 
-#[post("/guarded")]
+#[post("/tests/guarded")]
 fn guarded(_visitor: Cleared) {}
 
 #[test]
 fn the_way_back_of_a_form_is_the_page_it_was_on_and_it_is_said_that_it_was_not_sent() {
-    let figment = with_decisions(&[(VISITOR, "captcha")]).merge(("crowdsec.excluded_paths", ["/guarded"]));
+    let figment = with_decisions(&[(VISITOR, "captcha")]).merge(("crowdsec.excluded_paths", ["/tests/guarded"]));
     let client = client(app::app(figment).mount("/", routes![guarded]));
     // By the fairing, and by a guard, whose page takes the catcher's place.
-    for path in ["/order", "/guarded"] {
+    for path in ["/tests/order", "/tests/guarded"] {
         let back = |referer: &'static str| {
             let request = client.post(path).header(ContentType::Form).body("x=y").visitor(VISITOR);
             let mut request = request.header(header("Referer", referer));

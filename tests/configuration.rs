@@ -71,9 +71,9 @@ fn outside_the_debug_profile_there_is_no_launch_without_a_key() {
 #[test]
 fn lengths_of_time_are_text_or_whole_seconds() {
     for value in ["10s", "1h30m", "500ms", "10"] {
-        client(app::app(with("update_frequency", value)));
+        client(app::protected(with("update_frequency", value)));
     }
-    client(app::app(with("update_frequency", 10)));
+    client(app::protected(with("update_frequency", 10)));
 }
 
 #[test]

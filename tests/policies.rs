@@ -349,7 +349,7 @@ fn asks(_asks: Asks) {}
 
 #[test]
 fn human_without_a_captcha_to_solve_leads_nobody_in_circles() {
-    let client = client(app::app(without_captcha()).mount("/", routes![asks]));
+    let client = client(app::protected(without_captcha()).mount("/", routes![asks]));
     let response = get(&client, "/policies/asks", CLEAN);
     assert_eq!(
         (response.status(), response.headers().get_one("Crowdsec-Remediation")),

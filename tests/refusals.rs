@@ -14,19 +14,19 @@ use rocket::{Build, Request, Rocket, State, get, head, post, put, routes};
 
 struct Runs(AtomicUsize);
 
-#[get("/probe/<_..>")]
+#[get("/tests/probe/<_..>")]
 fn probe(runs: &State<Runs>) -> &'static str {
     runs.0.fetch_add(1, Ordering::SeqCst);
     "the handler ran"
 }
 
-#[post("/probe", data = "<_body>")]
+#[post("/tests/probe", data = "<_body>")]
 fn probe_post(runs: &State<Runs>, _body: String) -> &'static str {
     runs.0.fetch_add(1, Ordering::SeqCst);
     "the handler ran"
 }
 
-#[get("/guarded")]
+#[get("/tests/guarded")]
 fn guarded(visitor: Cleared, runs: &State<Runs>) -> String {
     runs.0.fetch_add(1, Ordering::SeqCst);
     visitor.address.to_string()
@@ -56,9 +56,15 @@ const METHODS: [Method; 9] = [
 fn a_banned_visitor_is_refused_with_every_method_everywhere() {
     let client = with_probes(app::app(with_decisions(&[("192.0.2.0/24", "ban")])));
     for method in METHODS {
-        for path in
-            ["/", "/probe", "/guarded", "/nowhere", "/static/style.css", "/crowdsec/captcha", "/crowdsec/refused"]
-        {
+        for path in [
+            "/",
+            "/tests/probe",
+            "/tests/guarded",
+            "/nowhere",
+            "/static/style.css",
+            "/crowdsec/captcha",
+            "/crowdsec/refused",
+        ] {
             let response = client.req(method, path).visitor("192.0.2.1").dispatch();
             assert_eq!(response.status(), Status::Forbidden, "{method} {path}");
             assert_eq!(response.headers().get_one("Cache-Control"), Some("no-store"), "{method} {path}");
@@ -89,7 +95,7 @@ fn no_route_of_the_applications_comes_before_the_refusal() {
         routes.iter_mut().for_each(|route| route.rank = -100);
         let client = client(app.mount("/", routes));
         for method in METHODS {
-            let response = client.req(method, "/probe").visitor("192.0.2.1").dispatch();
+            let response = client.req(method, "/tests/probe").visitor("192.0.2.1").dispatch();
             assert_eq!(response.status(), Status::Forbidden, "{method}, {excluded} excluded");
         }
         assert_eq!(runs(&client), 0);
@@ -111,7 +117,7 @@ fn no_head_route_of_the_applications_comes_before_our_own_pages() {
 #[test]
 fn a_form_that_names_another_method_is_refused_as_well() {
     let client = with_probes(app::app(with_decisions(&[("192.0.2.1", "ban")])));
-    let request = client.post("/probe").header(ContentType::Form).body("_method=put&x=y").visitor("192.0.2.1");
+    let request = client.post("/tests/probe").header(ContentType::Form).body("_method=put&x=y").visitor("192.0.2.1");
     assert_eq!(request.dispatch().status(), Status::Forbidden);
     assert_eq!(runs(&client), 0);
 }
@@ -120,7 +126,7 @@ fn a_form_that_names_another_method_is_refused_as_well() {
 fn everybody_else_meets_the_application() {
     let client = with_probes(app::app(with_decisions(&[("192.0.2.1", "ban"), ("2001:db8::/64", "captcha")])));
     for visitor in ["192.0.2.2", "2001:db8:0:1::1", "::1", "127.0.0.1"] {
-        assert_eq!(client.get("/probe").visitor(visitor).dispatch().status(), Status::Ok, "{visitor}");
+        assert_eq!(client.get("/tests/probe").visitor(visitor).dispatch().status(), Status::Ok, "{visitor}");
         assert_eq!(client.get("/nowhere-at-all").visitor(visitor).dispatch().status(), Status::NotFound, "{visitor}");
     }
     assert_eq!(runs(&client), 4);
@@ -173,43 +179,44 @@ fn the_greatest_remediation_counts_and_the_operators_allow_outweighs_all() {
         ("192.0.2.8", "allow"),
     ])));
     let captcha_url = |visitor| {
-        let request = client.get("/probe").header(header("Accept", "application/json")).visitor(visitor);
+        let request = client.get("/tests/probe").header(header("Accept", "application/json")).visitor(visitor);
         request.dispatch().into_string().unwrap().contains("captcha_url")
     };
     assert!(!captcha_url("192.0.2.7"), "a captcha on the address must not hide the ban around it");
-    assert_eq!(client.get("/probe").visitor("192.0.2.8").dispatch().status(), Status::Ok);
+    assert_eq!(client.get("/tests/probe").visitor("192.0.2.8").dispatch().status(), Status::Ok);
 }
 
 #[test]
 fn a_guard_refuses_where_the_fairing_was_told_to_spare() {
-    let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.excluded_paths", ["/probe", "/guarded"]));
+    let figment =
+        with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.excluded_paths", ["/tests/probe", "/tests/guarded"]));
     let client = with_probes(app::app(figment));
-    assert_eq!(client.get("/probe").visitor("192.0.2.1").dispatch().status(), Status::Ok);
+    assert_eq!(client.get("/tests/probe").visitor("192.0.2.1").dispatch().status(), Status::Ok);
     assert_eq!(runs(&client), 1);
-    let refused = client.get("/guarded").visitor("192.0.2.1").dispatch();
+    let refused = client.get("/tests/guarded").visitor("192.0.2.1").dispatch();
     assert_eq!(refused.status(), Status::Forbidden);
     assert_eq!(refused.headers().get_one("Cache-Control"), Some("no-store"));
     assert!(refused.headers().get_one("Content-Security-Policy").is_some(), "it is the bouncer's page");
     assert!(refused.headers().get_one("X-Content-Type-Options").is_some(), "Shield's headers stay");
     assert_eq!(runs(&client), 1);
-    assert_eq!(client.get("/guarded").visitor("192.0.2.2").dispatch().into_string().unwrap(), "192.0.2.2");
+    assert_eq!(client.get("/tests/guarded").visitor("192.0.2.2").dispatch().into_string().unwrap(), "192.0.2.2");
 }
 
 #[test]
 fn a_path_is_excluded_by_whole_plain_segments_only() {
-    let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.excluded_paths", ["/probe/health"]));
+    let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.excluded_paths", ["/tests/probe/health"]));
     let client = with_probes(app::app(figment));
     let status = |path: &'static str| client.get(path).visitor("192.0.2.1").dispatch().status();
-    for path in ["/probe/health", "/probe/health/db", "/probe/health?x=/../.."] {
+    for path in ["/tests/probe/health", "/tests/probe/health/db", "/tests/probe/health?x=/../.."] {
         assert_eq!(status(path), Status::Ok, "{path}");
     }
     for path in [
-        "/probe",
-        "/probe/healthz",
-        "/probe/health/../admin",
-        "//probe/health",
-        "/probe/health/%2e%2e/admin",
-        "/probe//health",
+        "/tests/probe",
+        "/tests/probe/healthz",
+        "/tests/probe/health/../admin",
+        "//tests/probe/health",
+        "/tests/probe/health/%2e%2e/admin",
+        "/tests/probe//health",
     ] {
         assert_eq!(status(path), Status::Forbidden, "{path}");
     }
@@ -225,11 +232,11 @@ fn a_fairing_that_asks_for_the_judgement_first_changes_no_refusal() {
     let bare = rocket::custom(with_decisions(&[("192.0.2.1", "ban")]));
     let app = bare.attach(early).attach(app::crowdsec::fairing()).attach(rocket_dyn_templates::Template::fairing());
     let client = with_probes(app);
-    for path in ["/probe/x", "/nowhere", "/guarded"] {
+    for path in ["/tests/probe/x", "/nowhere", "/tests/guarded"] {
         let refused = client.get(path).visitor("192.0.2.1").dispatch();
         let cached = refused.headers().get_one("Cache-Control");
         assert_eq!((refused.status(), cached), (Status::Forbidden, Some("no-store")), "{path}");
     }
     assert_eq!(runs(&client), 0);
-    assert_eq!(client.get("/guarded").visitor("192.0.2.2").dispatch().status(), Status::Ok);
+    assert_eq!(client.get("/tests/guarded").visitor("192.0.2.2").dispatch().status(), Status::Ok);
 }

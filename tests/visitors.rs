@@ -12,13 +12,13 @@ use rocket::{Build, Rocket, State, get, routes};
 
 struct Runs(AtomicUsize);
 
-#[get("/probe/<_..>")]
+#[get("/tests/probe/<_..>")]
 fn probe(runs: &State<Runs>) -> &'static str {
     runs.0.fetch_add(1, Ordering::SeqCst);
     "the handler ran"
 }
 
-#[get("/guarded")]
+#[get("/tests/guarded")]
 fn guarded(visitor: Cleared, runs: &State<Runs>) -> String {
     runs.0.fetch_add(1, Ordering::SeqCst);
     visitor.address.to_string()
@@ -58,12 +58,13 @@ fn behind_a_trusted_proxy_the_visitor_is_whom_it_names() {
     let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.trusted_proxies", ["10.0.0.0/8"]));
     let client = with_probes(app::app(figment));
     let status = |value: &'static str| {
-        client.get("/probe").header(header("X-Forwarded-For", value)).visitor("10.0.0.1").dispatch().status()
+        client.get("/tests/probe").header(header("X-Forwarded-For", value)).visitor("10.0.0.1").dispatch().status()
     };
     assert_eq!(status("192.0.2.1"), Status::Forbidden);
     assert_eq!(status("203.0.113.9, 192.0.2.1"), Status::Forbidden);
     assert_eq!(status("192.0.2.1, 203.0.113.9"), Status::Ok);
-    let guarded = client.get("/guarded").header(header("X-Forwarded-For", "::ffff:203.0.113.9")).visitor("10.0.0.1");
+    let guarded =
+        client.get("/tests/guarded").header(header("X-Forwarded-For", "::ffff:203.0.113.9")).visitor("10.0.0.1");
     assert_eq!(guarded.dispatch().into_string().unwrap(), "203.0.113.9");
 }
 
@@ -73,7 +74,7 @@ fn whom_a_trusted_proxy_does_not_name_is_refused_whatever_other_headers_say() {
     let figment = with_decisions(&[("10.0.0.1", "allow")]).merge(("crowdsec.trusted_proxies", ["10.0.0.0/8"]));
     let client = with_probes(app::app(figment));
     let status = |peer: &str, headers: &[(&'static str, &'static str)]| {
-        let request = client.get("/probe").visitor(peer);
+        let request = client.get("/tests/probe").visitor(peer);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(header(name, value)));
         request.dispatch().status()
     };
@@ -109,12 +110,12 @@ fn whom_a_trusted_proxy_does_not_name_is_refused_whatever_other_headers_say() {
 #[test]
 fn the_health_check_and_excluded_paths_are_answered_to_a_proxy_that_names_nobody() {
     let figment = figment().merge(("crowdsec.trusted_proxies", ["10.0.0.1"]));
-    let client = with_probes(app::app(figment.merge(("crowdsec.excluded_paths", ["/probe", "/guarded"]))));
+    let client = with_probes(app::app(figment.merge(("crowdsec.excluded_paths", ["/tests/probe", "/tests/guarded"]))));
     let status = |path: &'static str| client.get(path).visitor("10.0.0.1").dispatch().status();
     assert_eq!(status("/crowdsec/health"), Status::Ok);
     assert_eq!(client.head("/crowdsec/health").visitor("10.0.0.1").dispatch().status(), Status::Ok);
-    assert_eq!(status("/probe"), Status::Ok);
-    for path in ["/", "/static/style.css", "/crowdsec/captcha", "/crowdsec/preview/ban", "/guarded", "/nowhere"] {
+    assert_eq!(status("/tests/probe"), Status::Ok);
+    for path in ["/", "/static/style.css", "/crowdsec/captcha", "/crowdsec/preview/ban", "/tests/guarded", "/nowhere"] {
         assert_eq!(status(path), Status::Forbidden, "{path}");
     }
 }
@@ -125,8 +126,8 @@ fn the_example_of_the_debug_profile_lets_the_developer_in() {
     let bare = rocket::figment::Figment::from(rocket::Config::debug_default()).merge(("log_level", "off"));
     let client = with_probes(app::app(bare));
     for peer in ["127.0.0.1", "::1"] {
-        assert_eq!(client.get("/probe").visitor(peer).dispatch().status(), Status::Ok, "{peer}");
-        let itself = client.get("/probe").visitor(peer).header(header("X-Forwarded-For", "127.0.0.1"));
+        assert_eq!(client.get("/tests/probe").visitor(peer).dispatch().status(), Status::Ok, "{peer}");
+        let itself = client.get("/tests/probe").visitor(peer).header(header("X-Forwarded-For", "127.0.0.1"));
         assert_eq!(itself.dispatch().status(), Status::Ok, "{peer}");
     }
 }
