@@ -68,7 +68,9 @@ fn promtool_finds_nothing_wrong_with_what_is_told() {
     let lapi = Lapi::start();
     lapi.ban("192.0.2.1");
     lapi.captcha("2001:db8::1");
-    let app = app(&lapi);
+    // With AppSec there are its series as well, whether or not it answers.
+    let appsec = ("CROWDSEC_APPSEC_URL", "http://127.0.0.1:9/");
+    let app = App::polling(lapi.url(), &[("CROWDSEC_METRICS_FROM", "127.0.0.1"), appsec]);
     assert_eq!(app.verdict("192.0.2.1"), Ban);
     let answer = app.get(PATH).send();
     assert_eq!(answer.header("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
