@@ -386,6 +386,22 @@ fn a_body_that_comes_slowly_is_left_to_the_guard_and_judged_all_the_same() {
 }
 
 #[test]
+fn an_upload_that_no_route_takes_is_judged_by_the_method_that_it_came_with() {
+    let stub = Stub::new();
+    let port = launched(with_appsec(&stub));
+    for method in ["OPTIONS", "TRACE", "DELETE"] {
+        let upload = "x".repeat(600);
+        let request = format!(
+            "{method} /no/route/leads/here HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 600\r\n\r\n{upload}"
+        );
+        let answer = raw(port, &[request.as_bytes()], Duration::ZERO);
+        assert!(answer.starts_with("HTTP/1.1 404"), "{method}: {answer:.100}");
+        let seen: Vec<_> = stub.take().iter().map(|seen| seen.told("verb")).collect();
+        assert_eq!(seen, [method]);
+    }
+}
+
+#[test]
 fn padding_a_form_does_not_evade() {
     let stub = Stub::new();
     let client = client(app_of(with_appsec(&stub)));

@@ -31,6 +31,12 @@ fn a_value_that_cannot_be_meant_stops_the_launch() {
         with("update_frequency", "9223372036854775807"),
         with("update_frequency", "1ns"),
         with("on_startup_failure", "maybe"),
+        // No number stands for a word by its place.
+        with("on_startup_failure", 0),
+        with("enforce_by", 1),
+        with("mode", 0),
+        with("live.failure_action", 0),
+        with("appsec.failure_action", 0),
         with("fallback_remediation", "allow"),
         with("fallback_remediation", "captcha"),
         with("trusted_proxies", ["10.0.0.0/99"]),

@@ -5,13 +5,13 @@ mod common;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use app::crowdsec::{Accounts, Refused, skip_time};
+use app::crowdsec::{Accounts, Cleared, Refused, skip_time};
 use common::{Answer, FakeLapi, answer, bouncer_refuses, decision, eventually, scoped};
 use rocket::figment::Figment;
 use rocket::futures::future::join_all;
 use rocket::http::{Header, Status};
 use rocket::local::asynchronous::Client;
-use rocket::{post, routes};
+use rocket::{get, post, routes};
 
 const PROXY: &str = "198.51.100.1";
 
@@ -26,7 +26,7 @@ fn figment(lapi: &FakeLapi) -> Figment {
 }
 
 async fn launch(figment: Figment) -> Client {
-    let app = app::app(figment).mount("/", routes![enter]);
+    let app = app::app(figment).mount("/", routes![enter, guarded]);
     Client::tracked(app).await.expect("the application launches")
 }
 
@@ -58,6 +58,12 @@ async fn of(client: &Client, visitor: &str) -> Option<String> {
 fn asked(lapi: &FakeLapi, address: &str) -> usize {
     let about = format!("ip={}", address.replace(':', "%3A"));
     lapi.questions().iter().filter(|query| query.split('&').any(|pair| pair == about)).count()
+}
+
+/// A guard on a path that the fairing spares.
+#[get("/live-hooks/guarded")]
+fn guarded(_cleared: Cleared) -> &'static str {
+    "welcome"
 }
 
 /// Signs an account in that nothing stands against.
@@ -241,9 +247,10 @@ async fn nobody_is_asked_about_who_is_served_whatever_stands_against_them() {
     let lapi = lapi().await;
     let own = r#"[{ value = "192.0.2.5", type = "allow" }, { value = "192.0.2.6", type = "ban" }]"#;
     let client =
-        launch(figment(&lapi).merge(("crowdsec.excluded_paths", ["/hooks"])).merge(("crowdsec.decisions", own))).await;
+        launch(figment(&lapi).merge(("crowdsec.excluded_paths", ["/live-hooks"])).merge(("crowdsec.decisions", own)))
+            .await;
     lapi.says_of_one(list(&["192.0.2.4", "192.0.2.5"].map(|address| decision(1, address, "ban"))));
-    for path in ["/crowdsec/health", "/crowdsec/live", "/hooks/1"] {
+    for path in ["/crowdsec/health", "/crowdsec/live"] {
         let request = client.get(path).remote(SocketAddr::new("192.0.2.4".parse().unwrap(), 1)).dispatch().await;
         assert_ne!(request.status(), Status::Forbidden, "{path}");
     }
@@ -254,6 +261,32 @@ async fn nobody_is_asked_about_who_is_served_whatever_stands_against_them() {
     assert_eq!(of(&client, "192.0.2.5").await, None);
     lapi.says_of_one(failure());
     assert_eq!(of(&client, "192.0.2.6").await.as_deref(), Some("ban"));
+}
+
+#[rocket::async_test]
+async fn a_guard_refuses_on_excluded_paths_too() {
+    let lapi = lapi().await;
+    let client = launch(figment(&lapi).merge(("crowdsec.excluded_paths", ["/live-hooks"]))).await;
+    let met = async |path: &'static str, visitor: &str| {
+        client.get(path).remote(SocketAddr::new(visitor.parse().unwrap(), 1)).dispatch().await.status()
+    };
+    lapi.says_of_one(list(&[decision(1, "192.0.2.1", "ban")]));
+    assert_eq!(met("/live-hooks/guarded", "192.0.2.1").await, Status::Forbidden);
+    assert_eq!(met("/live-hooks/other", "192.0.2.1").await, Status::NotFound);
+    lapi.says_of_one(nothing());
+    assert_eq!(met("/live-hooks/guarded", "192.0.2.2").await, Status::Ok);
+}
+
+#[rocket::async_test]
+async fn a_visitors_question_opens_nothing_that_is_closed_until_the_first_answer() {
+    let lapi = lapi().await;
+    lapi.says_of_one(failure());
+    let figment = figment(&lapi).merge(("crowdsec.on_startup_failure", "closed"));
+    let client = launch(figment.merge(("crowdsec.startup_timeout", "1ms"))).await;
+    lapi.says_of_one(nothing());
+    let visitor = SocketAddr::new("192.0.2.1".parse().unwrap(), 1);
+    let first = client.get("/crowdsec/captcha").remote(visitor).dispatch().await.status();
+    assert_eq!((first, asked(&lapi, "192.0.2.1")), (Status::ServiceUnavailable, 1));
 }
 
 #[rocket::async_test]

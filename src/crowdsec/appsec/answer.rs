@@ -36,13 +36,16 @@ struct Envelope {
     user_headers: BTreeMap<String, Vec<String>>,
 }
 
+/// What figures call that which is no word of AppSec's.
+const OURS: [&str; 3] = ["error", "unreadable", "challenge"];
+
 impl Answer {
     /// For figures.
     pub fn name(&self) -> &str {
         match self {
             Self::Allow => "allow",
             // What it says of the question is none of its words.
-            Self::Act { word, .. } if ["error", "unreadable", "challenge"].contains(&word.as_str()) => "other",
+            Self::Act { word, .. } if OURS.iter().any(|ours| word.eq_ignore_ascii_case(ours)) => "other",
             Self::Act { word, .. } => word,
             Self::Relay(_) => "challenge",
             Self::Outage(_) => "error",

@@ -10,7 +10,7 @@ use crate::crowdsec::bouncer::{self, EnforceBy};
 use crate::crowdsec::captcha;
 use crate::crowdsec::lapi::{self, Credentials};
 pub use crate::crowdsec::setting::FailureAction;
-use crate::crowdsec::setting::{Reading, Span, Told};
+use crate::crowdsec::setting::{Reading, Span, Told, word};
 
 /// `[default.crowdsec.appsec]`: each key as Rocket.toml and the variables write it; docs/configuration.md says what each
 /// means.
@@ -19,6 +19,7 @@ use crate::crowdsec::setting::{Reading, Span, Told};
 struct Settings {
     url: Option<String>,
     timeout: Span,
+    #[serde(deserialize_with = "word")]
     failure_action: FailureAction,
     body_limit: ByteUnit,
     large_bodies: LargeBodies,

@@ -274,7 +274,8 @@ impl Fairing for Asking {
             // Neither an outage nor an attack: nobody is asked, and no handler runs.
             Shown::Cut => return refuse(request, hearing.relay(Relay::bare(Status::BadRequest))),
         };
-        let answer = self.0.ask(request, visit, request.method(), &uri, body).await;
+        // The bouncer may have sent an upload on by another method.
+        let answer = self.0.ask(request, visit, visit.asked(request).method, &uri, body).await;
         let hearing = Hearing::of(request);
         hearing.is_whole.store(!hearing.is_half.load(Ordering::Relaxed), Ordering::Relaxed);
         let verdict = self.0.verdict(bouncer, request, visit, answer);

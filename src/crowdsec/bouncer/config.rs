@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::exemptions::Prefix;
 use crate::crowdsec::decisions::{Remediation, Types, network};
-use crate::crowdsec::setting::{List, Network, Number, Reading, Span, Told};
+use crate::crowdsec::setting::{List, Network, Number, Reading, Span, Told, word};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
 #[derive(Default, Deserialize)]
@@ -21,6 +21,7 @@ struct Settings {
     remediations: Mapping,
     throttle: Option<Rate>,
     enforce: Option<Enforce>,
+    #[serde(deserialize_with = "word")]
     enforce_by: EnforceBy,
     ban_status: Option<BanStatus>,
     /// `None` if neither Rocket.toml nor a variable sets it: the debug profile then has examples.

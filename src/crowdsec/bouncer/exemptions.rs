@@ -52,12 +52,16 @@ impl Bouncer {
     /// Whether the fairing lets a request pass whatever the judgement. These are all the exemptions there are.
     pub(super) fn spares(&self, request: &Request<'_>) -> bool {
         let path = request.uri().path().as_str();
-        // A load balancer's probe gets its answer wherever it comes from; it says nothing but up or down.
-        (matches!(path, "/crowdsec/health" | "/crowdsec/live")
-            && matches!(request.method(), Method::Get | Method::Head))
+        is_probe(request)
             || self.config.excluded_paths.iter().any(|prefix| prefix.holds(path))
             || self.also_spared.get().is_some_and(|spares| spares(request))
     }
+}
+
+/// A load balancer's probe gets its answer wherever it comes from; it says nothing but up or down.
+pub fn is_probe(request: &Request<'_>) -> bool {
+    matches!(request.uri().path().as_str(), "/crowdsec/health" | "/crowdsec/live")
+        && matches!(request.method(), Method::Get | Method::Head)
 }
 
 /// What is open to visitors who have a captcha to solve, whatever else stands against them.

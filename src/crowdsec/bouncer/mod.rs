@@ -21,7 +21,7 @@ use super::decisions::{DecisionSet, Remediation, Standing, Value};
 use super::lapi::{self, Health, Live, OnStartupFailure};
 use super::limit::Limit;
 use super::visitor::{ClientIp, Subject};
-use exemptions::needs_no_pass;
+use exemptions::{is_probe, needs_no_pass};
 use told::Told;
 
 pub use config::{Config, EnforceBy, OwnDecision};
@@ -127,11 +127,12 @@ impl Bouncer {
         judgement
     }
 
-    /// In live mode, has LAPI asked about a visitor. Gives what they meet where it does not answer.
+    /// In live mode, has LAPI asked about a visitor. Gives what they meet where it does not answer. On `excluded_paths` too: a
+    /// guard may refuse there.
     pub async fn ask(&self, request: &Request<'_>) -> Option<Remediation> {
         let live = self.live.as_ref()?;
         let (address, unnamed) = self.client_ip.of(request);
-        if unnamed.is_some() || self.spares(request) {
+        if unnamed.is_some() || is_probe(request) {
             return None;
         }
         live.ask(address, self.now()).await

@@ -8,9 +8,6 @@ use super::table::Held;
 use super::update::BATCH;
 use super::{DecisionSet, Entry, Key, Taken, Types, Value};
 
-/// Where no more decisions are known, none is looked for that has ended.
-const FEW: usize = 10_000;
-
 impl DecisionSet {
     /// What is held against one address, or without one, against everything that is no address.
     pub fn held_against(&self, about: Option<IpAddr>) -> HashSet<(Value, Key)> {
@@ -35,36 +32,41 @@ impl DecisionSet {
         answered: Instant,
         taken: &mut Taken,
     ) {
-        if before.is_empty() && entries.is_empty() {
-            return;
-        }
-        let (now, mut table) = (self.ticks(answered), self.write());
-        for entry in entries {
-            match entry {
-                Entry::New(decision) => {
-                    before.remove(&(decision.value.clone(), decision.key()));
-                    let ends = self.end_of(answered, decision.duration);
-                    taken.put(&mut table, decision, types, now, ends);
+        let now = self.ticks(answered);
+        let mut entries = entries.into_iter().peekable();
+        // In batches, so that no request waits long for the lock; what is new comes first.
+        while entries.peek().is_some() {
+            let mut table = self.write();
+            for entry in entries.by_ref().take(BATCH) {
+                match entry {
+                    Entry::New(decision) => {
+                        before.remove(&(decision.value.clone(), decision.key()));
+                        let ends = self.end_of(answered, decision.duration);
+                        taken.put(&mut table, decision, types, now, ends);
+                    }
+                    Entry::Unreadable(reason) => taken.unreadable(reason),
+                    Entry::Unfit(reason) => taken.unfit(reason),
+                    // A list of what stands names nothing that is gone.
+                    Entry::Deleted(_) => {}
                 }
-                Entry::Unreadable(reason) => taken.unreadable(reason),
-                Entry::Unfit(reason) => taken.unfit(reason),
-                // A list of what stands names nothing that is gone.
-                Entry::Deleted(_) => {}
             }
         }
-        for (value, key) in before {
-            taken.ended += usize::from(table.remove(&value, key).is_some_and(|held| held.ends > now));
+        let gone: Vec<_> = before.into_iter().collect();
+        for batch in gone.chunks(BATCH) {
+            let mut table = self.write();
+            for (value, key) in batch {
+                taken.ended += usize::from(table.remove(value, *key).is_some_and(|held| held.ends > now));
+            }
         }
     }
 
-    /// Forgets what has ended, where there is much of it: nobody may come again to be asked about.
+    /// Forgets what has ended: its visitors may never come again to be asked about.
     pub fn sweep(&self, now: Instant) {
-        let (now, mut ended) = (self.ticks(now), Vec::new());
+        let now = self.ticks(now);
         let is_over = |held: &Held| held.ends <= now;
         let known = self.read();
-        if known.len() > FEW {
-            ended.extend(known.iter().filter(|(_, held)| is_over(held)).map(|(value, held)| (value, held.key)));
-        }
+        let ended: Vec<_> =
+            known.iter().filter(|(_, held)| is_over(held)).map(|(value, held)| (value, held.key)).collect();
         drop(known);
         for batch in ended.chunks(BATCH) {
             let mut table = self.write();

@@ -14,7 +14,7 @@ use super::connection::{Connection, Credentials, Location, ORIGINS};
 use super::live::{self, Mode};
 use super::tls::{self, File};
 use crate::crowdsec::decisions::Scopes;
-use crate::crowdsec::setting::{List, Reading, Secret, Span, Told, url};
+use crate::crowdsec::setting::{List, Reading, Secret, Span, Told, url, word};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
 #[derive(Deserialize)]
@@ -29,12 +29,14 @@ struct Settings {
     update_frequency: Span,
     resync_frequency: Span,
     startup_timeout: Span,
+    #[serde(deserialize_with = "word")]
     on_startup_failure: OnStartupFailure,
     scopes: List<String>,
     origins: List<String>,
     scenarios_containing: List<String>,
     scenarios_not_containing: List<String>,
     snapshot: Option<RelativePathBuf>,
+    #[serde(deserialize_with = "word")]
     mode: Mode,
 }
 

@@ -23,7 +23,7 @@ use super::{Connection, Error, Lapi, QUESTION, Status};
 use crate::crowdsec::decisions::{DecisionSet, Remediation, Taken, Types};
 use crate::crowdsec::panics::survive;
 use crate::crowdsec::reminder::Reminder;
-use crate::crowdsec::setting::{FailureAction, Reading, Span, Told};
+use crate::crowdsec::setting::{FailureAction, Reading, Span, Told, word};
 
 /// How we learn what stands against a visitor.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
@@ -38,6 +38,7 @@ pub enum Mode {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Config {
+    #[serde(deserialize_with = "word")]
     pub failure_action: FailureAction,
     /// How long an answer counts.
     cache: Span,
@@ -171,7 +172,6 @@ impl Live {
         let before = self.set.held_against(about);
         let entries = self.lapi.now(about).await?;
         self.set.take_answer(before, entries, &self.types, Instant::now(), &mut lock(&self.taken));
-        self.status.answered();
         Ok(())
     }
 
@@ -179,8 +179,10 @@ impl Live {
     /// LAPI is there. Gives what all answers held since the last time.
     pub async fn poll(&self) -> Result<Taken, Error> {
         let others = self.lapi.scopes.others().is_none().then_some(Ipv4Addr::LOCALHOST.into());
-        self.question(others).await?;
         self.set.sweep(Instant::now());
+        self.question(others).await?;
+        // A visitor's question is no such answer: it says nothing of countries and accounts.
+        self.status.answered();
         Ok(mem::take(&mut *lock(&self.taken)))
     }
 

@@ -14,7 +14,7 @@ use reqwest::Url;
 use rocket::Config;
 use serde::de::DeserializeOwned;
 
-pub use written::{FailureAction, List, Network, Number, Secret, Span, keys_of};
+pub use written::{FailureAction, List, Network, Number, Secret, Span, keys_of, word};
 
 /// Everything that is wrong with the configuration, each in a sentence that says what to do.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use figment::error::Kind;
 use figment::value::{Num, Value};
 use ipnet::IpNet;
 use serde::de::value::{Error as Nothing, SeqAccessDeserializer};
-use serde::de::{DeserializeOwned, Error, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
 use super::Reading;
@@ -56,6 +56,11 @@ impl<'de> Deserialize<'de> for Span {
         let span = text.parse().ok().map(Duration::from_secs).or_else(|| decisions::go_duration(&text));
         span.filter(|span| Self::SENSIBLE.contains(span)).map(Span).ok_or_else(|| D::Error::custom(wrong))
     }
+}
+
+/// One word of a list. Figment would take a number for the place of one.
+pub fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    T::deserialize(String::deserialize(deserializer)?.into_deserializer())
 }
 
 /// What a visitor meets while one who is asked about them on their way does not answer.
