@@ -71,6 +71,8 @@ impl Setup {
         command.args(["--pdeathsig", "KILL"]).args(&self.wrapper);
         command.arg(std::env::current_exe().expect("this program's path").with_file_name("bench-app"));
         command.current_dir(root()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        // glibc's settings of memory, such as deploy/ sets them.
+        command.envs(std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"MALLOC_")));
         // IPv4 comes to this address as well.
         command.env("ROCKET_ADDRESS", "::").env("ROCKET_PORT", port.to_string());
         command.env("ROCKET_SECRET_KEY", "10h5RqdGiNc0BaY342uaF92FKgzn6rQplS3CctCQhfA=");
