@@ -36,7 +36,6 @@ fn a_value_that_cannot_be_meant_stops_the_launch() {
         with("enforce_by", 1),
         with("mode", 0),
         with("live.failure_action", 0),
-        with("appsec.failure_action", 0),
         with("fallback_remediation", "allow"),
         with("fallback_remediation", "captcha"),
         with("trusted_proxies", ["10.0.0.0/99"]),
