@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::decision::Key;
-use super::table::Held;
+use super::held::Held;
 use super::update::BATCH;
 use super::{A_SECOND, DecisionSet, Entry, NEVER, Source, Table, Taken, Ticks, Types, Value, left, ticks};
 

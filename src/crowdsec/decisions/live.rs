@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::table::Held;
+use super::held::Held;
 use super::update::BATCH;
 use super::{DecisionSet, Entry, Key, Taken, Types, Value};
 

@@ -4,6 +4,7 @@
 //! [`Standing`] against one visitor, the table that holds all of it, and how answers of LAPI's change that: [`Changes`] and [`Everything`].
 
 mod decision;
+mod held;
 mod value;
 mod remediation;
 mod source;
@@ -23,13 +24,14 @@ use ipnet::IpNet;
 
 pub use decision::{Decision, Key, LARGEST_ID, go_duration, network};
 pub use everything::{Compared, Everything};
+use held::Held;
+pub use held::MOST_ON_ONE_VALUE;
 pub use remediation::{Remediation, Types};
 pub use source::Source;
 pub use standing::Standing;
-pub use table::MOST_ON_ONE_VALUE;
-use table::{Held, Table};
+use table::Table;
 pub use update::{Changes, Entry, Taken};
-pub use value::{Country, LONGEST_OWN, Scopes, Value, system};
+pub use value::{Country, LONGEST_OWN, Scopes, Value, single, system};
 
 /// The decisions, shared between one writer (the poller) and every request.
 ///

@@ -10,39 +10,10 @@ use ipnet::IpNet;
 use prefix_trie::joint::JointPrefixMap;
 
 use super::decision::Key;
+use super::held::{Held, LAST, MOST_ON_ONE_VALUE};
 use super::source::{Source, Sources};
-use super::value::{Country, Own, Value};
+use super::value::{Country, Own, Value, single};
 use super::{NEVER, Remediation, Standing, Ticks, left};
-
-/// At most this many decisions are held on one address, network or other value. CrowdSec makes a handful; a broken LAPI that sends
-/// tens of thousands must not make each look-up and each change walk through all of them.
-pub const MOST_ON_ONE_VALUE: usize = 256;
-
-/// One decision in memory, without what it stands against.
-#[derive(Clone, Copy, Debug)]
-pub struct Held {
-    pub key: Key,
-    pub ends: Ticks,
-    /// When a confirmed full answer lacked it for the first time; `NEVER` while none did.
-    pub missed: Ticks,
-    pub remediation: Remediation,
-    source: u32,
-    /// The place of the next decision on the same value; `LAST` for none.
-    next: u32,
-}
-
-const LAST: u32 = u32::MAX;
-
-impl Held {
-    pub fn new(key: Key, remediation: Remediation, ends: Ticks) -> Self {
-        Self { key, ends, missed: NEVER, remediation, source: 0, next: LAST }
-    }
-
-    /// The greatest one counts: of what stands the greatest remediation, then the longest to live.
-    pub fn rank(&self, now: Ticks) -> (bool, Remediation, Ticks) {
-        (self.ends > now, self.remediation, self.ends)
-    }
-}
 
 /// Decisions by what they stand against. Those on one value form a chain through `held`, which begins at the place that the
 /// maps tell.
@@ -273,9 +244,4 @@ fn set<K: Eq + Hash>(map: &mut HashMap<K, u32>, key: K, first: u32) {
         LAST => _ = map.remove(&key),
         first => _ = map.insert(key, first),
     }
-}
-
-/// The one address of a /32 or /128.
-fn single(net: IpNet) -> Option<IpAddr> {
-    (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::decision::Key;
-use super::table::{Held, Put};
+use super::held::Held;
+use super::table::Put;
 use super::{A_SECOND, Decision, DecisionSet, Source, Table, Ticks, Types, Value};
 
 /// One entry of an answer of LAPI's.

@@ -2,6 +2,7 @@
 //! application's own.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -54,6 +55,11 @@ impl Value {
         let is_one = (1..=LONGEST_OWN).contains(&text.len());
         is_one.then(|| Self::Own(Arc::new(Own { scope: scope.to_owned(), text: text.to_owned() })))
     }
+}
+
+/// The one address of a /32 or /128.
+pub fn single(net: IpNet) -> Option<IpAddr> {
+    (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
 }
 
 impl From<IpNet> for Value {

@@ -8,6 +8,7 @@
 //! - A database error at authentication is the same 403 as a wrong key.
 
 pub mod answer;
+mod body;
 mod config;
 mod connection;
 mod error;
@@ -15,6 +16,7 @@ mod first_answer;
 mod health;
 mod hurry;
 pub mod live;
+mod pace;
 mod poller;
 pub mod polls;
 mod saving;
@@ -22,19 +24,16 @@ pub mod snapshot;
 mod telling;
 pub mod tls;
 
-use std::io::{self, Read};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, Identity, RequestBuilder, Response, StatusCode, Url, redirect};
-use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 
-use super::decisions::{Decision, Entry, Key, Scopes, Value};
-use super::printable::printable;
-use answer::{read_answer, read_entries, read_list};
+use super::decisions::{Decision, Entry, Key, Scopes, Value, single};
+use answer::{read_entries, read_list};
+use body::Answer;
 use error::{setup, transfer};
 use tls::Handshake;
 
@@ -61,8 +60,6 @@ const CHANGES: Duration = Duration::from_secs(15);
 /// For what stands against one address: a LAPI with a million decisions needs half a second.
 const QUESTION: Duration = Duration::from_secs(5);
 const LONGEST_LIST: usize = 16 << 20;
-/// 512 MiB hold four million decisions; what is longer is no answer of LAPI's.
-const LONGEST: usize = 512 << 20;
 
 pub struct Lapi {
     pub client: Client,
@@ -91,7 +88,7 @@ impl Lapi {
             Credentials::Key(key) => {
                 let mut key = HeaderValue::from_str(&key.0).map_err(|e| Error::Setup(e.to_string()))?;
                 key.set_sensitive(true);
-                builder = builder.default_headers(HeaderMap::from_iter([(API_KEY, key)]));
+                builder = builder.default_headers(HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), key)]));
                 None
             }
             Credentials::Certificate(pem) => {
@@ -131,7 +128,7 @@ impl Lapi {
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("startup", if everything { "true" } else { "false" });
         let response = self.send(url, if everything { WHOLE } else { self.changes }).await;
-        Ok(Answer { response: response?, scopes: self.scopes.clone() })
+        Ok(Answer::new(response?, self.scopes.clone()))
     }
 
     /// Asks for all that stands against one value, whatever its origin: a question that LAPI answers from its database, and
@@ -144,8 +141,10 @@ impl Lapi {
         url.path_segments_mut().expect("an address of http").pop();
         // `scopes` and not `scope`, which older LAPIs leave out of account.
         let query = match value {
-            Value::Network(net) if net.prefix_len() == net.max_prefix_len() => vec![("ip", net.addr().to_string())],
-            Value::Network(net) => vec![("range", net.to_string())],
+            Value::Network(net) => match single(*net) {
+                Some(address) => vec![("ip", address.to_string())],
+                None => vec![("range", net.to_string())],
+            },
             Value::Country(_) => vec![("scopes", "Country".into())],
             Value::As(_) => vec![("scopes", "AS".into())],
             Value::Own(own) => vec![("scopes", own.scope.clone()), ("value", own.text.clone())],
@@ -195,73 +194,5 @@ impl Lapi {
     /// Sends any request of ours, and gives LAPI's answer, whatever its status.
     pub async fn exchange(&self, request: RequestBuilder) -> Result<Response, Error> {
         request.send().await.map_err(|error| transfer(&error, Some(&self.handshake)))
-    }
-}
-
-const API_KEY: reqwest::header::HeaderName = reqwest::header::HeaderName::from_static("x-api-key");
-
-/// An answer whose body is still to come.
-pub struct Answer {
-    response: Response,
-    scopes: Arc<Scopes>,
-}
-
-impl Answer {
-    /// Hands the answer's entries over as they arrive. `Ok` means that the body ended where LAPI meant it to end.
-    ///
-    /// They are read on a thread for blocking work while the transfer goes on, with a few pieces in flight at most, so
-    /// that LAPI is not asked to send faster than we read.
-    pub async fn read<R: Send + 'static>(mut self, mut receiver: R, hand_on: fn(&mut R, Entry)) -> Result<R, Error> {
-        let (pieces, body) = mpsc::channel(4);
-        let scopes = self.scopes.clone();
-        let reading = spawn_blocking(move || {
-            let body = Body { pieces: body, current: Default::default(), left: LONGEST };
-            read_answer(body, &scopes, &mut |entry| hand_on(&mut receiver, entry)).map(|()| receiver)
-        });
-        let transferred = loop {
-            match self.response.chunk().await {
-                Ok(piece) => {
-                    let last = piece.is_none();
-                    // The reader hangs up where it finds no JSON; its own error says more.
-                    if pieces.send(piece).await.is_err() || last {
-                        break Ok(());
-                    }
-                }
-                Err(error) => break Err(transfer(&error, None)),
-            }
-        };
-        drop(pieces);
-        let read = reading.await.map_err(|panic| Error::Panicked(panic.to_string()))?;
-        transferred?;
-        read.map_err(|error| Error::Unreadable(printable(&error.to_string())))
-    }
-}
-
-/// The body as a blocking reader. It ends only with the `None` that the transfer's own end sends: a body that was cut,
-/// or a poll that was given up, is an error and never looks like the end of the list.
-struct Body<B> {
-    pieces: mpsc::Receiver<Option<B>>,
-    current: io::Cursor<Vec<u8>>,
-    left: usize,
-}
-
-impl<B: AsRef<[u8]>> Read for Body<B> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let read = self.current.read(buffer)?;
-            if read > 0 || buffer.is_empty() {
-                return Ok(read);
-            }
-            match self.pieces.blocking_recv() {
-                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer was cut off")),
-                Some(None) => return Ok(0),
-                Some(Some(piece)) => {
-                    let piece = piece.as_ref();
-                    self.left =
-                        self.left.checked_sub(piece.len()).ok_or_else(|| io::Error::other("it is over 512 MiB"))?;
-                    self.current = io::Cursor::new(piece.to_vec());
-                }
-            }
-        }
     }
 }

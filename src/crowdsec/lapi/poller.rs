@@ -1,6 +1,5 @@
 //! How do we keep in step with CrowdSec? Poll once, ask for everything when in doubt, go on until shutdown.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,6 +10,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::health::Status;
+use super::pace::{EAGER, InStep, Pace};
 use super::saving::Saving;
 use super::snapshot::Snapshot;
 use super::telling::Telling;
@@ -30,36 +30,17 @@ pub struct Poller {
     set: Arc<DecisionSet>,
     status: Arc<Status>,
     types: Types,
-    update_frequency: Duration,
-    resync_frequency: Duration,
+    pace: Pace,
     /// `None` while the last poll is not known to have succeeded: then everything is asked for.
     in_step: Option<InStep>,
     /// In live mode, who is asked instead.
     live: Option<Arc<Live>>,
-    /// How long LAPI worked for us in vain, if the last poll asked for everything and failed.
-    wasted: Duration,
     telling: Telling,
     saving: Saving,
 }
 
-/// When everything was asked for, how long that took, and how many changes deltas have named since.
-struct InStep {
-    since: Instant,
-    cost: Duration,
-    named: usize,
-    /// Whether the full answer named nothing at all.
-    was_empty: bool,
-    /// When a decision that the full answer lacked may end at the earliest.
-    kept_until: Option<Instant>,
-}
-
 /// Of so many decisions LAPI has to say that they are gone, before a full answer counts that lacks any.
 const CONFIRMATIONS: usize = 5;
-
-/// Between two polls before LAPI's first answer, until which nobody is protected, and while somebody scans.
-const EAGER: Duration = Duration::from_secs(1);
-/// The longest rest that LAPI gets after it worked in vain.
-const MINUTE: Duration = Duration::from_secs(60);
 
 impl Poller {
     /// `secret` signs the snapshot, where one is kept.
@@ -80,11 +61,9 @@ impl Poller {
             set,
             status,
             types,
-            update_frequency: config.update_frequency,
-            resync_frequency: config.resync_frequency,
+            pace: Pace::of(config),
             in_step: None,
             live,
-            wasted: Duration::ZERO,
         })
     }
 
@@ -128,7 +107,7 @@ impl Poller {
                 Some(InStep { named: in_step.named + named, ..in_step })
             }
         };
-        if let Some(known) = in_step.take_if(|known| known.since.elapsed() >= self.until_everything(known)) {
+        if let Some(known) = in_step.take_if(|known| known.since.elapsed() >= self.pace.until_everything(known)) {
             self.status.awaits_everything(known.cost);
             let (taken, new) = self.everything().await?;
             self.telling.of_drift(&taken, known.named);
@@ -139,28 +118,12 @@ impl Poller {
         Ok(())
     }
 
-    /// How long to go on with deltas. LAPI loses additions while many come at once (each is dated before it is written,
-    /// and the mark it compares with has moved meanwhile), and a lost one leaves no trace: not in ids, which other scopes
-    /// and simulated decisions use up as well, and not in counts, which LAPI does not tell. So after a change everything
-    /// is asked for sooner than `resync_frequency`: after three polls, but never for more than a sixtieth of LAPI's time. So
-    /// it is after an empty answer: it costs LAPI nothing, and may be that of a database that fails while we start.
-    fn until_everything(&self, in_step: &InStep) -> Duration {
-        let soon = (self.update_frequency * 3).max(in_step.cost * 60).max(Duration::from_secs(10));
-        let longest = if in_step.named > 0 || in_step.was_empty {
-            soon.min(self.resync_frequency)
-        } else {
-            self.resync_frequency
-        };
-        // What a full answer lacked ends with the second one that lacks it, as soon as that may count.
-        in_step.kept_until.map_or(longest, |until| longest.min(until.saturating_duration_since(in_step.since)))
-    }
-
     /// Polls; a panic costs this poll alone: it fails, and the next one asks for everything.
     pub async fn try_poll(&mut self) -> Result<(), Error> {
         let (asked, everything) = (Instant::now(), self.in_step.is_none());
         let result = survive(self.poll()).await.unwrap_or_else(|panic| Err(Error::Panicked(panic)));
         self.status.polls.count(&result, asked.elapsed());
-        self.wasted = if result.is_err() && everything { asked.elapsed() } else { Duration::ZERO };
+        self.pace.wasted = if result.is_err() && everything { asked.elapsed() } else { Duration::ZERO };
         result
     }
 
@@ -216,7 +179,7 @@ impl Poller {
         let since = Instant::now();
         let answer = self.lapi.ask(true).await?;
         let all = answer.read(self.set.everything(self.types.clone(), Instant::now()), Everything::take).await?;
-        let apart = self.resync_frequency / 2;
+        let apart = self.pace.resync_frequency / 2;
         let compared = aside(move || all.take_over(Instant::now(), apart)).await?;
         self.saving.note(true);
         let cost = since.elapsed();
@@ -254,21 +217,11 @@ impl Poller {
         Ok(!some.is_empty())
     }
 
-    /// Until the next poll, give or take a twentieth, so that many instances do not ask in step. Before the first answer, and
-    /// while somebody scans, that is a second, whatever `update_frequency` says. Where LAPI worked in vain, it may rest as long as it worked, so
-    /// that no instance takes more than half of its time; nobody listening, or a refused key, costs it none.
+    /// Until the next poll.
     pub fn pause(&self) -> Duration {
-        let usual = match self.status.since_last_answer() {
-            None => EAGER,
-            Some(_) if self.in_step.is_some() && self.status.hurry.is_on(Instant::now()) => {
-                self.update_frequency.min(EAGER)
-            }
-            Some(_) => self.update_frequency,
-        };
-        let pause = usual.max(self.wasted.min(MINUTE));
-        // A std hasher is keyed at random: one number of it is all the chance this needs.
-        let chance = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
-        pause.mul_f64(0.95 + 0.1 * chance)
+        let is_known = self.status.since_last_answer().is_some();
+        let hurries = self.in_step.is_some() && self.status.hurry.is_on(Instant::now());
+        self.pace.pause(is_known, hurries)
     }
 }
 
@@ -276,34 +229,4 @@ impl Poller {
 /// an error of this poll and not the poller's end.
 pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     spawn_blocking(work).await.map_err(|panic| Error::Panicked(panic.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use figment::Figment;
-
-    use super::*;
-    use crate::crowdsec::setting::Reading;
-
-    #[test]
-    fn lapi_is_asked_each_second_until_it_answers_and_rests_where_it_worked_in_vain() {
-        let settings = Figment::from(rocket::Config::debug_default()).merge(("crowdsec.api_key", "of-the-tests"));
-        let settings = settings.merge(("crowdsec.update_frequency", "10s"));
-        let config = Config::read(&mut Reading::of(&settings)).expect("a configuration");
-        let (set, status) =
-            (Arc::new(DecisionSet::new(Instant::now())), Arc::new(Status::new(config.update_frequency)));
-        let connection = config.connection.as_ref().expect("a key");
-        let types = Types::default();
-        let poller = Poller::new(connection, &config, types, set, status.clone(), None, None);
-        let mut poller = poller.expect("a poller");
-        for usual in [1.0, 10.0] {
-            for (wasted, pause) in [(0, usual), (1, usual), (30, 30.0), (600, 60.0)] {
-                poller.wasted = Duration::from_secs(wasted);
-                let twentieth = pause / 20.0;
-                let off = (poller.pause().as_secs_f64() - pause).abs();
-                assert!(off <= twentieth, "{wasted} s in vain: {off} s off {pause} s");
-            }
-            status.answered();
-        }
-    }
 }

@@ -5,6 +5,7 @@ mod captcha;
 mod catcher;
 mod config;
 mod health;
+pub mod language;
 mod negotiation;
 pub mod page;
 mod preview;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::config::{Config, Contact};
+use super::language::Language;
 use super::preview::Preview;
 use super::refusal::{Refusal, whole_seconds};
-use super::words::Language;
 use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guards::DecisionView;
 

@@ -1,5 +1,6 @@
 //! How do things stand? A page for the operator, and the same as JSON: `GET /crowdsec/status`.
 
+mod charts;
 mod explained;
 mod history;
 mod refused;

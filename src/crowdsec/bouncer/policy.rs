@@ -1,0 +1,58 @@
+//! Which verdict follows from all that stands against a visitor?
+
+use std::time::Duration;
+
+use super::{Bouncer, Judgement, Verdict};
+use crate::crowdsec::decisions::{Remediation, Value};
+
+impl Bouncer {
+    /// Judges an account of the application's own, whose visitor was judged already.
+    pub fn judge_account(&self, visitor: &Judgement, account: &Value, solved: bool) -> Judgement {
+        let allow = visitor.standing.iter().filter(|standing| standing.remediation == Remediation::Allow);
+        let mut standing = self.decisions.on(account, self.now());
+        standing.extend(allow.cloned());
+        let mut judgement = Judgement { verdict: Verdict::Admit, trial: None, standing, ..visitor.clone() };
+        self.decide(&mut judgement, &|| solved, &|| self.throttle.count(account, visitor.at).err());
+        judgement
+    }
+
+    /// What is enforced is the greatest of all that is enforced, and that the visitor has not satisfied. `wait` counts a
+    /// visitor under `throttle`, and says how long they have to wait.
+    pub fn decide(&self, judgement: &mut Judgement, solved: &dyn Fn() -> bool, wait: &dyn Fn() -> Option<Duration>) {
+        let stands = |remediation| judgement.standing.iter().any(|standing| standing.remediation == remediation);
+        if stands(Remediation::Allow) {
+            return;
+        }
+        let is_closed = || self.is_closed().then_some(Verdict::NotYet);
+        let ban = || stands(Remediation::Ban).then_some(Verdict::Ban);
+        let captcha = || {
+            let is_due = stands(Remediation::Captcha) && !solved();
+            is_due.then_some(Verdict::Captcha)
+        };
+        let throttle = || stands(Remediation::Throttle).then(wait).flatten().map(Verdict::Throttle);
+        let hidden = || judgement.unnamed.map(|_| Verdict::Hidden);
+        // Fails closed, as the operator asked: before the first answer nobody knows who is banned.
+        let reasons: [&dyn Fn() -> Option<Verdict>; 5] = [&hidden, &ban, &is_closed, &captcha, &throttle];
+        let (mut verdict, mut trial) = (Verdict::Admit, None);
+        for reason in reasons.iter().filter_map(|reason| reason()) {
+            if self.is_enforced(reason) {
+                verdict = reason;
+                break;
+            }
+            trial.get_or_insert(reason);
+        }
+        (judgement.verdict, judgement.trial) = (verdict, trial);
+    }
+
+    /// Whether a remediation is more than a trial.
+    pub fn enforces(&self, remediation: Remediation) -> bool {
+        let enforced = &self.config.enforced;
+        // `pass` refuses nobody, but for a guard that wants to see no decision at all.
+        enforced.contains(&remediation) || remediation == Remediation::Pass && !enforced.is_empty()
+    }
+
+    /// A refusal without a decision is enforced if any remediation is.
+    fn is_enforced(&self, verdict: Verdict) -> bool {
+        verdict.remediation().map_or(!self.config.enforced.is_empty(), |remediation| self.enforces(remediation))
+    }
+}

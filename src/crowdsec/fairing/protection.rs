@@ -1,0 +1,62 @@
+//! What does the log say at the launch of what is connected, and of what is enforced?
+
+use log::warn;
+
+use crate::crowdsec::bouncer::{Bouncer, EnforceBy, OwnDecision};
+use crate::crowdsec::decisions::Remediation;
+use crate::crowdsec::lapi::Health;
+
+/// One line for the log: how many decisions stand, where they come from, and what is enforced.
+pub fn protection(bouncer: &Bouncer) -> String {
+    let (all, own) = (bouncer.decisions.len(), bouncer.config.decisions.len());
+    let known = match &bouncer.lapi.connection {
+        Some(lapi) if bouncer.health() == Health::Starting => {
+            format!("CrowdSec's LAPI at {} has not answered yet: {own} decisions of your own stand", lapi.at)
+        }
+        Some(lapi) if bouncer.live.is_some() => {
+            format!(
+                "LIVE MODE: CrowdSec's LAPI at {} is asked about each visitor, and {own} decisions of your own stand",
+                lapi.at
+            )
+        }
+        Some(lapi) => format!("{all} decisions stand, {own} of them your own, with CrowdSec's LAPI at {}", lapi.at),
+        None => format!("No CrowdSec: {own} decisions of your own stand"),
+    };
+    format!("{known}; {}.", enforcement(bouncer))
+}
+
+/// Which remediations are enforced, and by whom.
+fn enforcement(bouncer: &Bouncer) -> String {
+    let config = &bouncer.config;
+    let what = match (&config.enforced[..], &bouncer.captcha, config.types.fallback) {
+        ([], ..) => {
+            return "A TRIAL RUN: `enforce` is false, so no decision refuses anybody; the log tells whom it would refuse"
+                .into();
+        }
+        (enforced, ..) if enforced.len() < 3 => {
+            let names: Vec<&str> = enforced.iter().map(|remediation| remediation.as_str()).collect();
+            format!("as `enforce` says, only these are enforced: {}", names.join(", "))
+        }
+        (_, Some(_), _) => "bans and captchas are enforced".into(),
+        (_, None, Remediation::Ban) => {
+            "bans are enforced, and captchas as bans, since no `captcha.provider` is set".into()
+        }
+        (_, None, fallback) => {
+            format!("bans are enforced, and captchas become `{fallback}`, since no `captcha.provider` is set")
+        }
+    };
+    match config.enforce_by {
+        EnforceBy::Fairing => what,
+        EnforceBy::Guards => format!("{what}, BY GUARDS ALONE: a route without one serves everybody"),
+    }
+}
+
+pub fn without_crowdsec(decisions: &[OwnDecision]) {
+    let own: Vec<String> = decisions.iter().map(|own| format!("{} meets: {}", own.value.0, own.remediation)).collect();
+    warn!(
+        "NOT CONNECTED TO CROWDSEC: no key is set, so only your own `crowdsec.decisions` are enforced ({}). Where CrowdSec \
+         runs, run `cscli bouncers add {}`, and set CROWDSEC_API_KEY to its key. Only the debug profile needs none.",
+        own.join(", "),
+        env!("CARGO_PKG_NAME")
+    );
+}

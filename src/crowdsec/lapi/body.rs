@@ -1,0 +1,87 @@
+//! How is the body of a long answer read while it still arrives?
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use reqwest::Response;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::Error;
+use super::answer::read_answer;
+use super::error::transfer;
+use crate::crowdsec::decisions::{Entry, Scopes};
+use crate::crowdsec::printable::printable;
+
+/// 512 MiB hold four million decisions; what is longer is no answer of LAPI's.
+const LONGEST: usize = 512 << 20;
+
+/// An answer whose body is still to come.
+pub struct Answer {
+    response: Response,
+    scopes: Arc<Scopes>,
+}
+
+impl Answer {
+    pub fn new(response: Response, scopes: Arc<Scopes>) -> Self {
+        Self { response, scopes }
+    }
+
+    /// Hands the answer's entries over as they arrive. `Ok` means that the body ended where LAPI meant it to end.
+    ///
+    /// They are read on a thread for blocking work while the transfer goes on, with a few pieces in flight at most, so
+    /// that LAPI is not asked to send faster than we read.
+    pub async fn read<R: Send + 'static>(mut self, mut receiver: R, hand_on: fn(&mut R, Entry)) -> Result<R, Error> {
+        let (pieces, body) = mpsc::channel(4);
+        let scopes = self.scopes.clone();
+        let reading = spawn_blocking(move || {
+            let body = Body { pieces: body, current: Default::default(), left: LONGEST };
+            read_answer(body, &scopes, &mut |entry| hand_on(&mut receiver, entry)).map(|()| receiver)
+        });
+        let transferred = loop {
+            match self.response.chunk().await {
+                Ok(piece) => {
+                    let last = piece.is_none();
+                    // The reader hangs up where it finds no JSON; its own error says more.
+                    if pieces.send(piece).await.is_err() || last {
+                        break Ok(());
+                    }
+                }
+                Err(error) => break Err(transfer(&error, None)),
+            }
+        };
+        drop(pieces);
+        let read = reading.await.map_err(|panic| Error::Panicked(panic.to_string()))?;
+        transferred?;
+        read.map_err(|error| Error::Unreadable(printable(&error.to_string())))
+    }
+}
+
+/// The body as a blocking reader. It ends only with the `None` that the transfer's own end sends: a body that was cut,
+/// or a poll that was given up, is an error and never looks like the end of the list.
+struct Body<B> {
+    pieces: mpsc::Receiver<Option<B>>,
+    current: io::Cursor<Vec<u8>>,
+    left: usize,
+}
+
+impl<B: AsRef<[u8]>> Read for Body<B> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let read = self.current.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            match self.pieces.blocking_recv() {
+                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer was cut off")),
+                Some(None) => return Ok(0),
+                Some(Some(piece)) => {
+                    let piece = piece.as_ref();
+                    self.left =
+                        self.left.checked_sub(piece.len()).ok_or_else(|| io::Error::other("it is over 512 MiB"))?;
+                    self.current = io::Cursor::new(piece.to_vec());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! When is LAPI asked next, and when for everything?
+
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
+
+use super::Config;
+
+/// How often LAPI is asked.
+pub struct Pace {
+    update_frequency: Duration,
+    pub resync_frequency: Duration,
+    /// How long LAPI worked for us in vain, if the last poll asked for everything and failed.
+    pub wasted: Duration,
+}
+
+/// When everything was asked for, how long that took, and how many changes deltas have named since.
+pub struct InStep {
+    pub since: Instant,
+    pub cost: Duration,
+    pub named: usize,
+    /// Whether the full answer named nothing at all.
+    pub was_empty: bool,
+    /// When a decision that the full answer lacked may end at the earliest.
+    pub kept_until: Option<Instant>,
+}
+
+/// Between two polls before LAPI's first answer, until which nobody is protected, and while somebody scans.
+pub const EAGER: Duration = Duration::from_secs(1);
+/// The longest rest that LAPI gets after it worked in vain.
+const MINUTE: Duration = Duration::from_secs(60);
+
+impl Pace {
+    pub fn of(config: &Config) -> Self {
+        let Config { update_frequency, resync_frequency, .. } = *config;
+        Self { update_frequency, resync_frequency, wasted: Duration::ZERO }
+    }
+
+    /// How long to go on with deltas. LAPI loses additions while many come at once (each is dated before it is written,
+    /// and the mark it compares with has moved meanwhile), and a lost one leaves no trace: not in ids, which other scopes
+    /// and simulated decisions use up as well, and not in counts, which LAPI does not tell. So after a change everything
+    /// is asked for sooner than `resync_frequency`: after three polls, but never for more than a sixtieth of LAPI's time. So
+    /// it is after an empty answer: it costs LAPI nothing, and may be that of a database that fails while we start.
+    pub fn until_everything(&self, in_step: &InStep) -> Duration {
+        let soon = (self.update_frequency * 3).max(in_step.cost * 60).max(Duration::from_secs(10));
+        let longest = if in_step.named > 0 || in_step.was_empty {
+            soon.min(self.resync_frequency)
+        } else {
+            self.resync_frequency
+        };
+        // What a full answer lacked ends with the second one that lacks it, as soon as that may count.
+        in_step.kept_until.map_or(longest, |until| longest.min(until.saturating_duration_since(in_step.since)))
+    }
+
+    /// Until the next poll, give or take a twentieth, so that many instances do not ask in step. Before the first answer,
+    /// until which nothing `is_known`, and while somebody scans and this one `hurries`, that is a second, whatever
+    /// `update_frequency` says. Where LAPI worked in vain, it may rest as long as it worked, so that no instance takes more
+    /// than half of its time; nobody listening, or a refused key, costs it none.
+    pub fn pause(&self, is_known: bool, hurries: bool) -> Duration {
+        let usual = match is_known {
+            false => EAGER,
+            true if hurries => self.update_frequency.min(EAGER),
+            true => self.update_frequency,
+        };
+        let pause = usual.max(self.wasted.min(MINUTE));
+        // A std hasher is keyed at random: one number of it is all the chance this needs.
+        let chance = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
+        pause.mul_f64(0.95 + 0.1 * chance)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lapi_is_asked_each_second_until_it_answers_and_rests_where_it_worked_in_vain() {
+        let (update_frequency, resync_frequency) = (Duration::from_secs(10), Duration::from_secs(900));
+        for (is_known, hurries, usual) in [(false, false, 1.0), (true, false, 10.0), (true, true, 1.0)] {
+            for (wasted, pause) in [(0, usual), (1, usual), (30, 30.0), (600, 60.0)] {
+                let wasted = Duration::from_secs(wasted);
+                let pace = Pace { update_frequency, resync_frequency, wasted };
+                let off = (pace.pause(is_known, hurries).as_secs_f64() - pause).abs();
+                assert!(off <= pause / 20.0, "{wasted:?} in vain: {off} s off {pause} s");
+            }
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Which language does a page speak to a visitor?
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// A language of the file, and its words by key.
+#[derive(Clone, Serialize)]
+pub struct Language {
+    #[serde(rename = "lang")]
+    pub tag: String,
+    /// `rtl` where it is written from right to left, else `ltr`: the attribute of a page.
+    pub dir: &'static str,
+    #[serde(rename = "text")]
+    pub words: BTreeMap<String, String>,
+}
+
+impl Language {
+    pub fn new(tag: &str, words: BTreeMap<String, String>) -> Self {
+        Self { tag: tag.to_owned(), dir: direction(tag), words }
+    }
+}
+
+/// By the script that a tag names (`az-Arab`), else by the one that its language is mostly written in.
+fn direction(tag: &str) -> &'static str {
+    const SCRIPTS: &str = "adlm arab aran hebr mand mend nkoo rohg samr syrc thaa yezi";
+    const LANGUAGES: &str = "ar arc arz azb bal ckb dv fa glk he iw ji khw ks lrc mzn nqo pnb ps sd skr syr ug ur yi";
+    let tag = tag.to_ascii_lowercase();
+    let mut parts = tag.split(['-', '_']);
+    let language = parts.next().unwrap_or_default();
+    let is_in = |list: &str, part: &str| list.split(' ').any(|known| known == part);
+    let from_the_right = match parts.find(|part| part.len() == 4) {
+        Some(script) => is_in(SCRIPTS, script),
+        None => is_in(LANGUAGES, language),
+    };
+    if from_the_right { "rtl" } else { "ltr" }
+}
+
+/// Reads `Accept-Language`: the greatest weight wins, and of equals the one named first. `fr-CH` is content with `fr`.
+pub fn best<'a>(languages: &'a [Language], wishes: &str) -> &'a Language {
+    let known = |tag: &str| languages.iter().find(|language| language.tag.eq_ignore_ascii_case(tag));
+    let mut best = (&languages[0], 0.0);
+    for wish in wishes.split(',') {
+        let (tag, weight) = wish.split_once(';').unwrap_or((wish, "q=1"));
+        let weight: f32 = weight.trim().strip_prefix("q=").and_then(|q| q.parse().ok()).unwrap_or(0.0);
+        let language = known(tag.trim()).or_else(|| known(tag.trim().split('-').next()?));
+        if let Some(language) = language
+            && weight > best.1
+        {
+            best = (language, weight);
+        }
+        // No valid weight is greater, and of equals the first one wins.
+        if best.1 >= 1.0 {
+            break;
+        }
+    }
+    best.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn languages() -> [Language; 4] {
+        ["en", "fr", "de", "pt-BR"].map(|tag| Language::new(tag, BTreeMap::new()))
+    }
+
+    #[test]
+    fn the_visitors_first_language_that_we_speak_is_chosen() {
+        let languages = languages();
+        for (wishes, tag) in [
+            ("", "en"),
+            ("de", "de"),
+            ("de-AT, en;q=0.8", "de"),
+            ("it, fr;q=0.5, en;q=0.4", "fr"),
+            ("en;q=0.4, fr;q=0.5", "fr"),
+            ("fr;q=0", "en"),
+            ("pt-BR,de;q=0.9", "pt-BR"),
+            ("*", "en"),
+            ("FR-ch", "fr"),
+            (";;;,,q=1", "en"),
+        ] {
+            assert_eq!(best(&languages, wishes).tag, tag, "{wishes}");
+        }
+    }
+
+    #[test]
+    fn languages_that_are_written_from_right_to_left_say_so() {
+        for (tag, dir) in [
+            ("ar", "rtl"),
+            ("AR-eg", "rtl"),
+            ("he", "rtl"),
+            ("fa", "rtl"),
+            ("ur-PK", "rtl"),
+            ("az-Arab", "rtl"),
+            ("pa_Arab_PK", "rtl"),
+            ("en", "ltr"),
+            ("ar-Latn", "ltr"),
+            ("az", "ltr"),
+            ("pt-BR", "ltr"),
+            ("", "ltr"),
+        ] {
+            assert_eq!(Language::new(tag, BTreeMap::new()).dir, dir, "{tag}");
+        }
+    }
+
+    mod properties {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        proptest! {
+            #[test]
+            fn any_wish_is_met_with_a_language_that_it_names_or_our_first(
+                wishes in prop_oneof![any::<String>(), "(((fr|FR-ch|de|pt-BR|pt|it|\\*|)(;q=[0-9.eNainf+-]{0,5}|; q=1|;)?),? ?){0,6}"],
+            ) {
+                let languages = languages();
+                let tag = &best(&languages, &wishes).tag;
+                prop_assert!(tag == "en" || wishes.to_lowercase().contains(&tag.to_lowercase()), "{}", tag);
+            }
+        }
+    }
+}
