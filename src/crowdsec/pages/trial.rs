@@ -42,9 +42,12 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
         }
         for (cause, (page, tag)) in &problems {
             let remedy = if cause.contains("`text.") {
-                "Write the missing word into the default language's table of texts.toml"
+                "Write the missing word into the default language's table of texts.toml".into()
             } else {
-                "refusal.html.tera lists the variables"
+                format!(
+                    "Mend {}, or the template that it extends: refusal.html.tera lists the variables that a page gets",
+                    templates.join(page).with_extension("html.tera").display()
+                )
             };
             let told = format!("The page `{page}` cannot be made with the words of [{tag}]: {cause}. {remedy}.");
             if debug { log::warn!("{told}") } else { log::error!("{told}") }
