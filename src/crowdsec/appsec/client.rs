@@ -127,8 +127,9 @@ fn chain(error: &legacy::Error) -> String {
     let first: &dyn Error = error;
     let causes = iter::successors(Some(first), |error| (*error).source());
     let reason = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    // The words of rustls for a certificate that is none of the operator's.
-    let is_not_trusted = reason.contains("invalid peer certificate");
-    let help = ". AppSec's certificate has to be for the host in `appsec.url`, by a CA in `ca_cert_path`, or by one of the system's where that is not set";
-    if is_not_trusted { reason + help } else { reason }
+    // The words of rustls. What is told first is not cut off.
+    match reason.contains("invalid peer certificate") {
+        true => format!("its certificate is not for the host in `appsec.url`, or by no CA in `ca_cert_path`: {reason}"),
+        false => reason,
+    }
 }
