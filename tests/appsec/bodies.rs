@@ -7,9 +7,9 @@ use std::time::Duration;
 use rocket::http::{ContentType, Status};
 use rocket::local::blocking::Client;
 
-use crate::application::{app_of, launched, padded, post, with_appsec};
+use crate::application::{VISITOR, app_of, launched, padded, post, with_appsec};
 use crate::common::appsec::{ATTACK, KEY, Stub, Version, answer, raw, sent};
-use crate::common::client;
+use crate::common::{Visitor, client};
 
 #[test]
 fn a_body_is_judged_whole_and_sent_with_its_length_however_it_comes() {
@@ -116,6 +116,19 @@ fn a_text_that_looks_like_a_file_is_none() {
 }
 
 #[test]
+fn a_file_arrives_byte_for_byte() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub)));
+    let bytes: Vec<u8> = (0..=255).rev().chain(0..=255).chain(*b"\0file\0").collect();
+    let head = b"--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\na\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"\xc3\xa4.bin\"\r\nContent-Type: image/png\r\n\r\n";
+    let body = [head, bytes.as_slice(), b"\r\n--b--\r\n"].concat();
+    let kind: ContentType = "multipart/form-data; boundary=b".parse().unwrap();
+    let answer = client.post("/form").visitor(VISITOR).header(kind).body(&body).dispatch().into_string().unwrap();
+    assert_eq!(answer, format!("a \u{e4}.bin {:?} {bytes:?}", "image/png".parse::<ContentType>().ok()));
+    assert_eq!(stub.take().last().unwrap().body, body);
+}
+
+#[test]
 fn the_guard_judges_where_the_fairing_was_told_to_spare() {
     let stub = Stub::new();
     let client = client(app_of(with_appsec(&stub).merge(("crowdsec.excluded_paths", ["/text"]))));
@@ -179,4 +192,20 @@ fn a_body_shorter_than_its_length_says_is_never_put_to_appsec() {
         std::thread::sleep(Duration::from_millis(500));
         assert!(stub.take().iter().all(|seen| seen.body.is_empty()), "{version:?}");
     }
+}
+
+#[test]
+fn a_request_that_announces_an_empty_body_is_shown_to_the_rules_as_one() {
+    let stub = Stub::new();
+    let port = launched(with_appsec(&stub));
+    for path in ["/text", "/crowdsec-internal/challenge/submit"] {
+        let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        raw(port, &[request.as_bytes()], Duration::ZERO);
+        let seen = stub.take();
+        assert_eq!(seen.len(), 1, "{path}");
+        assert_eq!((&*seen[0].method, seen[0].all("Content-Length")), ("POST", vec!["0"]), "{path}");
+    }
+    raw(port, &[b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"], Duration::ZERO);
+    let seen = stub.take();
+    assert_eq!((&*seen[0].method, seen[0].all("Content-Length")), ("GET", vec![]));
 }

@@ -106,10 +106,6 @@ impl Client {
         let headers: &mut HeaderMap = request.headers_mut();
         headers.insert("x-crowdsec-appsec-api-key", self.key.clone());
         headers.extend(question.headers.clone());
-        if question.has_body && question.body.is_none() {
-            // Without it AppSec's rules would see a request that says nothing of its length.
-            headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
         self.http.request(request)
     }
 

@@ -63,7 +63,7 @@ impl<'r> FromData<'r> for Posted {
         }
         let limit = request.limits().get("form").unwrap_or(Limits::FORM);
         let body = timeout(PATIENCE, read(data, limit)).await.ok().flatten().unwrap_or_default();
-        Outcome::Success(Self(fields(&body)))
+        Outcome::Success(Self(fields(&String::from_utf8_lossy(&body)).collect()))
     }
 }
 
@@ -75,9 +75,9 @@ async fn read(data: Data<'_>, limit: ByteUnit) -> Option<Vec<u8>> {
     (rest == 0).then_some(body)
 }
 
-fn fields(body: &[u8]) -> Vec<(String, String)> {
-    let body = String::from_utf8_lossy(body);
+/// The names and values of an encoded form.
+pub fn fields(body: &str) -> impl Iterator<Item = (String, String)> {
     let decoded = |text: &RawStr| text.url_decode_lossy().into_owned();
-    let pairs = RawStr::new(&body).split('&').map(|field| field.split_at_byte(b'='));
-    pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
+    let pairs = RawStr::new(body).split('&').filter(|field| !field.is_empty()).map(|field| field.split_at_byte(b'='));
+    pairs.map(move |(name, value)| (decoded(name), decoded(value)))
 }

@@ -1,6 +1,6 @@
 //! What do refused visitors see? The ban and captcha pages, their answers to programs, and the routes around them.
 
-mod body;
+pub mod body;
 mod captcha;
 mod catcher;
 mod config;
