@@ -3,7 +3,6 @@
 //! Not by reqwest, which sends an `Accept` where the visitor has sent none, for AppSec's rules to see.
 
 use std::error::Error;
-use std::fmt::Display;
 use std::iter;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -49,10 +48,13 @@ impl Client {
     pub fn new(config: &Config, key: &Secret, ca: Option<&[CertificateDer<'static>]>) -> Result<Self, String> {
         // The first provider stays; a second call changes nothing.
         let _ = default_provider().install_default();
+        let told = |error: &dyn Error| format!("HTTPS to AppSec cannot be set up: {error}");
         let builder = HttpsConnectorBuilder::new();
         let builder = match (config.url.scheme(), ca) {
-            ("https", Some(ca)) => builder.with_tls_config(tls::client(ca, None).map_err(told)?),
-            ("https", None) => builder.with_provider_and_platform_verifier(default_provider()).map_err(told)?,
+            ("https", Some(ca)) => builder.with_tls_config(tls::client(ca, None).map_err(|error| told(&error))?),
+            ("https", None) => {
+                builder.with_provider_and_platform_verifier(default_provider()).map_err(|error| told(&error))?
+            }
             // Over plain HTTP no CA is asked for, and a machine without any must not fail for it.
             _ => {
                 let nobody = ClientConfig::builder().with_root_certificates(RootCertStore::empty());
@@ -112,10 +114,6 @@ impl Client {
     fn rests_until(&self) -> MutexGuard<'_, Option<Instant>> {
         self.rests_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn told(error: impl Display) -> String {
-    format!("HTTPS to AppSec cannot be set up: {error}")
 }
 
 /// The error and what caused it, without any text of the question's.

@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::str;
 
-use multer::{Constraints, Multipart, SizeLimit};
+use multer::Multipart;
 use rocket::Request;
 use rocket::data::{ByteUnit, Limits};
 use rocket::form::{self, Form, FromForm, FromFormField, ValueField};
@@ -67,9 +67,7 @@ fn encoded<'v>(body: &[u8]) -> Read<'v, Vec<(String, String)>> {
 
 async fn parts<'v>(kind: &ContentType, body: &[u8]) -> Read<'v, Vec<(String, String)>> {
     let boundary = kind.param("boundary").ok_or_else(|| invalid("no boundary"))?;
-    let limit = SizeLimit::new().whole_stream(body.len() as u64 + 1);
-    let constraints = Constraints::new().size_limit(limit);
-    let mut parts = Multipart::with_reader_with_constraints(Cursor::new(body), boundary, constraints);
+    let mut parts = Multipart::with_reader(Cursor::new(body), boundary);
     let mut fields = Vec::new();
     while let Some(part) = parts.next_field().await.map_err(form::Errors::from)? {
         let name = part.name().unwrap_or_default().to_owned();

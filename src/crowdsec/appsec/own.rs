@@ -52,19 +52,18 @@ impl Handler for Own {
             Ok(body) => body,
             Err(status) => return Outcome::error(status),
         };
-        let verdict = match self.0.ask(bouncer, request, uri, body).await {
+        let mut verdict = match self.0.ask(bouncer, request, uri, body).await {
             Answer::Outage(reason) => {
                 self.0.tell_outage(&reason);
                 hearing.relay(Relay::bare(Status::ServiceUnavailable))
             }
             answer => self.0.verdict(bouncer, request, answer),
         };
-        let verdict = match verdict {
-            // Bot detection is off, the engine is older than it, or this is a trial. The application has nothing here
-            // all the same.
-            Verdict::Admit => hearing.relay(Relay::bare(Status::NotFound)),
-            verdict => verdict,
-        };
+        // Bot detection is off, the engine is older than it, or this is a trial. The application has nothing here all the
+        // same.
+        if verdict == Verdict::Admit {
+            verdict = hearing.relay(Relay::bare(Status::NotFound));
+        }
         let visit = bouncer.visit(request);
         visit.refuse_for(verdict, hearing.origin());
         match Refusal::of(request, visit, verdict).map(|refusal| refusal.respond_to(request)) {

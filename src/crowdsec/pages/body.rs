@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use rocket::Request;
 use rocket::data::{ByteUnit, Data, FromData, Limits, Outcome, ToByteUnit};
-use rocket::http::RawStr;
+use rocket::http::{RawStr, Status};
+use rocket::{Request, route};
 use tokio::io::{self, AsyncReadExt};
 use tokio::time::timeout;
 
@@ -21,6 +21,16 @@ pub async fn drop_body(data: Data<'_>) {
     if !data.peek_complete() {
         let _ = timeout(PATIENCE, io::copy(&mut data.open(MOST.mebibytes()), &mut io::sink())).await;
     }
+}
+
+/// For a route of ours that has nothing for a request: what comes along is dropped, and without any the application's
+/// routes are asked.
+pub async fn nothing_here(data: Data<'_>) -> route::Outcome<'_> {
+    if data.peek_complete() {
+        return route::Outcome::forward(data, Status::NotFound);
+    }
+    drop_body(data).await;
+    route::Outcome::error(Status::NotFound)
 }
 
 /// Whether the visitor waits to be told whether to send the body (`Expect: 100-continue`). (Rocket has answered `100 Continue` by now: it
