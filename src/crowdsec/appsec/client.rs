@@ -3,9 +3,9 @@
 //! Not by reqwest, which sends an `Accept` where the visitor has sent none, for AppSec's rules to see.
 
 use std::error::Error;
-use std::iter;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{io, iter};
 
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Collected, Limited};
@@ -48,19 +48,19 @@ impl Client {
     pub fn new(config: &Config, key: &Secret, ca: Option<&[CertificateDer<'static>]>) -> Result<Self, String> {
         // The first provider stays; a second call changes nothing.
         let _ = default_provider().install_default();
-        let told = |error: &dyn Error| format!("HTTPS to AppSec cannot be set up: {error}");
         let builder = HttpsConnectorBuilder::new();
         let builder = match (config.url.scheme(), ca) {
-            ("https", Some(ca)) => builder.with_tls_config(tls::client(ca, None).map_err(|error| told(&error))?),
-            ("https", None) => {
-                builder.with_provider_and_platform_verifier(default_provider()).map_err(|error| told(&error))?
+            ("https", Some(ca)) => {
+                tls::client(ca, None).map(|tls| builder.with_tls_config(tls)).map_err(io::Error::other)
             }
+            ("https", None) => builder.with_provider_and_platform_verifier(default_provider()),
             // Over plain HTTP no CA is asked for, and a machine without any must not fail for it.
             _ => {
                 let nobody = ClientConfig::builder().with_root_certificates(RootCertStore::empty());
-                builder.with_tls_config(nobody.with_no_client_auth())
+                Ok(builder.with_tls_config(nobody.with_no_client_auth()))
             }
         };
+        let builder = builder.map_err(|error| format!("HTTPS to AppSec cannot be set up: {error}"))?;
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);

@@ -12,10 +12,6 @@ use rocket::http::{ContentType, Status};
 use super::from_body::FromBody;
 use crate::crowdsec::pages::body::fields;
 
-fn told(errors: form::Errors<'_>) -> (Status, form::Errors<'_>) {
-    (errors.status(), errors)
-}
-
 /// Text and files of one form, by name, as `Form` can read them.
 struct Fields(Vec<(String, String)>);
 
@@ -43,10 +39,11 @@ impl<'r, T: FromForm<'r> + Send> FromBody<'r> for Form<T> {
             Some(kind) if kind.is_form_data() => parts(kind, body).await,
             _ => encoded(body),
         };
-        let fields = fields.map_err(told)?;
-        let Fields(fields) = request.local_cache(|| Fields(fields));
-        let fields = fields.iter().map(|(name, value)| ValueField::from((name.as_str(), value.as_str())));
-        Self::parse_iter(fields).map(Self::from).map_err(told)
+        let form = fields.and_then(|fields| {
+            let Fields(fields) = request.local_cache(|| Fields(fields));
+            Self::parse_iter(fields.iter().map(|(name, value)| ValueField::from((name.as_str(), value.as_str()))))
+        });
+        form.map(Self::from).map_err(|errors| (errors.status(), errors))
     }
 }
 
