@@ -205,6 +205,22 @@ fn what_the_bouncer_answers_to_everybody_is_answered_whatever_body_comes_along()
     }
 }
 
+#[test]
+fn a_body_that_comes_with_get_to_a_page_of_the_bouncers_is_read_for_operators_and_for_all_others() {
+    let app = App::start(&[("CROWDSEC_TRUSTED_PROXIES", "127.0.0.0/8"), ("CROWDSEC_METRICS_FROM", FREE)]);
+    let upload = "x".repeat(3 << 20);
+    for (target, address, status) in [
+        ("/crowdsec/refused", FREE, 404),
+        ("/crowdsec/metrics", "192.0.2.77", 404),
+        ("/crowdsec/status", "192.0.2.77", 404),
+        ("/crowdsec/metrics", FREE, 200),
+        ("/crowdsec/status", FREE, 200),
+    ] {
+        let request = app.request("GET", target).from(address).body(UPLOAD, &upload);
+        assert_eq!(keeps_the_connection(&app, request).status, status, "{target} of {address}");
+    }
+}
+
 // --- behind a proxy ---
 
 /// Uploads by the banned, several at a time, and what they are answered.

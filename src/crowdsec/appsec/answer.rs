@@ -36,17 +36,14 @@ struct Envelope {
     user_headers: BTreeMap<String, Vec<String>>,
 }
 
-/// What figures call that which is no word of AppSec's.
-const OURS: [&str; 3] = ["error", "unreadable", "challenge"];
-
 impl Answer {
-    /// For figures.
-    pub fn name(&self) -> &str {
+    /// For figures, which have words of their own for what is none of AppSec's.
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Allow => "allow",
-            // What it says of the question is none of its words.
-            Self::Act { word, .. } if OURS.iter().any(|ours| word.eq_ignore_ascii_case(ours)) => "other",
-            Self::Act { word, .. } => word,
+            Self::Act { word, .. } if word.eq_ignore_ascii_case("ban") => "ban",
+            Self::Act { word, .. } if word.eq_ignore_ascii_case("captcha") => "captcha",
+            Self::Act { .. } => "other",
             Self::Relay(_) => "challenge",
             Self::Outage(_) => "error",
             Self::Unjudgeable => "unreadable",

@@ -1,19 +1,23 @@
 //! How is AppSec asked? One question, within one length of time, over a connection that stays open.
+//!
+//! Not by reqwest, which sends an `Accept` where the visitor has sent none, for AppSec's rules to see.
 
 use std::error::Error;
-use std::iter;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use std::{io, iter};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Uri};
-use http_body_util::{BodyExt, Limited};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::crypto::ring::default_provider;
 use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::answer::Answer;
 use super::config::Config;
@@ -26,7 +30,7 @@ use crate::crowdsec::setting::Secret;
 const IN_FLIGHT: usize = 128;
 /// The page of a challenge and its scripts are up to 250 kB, and grow when they are written as JSON.
 const LONGEST: usize = 4 << 20;
-/// AppSec does not close connections by itself; what stands between us and it may.
+/// AppSec does not close connections by itself. What stands between us and it may, but hardly any does so soon.
 const IDLE: Duration = Duration::from_secs(30);
 /// After a key that AppSec refuses nobody is asked for that long: no visitor can bring a 401 about.
 const REST: Duration = Duration::from_secs(3);
@@ -43,21 +47,20 @@ pub struct Client {
 impl Client {
     pub fn new(config: &Config, key: &Secret, ca: Option<&[CertificateDer<'static>]>) -> Result<Self, String> {
         // The first provider stays; a second call changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        let _ = default_provider().install_default();
         let builder = HttpsConnectorBuilder::new();
-        let told = |error: &dyn Error| format!("HTTPS to AppSec cannot be set up: {error}");
-        let builder = match (ca, config.url.scheme()) {
-            (Some(ca), "https") => builder.with_tls_config(tls::client(ca, None).map_err(|error| told(&error))?),
-            (None, "https") => {
-                let provider = rustls::crypto::ring::default_provider();
-                builder.with_provider_and_platform_verifier(provider).map_err(|error| told(&error))?
+        let builder = match (config.url.scheme(), ca) {
+            ("https", Some(ca)) => {
+                tls::client(ca, None).map(|tls| builder.with_tls_config(tls)).map_err(io::Error::other)
             }
+            ("https", None) => builder.with_provider_and_platform_verifier(default_provider()),
             // Over plain HTTP no CA is asked for, and a machine without any must not fail for it.
             _ => {
-                let none = rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());
-                builder.with_tls_config(none.with_no_client_auth())
+                let nobody = ClientConfig::builder().with_root_certificates(RootCertStore::empty());
+                Ok(builder.with_tls_config(nobody.with_no_client_auth()))
             }
         };
+        let builder = builder.map_err(|error| format!("HTTPS to AppSec cannot be set up: {error}"))?;
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
@@ -74,38 +77,25 @@ impl Client {
         Ok(Self { http, at, key, timeout, places, rests_until: Mutex::default() })
     }
 
+    /// One question. Only one that could not be sent, on an idle connection that the other side has closed, goes out on
+    /// another connection: hyper sees to that. A connection that ends after the question is an outage, since AppSec may
+    /// have counted the question.
     pub async fn ask(&self, question: &Question) -> Answer {
         if self.rests_until().is_some_and(|until| Instant::now() < until) {
             return Answer::Outage("401 a moment ago: AppSec does not know the key".into());
         }
-        let mut status = None;
-        let asked = timeout(self.timeout, self.ask_in_turn(question, &mut status)).await;
-        match asked {
-            Ok(answer) => answer,
-            // The block stands at the answer's head already.
-            Err(_) => match status {
-                Some(status) => Answer::read(status, None),
-                None => Answer::Outage("it took longer than `appsec.timeout`".into()),
-            },
-        }
-    }
-
-    async fn ask_in_turn(&self, question: &Question, status: &mut Option<http::StatusCode>) -> Answer {
-        let Ok(_place) = self.places.acquire().await else { return Answer::Outage("no place in the line".into()) };
-        let mut sent = self.send(question).await;
-        // A connection that was kept open may be closed by the other side just when it is used again.
-        if sent.as_ref().is_err_and(|error| !error.is_connect()) {
-            sent = self.send(question).await;
-        }
-        let response = match sent {
-            Ok(response) => response,
-            Err(error) => return Answer::Outage(chain(&error)),
+        let deadline = Instant::now() + self.timeout;
+        let asked = timeout_at(deadline, async { (self.places.acquire().await, self.send(question).await) }).await;
+        let (_place, response) = match asked {
+            Ok((place, Ok(response))) => (place, response),
+            Ok((_, Err(error))) => return Answer::Outage(chain(&error)),
+            Err(_) => return Answer::Outage("it took longer than `appsec.timeout`".into()),
         };
-        *status = Some(response.status());
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, LONGEST).collect().await.ok().map(|body| body.to_bytes());
-        let answer = Answer::read(head.status, body.as_deref());
-        if head.status == http::StatusCode::UNAUTHORIZED && matches!(answer, Answer::Outage(_)) {
+        // A block stands at the answer's head already, whether the rest comes or not.
+        let body = timeout_at(deadline, Limited::new(body, LONGEST).collect()).await.ok().and_then(Result::ok);
+        let answer = Answer::read(head.status, body.map(Collected::to_bytes).as_deref());
+        if head.status == StatusCode::UNAUTHORIZED && matches!(answer, Answer::Outage(_)) {
             *self.rests_until() = Some(Instant::now() + REST);
         }
         answer
@@ -118,14 +108,10 @@ impl Client {
         let headers: &mut HeaderMap = request.headers_mut();
         headers.insert("x-crowdsec-appsec-api-key", self.key.clone());
         headers.extend(question.headers.clone());
-        if question.has_body && question.body.is_none() {
-            // Without it AppSec's rules would see a request that says nothing of its length.
-            headers.insert(http::header::CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
         self.http.request(request)
     }
 
-    fn rests_until(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    fn rests_until(&self) -> MutexGuard<'_, Option<Instant>> {
         self.rests_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -134,5 +120,10 @@ impl Client {
 fn chain(error: &legacy::Error) -> String {
     let first: &dyn Error = error;
     let causes = iter::successors(Some(first), |error| (*error).source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    let reason = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    // The words of rustls. What is told first is not cut off.
+    match reason.contains("invalid peer certificate") {
+        true => format!("its certificate is not for the host in `appsec.url`, or by no CA in `ca_cert_path`: {reason}"),
+        false => reason,
+    }
 }

@@ -66,19 +66,15 @@ impl Config {
     pub fn read(reading: &mut Reading<'_>) -> Result<Option<Self>, Told> {
         let Some(settings) = reading.table_of::<Settings>("appsec")? else { return Ok(None) };
         let Some(url) = settings.url.filter(|url| !url.is_empty()) else { return Ok(None) };
-        let is_bare = |url: &Url| url.fragment().or(url.password()).is_none() && url.username().is_empty();
-        let url = reading.url("appsec.url", Some(url)).filter(|url| {
-            let is_bare = is_bare(url);
-            if !is_bare {
-                reading.wrong("appsec.url", "write the address alone, without a user, a password or a `#`");
-            }
-            is_bare
-        });
+        let url = reading.url("appsec.url", Some(url)).ok_or(Told)?;
+        if url.fragment().or(url.password()).is_some() || !url.username().is_empty() {
+            reading.wrong("appsec.url", "write the address alone, without a user, a password or a `#`");
+        }
         if !(SMALLEST..=LARGEST).contains(&settings.body_limit) {
             reading.wrong("appsec.body_limit", "write a size from \"16 KiB\" to \"128 MiB\"");
         }
         let Settings { timeout, failure_action, body_limit, large_bodies, .. } = settings;
-        url.map(|url| Some(Self { url, timeout: timeout.0, failure_action, body_limit, large_bodies })).ok_or(Told)
+        Ok(Some(Self { url, timeout: timeout.0, failure_action, body_limit, large_bodies }))
     }
 
     /// Reads them, and says what does not go together with the settings of other rooms. Where those are wrong themselves, that

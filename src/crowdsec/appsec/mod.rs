@@ -4,8 +4,13 @@
 //! docs/leaving-a-room-out.md.
 
 mod answer;
+mod asking;
+mod body;
 mod client;
 mod config;
+mod form;
+mod from_body;
+mod hearing;
 mod inspected;
 mod judge;
 mod own;
@@ -19,13 +24,15 @@ use rocket::fairing::{AdHoc, Fairing};
 use rocket::{Build, Rocket};
 
 use super::bouncer::{Bouncer, Questions};
-use super::lapi::Credentials;
+use super::lapi::{Connection, Credentials};
 use super::setting::Reading;
 use client::Client;
-use judge::{AppSec, Asking, Judge};
+use judge::{AppSec, Judge};
 
 pub use config::Config;
-pub use inspected::{File, FromBody, Inspected};
+pub use form::File;
+pub use from_body::FromBody;
+pub use inspected::Inspected;
 
 /// Asks AppSec about each request, if the configuration names one. Attach it after [`fairing`](super::fairing), which has
 /// read that.
@@ -43,7 +50,7 @@ pub fn appsec() -> impl Fairing {
                 let routes = own::routes(&appsec);
                 let rocket = rocket.manage(Judge(Some(appsec.clone()))).mount("/crowdsec", routes);
                 // Attached now, it comes after all others: what is judged is what Rocket routes.
-                Ok(rocket.attach(Asking(appsec)))
+                Ok(rocket.attach(appsec))
             }
         }
     })
@@ -54,9 +61,10 @@ fn connect(rocket: &Rocket<Build>, bouncer: &Bouncer) -> Result<Option<Arc<AppSe
     let config =
         Config::read(&mut Reading::of(rocket.figment())).map_err(|_| "AppSec's settings cannot be read any more")?;
     let Some(config) = config else { return Ok(None) };
-    let lapi = bouncer.lapi.connection.as_ref().ok_or("there is no key for AppSec")?;
-    let Credentials::Key(key) = &lapi.credentials else { return Err("there is no key for AppSec".into()) };
-    let client = Client::new(&config, key, lapi.ca.as_deref())?;
+    let Some(Connection { credentials: Credentials::Key(key), ca, .. }) = &bouncer.lapi.connection else {
+        return Err("there is no key for AppSec".into());
+    };
+    let client = Client::new(&config, key, ca.as_deref())?;
     bouncer.keeps_visits.store(true, Ordering::Relaxed);
     let _ = bouncer.questions.set(Questions::default());
     log::info!(target: "crowdsec", "AppSec at {} judges each request.", config.url);

@@ -1,22 +1,28 @@
 //! What becomes of a request to one of AppSec's own paths? It is AppSec's, and the application never sees it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use rocket::data::ByteUnit;
-use rocket::http::{Method, Status};
+use rocket::http::uri::Origin;
+use rocket::http::{Method, RawStr, Status};
 use rocket::response::{Responder, Response};
 use rocket::route::{Handler, Outcome};
 use rocket::{Data, Request, Route};
-use tokio::io::AsyncReadExt;
-use tokio::time::timeout;
 
 use super::answer::Answer;
-use super::judge::{AppSec, Hearing};
-use super::question::length_of;
+use super::body::read_body;
+use super::hearing::Hearing;
+use super::judge::AppSec;
 use super::relay::Relay;
 use crate::crowdsec::bouncer::{Bouncer, OUR_RANK, Verdict};
 use crate::crowdsec::pages::Refusal;
+
+/// Where the scripts and the form of AppSec's challenge lie. They belong to AppSec, wherever the application is mounted.
+const OWN_PATHS: &str = "/crowdsec-internal/challenge/";
+
+pub fn is_own(uri: &str) -> bool {
+    let path = uri.split('?').next().unwrap_or_default();
+    RawStr::new(path).percent_decode_lossy().starts_with(OWN_PATHS)
+}
 
 /// Where the fairing sends them. Nobody else finds anything there.
 pub fn routes(appsec: &Arc<AppSec>) -> Vec<Route> {
@@ -24,62 +30,47 @@ pub fn routes(appsec: &Arc<AppSec>) -> Vec<Route> {
     [Method::Post, Method::Head].map(route).to_vec()
 }
 
+pub fn send_on(request: &mut Request<'_>, uri: String) {
+    let _ = Hearing::of(request).own.set(uri);
+    request.set_uri(Origin::path_only("/crowdsec/appsec"));
+    if request.method() != Method::Head {
+        request.set_method(Method::Post);
+    }
+}
+
 #[derive(Clone)]
 struct Own(Arc<AppSec>);
-
-/// How long the form of a challenge may take. It has some kilobytes.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 #[rocket::async_trait]
 impl Handler for Own {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
-        let (Some(bouncer), Some((method, uri))) =
-            (request.rocket().state::<Bouncer>(), Hearing::of(request).own.get())
-        else {
+        let hearing = Hearing::of(request);
+        let (Some(bouncer), Some(uri)) = (request.rocket().state::<Bouncer>(), hearing.own.get()) else {
             return Outcome::forward(data, Status::NotFound);
         };
-        let visit = bouncer.visit(request);
         let body = match read_body(request, data, self.0.config.body_limit).await {
-            Ok(body) => (!body.is_empty()).then(|| body.into()),
+            Ok(body) => body,
             Err(status) => return Outcome::error(status),
         };
-        let verdict = match self.0.ask(request, visit, *method, uri, body).await {
-            // No challenge here: bot detection is off, or the engine is older than it.
-            Answer::Allow => Hearing::of(request).relay(Relay::bare(Status::NotFound)),
+        let mut verdict = match self.0.ask(bouncer, request, uri, body).await {
             Answer::Outage(reason) => {
                 self.0.tell_outage(&reason);
-                Hearing::of(request).relay(Relay::bare(Status::ServiceUnavailable))
+                hearing.relay(Relay::bare(Status::ServiceUnavailable))
             }
-            answer => self.0.verdict(bouncer, request, visit, answer),
+            answer => self.0.verdict(bouncer, request, answer),
         };
-        let verdict = match verdict {
-            // A trial, or a word that lets in: the application has nothing on this path all the same.
-            Verdict::Admit => Hearing::of(request).relay(Relay::bare(Status::NotFound)),
-            verdict => verdict,
-        };
-        visit.refuse_for(verdict, Hearing::of(request).origin());
+        // Bot detection is off, the engine is older than it, or this is a trial. The application has nothing here all the
+        // same.
+        if verdict == Verdict::Admit {
+            verdict = hearing.relay(Relay::bare(Status::NotFound));
+        }
+        let visit = bouncer.visit(request);
+        visit.refuse_for(verdict, hearing.origin());
         match Refusal::of(request, visit, verdict).map(|refusal| refusal.respond_to(request)) {
             Some(Ok(page)) => Outcome::Success(page),
             Some(Err(status)) => Outcome::error(status),
             // The fairing puts AppSec's answer into it.
             None => Outcome::Success(Response::new()),
         }
-    }
-}
-
-/// A whole body, never a part of one. `Err` is the status for one that is longer than the limit, or does not come.
-pub async fn read_body(request: &Request<'_>, data: Data<'_>, limit: ByteUnit) -> Result<Vec<u8>, Status> {
-    let (mut body, most) = (Vec::new(), limit.as_u64());
-    let mut stream = data.open(limit + 1);
-    let read = timeout(PATIENCE.max(Duration::from_secs(most >> 16)), stream.read_to_end(&mut body)).await;
-    // Rocket forgets that a visitor has hung up if it finds out by a peek, and takes what has come for all of it.
-    let is_all = length_of(request).is_none_or(|length| length <= body.len() as u64);
-    match read {
-        Ok(Ok(_)) if !is_all && body.len() as u64 <= most => Err(Status::BadRequest),
-        Ok(Ok(_)) if body.len() as u64 <= most => Ok(body),
-        Ok(Ok(_)) => Err(Status::PayloadTooLarge),
-        // The visitor has hung up, or is too slow. Nobody was asked, and nobody is told.
-        Ok(Err(_)) => Err(Status::BadRequest),
-        Err(_) => Err(Status::RequestTimeout),
     }
 }

@@ -10,9 +10,10 @@ use std::io::Cursor;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Full;
 use rocket::Request;
+use rocket::http::Method;
 
 /// A body in one piece, which goes out with its true length.
 pub type Body = Full<Cursor<Arc<[u8]>>>;
@@ -20,8 +21,8 @@ pub type Body = Full<Cursor<Arc<[u8]>>>;
 /// One question about one request.
 pub struct Question {
     pub headers: HeaderMap,
-    /// `None` for a request without a body, or one whose body is not judged by this question.
-    pub body: Option<Arc<[u8]>>,
+    /// Nothing where there is none, or none that this question is about.
+    body: Arc<[u8]>,
     /// Whether the request has a body, judged or not.
     pub has_body: bool,
 }
@@ -35,13 +36,7 @@ impl Question {
     /// `None` where no valid question can be made of the request. That is in the visitor's power.
     ///
     /// A header that the visitor's `Connection` names is judged like any other, since handlers see it too.
-    pub fn about(
-        request: &Request<'_>,
-        method: &str,
-        uri: &str,
-        address: IpAddr,
-        body: Option<Arc<[u8]>>,
-    ) -> Option<Self> {
+    pub fn about(request: &Request<'_>, method: Method, uri: &str, address: IpAddr, body: Arc<[u8]>) -> Option<Self> {
         // Rocket reads the body by the first, and AppSec by the last.
         if request.headers().get("Content-Type").nth(1).is_some() {
             return None;
@@ -50,7 +45,8 @@ impl Question {
         let agent = request.headers().get_one("User-Agent").unwrap_or_default();
         let host = request.host().map(ToString::to_string).unwrap_or_default();
         let address = address.to_string();
-        let ours = [("ip", address.as_str()), ("uri", uri), ("verb", method), ("host", &host), ("user-agent", agent)];
+        let ours =
+            [("ip", address.as_str()), ("uri", uri), ("verb", method.as_str()), ("host", &host), ("user-agent", agent)];
         for (name, value) in ours.into_iter().filter(|(_, value)| !value.is_empty()) {
             add(&mut headers, &format!("{OURS}{name}"), value)?;
         }
@@ -62,29 +58,23 @@ impl Question {
                 add(&mut headers, &name, header.value())?;
             }
         }
-        let has_body = body.is_some() || says_body(request);
+        let says_body = ["Transfer-Encoding", "Content-Length"].iter().any(|name| request.headers().contains(*name));
+        let has_body = says_body || !body.is_empty();
+        if has_body {
+            // Also where nothing is sent: rules would take a POST that says nothing of its length for an odd one.
+            headers.insert(CONTENT_LENGTH, body.len().into());
+        }
         Some(Self { headers, body, has_body })
     }
 
     pub fn body(&self) -> Body {
-        Full::new(Cursor::new(self.body.clone().unwrap_or_default()))
+        Full::new(Cursor::new(self.body.clone()))
     }
 }
 
 fn add(headers: &mut HeaderMap, name: &str, value: &str) -> Option<()> {
     let (name, value) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()));
     headers.try_append(name.ok()?, value.ok()?).ok().map(|_| ())
-}
-
-/// Whether a request says that a body comes along.
-pub fn says_body(request: &Request<'_>) -> bool {
-    let headers = request.headers();
-    headers.contains("Transfer-Encoding") || headers.contains("Content-Length")
-}
-
-/// How long its body is, if it says so.
-pub fn length_of(request: &Request<'_>) -> Option<u64> {
-    request.headers().get_one("Content-Length")?.trim().parse().ok()
 }
 
 /// Path and query as Rocket routes them: without empty segments, and in letters that AppSec can read. `None` where the
@@ -128,7 +118,6 @@ fn plain(address: &mut String, byte: u8) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rocket::http::Method;
     use rocket::http::uri::Origin;
     use rocket::local::blocking::Client;
 

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use rocket::Request;
+use rocket::data::{Data, FromData, Outcome};
 use rocket::http::{Method, Status};
-use rocket::request::{FromRequest, Outcome};
 
 use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::pages::body::drop_body;
 use crate::crowdsec::visitor::ClientIp;
 
 /// The networks of `metrics_from`.
@@ -42,14 +43,20 @@ pub fn is_for_operators(request: &Request<'_>) -> bool {
         && is_operator(request)
 }
 
-/// Proof that a request comes from `metrics_from`. To everybody else there is nothing here.
+/// Proof that a request comes from `metrics_from`. To everybody else there is nothing here. The place of a body, which is
+/// dropped.
 pub struct Operator;
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Operator {
+impl<'r> FromData<'r> for Operator {
     type Error = ();
 
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        if is_operator(request) { Outcome::Success(Self) } else { Outcome::Forward(Status::NotFound) }
+    async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
+        let is_operator = is_operator(request);
+        if !is_operator && data.peek_complete() {
+            return Outcome::Forward((data, Status::NotFound));
+        }
+        drop_body(data).await;
+        if is_operator { Outcome::Success(Self) } else { Outcome::Error((Status::NotFound, ())) }
     }
 }

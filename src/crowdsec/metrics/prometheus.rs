@@ -18,7 +18,7 @@ use crate::crowdsec::lapi::{Health, Status, VERSION};
 #[response(content_type = "text/plain; version=0.0.4; charset=utf-8")]
 pub struct Page(String, Header<'static>);
 
-#[get("/metrics")]
+#[get("/metrics", data = "<_operator>")]
 pub fn metrics(_operator: Operator, counts: &State<Arc<Counts>>, bouncer: &State<Bouncer>) -> Page {
     let lapi = bouncer.lapi.connection.is_some().then(|| bouncer.health());
     let mut text = written(counts, lapi);

@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use rocket::Request;
 use rocket::data::{ByteUnit, Data, FromData, Limits, Outcome, ToByteUnit};
-use rocket::http::RawStr;
+use rocket::http::{RawStr, Status};
+use rocket::{Request, route};
 use tokio::io::{self, AsyncReadExt};
 use tokio::time::timeout;
 
@@ -21,6 +21,16 @@ pub async fn drop_body(data: Data<'_>) {
     if !data.peek_complete() {
         let _ = timeout(PATIENCE, io::copy(&mut data.open(MOST.mebibytes()), &mut io::sink())).await;
     }
+}
+
+/// For a route of ours that has nothing for a request: what comes along is dropped, and without any the application's
+/// routes are asked.
+pub async fn nothing_here(data: Data<'_>) -> route::Outcome<'_> {
+    if data.peek_complete() {
+        return route::Outcome::forward(data, Status::NotFound);
+    }
+    drop_body(data).await;
+    route::Outcome::error(Status::NotFound)
 }
 
 /// Whether the visitor waits to be told whether to send the body (`Expect: 100-continue`). (Rocket has answered `100 Continue` by now: it
@@ -63,7 +73,7 @@ impl<'r> FromData<'r> for Posted {
         }
         let limit = request.limits().get("form").unwrap_or(Limits::FORM);
         let body = timeout(PATIENCE, read(data, limit)).await.ok().flatten().unwrap_or_default();
-        Outcome::Success(Self(fields(&body)))
+        Outcome::Success(Self(fields(&String::from_utf8_lossy(&body)).collect()))
     }
 }
 
@@ -75,9 +85,9 @@ async fn read(data: Data<'_>, limit: ByteUnit) -> Option<Vec<u8>> {
     (rest == 0).then_some(body)
 }
 
-fn fields(body: &[u8]) -> Vec<(String, String)> {
-    let body = String::from_utf8_lossy(body);
+/// The names and values of an encoded form.
+pub fn fields(body: &str) -> impl Iterator<Item = (String, String)> {
     let decoded = |text: &RawStr| text.url_decode_lossy().into_owned();
-    let pairs = RawStr::new(&body).split('&').map(|field| field.split_at_byte(b'='));
-    pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
+    let pairs = RawStr::new(body).split('&').filter(|field| !field.is_empty()).map(|field| field.split_at_byte(b'='));
+    pairs.map(move |(name, value)| (decoded(name), decoded(value)))
 }

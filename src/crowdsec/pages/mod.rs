@@ -1,6 +1,6 @@
 //! What do refused visitors see? The ban and captcha pages, their answers to programs, and the routes around them.
 
-mod body;
+pub mod body;
 mod captcha;
 mod catcher;
 mod config;
@@ -74,7 +74,7 @@ struct Refused;
 impl route::Handler for Refused {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> route::Outcome<'r> {
         match answer(request) {
-            None => route::Outcome::forward(data, Status::NotFound),
+            None => body::nothing_here(data).await,
             Some(Err(status)) => route::Outcome::error(status),
             Some(Ok(mut response)) => {
                 // Who asks whether to send the body at all is answered before it comes, everybody else after it.

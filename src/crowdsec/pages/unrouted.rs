@@ -4,7 +4,7 @@ use rocket::http::{Method, Status};
 use rocket::route::{Handler, Outcome};
 use rocket::{Data, Request, Route};
 
-use super::body::drop_body;
+use super::body::nothing_here;
 use crate::crowdsec::bouncer::OUR_RANK;
 
 /// Asked before the application's routes. After them we could not tell with which status a guard has forwarded, and would
@@ -31,11 +31,10 @@ struct Unrouted;
 #[rocket::async_trait]
 impl Handler for Unrouted {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
-        if data.peek_complete() || is_routed(request, OUR_RANK + 2) {
-            return Outcome::forward(data, Status::NotFound);
+        match is_routed(request, OUR_RANK + 2) {
+            true => Outcome::forward(data, Status::NotFound),
+            false => nothing_here(data).await,
         }
-        drop_body(data).await;
-        Outcome::error(Status::NotFound)
     }
 }
 

@@ -153,7 +153,7 @@ impl Memory {
 }
 
 /// For the networks of `metrics_from` alone. `address` is what the operator asks about: an address, or a reference.
-#[get("/status?<address>")]
+#[get("/status?<address>", data = "<_operator>")]
 fn status(_operator: Operator, address: Option<String>) -> Page {
     Page { asked: address.filter(|asked| !asked.trim().is_empty()) }
 }

@@ -1,0 +1,95 @@
+//! What can be made of a body that lies in memory? JSON, text and bytes, as Rocket makes them; forms have a file of their own.
+
+use std::str;
+
+use rocket::Request;
+use rocket::data::{ByteUnit, Limits};
+use rocket::http::Status;
+use rocket::serde::json::Json;
+use serde::Deserialize;
+use serde_json::error::Category;
+
+/// What can be made of a body that lies in memory.
+#[rocket::async_trait]
+pub trait FromBody<'r>: Sized {
+    type Error: Send + std::fmt::Debug;
+
+    /// Whether the body is of a kind that this can be made of. If not, Rocket asks the next route.
+    fn takes(_: &Request<'_>) -> bool {
+        true
+    }
+
+    /// How long the body may be.
+    fn limit(request: &Request<'_>) -> ByteUnit;
+
+    async fn from_body(request: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, Self::Error)>;
+}
+
+#[rocket::async_trait]
+impl<'r, T: Deserialize<'r> + Send> FromBody<'r> for Json<T> {
+    type Error = serde_json::Error;
+
+    fn limit(request: &Request<'_>) -> ByteUnit {
+        request.limits().get("json").unwrap_or(Limits::JSON)
+    }
+
+    async fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, Self::Error)> {
+        // With the statuses of Rocket's own.
+        serde_json::from_slice(body).map(Self).map_err(|error| match error.classify() {
+            Category::Data => (Status::UnprocessableEntity, error),
+            _ => (Status::BadRequest, error),
+        })
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromBody<'r> for &'r [u8] {
+    type Error = ();
+
+    fn limit(request: &Request<'_>) -> ByteUnit {
+        request.limits().get("bytes").unwrap_or(Limits::BYTES)
+    }
+
+    async fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, ())> {
+        Ok(body)
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromBody<'r> for Vec<u8> {
+    type Error = ();
+
+    fn limit(request: &Request<'_>) -> ByteUnit {
+        <&[u8]>::limit(request)
+    }
+
+    async fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, ())> {
+        Ok(body.to_vec())
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromBody<'r> for &'r str {
+    type Error = str::Utf8Error;
+
+    fn limit(request: &Request<'_>) -> ByteUnit {
+        request.limits().get("string").unwrap_or(Limits::STRING)
+    }
+
+    async fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, str::Utf8Error)> {
+        str::from_utf8(body).map_err(|error| (Status::BadRequest, error))
+    }
+}
+
+#[rocket::async_trait]
+impl<'r> FromBody<'r> for String {
+    type Error = str::Utf8Error;
+
+    fn limit(request: &Request<'_>) -> ByteUnit {
+        <&str>::limit(request)
+    }
+
+    async fn from_body(request: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, str::Utf8Error)> {
+        <&str>::from_body(request, body).await.map(str::to_owned)
+    }
+}

@@ -1,0 +1,53 @@
+//! What is known here of one request? One value, kept with it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rocket::Request;
+use rocket::response::Response;
+
+use super::relay::Relay;
+use crate::crowdsec::bouncer::Verdict;
+
+#[derive(Default)]
+pub struct Hearing {
+    /// Whether the whole request has been judged, its body included.
+    pub is_whole: AtomicBool,
+    /// Whether its body was left to `Inspected`.
+    pub is_half: AtomicBool,
+    /// Whether AppSec did not answer, so that `appsec.failure_action` speaks.
+    pub is_outage: AtomicBool,
+    /// The address of a request to one of AppSec's own paths.
+    pub own: OnceLock<String>,
+    /// An answer of AppSec's for the visitor.
+    relay: Mutex<Option<Relay>>,
+}
+
+impl Hearing {
+    pub fn of<'r>(request: &'r Request<'_>) -> &'r Self {
+        request.local_cache(Self::default)
+    }
+
+    /// Where a refusal comes from, for logs and figures.
+    pub fn origin(&self) -> &'static str {
+        if self.is_outage.load(Ordering::Relaxed) { "fallback" } else { "appsec" }
+    }
+
+    /// Keeps an answer until the response is made.
+    pub fn relay(&self, relay: Relay) -> Verdict {
+        *self.relay.lock().unwrap_or_else(PoisonError::into_inner) = Some(relay);
+        Verdict::Answered
+    }
+
+    /// Puts it there.
+    pub fn answer(&self, response: &mut Response<'_>) {
+        if let Some(relay) = self.relay.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            relay.replace(response);
+        }
+    }
+
+    /// Whether a body was left to `Inspected`, and no route asked for that.
+    pub fn is_left_half(&self) -> bool {
+        self.is_half.load(Ordering::Relaxed) && !self.is_whole.load(Ordering::Relaxed)
+    }
+}
