@@ -38,6 +38,9 @@ fn settings_that_are_no_good_stop_the_launch() {
         let figment = with_appsec(&stub).merge((format!("crowdsec.appsec.{key}"), value));
         assert!(bouncer_refuses(Client::untracked(app_of(figment))), "{key} {value}");
     }
+    // No number stands for a word by its place.
+    let by_number = with_appsec(&stub).merge(("crowdsec.appsec.failure_action", 0));
+    assert!(bouncer_refuses(Client::untracked(app_of(by_number))), "a number");
     let without_key = without_captcha().merge(("crowdsec.appsec.url", &stub.url));
     assert!(bouncer_refuses(Client::untracked(app_of(without_key))), "no key");
     let by_guards = with_appsec(&stub).merge(("crowdsec.enforce_by", "guards"));
