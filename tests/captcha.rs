@@ -49,6 +49,19 @@ fn who_solves_it_goes_back_to_where_they_were_and_is_free() {
 }
 
 #[test]
+fn a_form_of_the_captchas_is_as_long_as_it_may_be_whatever_the_applications_own_may() {
+    for limit in ["64 B", "64 MiB"] {
+        let figment = with_decisions(&[(VISITOR, "captcha")]).merge(("crowdsec.captcha.difficulty", 20));
+        let client = client(app::app(figment.merge(("limits.form", limit))));
+        let solved = solve(challenge(&client, VISITOR));
+        let padded = format!("/?{}", "x".repeat(40_000));
+        assert_eq!(send_answer(&client, VISITOR, &solved, &padded).status(), Status::Forbidden, "{limit}");
+        assert!(!may_enter(&client, VISITOR), "{limit}");
+        assert_eq!(answer(&client, VISITOR, &solved).status(), Status::SeeOther, "{limit}");
+    }
+}
+
+#[test]
 fn the_pass_is_a_private_cookie_for_one_address() {
     let client = app_with_captcha();
     let solved = solve(challenge(&client, VISITOR));

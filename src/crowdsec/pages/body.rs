@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use rocket::data::{ByteUnit, Data, FromData, Limits, Outcome, ToByteUnit};
+use rocket::data::{Data, FromData, Outcome, ToByteUnit};
 use rocket::http::{RawStr, Status};
 use rocket::{Request, route};
 use tokio::io::{self, AsyncReadExt};
@@ -15,6 +15,9 @@ use tokio::time::timeout;
 /// connection.
 const MOST: u64 = 8;
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest form of one of our own pages: a provider's answer has some 2 kB, a way back 8 at the most. Rocket's own limit
+/// is the application's business, which may take forms of many megabytes.
+const LONGEST_FORM: u64 = 32 << 10;
 
 /// Reads what the visitor still sends, and drops it.
 pub async fn drop_body(data: Data<'_>) {
@@ -71,16 +74,15 @@ impl<'r> FromData<'r> for Posted {
             drop_body(data).await;
             return Outcome::Success(Self(Vec::new()));
         }
-        let limit = request.limits().get("form").unwrap_or(Limits::FORM);
-        let body = timeout(PATIENCE, read(data, limit)).await.ok().flatten().unwrap_or_default();
+        let body = timeout(PATIENCE, read(data)).await.ok().flatten().unwrap_or_default();
         Outcome::Success(Self(fields(&String::from_utf8_lossy(&body)).collect()))
     }
 }
 
-/// The whole body; `None` where it is longer than the limit.
-async fn read(data: Data<'_>, limit: ByteUnit) -> Option<Vec<u8>> {
+/// The whole body; `None` where it is longer than a form of ours.
+async fn read(data: Data<'_>) -> Option<Vec<u8>> {
     let (mut stream, mut body) = (data.open(MOST.mebibytes()), Vec::new());
-    (&mut stream).take(limit.as_u64()).read_to_end(&mut body).await.ok()?;
+    (&mut stream).take(LONGEST_FORM).read_to_end(&mut body).await.ok()?;
     let rest = io::copy(&mut stream, &mut io::sink()).await.ok()?;
     (rest == 0).then_some(body)
 }
