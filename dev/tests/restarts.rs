@@ -157,6 +157,9 @@ fn on_startup_failure_decides_unless_a_valid_snapshot_stands_in() {
                     assert_eq!(met, expected, "{case}: {}", app.log());
                     let from_snapshot = app.logged("1 decisions come from the snapshot");
                     assert_eq!(from_snapshot, usize::from(believed), "{case}: {}", app.log());
+                    // Nor does the line about what is connected say that LAPI was heard.
+                    let at_the_launch = app.logged("the others from the snapshot, since CrowdSec's LAPI");
+                    assert_eq!(at_the_launch, usize::from(believed), "{case}: {}", app.log());
                     app.log()
                 };
                 let warnings = log.lines().filter(|line| line.contains("is not used: ")).collect::<Vec<_>>();

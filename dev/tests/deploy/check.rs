@@ -82,7 +82,8 @@ fn where_a_firewall_bouncer_runs_it_proves_a_captcha_instead() {
 fn without_cscli_it_says_that_no_ban_is_proven() {
     let (_lapi, app) = protected();
     let checked = check(&https(&proxy(Kind::HaProxy, &[app.address()])), NO_CSCLI);
-    assert!(checked.good && checked.said.contains("not checked: a ban through the proxy"), "{}", checked.said);
+    assert!(!checked.good && checked.said.contains("not checked: a ban through the proxy"), "{}", checked.said);
+    assert!(!checked.said.contains("WRONG") && checked.said.contains("no ban was proven"), "{}", checked.said);
 }
 
 #[test]

@@ -182,7 +182,11 @@ fn is_table(reading: &mut Reading<'_>) {
     let figment = reading.figment;
     for path in no_tables(figment) {
         let at = source(figment, &path);
-        let told = format!("`{path}`{at} is no table: in ROCKET_CROWDSEC check braces and quotes, {{api_key=\"…\"}}");
+        let remedy = match path.as_str() {
+            "crowdsec" => "in ROCKET_CROWDSEC check braces and quotes, {api_key=\"…\"}".into(),
+            _ => format!("write [default.{path}], and its keys below it"),
+        };
+        let told = format!("`{path}`{at} is no table: {remedy}");
         reading.problems.push(told);
     }
 }

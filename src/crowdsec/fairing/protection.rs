@@ -19,6 +19,11 @@ pub fn protection(bouncer: &Bouncer) -> String {
                 lapi.at
             )
         }
+        Some(lapi) if bouncer.status.is_recalled() => format!(
+            "{all} decisions stand, {own} of them your own, the others from the snapshot, since CrowdSec's LAPI at {} has not \
+             answered yet",
+            lapi.at
+        ),
         Some(lapi) => format!("{all} decisions stand, {own} of them your own, with CrowdSec's LAPI at {}", lapi.at),
         None => format!("No CrowdSec: {own} decisions of your own stand"),
     };

@@ -80,6 +80,11 @@ impl Status {
         (answers.first, answers.last) = (Some(self.start), Some(self.start));
     }
 
+    /// Whether a snapshot still stands in for LAPI's first answer.
+    pub fn is_recalled(&self) -> bool {
+        self.answers().last == Some(self.start)
+    }
+
     /// LAPI has just answered a short question, and is asked for everything, which took so long the last time.
     pub fn awaits_everything(&self, last: Duration) {
         self.answers().extra = last * 2;

@@ -42,10 +42,12 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
         }
         for (cause, (page, tag)) in &problems {
             let remedy = if cause.contains("`text.") {
-                "Write the missing word into the default language's table of texts.toml".into()
+                format!(
+                    "Write the missing word into the default language's table of texts.toml, or correct its name in {page}.html.tera"
+                )
             } else {
                 format!(
-                    "Mend {}, or the template that it extends: refusal.html.tera lists the variables that a page gets",
+                    "Mend {}, or the template that it extends or includes: refusal.html.tera lists the variables that a page gets",
                     templates.join(page).with_extension("html.tera").display()
                 )
             };

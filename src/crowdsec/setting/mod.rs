@@ -184,7 +184,7 @@ pub fn unreplaced_variables(figment: &Figment) -> Vec<String> {
 }
 
 /// What is wrong with a value, without the value: it may be a secret in the wrong place.
-fn without_value(kind: Kind) -> String {
+pub(super) fn without_value(kind: Kind) -> String {
     match kind {
         Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => {
             format!("what stands there is no good: write {expected}")
@@ -193,6 +193,8 @@ fn without_value(kind: Kind) -> String {
             let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
             format!("there is no such word: write {}", words.join(" or "))
         }
+        Kind::MissingField(name) => format!("`{name}` is missing: write it, too"),
+        Kind::UnknownField(name, known) => format!("no key is called {name} here: write {}", known.join(", ")),
         kind => kind.to_string(),
     }
 }

@@ -14,6 +14,7 @@ use serde::de::{DeserializeOwned, Error, IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
 use super::Reading;
+use super::without_value;
 use crate::crowdsec::decisions::{self, Remediation};
 
 /// A key or password: text that is never shown.
@@ -159,6 +160,7 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for Items<T> {
         // Read through a figment, because nothing else can read a `RelativePathBuf`.
         Figment::from(("items", items)).extract_inner("items").map(List).map_err(|error| match error.kind {
             Kind::Message(told) => E::custom(told),
+            Kind::MissingField(_) | Kind::UnknownField(..) => E::custom(without_value(error.kind)),
             // The other kinds show the value, which may be a secret in the wrong place.
             _ => E::custom("this is not a list: write [\"…\"], or for `decisions` [{ value = \"…\", type = \"…\" }]"),
         })

@@ -129,6 +129,25 @@ fn a_wrong_list_and_a_wrong_length_of_time_are_told_with_an_example() {
 }
 
 #[test]
+fn a_decision_of_the_operators_own_with_a_misspelt_or_a_missing_key_is_told_with_the_right_ones() {
+    for (decision, told) in [
+        ("{value='192.0.2.1',typ='ban'}", "no key is called typ here: write value, type"),
+        ("{type='ban'}", "`value` is missing"),
+    ] {
+        let list = format!("[{decision}]").replace('\'', "\"");
+        for figment in [
+            toml(&format!("[default.crowdsec]\ndecisions = {list}")),
+            toml("").merge(environment(&[("CROWDSEC_DECISIONS", &list)])),
+        ] {
+            let said = problems(figment);
+            assert!(said.contains(told) && said.contains("crowdsec.decisions"), "{said}");
+        }
+    }
+    let said = problems(toml("[default.crowdsec]\ncaptcha = 'altcha'"));
+    assert!(said.contains("write [default.crowdsec.captcha]") && !said.contains("ROCKET_"), "{said}");
+}
+
+#[test]
 fn an_unquoted_secret_is_refused_without_showing_it() {
     for line in ["api_key = 31337", "api_key = 313.37", "api_key = true", "captcha.secret_key = 31337"] {
         let said = problems(toml(&format!("[default.crowdsec]\n{line}")));
