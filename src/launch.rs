@@ -213,8 +213,15 @@ fn reason(error: &rocket::Error) -> Vec<String> {
         _ => {
             error.pretty_print();
             let said = crate::log::rockets_error();
-            let said = if said.is_empty() { "ROCKET_LOG_LEVEL=normal has more of it told.".into() } else { said };
-            vec![format!("The launch failed. {said}")]
+            let remedy = match &*said {
+                "" => "ROCKET_LOG_LEVEL=normal has more of it told.",
+                // Tera names the file and the line.
+                said if said.contains("Tera") => {
+                    ". Mend that template. Then look at it: the debug profile shows the bouncer's pages at /crowdsec/preview/ban."
+                }
+                _ => "",
+            };
+            vec![format!("The launch failed. {said}{remedy}")]
         }
     }
 }

@@ -204,7 +204,7 @@ fn a_page_that_cannot_be_made_stops_the_launch_in_the_release_profile() {
         let mut command = command(&release);
         command.current_dir(&folder);
         let log = told_in(1, command);
-        assert!(log.contains(told), "{told}: {log}");
+        assert!(log.contains(told) && log.contains("at /crowdsec/preview/"), "{told}: {log}");
     }
 }
 
@@ -243,7 +243,7 @@ fn a_template_that_is_missing_or_no_template_stops_the_launch() {
         command.current_dir(&folder);
         let log = told_in(1, command);
         let name = file.split('.').next().unwrap();
-        assert!(log.contains(name), "{name}: {log}");
+        assert!(log.contains(name) && log.contains("at /crowdsec/preview/"), "{name}: {log}");
     }
 }
 

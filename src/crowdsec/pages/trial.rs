@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::path;
 
 use figment::Figment;
 use rocket_dyn_templates::{Engines, tera};
@@ -24,34 +25,39 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
         // Where the words cannot be read, the fairing tells.
         let (Ok(texts), Ok(site)) = (Texts::read(&templates, true), &site) else { return Ok(()) };
         let mut problems = BTreeMap::new();
-        for ((_, refusal), language) in cases().iter().flat_map(|case| texts.all().iter().map(move |it| (case, it))) {
+        for (case, refusal) in cases() {
             let page = refusal.kind.name();
-            let widgets =
-                if refusal.kind == Kind::Captcha { Vec::from(Widget::examples().map(Some)) } else { vec![None] };
-            for (widget, decision) in
-                widgets.iter().flat_map(|widget| [None, Some(DecisionView::example(page))].map(|it| (widget, it)))
-            {
-                let variables =
-                    Variables { decision, captcha: widget.as_ref(), ..Variables::of(refusal, site, language) };
-                let made =
-                    tera::Context::from_serialize(variables).and_then(|context| engines.tera.render(page, &context));
-                if let Err(error) = made {
-                    problems.entry(root_cause(&error)).or_insert((page, &language.tag));
+            let is_captcha = refusal.kind == Kind::Captcha;
+            let widgets = if is_captcha { Widget::examples().map(Some).into() } else { vec![None] };
+            for (language, widget) in texts.all().iter().flat_map(|it| widgets.iter().map(move |widget| (it, widget))) {
+                for decision in [None, Some(DecisionView::example(page))] {
+                    let variables =
+                        Variables { decision, captcha: widget.as_ref(), ..Variables::of(&refusal, site, language) };
+                    let context = tera::Context::from_serialize(variables);
+                    if let Err(error) = context.and_then(|context| engines.tera.render(page, &context)) {
+                        problems.entry(root_cause(&error)).or_insert((page, case, language.tag.clone()));
+                    }
                 }
             }
         }
-        for (cause, (page, tag)) in &problems {
+        let folder = path::absolute(&templates).unwrap_or_else(|_| templates.clone());
+        for (cause, (page, case, tag)) in &problems {
+            let (file, folder) = (folder.join(format!("{page}.html.tera")), folder.display());
             let remedy = if cause.contains("`text.") {
                 format!(
-                    "Write the missing word into the default language's table of texts.toml, or correct its name in {page}.html.tera"
+                    "Write the missing word into the default language's table of {folder}/texts.toml, or correct its name in \
+                     {page}.html.tera"
                 )
             } else {
                 format!(
-                    "Mend {}, or the template that it extends or includes: refusal.html.tera lists the variables that a page gets",
-                    templates.join(page).with_extension("html.tera").display()
+                    "Mend {}, or what that extends or includes; refusal.html.tera lists the variables",
+                    file.display()
                 )
             };
-            let told = format!("The page `{page}` cannot be made with the words of [{tag}]: {cause}. {remedy}.");
+            let told = format!(
+                "The page `{page}` cannot be made with the words of [{tag}]: {cause}. {remedy}. Then look at it: the debug \
+                 profile shows it at /crowdsec/preview/{case}."
+            );
             if debug { log::warn!("{told}") } else { log::error!("{told}") }
         }
         if debug || problems.is_empty() { Ok(()) } else { Err("pages of the bouncer's cannot be made".into()) }
