@@ -201,12 +201,6 @@ async fn launch(rocket: Rocket<Build>, config: Config) -> Result<(), Vec<String>
 /// Why Rocket could not ignite; nothing where that has been told already.
 fn reason(error: &rocket::Error) -> Vec<String> {
     match error.kind() {
-        // The bouncer may have waited for LAPI since, and said so.
-        ErrorKind::FailedFairings(failed)
-            if crate::log::has_told_an_error() && failed.iter().any(|info| info.name == "Templating") =>
-        {
-            vec!["The launch failed because of a page: the error above about the page says what to mend.".into()]
-        }
         ErrorKind::FailedFairings(_) | ErrorKind::SentinelAborts(_) if crate::log::has_told_an_error() => Vec::new(),
         // Rocket would show the value.
         ErrorKind::Config(_) => vec!["The launch failed: a fairing made the configuration unusable.".into()],

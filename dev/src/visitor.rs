@@ -74,7 +74,8 @@ impl Request {
         pipeline(std::slice::from_ref(self)).remove(0)
     }
 
-    fn connect(&self) -> TcpStream {
+    /// A connection from this visitor, for what no request of this type can say.
+    pub fn connect(&self) -> TcpStream {
         let socket = Socket::new(Domain::for_address(self.server), Type::STREAM, None).expect("a socket");
         if let Some(peer) = self.peer {
             socket.bind(&SocketAddr::new(peer, 0).into()).expect("binding the peer's address");
