@@ -1,7 +1,7 @@
 //! Does `deploy/check` find what is wrong? It asks through the shipped proxies, as they are and as people spoil them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
@@ -26,9 +26,14 @@ static CURL_HOME: LazyLock<PathBuf> = LazyLock::new(|| {
 
 #[track_caller]
 fn check(url: &str, cscli: &str) -> Checked {
+    check_from(&CURL_HOME, url, cscli)
+}
+
+#[track_caller]
+fn check_from(curl_home: &Path, url: &str, cscli: &str) -> Checked {
     let mut command = Command::new("sh");
     command.arg(shipped_file("check")).arg(url).env("CSCLI", cscli);
-    command.env("CURL_HOME", &*CURL_HOME).env("CURL_CA_BUNDLE", certificate());
+    command.env("CURL_HOME", curl_home).env("CURL_CA_BUNDLE", certificate());
     let output = command.output().expect("running deploy/check");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     Checked { good: output.status.success(), said }
@@ -117,6 +122,23 @@ fn it_says_when_no_visitor_gets_in_because_the_proxy_names_none() {
     let line = "proxy_set_header X-Forwarded-For $remote_addr;";
     let silent = changed(Kind::Nginx, &[app.address()], |text| set(text, line, "proxy_set_header X-Forwarded-For '';"));
     check(&https(&silent), NO_CSCLI).wrong("this machine itself is refused");
+}
+
+#[test]
+fn on_the_proxys_own_machine_it_says_that_loopback_is_a_proxys_address() {
+    let (_lapi, app) = protected();
+    let checked = check_from(Path::new("/nowhere"), &https(&proxy(Kind::Nginx, &[app.address()])), NO_CSCLI);
+    checked.wrong("this machine itself is refused");
+    assert!(checked.said.contains("own loopback address"), "{}", checked.said);
+}
+
+#[test]
+fn an_application_that_waits_for_crowdsec_behind_closed_doors_is_one_fault_and_not_two() {
+    let settings = [("CROWDSEC_ON_STARTUP_FAILURE", "closed"), ("CROWDSEC_STARTUP_TIMEOUT", "1s")];
+    let closed = super::shipped::app("http://127.0.0.1:1/", &settings);
+    let checked = check(&https(&proxy(Kind::Nginx, &[closed.address()])), NO_CSCLI);
+    checked.wrong("has not heard from CrowdSec");
+    assert!(checked.said.contains("lets nobody in"), "{}", checked.said);
 }
 
 #[test]
