@@ -123,9 +123,7 @@ fn chain(error: &legacy::Error) -> String {
     let reason = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
     // The words of rustls. What is told first is not cut off.
     match reason.contains("invalid peer certificate") {
-        true => {
-            format!("its certificate is out of date, not for `appsec.url`, or by no CA of `ca_cert_path`: {reason}")
-        }
+        true => format!("its certificate is out of date, not for `appsec.url` or by no CA of `ca_cert_path`: {reason}"),
         false => reason,
     }
 }
