@@ -137,7 +137,7 @@ fn with_a_stuck_log(lapi: &FakeLapi, directory: &Path) -> (Vec<f64>, Vec<f64>) {
     let full = [b'#'; 65_536];
     pipe.write_all(&full).expect("as much as a pipe holds");
     // For the warning about dropped lines.
-    let setup = Setup::protected(lapi).with("ROCKET_LOG_LEVEL", "normal");
+    let setup = Setup::protected(lapi).with("BENCH_ROOMS", "all").with("ROCKET_LOG_LEVEL", "normal");
     let without = setup.start(directory);
     let with = setup.with("CROWDSEC_ACCESS_LOG", path.to_str().expect("a plain path")).start(directory);
     eventually("the log's memory is full", || {

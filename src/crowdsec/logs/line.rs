@@ -7,14 +7,13 @@ use crate::crowdsec::bouncer::head::is_plain;
 /// A text with nginx's escapes, cut where it is longer than `most`.
 pub fn escaped(line: &mut Vec<u8>, text: &str, most: usize) {
     let end = line.len() + most;
-    for byte in text.bytes() {
-        if line.len() >= end {
-            return;
+    for run in text.as_bytes().chunk_by(|a, b| is_plain(a) && is_plain(b)) {
+        let room = end.saturating_sub(line.len());
+        match run {
+            _ if room == 0 => return,
+            [byte] if !is_plain(byte) => _ = write!(line, "\\x{byte:02X}"),
+            plain => line.extend_from_slice(&plain[..plain.len().min(room)]),
         }
-        let _ = match is_plain(&byte) {
-            true => line.write_all(&[byte]),
-            false => write!(line, "\\x{byte:02X}"),
-        };
     }
 }
 

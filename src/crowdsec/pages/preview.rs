@@ -14,6 +14,7 @@ use super::words::Texts;
 pub struct Preview {
     /// The language that was asked for; without one it is the browser's.
     pub lang: Option<String>,
+    page: String,
     pages: Vec<Link>,
     languages: Vec<Link>,
 }
@@ -22,7 +23,6 @@ pub struct Preview {
 struct Link {
     name: String,
     url: String,
-    is_here: bool,
 }
 
 /// Every case that a page may tell apart, by its name.
@@ -55,10 +55,10 @@ pub fn preview(name: &str, lang: Option<&str>, texts: &State<Texts>) -> Option<R
     };
     let languages = texts.all().iter().map(|language| language.tag.as_str());
     let lang = lang.and_then(|tag| languages.clone().find(|known| *known == tag));
-    let link = |label: &str, url, is_here| Link { name: label.to_owned(), url, is_here };
-    let pages = cases().into_iter().map(|(case, _)| link(case, url(case, lang), case == name)).collect();
-    let languages = languages.map(|tag| link(tag, url(name, Some(tag)), Some(tag) == lang)).collect();
+    let link = |label: &str, url| Link { name: label.to_owned(), url };
+    let pages = cases().into_iter().map(|(case, _)| link(case, url(case, lang))).collect();
+    let languages = languages.map(|tag| link(tag, url(name, Some(tag)))).collect();
     let (_, refusal) = cases().into_iter().find(|(case, _)| *case == name)?;
-    let preview = Preview { lang: lang.map(str::to_owned), pages, languages };
+    let preview = Preview { lang: lang.map(str::to_owned), page: name.to_owned(), pages, languages };
     Some(Refusal { status: Status::Ok, preview: Some(Box::new(preview)), ..refusal })
 }
