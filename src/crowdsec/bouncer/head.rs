@@ -57,9 +57,10 @@ pub fn too_large(request: &Request<'_>) -> Option<Status> {
         let (name, value) = (header.name().as_str(), header.value());
         let is = |known| name.eq_ignore_ascii_case(known);
         all += name.len() + value.len() + ": \r\n".len();
-        let too_long = (is("Accept") && is_dear(value))
-            || (is("Referer") && is_longer([value], REFERER))
-            || (is("User-Agent") && is_longer([value], AGENT));
+        // The length first: few are so long that their name is of interest.
+        let too_long = (is_dear(value) && is("Accept"))
+            || (is_longer([value], REFERER) && is("Referer"))
+            || (is_longer([value], AGENT) && is("User-Agent"));
         if too_long || all > HEADERS {
             return Some(Status::RequestHeaderFieldsTooLarge);
         }
