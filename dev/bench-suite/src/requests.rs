@@ -153,7 +153,7 @@ pub fn log(directory: &Path) {
             let case = case(from, path, headers, 200);
             let (off, on) = (off.cost(&case), on.cost(&case));
             let (before, after) = (thousands(off.mean), thousands(on.mean));
-            report.row(&[&format!("{page}, {visitor}"), &before, &after, &on.more_than(off), "≤ +2 %"]);
+            report.row(&[&format!("{page}, {visitor}"), &before, &after, &on.more_than(off), "≤ +6 %"]);
         }
     }
     assert!(fs::metadata(&file).is_ok_and(|log| log.len() > 0), "nothing is in the access log");
