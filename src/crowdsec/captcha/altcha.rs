@@ -16,11 +16,8 @@ use ::altcha::{CreateChallengeOptions, Payload, VerifySolutionOptions, create_ch
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::config::Config;
-use super::{Verdict, Widget, unix_now};
+use super::{Verdict, unix_now};
 use crate::crowdsec::visitor::Subject;
-
-pub const FIELD: &str = "altcha";
 
 /// Long enough to fetch a coffee before looking at the page. Half of `captcha.expiration` where that is less, so that
 /// whoever takes their time still has a pass for the other half.
@@ -36,21 +33,22 @@ pub struct Altcha {
 
 impl Altcha {
     /// Signs with keys made of `secret`.
-    pub fn new(config: &Config, secret: &str) -> Self {
+    pub fn new(difficulty: u32, expiration: Duration, secret: &str) -> Self {
         Self {
-            difficulty: config.difficulty,
-            lifetime: (config.expiration / 2).min(LONGEST_LIFETIME).as_secs().max(1),
+            difficulty,
+            lifetime: (expiration / 2).min(LONGEST_LIFETIME).as_secs().max(1),
             challenge_secret: format!("crowdsec altcha challenge {secret}"),
             key_secret: format!("crowdsec altcha key {secret}"),
         }
     }
 
-    pub fn widget(&self, subject: Subject) -> Result<Widget, String> {
-        self.widget_at(subject, unix_now())
+    /// A challenge for one visitor, as JSON.
+    pub fn challenge(&self, subject: Subject) -> Result<String, String> {
+        self.challenge_at(subject, unix_now())
     }
 
     /// `issued` is in seconds since 1970.
-    fn widget_at(&self, subject: Subject, issued: u64) -> Result<Widget, String> {
+    fn challenge_at(&self, subject: Subject, issued: u64) -> Result<String, String> {
         let challenge = create_challenge(CreateChallengeOptions {
             algorithm: "SHA-256".into(),
             cost: 1,
@@ -68,15 +66,7 @@ impl Altcha {
             hmac_key_signature_secret: Some(self.key_secret.clone()),
             ..CreateChallengeOptions::default()
         });
-        let challenge = challenge.map_err(|e| e.to_string())?;
-        Ok(Widget {
-            provider: "altcha",
-            site_key: String::new(),
-            script_url: String::new(),
-            widget_class: "altcha",
-            field: FIELD,
-            challenge: serde_json::to_string(&challenge).map_err(|e| e.to_string())?,
-        })
+        serde_json::to_string(&challenge.map_err(|e| e.to_string())?).map_err(|e| e.to_string())
     }
 
     pub fn verify(&self, answer: &str, subject: Subject) -> Verdict {
@@ -107,20 +97,13 @@ mod tests {
     use ::altcha::{Challenge, SolveChallengeOptions, solve_challenge};
 
     use super::*;
-    use crate::crowdsec::captcha::config::Provider;
-    use crate::crowdsec::setting::Secret;
 
     fn altcha(secret: &str) -> Altcha {
-        Altcha {
-            difficulty: 50,
-            lifetime: 600,
-            challenge_secret: format!("c{secret}"),
-            key_secret: format!("k{secret}"),
-        }
+        Altcha::new(50, Duration::from_secs(3600), secret)
     }
 
-    fn solve(widget: &Widget) -> String {
-        let challenge: Challenge = serde_json::from_str(&widget.challenge).unwrap();
+    fn solve(challenge: &str) -> String {
+        let challenge: Challenge = serde_json::from_str(challenge).unwrap();
         let solution = solve_challenge(SolveChallengeOptions::new(&challenge)).unwrap().unwrap();
         STANDARD.encode(serde_json::to_vec(&Payload { challenge, solution }).unwrap())
     }
@@ -132,7 +115,7 @@ mod tests {
     #[test]
     fn a_solved_challenge_counts_only_for_its_visitor_and_from_when_it_was_made() {
         let (altcha, issued) = (altcha("s"), unix_now() - 500);
-        let answer = solve(&altcha.widget_at(subject("192.0.2.1"), issued).unwrap());
+        let answer = solve(&altcha.challenge_at(subject("192.0.2.1"), issued).unwrap());
         assert_eq!(altcha.verify(&answer, subject("192.0.2.2")), Verdict::Wrong);
         // The second time it gives what it gave the first time, and no second more.
         for _ in 0..2 {
@@ -143,28 +126,17 @@ mod tests {
     #[test]
     fn a_challenge_lives_ten_minutes_or_half_of_what_a_pass_does() {
         let (altcha, visitor) = (altcha("s"), subject("192.0.2.1"));
-        let old = solve(&altcha.widget_at(visitor, unix_now() - 602).unwrap());
+        let old = solve(&altcha.challenge_at(visitor, unix_now() - 602).unwrap());
         assert_eq!(altcha.verify(&old, visitor), Verdict::Expired);
         for (expiration, lifetime) in [(3600, 600), (1200, 600), (60, 30), (3, 1), (1, 1)] {
-            let config = Config {
-                provider: Provider::Altcha,
-                site_key: String::new(),
-                secret_key: Secret(String::new()),
-                verify_url: None,
-                script_url: None,
-                hostnames: Vec::new(),
-                sources: Vec::new(),
-                difficulty: 50,
-                expiration: Duration::from_secs(expiration),
-            };
-            assert_eq!(Altcha::new(&config, "s").lifetime, lifetime, "{expiration}");
+            assert_eq!(Altcha::new(50, Duration::from_secs(expiration), "s").lifetime, lifetime, "{expiration}");
         }
     }
 
     #[test]
     fn the_whole_64_of_an_ipv6_visitor_may_answer() {
         let altcha = altcha("s");
-        let answer = solve(&altcha.widget(subject("2001:db8::1")).unwrap());
+        let answer = solve(&altcha.challenge(subject("2001:db8::1")).unwrap());
         assert_eq!(altcha.verify(&answer, subject("2001:db8:0:1::1")), Verdict::Wrong);
         assert!(matches!(altcha.verify(&answer, subject("2001:db8::ffff:2")), Verdict::Human { .. }));
     }
@@ -172,13 +144,13 @@ mod tests {
     #[test]
     fn a_forged_challenge_proves_nothing() {
         let (ours, theirs, visitor) = (altcha("ours"), altcha("theirs"), subject("192.0.2.1"));
-        assert_eq!(ours.verify(&solve(&theirs.widget(visitor).unwrap()), visitor), Verdict::Wrong);
-        let widget = ours.widget(visitor).unwrap();
-        let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&widget)).unwrap()).unwrap();
+        assert_eq!(ours.verify(&solve(&theirs.challenge(visitor).unwrap()), visitor), Verdict::Wrong);
+        let challenge = ours.challenge(visitor).unwrap();
+        let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&challenge)).unwrap()).unwrap();
         payload.challenge.parameters.expires_at = Some(payload.challenge.parameters.expires_at.unwrap() + 1);
         assert_eq!(ours.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Verdict::Wrong);
         // Who could choose when it was issued could choose when the pass ends.
-        let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&widget)).unwrap()).unwrap();
+        let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&challenge)).unwrap()).unwrap();
         payload.challenge.parameters.data.as_mut().unwrap().insert(ISSUED.into(), (unix_now() + 9).into());
         assert_eq!(ours.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Verdict::Wrong);
         for junk in ["", "junk", "e30=", "bnVsbA=="] {
@@ -189,8 +161,8 @@ mod tests {
     #[test]
     fn a_wrong_number_proves_nothing() {
         let (altcha, visitor) = (altcha("s"), subject("192.0.2.1"));
-        let widget = altcha.widget(visitor).unwrap();
-        let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&widget)).unwrap()).unwrap();
+        let challenge = altcha.challenge(visitor).unwrap();
+        let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&challenge)).unwrap()).unwrap();
         payload.solution.derived_key = "00".repeat(32);
         assert_eq!(altcha.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Verdict::Wrong);
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use figment::value::magic::RelativePathBuf;
-use reqwest::Url;
 use serde::Deserialize;
 
+use super::provider::Provider;
 use crate::crowdsec::setting::{List, Number, Reading, Secret, Span, Told};
 
 /// `[default.crowdsec.captcha]`: each key as Rocket.toml and the variables write it; docs/configuration.md says what each
@@ -25,22 +25,14 @@ struct Settings {
     expiration: Option<Span>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    Recaptcha,
-    Hcaptcha,
-    Turnstile,
-    Altcha,
-}
-
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     pub provider: Provider,
     pub site_key: String,
     pub secret_key: Secret,
-    pub verify_url: Option<Url>,
-    pub script_url: Option<Url>,
+    /// Whole addresses: the provider's own where none is set. Empty for altcha.
+    pub verify_url: String,
+    pub script_url: String,
     pub hostnames: Vec<String>,
     /// Further places that the page's content security policy allows.
     pub sources: Vec<String>,
@@ -82,12 +74,18 @@ impl Config {
         if settings.difficulty == Some(Number(0)) {
             reading.wrong("captcha.difficulty", "a proof of no work proves nothing: write a number from 1");
         }
+        let known = provider.known();
+        let mut url = |key, set, theirs: &str| match reading.url(key, set) {
+            // Altcha loads nothing from elsewhere, whatever is set.
+            Some(own) if provider != Provider::Altcha => own.into(),
+            _ => theirs.to_owned(),
+        };
         Ok(Some(Self {
             provider,
             site_key: settings.site_key.map(|key| key.0).unwrap_or_default(),
             secret_key: secret.unwrap_or(Secret(String::new())),
-            verify_url: reading.url("captcha.verify_url", settings.verify_url),
-            script_url: reading.url("captcha.script_url", settings.script_url),
+            verify_url: url("captcha.verify_url", settings.verify_url, known.verify_url),
+            script_url: url("captcha.script_url", settings.script_url, known.script_url),
             hostnames: settings.hostnames.0,
             sources: settings.sources.0,
             difficulty: settings.difficulty.map_or(1_000_000, |number| number.0),

@@ -3,28 +3,32 @@
 mod altcha;
 mod config;
 mod pass;
+mod provider;
 mod third_party;
 mod tries;
 
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use reqwest::Url;
 use serde::Serialize;
 
 use super::setting::Secret;
 use super::visitor::Subject;
 use altcha::Altcha;
-use config::Provider;
+use provider::{Known, Provider};
 use third_party::ThirdParty;
 
 pub use config::Config;
-pub use pass::{Passes, probe_arrived, tell_script};
+pub use pass::Passes;
 
 /// The captcha as it is configured.
 pub struct Captcha {
+    /// What the page shows, but for ALTCHA's challenge.
+    widget: Widget,
+    /// What the page's content security policy has to allow besides our own script.
+    pub content_sources: String,
     asked_by: Asker,
-    /// Further places that the page's policy allows.
-    sources: Vec<String>,
 }
 
 enum Asker {
@@ -33,7 +37,7 @@ enum Asker {
 }
 
 /// What the captcha page has to show; the variable `captcha` of its template.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Widget {
     pub provider: &'static str,
     pub site_key: String,
@@ -47,19 +51,16 @@ pub struct Widget {
 }
 
 impl Widget {
+    fn new(provider: Provider, site_key: &str, script_url: &str, challenge: &str) -> Self {
+        let Known { name: provider, widget_class, field, .. } = *provider.known();
+        let [site_key, script_url, challenge] = [site_key, script_url, challenge].map(str::to_owned);
+        Self { provider, site_key, script_url, widget_class, field, challenge }
+    }
+
     /// One of each sort that a page may tell apart, to try it with.
     pub fn examples() -> [Self; 2] {
-        let empty = String::new;
-        let of = |provider, site_key, script_url, challenge| Self {
-            provider,
-            site_key,
-            script_url,
-            widget_class: "widget",
-            field: "answer",
-            challenge,
-        };
-        let third_party = of("recaptcha", "key".into(), "https://captcha.example/api.js".into(), empty());
-        [third_party, of("altcha", empty(), empty(), "{}".into())]
+        let third_party = Self::new(Provider::Recaptcha, "key", "https://captcha.example/api.js", "");
+        [third_party, Self::new(Provider::Altcha, "", "", "{}")]
     }
 }
 
@@ -84,35 +85,27 @@ impl Captcha {
     /// `shared` is Rocket's secret key, where one is set.
     pub fn new(config: &Config, shared: Option<&Secret>) -> Result<Self, String> {
         let asked_by = match config.provider {
-            Provider::Altcha => Asker::Altcha(Altcha::new(config, &secret_or_chance(shared))),
+            Provider::Altcha => {
+                Asker::Altcha(Altcha::new(config.difficulty, config.expiration, &secret_or_chance(shared)))
+            }
             _ => Asker::ThirdParty(Box::new(ThirdParty::new(config)?)),
         };
-        Ok(Self { asked_by, sources: config.sources.clone() })
+        let widget = Widget::new(config.provider, &config.site_key, &config.script_url, "");
+        Ok(Self { widget, content_sources: content_sources(config), asked_by })
     }
 
     /// The widget for one visitor; ALTCHA's challenge is bound to who it is for.
     pub fn widget(&self, subject: Subject) -> Result<Widget, String> {
-        match &self.asked_by {
-            Asker::Altcha(altcha) => altcha.widget(subject),
-            Asker::ThirdParty(provider) => Ok(provider.widget()),
-        }
+        let challenge = match &self.asked_by {
+            Asker::Altcha(altcha) => altcha.challenge(subject)?,
+            Asker::ThirdParty(_) => String::new(),
+        };
+        Ok(Widget { challenge, ..self.widget.clone() })
     }
 
     /// The form's field that carries the answer.
     pub fn field(&self) -> &'static str {
-        match &self.asked_by {
-            Asker::Altcha(_) => altcha::FIELD,
-            Asker::ThirdParty(provider) => provider.field(),
-        }
-    }
-
-    /// What the page's content security policy has to allow besides our own script.
-    pub fn content_sources(&self) -> String {
-        let own = match &self.asked_by {
-            Asker::Altcha(_) => String::new(),
-            Asker::ThirdParty(provider) => provider.content_sources(),
-        };
-        [own, self.sources.join(" ")].join(" ").trim().to_owned()
+        self.widget.field
     }
 
     /// Whether each answer costs a question to somebody else, so that the number of wrong ones is limited.
@@ -127,6 +120,16 @@ impl Captcha {
             Asker::ThirdParty(provider) => provider.verify(answer, address).await,
         }
     }
+}
+
+/// The provider's places, the host of `script_url`, which the operator may have set, and what they allow besides.
+fn content_sources(config: &Config) -> String {
+    let script = Url::parse(&config.script_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
+    // This one is for countries that block google.com; its script loads the rest from www.gstatic.cn.
+    let elsewhere = if script == "https://www.recaptcha.net" { "https://www.gstatic.cn" } else { "" };
+    let all = [config.provider.known().sources, &script, elsewhere].into_iter();
+    let all = all.chain(config.sources.iter().map(String::as_str));
+    all.filter(|source| !source.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 /// Rocket's `secret_key`, so that what is made with it holds on all instances that share it. Where none is set (the debug

@@ -1,4 +1,4 @@
-//! Who has proven to be human? A pass says so: an encrypted cookie. The one place that touches cookies.
+//! Who has proven to be human? A pass says so, an encrypted cookie.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -26,16 +26,12 @@ pub struct Passes {
 /// A pass has about 90 bytes in base64; a longer value is none, and costs no decryption.
 const LONGEST: usize = 200;
 
-/// The page's script sets this cookie, to see whether the browser keeps cookies and whether they arrive here.
-const PROBE: &str = "captcha-probe";
-
 impl Passes {
     pub fn new(shared: Option<&Secret>, expiration: Duration) -> Self {
         let secret = secret_or_chance(shared);
         // The text has to be longer than 32 bytes, however short the secret is.
-        let key = |purpose: &str| {
-            Key::derive_from(format!("crowdsec captcha pass, key for the {purpose}: {secret}").as_bytes())
-        };
+        let text = |purpose| format!("crowdsec captcha pass, key for the {purpose}: {secret}");
+        let key = |purpose| Key::derive_from(text(purpose).as_bytes());
         // A key of its own, so that its first bytes may be known to everybody.
         let mark = key("name").encryption().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
         Self { key: key("encryption"), mark, expiration }
@@ -52,8 +48,8 @@ impl Passes {
             .http_only(true)
             .same_site(SameSite::Lax)
             .secure(https)
-            // A wish to the browser. The end that counts is the one inside.
-            .max_age(time::Duration::seconds(self.expiration.as_secs().try_into().unwrap_or(i64::MAX)));
+            // A wish to the browser, of ten years at most. The end that counts is the one inside.
+            .max_age(time::Duration::seconds(self.expiration.as_secs() as i64));
         let mut jar = cookie::CookieJar::new();
         jar.private_mut(&self.key).add(cookie);
         if let Some(encrypted) = jar.get(&name) {
@@ -69,15 +65,14 @@ impl Passes {
     pub fn since(&self, request: &Request<'_>, address: IpAddr, now: u64) -> Option<u64> {
         let names = [true, false].map(|https| self.name(address, https));
         let kept = names.iter().filter_map(|name| request.cookies().get(name).cloned());
-        let lines = request.headers().get("Cookie");
-        let sent = lines.flat_map(Cookie::split_parse_encoded).filter_map(Result::ok);
-        let sent = sent.filter(|cookie| names.iter().any(|name| name == cookie.name())).map(Cookie::into_owned);
+        let sent = request.headers().get("Cookie").flat_map(Cookie::split_parse_encoded).filter_map(Result::ok);
+        let sent = sent.filter(|cookie| names.iter().any(|name| name == cookie.name()));
         let none = cookie::CookieJar::new();
-        let solved = kept.chain(sent).filter(|cookie| cookie.value().len() <= LONGEST).filter_map(|cookie| {
-            let pass = none.private(&self.key).decrypt(cookie)?;
+        let passes = sent.chain(kept).filter(|cookie| cookie.value().len() <= LONGEST).filter_map(|cookie| {
+            let pass = none.private(&self.key).decrypt(cookie.into_owned())?;
             since(pass.value(), address.into(), now, self.expiration)
         });
-        solved.max()
+        passes.max()
     }
 
     /// A browser does not let plain HTTP replace a `Secure` cookie, so that one has a name of its own; `__Host-` keeps
@@ -86,16 +81,6 @@ impl Passes {
         let (host, family) = (if https { "__Host-" } else { "" }, if address.is_ipv4() { "v4" } else { "v6" });
         format!("{host}{}-captcha-{}-{family}", env!("CARGO_PKG_NAME"), self.mark)
     }
-}
-
-/// Whether the cookie has arrived that the captcha page's script has set.
-pub fn probe_arrived(cookies: &CookieJar<'_>) -> bool {
-    cookies.get(PROBE).is_some()
-}
-
-/// Tells that script, which waits for it, that its visitor has the pass.
-pub fn tell_script(cookies: &CookieJar<'_>) {
-    cookies.add(Cookie::build((PROBE, "2")).same_site(SameSite::Lax));
 }
 
 fn value(subject: Subject, since: u64) -> String {

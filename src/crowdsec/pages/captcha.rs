@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rocket::http::{CookieJar, Status};
+use rocket::http::{Cookie, CookieJar, SameSite, Status};
 use rocket::outcome::try_outcome;
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::Redirect;
@@ -79,6 +79,9 @@ pub async fn check_captcha(
     Err(Refusal { status, retry_after: Some(retry_after), ..caller.failed(problem, back) })
 }
 
+/// The page's script sets this cookie, to see whether the browser keeps cookies and whether they arrive here.
+const PROBE: &str = "captcha-probe";
+
 /// Who calls one of our own routes, whether by HTTPS, and below which path.
 pub struct Caller<'r> {
     visit: &'r Visit,
@@ -113,13 +116,14 @@ impl Caller<'_> {
     fn solved(&self, seen: &str, cookies: &CookieJar<'_>, back: String) -> Result<Leading, Refusal> {
         // The page has set the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
         // line that is not UTF-8, without a trace. To lead on would lead in circles.
-        if !seen.is_empty() && !captcha::probe_arrived(cookies) {
+        if !seen.is_empty() && cookies.get(PROBE).is_none() {
             return Err(Refusal::captcha(Status::Forbidden, "cookie_lost", back));
         }
         // A redirect would leave the captcha's page in the history, before the page that it leads to. Without an answer
         // to show, that page stays, and its script puts the other one in its place.
         if seen == "seen" {
-            captcha::tell_script(cookies);
+            // The script waits for it.
+            cookies.add(Cookie::build((PROBE, "2")).same_site(SameSite::Lax));
             return Ok(Leading::new(Either::Left(Status::NoContent)));
         }
         Ok(self.lead(&back))

@@ -27,9 +27,9 @@ impl Refusal {
             (Kind::Captcha, Some(captcha)) => {
                 let widget = captcha.widget(judgement.subject());
                 let widget = widget.inspect_err(|reason| log::error!("No captcha can be made: {reason}.")).ok()?;
-                (Some(widget), captcha.content_sources())
+                (Some(widget), &*captcha.content_sources)
             }
-            _ => (None, String::new()),
+            _ => (None, ""),
         };
         let verdict = visit.refusal().unwrap_or(judgement.verdict);
         let decision = match (judgement.behind(verdict).or(judgement.greatest()), &self.preview) {
@@ -52,7 +52,7 @@ impl Refusal {
             };
             Template::show(request.rocket(), self.kind.name(), variables)
         });
-        Some((page?, content_security_policy(nonce, &sources)))
+        Some((page?, content_security_policy(nonce, sources)))
     }
 }
 
