@@ -6,18 +6,7 @@ use proptest::string::string_regex;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::crowdsec::visitor::proxies;
-use crate::crowdsec::visitor::{ClientIp, Config};
-
-fn client_ip(header: &str) -> ClientIp {
-    let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
-    ClientIp::new(Config {
-        trusted_proxies: trusted.into(),
-        are_meant: true,
-        client_ip_header: header.into(),
-        ..Config::default()
-    })
-}
+use crate::crowdsec::visitor::proxies::{self, tests::client_ip};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 

@@ -40,16 +40,14 @@ impl Config {
     pub fn read(reading: &mut Reading<'_>) -> Result<Self, Told> {
         let Settings { trusted_proxies, client_ip_header, country_header, as_header, geoip } = reading.room()?;
         let client_ip_header = client_ip_header.unwrap_or_else(|| "X-Forwarded-For".into());
-        if HeaderName::try_from(&client_ip_header).is_err() {
-            reading.wrong(
-                "client_ip_header",
-                "this is no header's name: write \"X-Forwarded-For\", \"Forwarded\" or another",
-            );
-        }
-        for (key, header) in [("country_header", &country_header), ("as_header", &as_header)] {
-            if header.as_ref().is_some_and(|header| HeaderName::try_from(header).is_err()) {
-                reading
-                    .wrong(key, "this is no header's name: write the one that your proxy sets, as in \"CF-IPCountry\"");
+        let as_set = "write the one that your proxy sets, as in \"CF-IPCountry\"";
+        for (key, header, remedy) in [
+            ("client_ip_header", Some(&client_ip_header), "write \"X-Forwarded-For\", \"Forwarded\" or another"),
+            ("country_header", country_header.as_ref(), as_set),
+            ("as_header", as_header.as_ref(), as_set),
+        ] {
+            if header.is_some_and(|header| HeaderName::try_from(header).is_err()) {
+                reading.wrong(key, &format!("this is no header's name: {remedy}"));
             }
         }
         let mut databases = Vec::new();
@@ -57,35 +55,33 @@ impl Config {
             match Database::open(path.clone()) {
                 Ok(database) => databases.push(database),
                 // Whoever names a database wants visitors judged by it.
-                Err(error) => reading.wrong(
-                    "geoip",
-                    &format!(
-                        "{}: {error}. Name a MaxMind database (.mmdb) that this user may read, or take it out",
-                        path.display()
-                    ),
-                ),
+                Err(error) => {
+                    let remedy = "Name a MaxMind database (.mmdb) that this user may read, or take it out";
+                    reading.wrong("geoip", &format!("{}: {error}. {remedy}", path.display()));
+                }
             }
         }
         let are_meant = trusted_proxies.is_some();
         let trusted_proxies: Vec<IpNet> = match trusted_proxies {
             Some(networks) => networks.0.into_iter().map(|Network(net)| net).collect(),
-            None if reading.debug && reading.address().is_some_and(|address| address.is_loopback()) => examples(),
+            // So that `curl -H 'X-Forwarded-For: 203.0.113.7'` plays any visitor. Only while nobody else can connect.
+            None if reading.debug && reading.address().is_some_and(|address| address.is_loopback()) => {
+                ["127.0.0.0/8", "::1"].into_iter().filter_map(network).collect()
+            }
             None => Vec::new(),
         };
         reading.warnings.extend(everybody(&trusted_proxies));
         Ok(Self { trusted_proxies, are_meant, client_ip_header, country_header, as_header, geoip: databases.into() })
     }
-}
 
-impl Config {
     /// What can be said of `scopes` and of who says where a visitor is: one without the other is a mistake.
     pub fn warn_of(&self, scopes: &Scopes) -> impl Iterator<Item = String> {
-        let says = |what| self.geoip.iter().any(|database| database.has(what));
         let kinds = [
-            ("country", "country_header", self.country_header.is_some(), says(Kind::Country)),
-            ("as", "as_header", self.as_header.is_some(), says(Kind::As)),
+            ("country", "country_header", self.country_header.is_some(), Kind::Country),
+            ("as", "as_header", self.as_header.is_some(), Kind::As),
         ];
-        kinds.map(|(scope, key, has_header, has_database)| match (scopes.have(scope), has_header || has_database) {
+        let is_said = |has_header, kind| has_header || self.geoip.iter().any(|database| database.has(kind));
+        kinds.map(|(scope, key, has_header, kind)| match (scopes.have(scope), is_said(has_header, kind)) {
             (true, false) => Some(format!(
                 "`crowdsec.scopes` has \"{scope}\", and nothing says where a visitor is, so that such decisions refuse nobody. Set \
                  `crowdsec.{key}` to the header that your proxy sets, or `crowdsec.geoip` to a MaxMind database."
@@ -101,11 +97,6 @@ impl Config {
         .into_iter()
         .flatten()
     }
-}
-
-/// So that `curl -H 'X-Forwarded-For: 203.0.113.7'` plays any visitor. Only while nobody else can connect.
-fn examples() -> Vec<IpNet> {
-    ["127.0.0.0/8", "::1"].into_iter().filter_map(network).collect()
 }
 
 /// Networks that hold most visitors. fc00::/7 and fe80::/10 are as private as 10.0.0.0/8.

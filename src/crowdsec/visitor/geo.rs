@@ -1,18 +1,17 @@
 //! Where is a visitor? In the country and the autonomous system that a trusted proxy names, or else a database of the
 //! operator's.
 
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, SystemTime};
+use std::{fmt, fs, io, mem, thread};
 
 use log::{info, warn};
-use maxminddb::{MaxMindDbError, PathElement, Reader};
+use maxminddb::PathElement::{self, Key};
+use maxminddb::{LookupResult, MaxMindDbError, Reader};
 use rocket::Request;
 use serde_json::Value;
 
@@ -31,23 +30,13 @@ impl ClientIp {
     pub fn country(&self, request: &Request<'_>, address: IpAddr) -> Option<Country> {
         let said = self.said(request, self.config.country_header.as_deref());
         let named = said.filter(|country| !country.trim().eq_ignore_ascii_case("XX")).and_then(Country::read);
-        named.or_else(|| self.country_of(address))
-    }
-
-    /// The same by the databases alone.
-    pub fn country_of(&self, address: IpAddr) -> Option<Country> {
-        self.config.geoip.iter().find_map(|database| database.country(address))
+        named.or_else(|| self.config.geoip.iter().find_map(|database| database.country(address)))
     }
 
     /// The number of their autonomous system.
     pub fn system(&self, request: &Request<'_>, address: IpAddr) -> Option<u32> {
         let named = self.said(request, self.config.as_header.as_deref()).and_then(system);
-        named.or_else(|| self.system_of(address))
-    }
-
-    /// The same by the databases alone.
-    pub fn system_of(&self, address: IpAddr) -> Option<u32> {
-        self.config.geoip.iter().find_map(|database| database.system(address))
+        named.or_else(|| self.config.geoip.iter().find_map(|database| database.system(address)))
     }
 
     /// What the nearest proxy wrote: a visitor may have sent the same header before it.
@@ -78,24 +67,25 @@ impl ClientIp {
 }
 
 /// A database in MaxMind's format.
-#[derive(Debug)]
 pub struct Database {
     path: PathBuf,
-    reader: RwLock<Arc<Content>>,
+    content: RwLock<Content>,
     /// The file that was looked at last, good or bad.
     seen: Mutex<Option<Version>>,
-    /// Whether a look-up has failed in what the file holds, and the log has told so.
-    told: AtomicBool,
 }
 
 /// By what a file is told from the one that lay there before.
 type Version = (u64, SystemTime, u64);
 
-struct Content(Reader<Vec<u8>>);
+struct Content {
+    reader: Reader<Vec<u8>>,
+    /// Whether a look-up has failed in what it holds, and the log has told so.
+    told: AtomicBool,
+}
 
-impl std::fmt::Debug for Content {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0.metadata().database_type)
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
     }
 }
 
@@ -109,14 +99,13 @@ pub enum Kind {
 impl Database {
     pub fn open(path: PathBuf) -> Result<Self, String> {
         // Before the file is read: one that is replaced meanwhile is taken up with the first look.
-        let seen = version(&path).ok();
-        let reader = RwLock::new(read(&path)?.into());
-        Ok(Self { path, reader, seen: Mutex::new(seen), told: AtomicBool::new(false) })
+        let seen = Mutex::new(version(&path).ok());
+        Ok(Self { content: RwLock::new(read(&path)?), path, seen })
     }
 
     /// Whether it says this of an address, by its name. Of a name that tells nothing it may be both.
     pub fn has(&self, kind: Kind) -> bool {
-        let name = self.content().0.metadata().database_type.to_ascii_lowercase();
+        let name = self.content().reader.metadata().database_type.to_ascii_lowercase();
         let is_named = |words: &[&str]| words.iter().any(|word| name.contains(word));
         let (country, system) = (is_named(&["country", "city", "enterprise"]), is_named(&["asn", "isp"]));
         country == system || kind == if country { Kind::Country } else { Kind::As }
@@ -124,27 +113,20 @@ impl Database {
 
     /// In CrowdSec's own order. Some free databases have a flat `country_code`.
     pub fn country(&self, address: IpAddr) -> Option<Country> {
-        const ISO_CODE: PathElement<'static> = PathElement::Key("iso_code");
-        let paths: [&[PathElement<'_>]; 4] = [
-            &[PathElement::Key("country"), ISO_CODE],
-            &[PathElement::Key("registered_country"), ISO_CODE],
-            &[PathElement::Key("represented_country"), ISO_CODE],
-            &[PathElement::Key("country_code")],
-        ];
         self.look_up(address, |found| {
-            for path in paths {
-                if let Some(country) = found.decode_path::<&str>(path)?.and_then(Country::read) {
+            let read = |path: &[PathElement<'_>]| Ok(found.decode_path::<&str>(path)?.and_then(Country::read));
+            for field in ["country", "registered_country", "represented_country"] {
+                if let Some(country) = read(&[Key(field), Key("iso_code")])? {
                     return Ok(Some(country));
                 }
             }
-            Ok(None)
+            read(&[Key("country_code")])
         })
     }
 
     /// As a number of any size, or as text: not every maker of databases writes it as MaxMind does.
     pub fn system(&self, address: IpAddr) -> Option<u32> {
-        let path = [PathElement::Key("autonomous_system_number")];
-        let found = self.look_up(address, |found| found.decode_path::<Value>(&path))?;
+        let found = self.look_up(address, |found| found.decode_path::<Value>(&[Key("autonomous_system_number")]))?;
         found.as_str().and_then(system).or_else(|| u32::try_from(found.as_u64()?).ok().filter(|number| *number > 0))
     }
 
@@ -152,14 +134,14 @@ impl Database {
     fn look_up<T>(
         &self,
         address: IpAddr,
-        decode: impl FnOnce(maxminddb::LookupResult<'_, Vec<u8>>) -> Result<Option<T>, MaxMindDbError>,
+        decode: impl FnOnce(LookupResult<'_, Vec<u8>>) -> Result<Option<T>, MaxMindDbError>,
     ) -> Option<T> {
         let (content, address) = (self.content(), address.to_canonical());
-        if content.0.metadata().ip_version == 4 && address.is_ipv6() {
+        if content.reader.metadata().ip_version == 4 && address.is_ipv6() {
             return None;
         }
-        content.0.lookup(address).and_then(decode).unwrap_or_else(|error| {
-            if !self.told.swap(true, Ordering::Relaxed) {
+        content.reader.lookup(address).and_then(decode).unwrap_or_else(|error| {
+            if !content.told.swap(true, Ordering::Relaxed) {
                 warn!(
                     "The database {} is damaged: {error}. Addresses that it cannot find are nowhere, and decisions on countries \
                      do not count for them: fetch it anew.",
@@ -173,15 +155,13 @@ impl Database {
     /// Takes up a file that was replaced. A broken one is told once, and the old one stays.
     pub fn refresh(&self) {
         let now = version(&self.path).ok();
-        let before = std::mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), now);
-        if before == now {
+        if now == mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), now) {
             return;
         }
         let path = self.path.display();
         match read(&self.path) {
             Ok(content) => {
-                *self.reader.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(content);
-                self.told.store(false, Ordering::Relaxed);
+                *self.content.write().unwrap_or_else(PoisonError::into_inner) = content;
                 info!("The database {path} was replaced, and is read anew.");
             }
             Err(error) => {
@@ -190,8 +170,8 @@ impl Database {
         }
     }
 
-    fn content(&self) -> Arc<Content> {
-        self.reader.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn content(&self) -> RwLockReadGuard<'_, Content> {
+        self.content.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -206,5 +186,6 @@ fn read(path: &Path) -> Result<Content, String> {
         return Err("it is no file, or over 1 GiB".into());
     }
     let bytes = fs::read(path).map_err(|error| error.to_string())?;
-    Reader::from_source(bytes).map(Content).map_err(|error| error.to_string())
+    let reader = Reader::from_source(bytes).map_err(|error| error.to_string())?;
+    Ok(Content { reader, told: AtomicBool::new(false) })
 }

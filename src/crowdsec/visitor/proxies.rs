@@ -155,12 +155,13 @@ pub fn address(text: &str) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     use Unnamed::*;
 
-    fn client_ip(header: &str) -> ClientIp {
+    /// Who trusts two networks and this header.
+    pub fn client_ip(header: &str) -> ClientIp {
         let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
         ClientIp::new(Config {
             trusted_proxies: trusted.into(),
@@ -170,7 +171,7 @@ mod tests {
         })
     }
 
-    pub fn behind(header: &str, values: &[&str]) -> (String, Option<Unnamed>) {
+    fn behind(header: &str, values: &[&str]) -> (String, Option<Unnamed>) {
         let (address, unnamed) = client_ip(header).behind("10.0.0.1".parse().unwrap(), values);
         (address.to_string(), unnamed)
     }

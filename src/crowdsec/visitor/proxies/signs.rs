@@ -101,18 +101,7 @@ fn is_private(address: IpAddr) -> bool {
 mod tests {
     use std::net::SocketAddr;
 
-    use super::*;
-    use crate::crowdsec::visitor::Config;
-
-    fn client_ip(header: &str) -> ClientIp {
-        let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
-        ClientIp::new(Config {
-            trusted_proxies: trusted.into(),
-            are_meant: true,
-            client_ip_header: header.into(),
-            ..Config::default()
-        })
-    }
+    use crate::crowdsec::visitor::proxies::tests::client_ip;
 
     /// The visitor is whom the walk has found.
     #[test]
