@@ -19,7 +19,7 @@ use rocket::{Orbit, Request, Rocket};
 
 use super::captcha::{Captcha, Passes, unix_now};
 use super::decisions::{DecisionSet, Remediation, Standing};
-use super::lapi::{self, Health, Live, OnStartupFailure};
+use super::lapi::{self, Health, Live};
 use super::limit::Limit;
 use super::visitor::{ClientIp, Subject};
 use exemptions::{is_probe, needs_no_pass};
@@ -153,20 +153,12 @@ impl Bouncer {
 
     /// What is known of this request, made once: what the fairing decided, every guard, page and log finds here.
     pub fn visit<'r>(&self, request: &'r Request<'_>) -> &'r Visit {
-        request.local_cache(|| {
-            let judgement = self.judge(request, None);
-            self.visit_of(request, judgement)
-        })
-    }
-
-    fn visit_of(&self, request: &Request<'_>, judgement: Judgement) -> Visit {
-        let spared = self.config.enforce_by == EnforceBy::Guards || self.spares(request);
-        Visit::new(judgement, spared)
+        request.local_cache(|| Visit::new(self, request, self.judge(request, None)))
     }
 
     /// The same where the judgement was made already.
     pub fn remember<'r>(&self, request: &'r Request<'_>, judgement: Judgement) -> &'r Visit {
-        request.local_cache(|| self.visit_of(request, judgement))
+        request.local_cache(|| Visit::new(self, request, judgement))
     }
 
     /// Whether there is nothing to remember: nothing stands against the visitor, as for most, and nobody wants to look at
@@ -202,7 +194,7 @@ impl Bouncer {
         if let Some(why) = judgement.unnamed.filter(|_| !is_trial) {
             self.client_ip.tell_unnamed(judgement.address, why);
         }
-        self.told.refused(judgement, verdict, asked, is_trial);
+        self.told.refused_by(judgement, verdict, asked, is_trial, "a guard of the route");
     }
 
     /// The time, which a test may have moved.
@@ -218,10 +210,6 @@ impl Bouncer {
     /// Whether LAPI answers; true as well where there is none to ask.
     pub fn health(&self) -> Health {
         if self.lapi.connection.is_some() { self.status.health() } else { Health::Ok }
-    }
-
-    fn is_closed(&self) -> bool {
-        self.lapi.on_startup_failure == OnStartupFailure::Closed && self.health() == Health::Starting
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Bouncer, Judgement, Verdict};
 use crate::crowdsec::decisions::{Remediation, Value};
+use crate::crowdsec::lapi::{Health, OnStartupFailure};
 
 impl Bouncer {
     /// Judges an account of the application's own, whose visitor was judged already.
@@ -19,20 +20,19 @@ impl Bouncer {
     /// What is enforced is the greatest of all that is enforced, and that the visitor has not satisfied. `wait` counts a
     /// visitor under `throttle`, and says how long they have to wait.
     pub fn decide(&self, judgement: &mut Judgement, solved: &dyn Fn() -> bool, wait: &dyn Fn() -> Option<Duration>) {
-        let stands = |remediation| judgement.standing.iter().any(|standing| standing.remediation == remediation);
-        if stands(Remediation::Allow) {
+        if judgement.has(Remediation::Allow) {
             return;
         }
-        let is_closed = || self.is_closed().then_some(Verdict::NotYet);
-        let ban = || stands(Remediation::Ban).then_some(Verdict::Ban);
-        let captcha = || {
-            let is_due = stands(Remediation::Captcha) && !solved();
-            is_due.then_some(Verdict::Captcha)
-        };
-        let throttle = || stands(Remediation::Throttle).then(wait).flatten().map(Verdict::Throttle);
-        let hidden = || judgement.unnamed.map(|_| Verdict::Hidden);
         // Fails closed, as the operator asked: before the first answer nobody knows who is banned.
-        let reasons: [&dyn Fn() -> Option<Verdict>; 5] = [&hidden, &ban, &is_closed, &captcha, &throttle];
+        let is_closed =
+            || self.lapi.on_startup_failure == OnStartupFailure::Closed && self.health() == Health::Starting;
+        let reasons: [&dyn Fn() -> Option<Verdict>; 5] = [
+            &|| judgement.unnamed.map(|_| Verdict::Hidden),
+            &|| judgement.has(Remediation::Ban).then_some(Verdict::Ban),
+            &|| is_closed().then_some(Verdict::NotYet),
+            &|| (judgement.has(Remediation::Captcha) && !solved()).then_some(Verdict::Captcha),
+            &|| judgement.has(Remediation::Throttle).then(wait).flatten().map(Verdict::Throttle),
+        ];
         let (mut verdict, mut trial) = (Verdict::Admit, None);
         for reason in reasons.iter().filter_map(|reason| reason()) {
             if self.is_enforced(reason) {

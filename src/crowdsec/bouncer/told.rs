@@ -49,8 +49,8 @@ impl Told {
     pub fn reference(&self, judgement: &Judgement) -> String {
         let bits = self.chance.hash_one((judgement.subject(), self.of_one.window_at(judgement.at)));
         let letter = |place: u32| char::from(LETTERS[(bits >> (5 * place)) as usize % LETTERS.len()]);
-        let half = |places: std::ops::Range<u32>| places.map(letter).collect::<String>();
-        format!("{}-{}", half(0..4), half(4..8))
+        let letters: String = (0..8).map(letter).collect();
+        format!("{}-{}", &letters[..4], &letters[4..])
     }
 
     /// Tells once of a scope that a handler asks for, and of which nothing is known since LAPI is not asked for it.
@@ -66,12 +66,8 @@ impl Told {
         }
     }
 
-    /// Tells of a refusal, or of one that is only tried, as often as is good for the log.
-    pub fn refused(&self, judgement: &Judgement, verdict: Verdict, asked: &Asked, is_trial: bool) {
-        self.refused_by(judgement, verdict, asked, is_trial, "a guard of the route");
-    }
-
-    /// The same where it was not for a decision, but by somebody else.
+    /// Tells of a refusal, or of one that is only tried, as often as is good for the log. `who` is named where no decision
+    /// is behind it.
     pub fn refused_by(&self, judgement: &Judgement, verdict: Verdict, asked: &Asked, is_trial: bool, who: &str) {
         // A refusal that is only tried takes no line away from a real one.
         let is_first = self.of_one.count((judgement.subject(), is_trial), judgement.at).is_ok();

@@ -9,7 +9,7 @@ use rocket::http::uri::Origin;
 use rocket::http::{Method, Status};
 use rocket::{Request, Route};
 
-use super::Bouncer;
+use super::{Bouncer, EnforceBy};
 use crate::crowdsec::decisions::{Remediation, Standing};
 use crate::crowdsec::visitor::{Subject, Unnamed};
 
@@ -113,6 +113,11 @@ impl Judgement {
         self.unnamed.is_none()
     }
 
+    /// Whether a decision of this sort stands against the visitor, or for them.
+    pub fn has(&self, remediation: Remediation) -> bool {
+        self.standing.iter().any(|standing| standing.remediation == remediation)
+    }
+
     /// The decision that a verdict rests on.
     pub fn behind(&self, verdict: Verdict) -> Option<&Standing> {
         let remediation = verdict.remediation()?;
@@ -135,10 +140,10 @@ impl Judgement {
 }
 
 impl Visit {
-    pub fn new(judgement: Judgement, spared: bool) -> Self {
+    pub fn new(bouncer: &Bouncer, request: &Request<'_>, judgement: Judgement) -> Self {
         Self {
             judgement,
-            spared,
+            spared: bouncer.config.enforce_by == EnforceBy::Guards || bouncer.spares(request),
             asked: OnceLock::new(),
             wanted: Mutex::default(),
             refused: OnceLock::new(),

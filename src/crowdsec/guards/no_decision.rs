@@ -32,12 +32,9 @@ impl<'r> FromRequest<'r> for NoDecision {
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         policy(request, |bouncer, judgement| match judgement.verdict {
             refused @ (Verdict::Hidden | Verdict::NotYet) => refused,
-            _ => {
-                let mut standing = judgement.standing.iter().map(|standing| standing.remediation);
-                let is_allowed = judgement.greatest().is_some_and(|one| one.remediation == Remediation::Allow);
-                let counts = standing.any(|remediation| bouncer.enforces(remediation));
-                if counts && !is_allowed { Verdict::Ban } else { Verdict::Admit }
-            }
+            _ if judgement.has(Remediation::Allow) => Verdict::Admit,
+            _ if judgement.standing.iter().any(|standing| bouncer.enforces(standing.remediation)) => Verdict::Ban,
+            _ => Verdict::Admit,
         })
         .map(|address| Self { address })
     }

@@ -48,7 +48,7 @@ impl Visitor {
         let judgement = bouncer.judgement(request);
         let client_ip = &bouncer.client_ip;
         // If no proxy names the visitor, the address is the proxy's own, and says nothing about the visitor's network.
-        let known = || judgement.has_a_name().then_some(judgement.address);
+        let system = || client_ip.system(request, judgement.address);
         let name = |verdict: Verdict| (verdict != Verdict::Admit).then(|| verdict.name());
         Self {
             address: judgement.address,
@@ -56,7 +56,7 @@ impl Visitor {
             remediation: name(judgement.verdict),
             trial: judgement.trial.and_then(name),
             country: bouncer.country_of(request, judgement),
-            asn: known().and_then(|address| client_ip.system(request, address)),
+            asn: judgement.has_a_name().then(system).flatten(),
             solved: bouncer.passes.since(request, judgement.address, bouncer.unix_now()).is_some(),
         }
     }

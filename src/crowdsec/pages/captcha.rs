@@ -145,11 +145,9 @@ impl<'r> FromRequest<'r> for Caller<'r> {
         }
         let since = bouncer.passes.since(request, judgement.address, now);
         let has_fresh_pass = since.is_some_and(|since| now.saturating_sub(since) < 60);
-        let stands = judgement.standing.iter().any(|standing| standing.remediation == Remediation::Captcha);
-        let is_allowed = judgement.greatest().is_some_and(|greatest| greatest.remediation == Remediation::Allow);
-        let is_due = stands && !is_allowed && bouncer.enforces(Remediation::Captcha) && since.is_none();
+        let stands = judgement.has(Remediation::Captcha) && !judgement.has(Remediation::Allow);
         let can_be_asked = bouncer.captcha.is_some();
-        let needs_pass = is_due && can_be_asked;
+        let needs_pass = can_be_asked && stands && bouncer.enforces(Remediation::Captcha) && since.is_none();
         let (https, prefix) = (client_ip.is_https(request), client_ip.prefix(request));
         Outcome::Success(Self { visit, has_fresh_pass, needs_pass, can_be_asked, https, prefix })
     }
