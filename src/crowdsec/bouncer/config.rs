@@ -18,12 +18,15 @@ use crate::crowdsec::setting::{List, Network, Number, Reading, Span, Told, word}
 #[serde(default)]
 struct Settings {
     fallback_remediation: Option<Remediation>,
-    remediations: Mapping,
+    #[serde(deserialize_with = "table_of_types")]
+    remediations: BTreeMap<String, Remediation>,
     throttle: Option<Rate>,
-    enforce: Option<Enforce>,
+    #[serde(deserialize_with = "enforced")]
+    enforce: Option<Vec<Remediation>>,
     #[serde(deserialize_with = "word")]
     enforce_by: EnforceBy,
-    ban_status: Option<BanStatus>,
+    #[serde(deserialize_with = "status_of_a_ban")]
+    ban_status: Option<Status>,
     /// `None` if neither Rocket.toml nor a variable sets it: the debug profile then has examples.
     decisions: Option<List<OwnDecision>>,
     excluded_paths: List<String>,
@@ -52,19 +55,14 @@ impl<'de> Deserialize<'de> for Remediation {
 }
 
 /// Which remediation each type of decision becomes: `{ mfa = "pass", "CAPI/ban" = "captcha" }`, or the same as text.
-#[derive(Default)]
-struct Mapping(BTreeMap<String, Remediation>);
-
-impl<'de> Deserialize<'de> for Mapping {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wrong = || D::Error::custom("not a table of types: write { mfa = \"pass\", \"CAPI/ban\" = \"captcha\" }");
-        let table = as_written(deserializer)?.into_dict().ok_or_else(wrong)?;
-        let entry = |(key, value): (String, Value)| {
-            let remediation = value.into_string().ok_or_else(wrong)?;
-            Ok((key, Remediation::deserialize(remediation.into_deserializer())?))
-        };
-        table.into_iter().map(entry).collect::<Result<_, _>>().map(Self)
-    }
+fn table_of_types<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Remediation>, D::Error> {
+    let wrong = || D::Error::custom("not a table of types: write { mfa = \"pass\", \"CAPI/ban\" = \"captcha\" }");
+    let table = as_written(deserializer)?.into_dict().ok_or_else(wrong)?;
+    let entry = |(key, value): (String, Value)| {
+        let remediation = value.into_string().ok_or_else(wrong)?;
+        Ok((key, Remediation::deserialize(remediation.into_deserializer())?))
+    };
+    table.into_iter().map(entry).collect()
 }
 
 /// A number of requests in a span of time: `"30/1m"` is 30 in a minute.
@@ -76,19 +74,16 @@ pub struct Rate {
 
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = <Value as Deserialize>::deserialize(deserializer)?;
-        let text = value.as_str().unwrap_or_default();
-        let read = || {
+        let read = |text: &str| {
             let (most, span) = text.split_once('/')?;
             let span: Result<Span, D::Error> = Span::deserialize(span.trim().into_deserializer());
-            let most = most.trim().parse().ok().filter(|most| *most > 0)?;
-            span.ok().filter(|span| span.0 >= Duration::from_secs(1)).map(|span| Self { most, span: span.0 })
+            let (most, Span(span)) = (most.trim().parse().ok()?, span.ok()?);
+            (most > 0 && span >= Duration::from_secs(1)).then_some(Self { most, span })
         };
-        read().ok_or_else(|| {
-            D::Error::custom(
-                "not a number of requests in a span of time: write \"30/1m\" for 30 in a minute (one second at least)",
-            )
-        })
+        let wrong =
+            "not a number of requests in a span of time: write \"30/1m\" for 30 in a minute (one second at least)";
+        let value = <Value as Deserialize>::deserialize(deserializer)?;
+        value.as_str().and_then(read).ok_or_else(|| D::Error::custom(wrong))
     }
 }
 
@@ -96,21 +91,24 @@ impl<'de> Deserialize<'de> for Rate {
 const ENFORCED: [Remediation; 3] = [Remediation::Throttle, Remediation::Captcha, Remediation::Ban];
 
 /// `true` for all, `false` for none, or a list of remediations.
-struct Enforce(Vec<Remediation>);
-
-impl<'de> Deserialize<'de> for Enforce {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = as_written(deserializer)?;
-        if let Some(all) = value.to_bool() {
-            return Ok(Self(if all { ENFORCED.to_vec() } else { Vec::new() }));
-        }
-        let list = value.deserialize::<List<Remediation>>().map(|list| list.0).unwrap_or_default();
-        let is_good = !list.is_empty() && list.iter().all(|remediation| ENFORCED.contains(remediation));
+fn enforced<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Remediation>>, D::Error> {
+    let value = as_written(deserializer)?;
+    if let Some(all) = value.to_bool() {
+        return Ok(Some(if all { ENFORCED.to_vec() } else { Vec::new() }));
+    }
+    let named = value.deserialize::<List<Remediation>>().map(|list| list.0).unwrap_or_default();
+    if named.is_empty() || !named.iter().all(|remediation| ENFORCED.contains(remediation)) {
         let wrong = "write true, false, or the remediations to enforce: [\"ban\", \"captcha\", \"throttle\"]";
-        let mut list = list;
-        list.sort_unstable();
-        list.dedup();
-        is_good.then_some(Self(list)).ok_or_else(|| D::Error::custom(wrong))
+        return Err(D::Error::custom(wrong));
+    }
+    Ok(Some(ENFORCED.into_iter().filter(|remediation| named.contains(remediation)).collect()))
+}
+
+/// A ban is no success, and no fault of the server's.
+fn status_of_a_ban<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Status>, D::Error> {
+    match Number::deserialize(deserializer) {
+        Ok(Number(status @ 400..=499)) => Ok(Some(Status::new(status as u16))),
+        _ => Err(D::Error::custom("the status of a ban is a number from 400 to 499: write one of these")),
     }
 }
 
@@ -119,17 +117,6 @@ fn as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Er
     let value = <Value as Deserialize>::deserialize(deserializer)?;
     let read = |text: &str| text.parse().unwrap_or_else(|never| match never {});
     Ok(value.as_str().map(read).unwrap_or(value))
-}
-
-/// The status of a ban.
-struct BanStatus(u16);
-
-impl<'de> Deserialize<'de> for BanStatus {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wrong = || D::Error::custom("the status of a ban is a number from 400 to 499: write one of these");
-        let Number(status) = Number::deserialize(deserializer).map_err(|_: D::Error| wrong())?;
-        u16::try_from(status).ok().filter(|status| (400..=499).contains(status)).map(Self).ok_or_else(wrong)
-    }
 }
 
 /// Who refuses visitors: the fairing on every request, or guards on the routes that ask for one.
@@ -162,31 +149,37 @@ impl Config {
     pub fn read(reading: &mut Reading<'_>, can_ask: bool) -> Result<Self, Told> {
         let settings: Settings = reading.room()?;
         let fallback = settings.fallback_remediation.unwrap_or(Remediation::Ban);
-        if fallback == Remediation::Captcha && !can_ask {
-            reading.wrong("fallback_remediation", NEEDS_PROVIDER);
+        let enforced = settings.enforce.unwrap_or(ENFORCED.to_vec());
+        let are_examples = settings.decisions.is_none() && reading.debug;
+        let asks = |own: &OwnDecision| own.remediation == Remediation::Captcha;
+        let decisions = match settings.decisions {
+            Some(own) => own.0,
+            None if reading.debug => examples().into_iter().filter(|own| can_ask || !asks(own)).collect(),
+            None => Vec::new(),
+        };
+        const NEEDS_PROVIDER: &str = "`captcha` needs `captcha.provider`: set that, or write \"ban\"";
+        for (key, needs_captcha, what) in [
+            ("fallback_remediation", fallback == Remediation::Captcha, NEEDS_PROVIDER),
+            ("remediations", settings.remediations.values().any(|to| *to == Remediation::Captcha), NEEDS_PROVIDER),
+            (
+                "enforce",
+                enforced == [Remediation::Captcha],
+                "only captchas are enforced, and there is no captcha to show: set `captcha.provider`, or add \"ban\"",
+            ),
+            (
+                "decisions",
+                decisions.iter().any(asks),
+                "a decision of type `captcha` needs `captcha.provider`: set that, or write \"ban\"",
+            ),
+        ] {
+            if needs_captcha && !can_ask {
+                reading.wrong(key, what);
+            }
         }
         if fallback == Remediation::Allow {
             reading.wrong("fallback_remediation", "write \"ban\", \"captcha\", \"throttle\" or \"pass\"");
         }
-        let mapped = mapped(reading, settings.remediations, can_ask);
-        let enforced = settings.enforce.map_or(ENFORCED.to_vec(), |enforce| enforce.0);
-        if enforced == [Remediation::Captcha] && !can_ask {
-            reading.wrong(
-                "enforce",
-                "only captchas are enforced, and there is no captcha to show: set `captcha.provider`, or add \"ban\"",
-            );
-        }
-        let are_examples = settings.decisions.is_none() && reading.debug;
-        let set = settings.decisions.map(|list| list.0);
-        let asks = |own: &OwnDecision| own.remediation == Remediation::Captcha;
-        if !can_ask && set.iter().flatten().any(asks) {
-            reading.wrong(
-                "decisions",
-                "a decision of type `captcha` needs `captcha.provider`: set that, or write \"ban\"",
-            );
-        }
-        let examples = || examples().into_iter().filter(|own| can_ask || !asks(own)).collect();
-        let decisions = set.or_else(|| reading.debug.then(examples)).unwrap_or_default();
+        let mapped = mapped(reading, settings.remediations);
         let mut excluded_paths = Vec::new();
         for text in settings.excluded_paths.0 {
             match Prefix::new(&text) {
@@ -199,7 +192,7 @@ impl Config {
             throttle: settings.throttle.unwrap_or(Rate { most: 30, span: Duration::from_secs(60) }),
             enforced,
             enforce_by: settings.enforce_by,
-            ban_status: settings.ban_status.map_or(Status::Forbidden, |status| Status::new(status.0)),
+            ban_status: settings.ban_status.unwrap_or(Status::Forbidden),
             decisions,
             are_examples,
             excluded_paths,
@@ -207,16 +200,12 @@ impl Config {
     }
 }
 
-const NEEDS_PROVIDER: &str = "`captcha` needs `captcha.provider`: set that, or write \"ban\"";
-
 /// What types become, by their names in lower case.
-fn mapped(reading: &mut Reading<'_>, remediations: Mapping, can_ask: bool) -> BTreeMap<String, Remediation> {
+fn mapped(reading: &mut Reading<'_>, remediations: BTreeMap<String, Remediation>) -> BTreeMap<String, Remediation> {
     let mut mapped = BTreeMap::new();
-    for (key, remediation) in remediations.0 {
+    for (key, remediation) in remediations {
         let kind = key.rsplit('/').next().unwrap_or_default();
-        if remediation == Remediation::Captcha && !can_ask {
-            reading.wrong("remediations", NEEDS_PROVIDER);
-        } else if remediation == Remediation::Allow || kind.eq_ignore_ascii_case("allow") {
+        if remediation == Remediation::Allow || kind.eq_ignore_ascii_case("allow") {
             let what = "a decision of LAPI's cannot let anybody in despite a ban: list such addresses in `decisions`, with type = \"allow\"";
             reading.wrong("remediations", what);
         } else if key.split('/').any(|part| part.trim() != part || part.is_empty()) {
