@@ -7,7 +7,7 @@ use rocket::http::{Cookie, CookieJar, SameSite, Status};
 use rocket::outcome::try_outcome;
 use rocket::request::{FromRequest, Outcome};
 use rocket::response::Redirect;
-use rocket::{Either, Request, State, get, post};
+use rocket::{Either, Request, get, post};
 
 use super::Leading;
 use super::body::{Dropped, Posted};
@@ -28,7 +28,7 @@ pub fn show_captcha(
     _body: Dropped,
 ) -> Result<Leading, Refusal> {
     let back = caller.back(return_to.unwrap_or("/"));
-    if caller.has_fresh_pass || !caller.can_be_asked || !(caller.needs_pass || anew.is_some()) {
+    if caller.has_fresh_pass || caller.bouncer.captcha.is_none() || !(caller.needs_pass || anew.is_some()) {
         return Ok(caller.lead(&back));
     }
     let _ = caller.visit.captcha.set(CaptchaOutcome::Shown);
@@ -42,10 +42,9 @@ pub async fn check_captcha(
     form: Posted,
     caller: Caller<'_>,
     own: Option<SameOrigin>,
-    bouncer: &State<Bouncer>,
     cookies: &CookieJar<'_>,
 ) -> Result<Leading, Refusal> {
-    let back = caller.back(form.get("return_to").unwrap_or("/"));
+    let (bouncer, back) = (caller.bouncer, caller.back(form.get("return_to").unwrap_or("/")));
     // Solved in another tab just now, or there is no captcha: there is nothing to prove.
     let (false, Some(captcha)) = (caller.has_fresh_pass, &bouncer.captcha) else {
         return Ok(caller.lead(&back));
@@ -67,16 +66,16 @@ pub async fn check_captcha(
             bouncer.passes.grant(cookies, address, since, caller.https);
             return caller.solved(form.get("cookies").unwrap_or_default(), cookies, back);
         }
-        captcha::Verdict::Wrong => return Err(caller.failed("wrong", back)),
-        captcha::Verdict::Expired => return Err(caller.failed("expired", back)),
-        captcha::Verdict::TooMany(wait) => (Status::TooManyRequests, "too_many", wait),
+        captcha::Verdict::Wrong => (Status::Forbidden, "wrong", None),
+        captcha::Verdict::Expired => (Status::Forbidden, "expired", None),
+        captcha::Verdict::TooMany(wait) => (Status::TooManyRequests, "too_many", Some(wait)),
         // Fails closed: nobody could tell, so nobody is let in; but it is not the visitor's fault, and it is said.
         captcha::Verdict::Away => {
             let _ = caller.visit.captcha.set(CaptchaOutcome::Away);
-            (Status::ServiceUnavailable, "away", Duration::from_secs(30))
+            (Status::ServiceUnavailable, "away", Some(Duration::from_secs(30)))
         }
     };
-    Err(Refusal { status, retry_after: Some(retry_after), ..caller.failed(problem, back) })
+    Err(Refusal { status, retry_after, ..caller.failed(problem, back) })
 }
 
 /// The page's script sets this cookie, to see whether the browser keeps cookies and whether they arrive here.
@@ -84,13 +83,12 @@ const PROBE: &str = "captcha-probe";
 
 /// Who calls one of our own routes, whether by HTTPS, and below which path.
 pub struct Caller<'r> {
+    bouncer: &'r Bouncer,
     visit: &'r Visit,
     /// Whether they have solved a captcha so lately that every guard is content.
     has_fresh_pass: bool,
     /// Whether anything here may refuse them for want of a pass.
     needs_pass: bool,
-    /// Whether there is a captcha.
-    can_be_asked: bool,
     https: bool,
     prefix: &'r str,
 }
@@ -108,7 +106,7 @@ impl Caller<'_> {
     /// The page again. What has been noted of this try already stays noted.
     fn failed(&self, problem: &'static str, back: String) -> Refusal {
         let _ = self.visit.captcha.set(CaptchaOutcome::Failed);
-        Refusal::captcha(Status::Forbidden, problem, back)
+        Refusal { problem: Some(problem), return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) }
     }
 
     /// Leads on who has just got a pass. `seen` is what the page's script found out of cookies: `kept` where the browser keeps
@@ -117,7 +115,7 @@ impl Caller<'_> {
         // The page has set the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
         // line that is not UTF-8, without a trace. To lead on would lead in circles.
         if !seen.is_empty() && cookies.get(PROBE).is_none() {
-            return Err(Refusal::captcha(Status::Forbidden, "cookie_lost", back));
+            return Err(self.failed("cookie_lost", back));
         }
         // A redirect would leave the captcha's page in the history, before the page that it leads to. Without an answer
         // to show, that page stays, and its script puts the other one in its place.
@@ -146,9 +144,9 @@ impl<'r> FromRequest<'r> for Caller<'r> {
         let since = bouncer.passes.since(request, judgement.address, now);
         let has_fresh_pass = since.is_some_and(|since| now.saturating_sub(since) < 60);
         let stands = judgement.has(Remediation::Captcha) && !judgement.has(Remediation::Allow);
-        let can_be_asked = bouncer.captcha.is_some();
-        let needs_pass = can_be_asked && stands && bouncer.enforces(Remediation::Captcha) && since.is_none();
+        let needs_pass =
+            bouncer.captcha.is_some() && stands && bouncer.enforces(Remediation::Captcha) && since.is_none();
         let (https, prefix) = (client_ip.is_https(request), client_ip.prefix(request));
-        Outcome::Success(Self { visit, has_fresh_pass, needs_pass, can_be_asked, https, prefix })
+        Outcome::Success(Self { bouncer, visit, has_fresh_pass, needs_pass, https, prefix })
     }
 }

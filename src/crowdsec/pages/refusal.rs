@@ -80,10 +80,6 @@ impl Refusal {
         })
     }
 
-    pub fn captcha(status: Status, problem: &'static str, return_to: String) -> Self {
-        Self { problem: Some(problem), return_to: Some(return_to), ..Self::new(status, Kind::Captcha) }
-    }
-
     /// Where the visitor goes on: to what they asked for, or to the page that they see, if a script on it has asked or a
     /// form was sent.
     pub fn return_to(&self, request: &Request<'_>, visit: &Visit, prefix: &str) -> String {
