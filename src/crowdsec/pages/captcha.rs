@@ -1,7 +1,6 @@
 //! How does a visitor answer a captcha? On a page at its own address, whose form is judged here.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use rocket::http::{Cookie, CookieJar, SameSite, Status};
 use rocket::outcome::try_outcome;
@@ -11,7 +10,7 @@ use rocket::{Either, Request, get, post};
 
 use super::Leading;
 use super::body::{Dropped, Posted};
-use super::refusal::{Kind, Refusal};
+use super::refusal::{Kind, Refusal, whole_seconds};
 use super::return_to::{return_to, without};
 use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Verdict, Visit};
 use crate::crowdsec::captcha;
@@ -68,11 +67,11 @@ pub async fn check_captcha(
         }
         captcha::Verdict::Wrong => (Status::Forbidden, "wrong", None),
         captcha::Verdict::Expired => (Status::Forbidden, "expired", None),
-        captcha::Verdict::TooMany(wait) => (Status::TooManyRequests, "too_many", Some(wait)),
+        captcha::Verdict::TooMany(wait) => (Status::TooManyRequests, "too_many", Some(whole_seconds(wait))),
         // Fails closed: nobody could tell, so nobody is let in; but it is not the visitor's fault, and it is said.
         captcha::Verdict::Away => {
             let _ = caller.visit.captcha.set(CaptchaOutcome::Away);
-            (Status::ServiceUnavailable, "away", Some(Duration::from_secs(30)))
+            (Status::ServiceUnavailable, "away", Some(30))
         }
     };
     Err(Refusal { status, retry_after, ..caller.failed(problem, back) })

@@ -12,10 +12,11 @@ struct Settings {
     contact: Option<String>,
 }
 
-/// What the pages say of the site.
+/// What the pages say of the site. Templates see it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Config {
     /// The package's name where none is set.
+    #[serde(rename = "site")]
     pub site_name: String,
     pub contact: Option<Contact>,
 }

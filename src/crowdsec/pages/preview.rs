@@ -1,7 +1,5 @@
 //! What do the pages look like? Each of them, in every state and language, for whoever edits them.
 
-use std::time::Duration;
-
 use rocket::http::Status;
 use rocket::{State, get};
 use serde::Serialize;
@@ -27,7 +25,7 @@ struct Link {
 
 /// Every case that a page may tell apart, by its name.
 pub fn cases() -> Vec<(&'static str, Refusal)> {
-    let later = |seconds, refusal| Refusal { retry_after: Some(Duration::from_secs(seconds)), ..refusal };
+    let later = |seconds, refusal| Refusal { retry_after: Some(seconds), ..refusal };
     let captcha = || Refusal::new(Status::Forbidden, Kind::Captcha);
     let problem = |problem| Refusal { problem: Some(problem), ..captcha() };
     vec![

@@ -7,6 +7,7 @@ use rocket::Request;
 use rocket::http::{Header, RawStr, Status};
 use rocket::response::{self, Responder, Response};
 use rocket::serde::json::{Value, json};
+use serde::Serialize;
 
 use super::negotiation::{FORMAT_HEADERS, is_from_htmx, is_from_script, wants_json};
 use super::page::content_security_policy;
@@ -15,14 +16,18 @@ use super::return_to::{back_by_referer, is_safe, return_to};
 use super::words::Texts;
 use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, Visit};
 
-/// One answer of the bouncer's own, as a page or as `application/problem+json`.
+/// One answer of the bouncer's own, as a page or as `application/problem+json`. Templates see it.
+#[derive(Serialize)]
 pub struct Refusal {
     pub status: Status,
+    #[serde(skip)]
     pub kind: Kind,
     /// What went wrong with the last try at the captcha: `missing`, `wrong`, `away`, `too_many`, `expired`, `cookie_lost`.
     pub problem: Option<&'static str>,
-    pub retry_after: Option<Duration>,
+    /// In seconds.
+    pub retry_after: Option<u64>,
     /// `None`: where the request itself wanted to go.
+    #[serde(skip)]
     pub return_to: Option<String>,
     /// Whether something was sent along that did not arrive.
     pub not_sent: bool,
@@ -71,11 +76,12 @@ impl Refusal {
         Some(match verdict {
             Verdict::Admit | Verdict::TooLarge(_) | Verdict::Answered => return None,
             Verdict::Ban | Verdict::Hidden => Self::new(status, Kind::Ban),
-            Verdict::Throttle(wait) => Self { retry_after: Some(wait), ..Self::new(status, Kind::Throttle) },
-            Verdict::NotYet => Self { retry_after: Some(Duration::from_secs(5)), ..Self::new(status, Kind::Starting) },
+            Verdict::Throttle(wait) => {
+                Self { retry_after: Some(whole_seconds(wait)), ..Self::new(status, Kind::Throttle) }
+            }
+            Verdict::NotYet => Self { retry_after: Some(5), ..Self::new(status, Kind::Starting) },
             Verdict::Captcha => {
-                let not_sent = !is_safe(visit.asked(request).method);
-                Self { not_sent, ..Self::new(status, Kind::Captcha) }
+                Self { not_sent: !is_safe(visit.asked(request).method), ..Self::new(status, Kind::Captcha) }
             }
         })
     }
@@ -179,8 +185,8 @@ impl<'r> Responder<'r, 'static> for Refusal {
         if self.kind != Kind::Starting {
             response.header(Header::new("Crowdsec-Remediation", self.kind.name()));
         }
-        if let Some(wait) = self.retry_after {
-            response.header(Header::new("Retry-After", whole_seconds(wait).to_string()));
+        if let Some(seconds) = self.retry_after {
+            response.header(Header::new("Retry-After", seconds.to_string()));
         }
         // In one piece: each further one is a system call, which a flood feels, and without the byte to spare Rocket makes
         // room for another one to see that there is none. A new body forgets the size of its pieces.
