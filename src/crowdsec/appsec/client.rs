@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{io, iter};
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http::{HeaderValue, StatusCode, Uri};
 use http_body_util::{BodyExt, Collected, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
@@ -77,15 +77,24 @@ impl Client {
         Ok(Self { http, at, key, timeout, places, rests_until: Mutex::default() })
     }
 
+    /// A question about nothing yet.
+    pub fn blank(&self) -> Question {
+        let mut question = Question::default();
+        *question.uri_mut() = self.at.clone();
+        question.headers_mut().insert("x-crowdsec-appsec-api-key", self.key.clone());
+        question
+    }
+
     /// One question. Only one that could not be sent, on an idle connection that the other side has closed, goes out on
     /// another connection: hyper sees to that. A connection that ends after the question is an outage, since AppSec may
     /// have counted the question.
-    pub async fn ask(&self, question: &Question) -> Answer {
+    pub async fn ask(&self, question: Question) -> Answer {
         if self.rests_until().is_some_and(|until| Instant::now() < until) {
             return Answer::Outage("401 a moment ago: AppSec does not know the key".into());
         }
         let deadline = Instant::now() + self.timeout;
-        let asked = timeout_at(deadline, async { (self.places.acquire().await, self.send(question).await) }).await;
+        let asked = async { (self.places.acquire().await, self.http.request(question).await) };
+        let asked = timeout_at(deadline, asked).await;
         let (_place, response) = match asked {
             Ok((place, Ok(response))) => (place, response),
             Ok((_, Err(error))) => return Answer::Outage(chain(&error)),
@@ -99,16 +108,6 @@ impl Client {
             *self.rests_until() = Some(Instant::now() + REST);
         }
         answer
-    }
-
-    fn send(&self, question: &Question) -> legacy::ResponseFuture {
-        let mut request = Request::new(question.body());
-        *request.method_mut() = if question.has_body { Method::POST } else { Method::GET };
-        *request.uri_mut() = self.at.clone();
-        let headers: &mut HeaderMap = request.headers_mut();
-        headers.insert("x-crowdsec-appsec-api-key", self.key.clone());
-        headers.extend(question.headers.clone());
-        self.http.request(request)
     }
 
     fn rests_until(&self) -> MutexGuard<'_, Option<Instant>> {

@@ -11,7 +11,7 @@ use super::body::PEEK;
 use super::client::Client;
 use super::config::{Config, FailureAction};
 use super::hearing::Hearing;
-use super::question::Question;
+use super::question::about;
 use crate::crowdsec::bouncer::{Bouncer, Verdict, Visit};
 use crate::crowdsec::decisions::{Remediation, Source};
 use crate::crowdsec::limit::Limit;
@@ -39,13 +39,9 @@ impl AppSec {
     /// Asks about a request at this address, with this much of its body.
     pub async fn ask(&self, bouncer: &Bouncer, request: &Request<'_>, uri: &str, body: Arc<[u8]>) -> Answer {
         let visit = bouncer.visit(request);
-        // The bouncer may have sent an upload on by another method.
-        let method = visit.asked(request).method;
-        let Some(question) = Question::about(request, method, uri, visit.judgement.address, body) else {
-            return Answer::Unjudgeable;
-        };
+        let Some(question) = about(self.client.blank(), request, visit, uri, body) else { return Answer::Unjudgeable };
         let began = Instant::now();
-        let answer = self.client.ask(&question).await;
+        let answer = self.client.ask(question).await;
         if let Some(questions) = bouncer.questions.get() {
             questions.count(answer.name(), began.elapsed(), bouncer.unix_now());
         }

@@ -7,69 +7,65 @@
 
 use std::fmt::Write;
 use std::io::Cursor;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Full;
 use rocket::Request;
-use rocket::http::Method;
+
+use crate::crowdsec::bouncer::Visit;
 
 /// A body in one piece, which goes out with its true length.
 pub type Body = Full<Cursor<Arc<[u8]>>>;
 
 /// One question about one request.
-pub struct Question {
-    pub headers: HeaderMap,
-    /// Nothing where there is none, or none that this question is about.
-    body: Arc<[u8]>,
-    /// Whether the request has a body, judged or not.
-    pub has_body: bool,
-}
+pub type Question = http::Request<Body>;
 
 /// What stands between two servers, and means nothing beyond. It is ours to set towards AppSec.
 const OF_THE_CONNECTION: [&str; 9] =
     ["host", "content-length", "transfer-encoding", "te", "trailer", "connection", "keep-alive", "upgrade", "expect"];
 const OURS: &str = "x-crowdsec-appsec-";
 
-impl Question {
-    /// `None` where no valid question can be made of the request. That is in the visitor's power.
-    ///
-    /// A header that the visitor's `Connection` names is judged like any other, since handlers see it too.
-    pub fn about(request: &Request<'_>, method: Method, uri: &str, address: IpAddr, body: Arc<[u8]>) -> Option<Self> {
-        // Rocket reads the body by the first, and AppSec by the last.
-        if request.headers().get("Content-Type").nth(1).is_some() {
-            return None;
-        }
-        let mut headers = HeaderMap::new();
-        let agent = request.headers().get_one("User-Agent").unwrap_or_default();
-        let host = request.host().map(ToString::to_string).unwrap_or_default();
-        let address = address.to_string();
-        let ours =
-            [("ip", address.as_str()), ("uri", uri), ("verb", method.as_str()), ("host", &host), ("user-agent", agent)];
-        for (name, value) in ours.into_iter().filter(|(_, value)| !value.is_empty()) {
-            add(&mut headers, &format!("{OURS}{name}"), value)?;
-        }
-        for header in request.headers().iter() {
-            let name = header.name().as_str().to_ascii_lowercase();
-            let is_kept_back =
-                OF_THE_CONNECTION.contains(&&*name) || name.starts_with("proxy-") || name.starts_with(OURS);
-            if !is_kept_back {
-                add(&mut headers, &name, header.value())?;
-            }
-        }
-        let says_body = ["Transfer-Encoding", "Content-Length"].iter().any(|name| request.headers().contains(*name));
-        let has_body = says_body || !body.is_empty();
-        if has_body {
-            // Also where nothing is sent: rules would take a POST that says nothing of its length for an odd one.
-            headers.insert(CONTENT_LENGTH, body.len().into());
-        }
-        Some(Self { headers, body, has_body })
+/// Puts a request into a question that bears where AppSec is, and the key. `None` where no valid one can be made of it: that
+/// is in the visitor's power. The body is empty where there is none, or none that this question is about.
+///
+/// A header that the visitor's `Connection` names is judged like any other, since handlers see it too.
+pub fn about(
+    mut question: Question,
+    request: &Request<'_>,
+    visit: &Visit,
+    uri: &str,
+    body: Arc<[u8]>,
+) -> Option<Question> {
+    // Rocket reads the body by the first, and AppSec by the last.
+    if request.headers().get("Content-Type").nth(1).is_some() {
+        return None;
     }
-
-    pub fn body(&self) -> Body {
-        Full::new(Cursor::new(self.body.clone()))
+    let headers = question.headers_mut();
+    let agent = request.headers().get_one("User-Agent").unwrap_or_default();
+    let host = request.host().map(ToString::to_string).unwrap_or_default();
+    // The bouncer may have sent an upload on by another method.
+    let (method, address) = (visit.asked(request).method, visit.judgement.address.to_string());
+    let ours =
+        [("ip", address.as_str()), ("uri", uri), ("verb", method.as_str()), ("host", &host), ("user-agent", agent)];
+    for (name, value) in ours.into_iter().filter(|(_, value)| !value.is_empty()) {
+        add(headers, &format!("{OURS}{name}"), value)?;
     }
+    for header in request.headers().iter() {
+        let name = header.name().as_str().to_ascii_lowercase();
+        let is_kept_back = OF_THE_CONNECTION.contains(&&*name) || name.starts_with("proxy-") || name.starts_with(OURS);
+        if !is_kept_back {
+            add(headers, &name, header.value())?;
+        }
+    }
+    let says_body = ["Transfer-Encoding", "Content-Length"].iter().any(|name| request.headers().contains(*name));
+    if says_body || !body.is_empty() {
+        // Also where nothing is sent: rules would take a POST that says nothing of its length for an odd one.
+        headers.insert(CONTENT_LENGTH, body.len().into());
+        *question.method_mut() = http::Method::POST;
+    }
+    *question.body_mut() = Full::new(Cursor::new(body));
+    Some(question)
 }
 
 fn add(headers: &mut HeaderMap, name: &str, value: &str) -> Option<()> {
@@ -118,6 +114,7 @@ fn plain(address: &mut String, byte: u8) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rocket::http::Method;
     use rocket::http::uri::Origin;
     use rocket::local::blocking::Client;
 
