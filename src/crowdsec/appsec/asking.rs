@@ -1,15 +1,13 @@
 //! When is AppSec asked? Before the application sees a request; and what AppSec has for the visitor is handed on.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rocket::fairing::{Fairing, Info, Kind};
-use rocket::http::Status;
 use rocket::response::Response;
 use rocket::{Data, Request};
 
 use super::answer::Answer;
-use super::body::{Shown, shown};
+use super::body::shown;
 use super::hearing::Hearing;
 use super::judge::AppSec;
 use super::own;
@@ -37,18 +35,13 @@ impl Fairing for AppSec {
             Some(uri) => {
                 let hearing = Hearing::of(request);
                 let body = match shown(request, data).await {
-                    Shown::Whole(body) => {
-                        hearing.is_whole.store(true, Ordering::Relaxed);
-                        body
-                    }
-                    Shown::Part => {
-                        hearing.is_half.store(true, Ordering::Relaxed);
-                        Arc::default()
-                    }
+                    Ok(body) => body,
                     // Neither an outage nor an attack: nobody is asked, and no handler runs.
-                    Shown::Cut => return refuse(request, hearing.relay(Relay::bare(Status::BadRequest))),
+                    Err(status) => return refuse(request, hearing.relay(Relay::bare(status))),
                 };
-                self.ask(bouncer, request, &uri, body).await
+                let judged = if body.is_some() { &hearing.is_whole } else { &hearing.is_half };
+                judged.store(true, Ordering::Relaxed);
+                self.ask(bouncer, request, &uri, body.unwrap_or_default()).await
             }
         };
         let verdict = self.verdict(bouncer, request, answer);

@@ -16,29 +16,22 @@ const TO_BE_SHOWN: Duration = Duration::from_secs(2);
 /// How long a body may take at least; a long one may take a second for each 64 KiB of its limit.
 const TO_BE_READ: Duration = Duration::from_secs(10);
 
-/// A body, as far as Rocket shows it to a fairing.
-pub enum Shown {
-    /// All of it; nothing for a request without a body.
-    Whole(Arc<[u8]>),
-    /// It is longer, or does not come.
-    Part,
-    /// The visitor has hung up. Rocket would hand what has come to a handler as if it were whole.
-    Cut,
-}
-
-pub async fn shown(request: &Request<'_>, data: &mut Data<'_>) -> Shown {
+/// A whole body, as far as Rocket shows it to a fairing; an empty one for a request without. `None` where it is longer, or
+/// does not come. `Err` is the status for a visitor who has hung up: Rocket would hand what has come to a handler as if it
+/// were whole.
+pub async fn shown(request: &Request<'_>, data: &mut Data<'_>) -> Result<Option<Arc<[u8]>>, Status> {
     let length = length_of(request);
     if length.is_some_and(|length| length > PEEK as u64) {
-        return Shown::Part;
+        return Ok(None);
     }
-    let Ok(body) = timeout(TO_BE_SHOWN, data.peek(PEEK)).await else { return Shown::Part };
+    let Ok(body) = timeout(TO_BE_SHOWN, data.peek(PEEK)).await else { return Ok(None) };
     let body: Arc<[u8]> = body.into();
     match length {
-        Some(length) if length == body.len() as u64 => Shown::Whole(body),
+        Some(length) if length == body.len() as u64 => Ok(Some(body)),
         // What Rocket shows ends here, and the body may go on. Up to this length it is not cut by us.
-        _ if body.len() == PEEK => Shown::Part,
-        None if data.peek_complete() => Shown::Whole(body),
-        _ => Shown::Cut,
+        _ if body.len() == PEEK => Ok(None),
+        None if data.peek_complete() => Ok(Some(body)),
+        _ => Err(Status::BadRequest),
     }
 }
 
