@@ -45,11 +45,15 @@ struct Missing {
 /// What ends within ten seconds anyway is kept until then: LAPI's clock and ours are never quite the same.
 const SOON: Ticks = 100;
 
-impl Everything {
-    pub(super) fn new(set: Arc<DecisionSet>, types: Types, now: Instant) -> Self {
-        Self { set, types, now, table: Table::default(), deleted: HashSet::new(), taken: Taken::default() }
+impl DecisionSet {
+    /// Starts to take over an answer with all that LAPI has.
+    pub fn everything(self: &Arc<Self>, types: Types, now: Instant) -> Everything {
+        let (table, deleted, taken) = Default::default();
+        Everything { set: self.clone(), types, now, table, deleted, taken }
     }
+}
 
+impl Everything {
     pub fn take(&mut self, entry: Entry) {
         match entry {
             Entry::New(decision) => {
@@ -63,8 +67,7 @@ impl Everything {
                     self.deleted.insert((value, key));
                 }
             }
-            Entry::Unreadable(reason) => self.taken.unreadable(reason),
-            Entry::Unfit(reason) => self.taken.unfit(reason),
+            Entry::Unread(unread) => self.taken.unread(unread),
         }
     }
 

@@ -1,7 +1,9 @@
 //! How does an answer about one address become what we remember of it?
 
 use std::collections::HashSet;
+use std::mem;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::held::Held;
@@ -25,39 +27,28 @@ impl DecisionSet {
     /// Takes over an answer of LAPI's. What was held when it was asked, `before`, and is not in the answer ends. What another
     /// answer has brought meanwhile stays: this one may be older.
     pub fn take_answer(
-        &self,
+        self: &Arc<Self>,
         mut before: HashSet<(Value, Key)>,
         entries: Vec<Entry>,
         types: &Types,
         answered: Instant,
         taken: &mut Taken,
     ) {
+        let mut changes = self.changes(types.clone(), answered);
+        changes.taken = mem::take(taken);
+        // What is new comes first, so that nobody is let go in between.
+        for entry in entries {
+            if let Entry::New(decision) = &entry {
+                before.remove(&(decision.value.clone(), decision.key()));
+            }
+            changes.take(entry);
+        }
+        *taken = changes.complete();
         let now = self.ticks(answered);
-        let mut entries = entries.into_iter().peekable();
-        // In batches, so that no request waits long for the lock; what is new comes first.
-        while entries.peek().is_some() {
-            let mut table = self.write();
-            for entry in entries.by_ref().take(BATCH) {
-                match entry {
-                    Entry::New(decision) => {
-                        before.remove(&(decision.value.clone(), decision.key()));
-                        let ends = self.end_of(answered, decision.duration);
-                        taken.put(&mut table, decision, types, now, ends);
-                    }
-                    Entry::Unreadable(reason) => taken.unreadable(reason),
-                    Entry::Unfit(reason) => taken.unfit(reason),
-                    // A list of what stands names nothing that is gone.
-                    Entry::Deleted(_) => {}
-                }
-            }
-        }
-        let gone: Vec<_> = before.into_iter().collect();
-        for batch in gone.chunks(BATCH) {
-            let mut table = self.write();
-            for (value, key) in batch {
-                taken.ended += usize::from(table.remove(value, *key).is_some_and(|held| held.ends > now));
-            }
-        }
+        self.forget(before.into_iter().collect(), |held| {
+            taken.ended += usize::from(held.ends > now);
+            true
+        });
     }
 
     /// Forgets what has ended: its visitors may never come again to be asked about.
@@ -65,14 +56,18 @@ impl DecisionSet {
         let now = self.ticks(now);
         let is_over = |held: &Held| held.ends <= now;
         let known = self.read();
-        let ended: Vec<_> =
-            known.iter().filter(|(_, held)| is_over(held)).map(|(value, held)| (value, held.key)).collect();
+        let ended = known.iter().filter(|(_, held)| is_over(held)).map(|(value, held)| (value, held.key)).collect();
         drop(known);
-        for batch in ended.chunks(BATCH) {
+        // One that was renewed meanwhile stays.
+        self.forget(ended, is_over);
+    }
+
+    /// In batches, so that no request waits long for the lock.
+    fn forget(&self, decisions: Vec<(Value, Key)>, mut is_gone: impl FnMut(&Held) -> bool) {
+        for batch in decisions.chunks(BATCH) {
             let mut table = self.write();
             for (value, key) in batch {
-                // One that was renewed meanwhile stays.
-                if table.get(value, *key).is_some_and(is_over) {
+                if table.get(value, *key).is_some_and(&mut is_gone) {
                     table.remove(value, *key);
                 }
             }

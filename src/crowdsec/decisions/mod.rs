@@ -30,7 +30,7 @@ pub use remediation::{Remediation, Types};
 pub use source::Source;
 pub use standing::Standing;
 use table::Table;
-pub use update::{Changes, Entry, Taken};
+pub use update::{Changes, Entry, Taken, Unread};
 pub use value::{Country, LONGEST_OWN, Scopes, Value, single, system};
 
 /// The decisions, shared between one writer (the poller) and every request.
@@ -112,16 +112,6 @@ impl DecisionSet {
     pub fn by_source(&self, mut show: impl FnMut(&Source, bool, [usize; 3])) {
         self.own.sources().counts().for_each(|(source, counts)| show(source, true, counts));
         self.read().sources().counts().for_each(|(source, counts)| show(source, false, counts));
-    }
-
-    /// Starts to take over an answer with LAPI's changes since the last one.
-    pub fn changes(self: &Arc<Self>, types: Types, now: Instant) -> Changes {
-        Changes::new(self.clone(), types, now)
-    }
-
-    /// Starts to take over an answer with all that LAPI has.
-    pub fn everything(self: &Arc<Self>, types: Types, now: Instant) -> Everything {
-        Everything::new(self.clone(), types, now)
     }
 
     /// All decisions of LAPI's that stand, with what is left of each.

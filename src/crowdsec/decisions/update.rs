@@ -15,10 +15,16 @@ use super::{A_SECOND, Decision, DecisionSet, Source, Table, Ticks, Types, Value}
 pub enum Entry {
     New(Decision),
     Deleted(Decision),
-    /// One that says nothing to us, and why: it costs itself, never the answer around it.
-    Unreadable(String),
-    /// One on a value that its scope does not have, and what that is: a country of three letters.
-    Unfit(String),
+    Unread(Unread),
+}
+
+/// Why an entry says nothing to us. It costs itself, never the answer around it.
+#[derive(Clone, Debug)]
+pub struct Unread {
+    pub reason: String,
+    /// It is on a value that its scope does not have: a country of three letters. Somebody typed that, and LAPI sends it
+    /// again and again.
+    pub is_unfit: bool,
 }
 
 /// At most this many of one answer are told.
@@ -57,13 +63,11 @@ impl Taken {
         self.new - self.renewed
     }
 
-    pub(super) fn unreadable(&mut self, reason: String) {
-        self.unreadable += 1;
-        self.first_unreadable.get_or_insert(reason);
-    }
-
-    pub(super) fn unfit(&mut self, reason: String) {
-        if self.unfit.len() < MOST_UNFIT {
+    pub(super) fn unread(&mut self, Unread { reason, is_unfit }: Unread) {
+        if !is_unfit {
+            self.unreadable += 1;
+            self.first_unreadable.get_or_insert(reason);
+        } else if self.unfit.len() < MOST_UNFIT {
             self.unfit.insert(reason);
         }
     }
@@ -105,18 +109,21 @@ pub struct Changes {
     /// Decisions without an id that this answer named as new. Newer LAPIs send `new` first, so a `deleted` of the same
     /// key that follows in the same answer means the decision before this one.
     new_without_id: HashSet<(Value, Key)>,
-    taken: Taken,
+    pub(super) taken: Taken,
 }
 
 /// This many changes are made under one lock, in some ten microseconds.
 pub const BATCH: usize = 128;
 
-impl Changes {
-    pub(super) fn new(set: Arc<DecisionSet>, types: Types, now: Instant) -> Self {
-        let (batch, new_without_id) = (Vec::with_capacity(BATCH), HashSet::new());
-        Self { set, types, now, batch, new_without_id, taken: Taken::default() }
+impl DecisionSet {
+    /// Starts to take over an answer with LAPI's changes since the last one.
+    pub fn changes(self: &Arc<Self>, types: Types, now: Instant) -> Changes {
+        let (batch, new_without_id, taken) = Default::default();
+        Changes { set: self.clone(), types, now, batch, new_without_id, taken }
     }
+}
 
+impl Changes {
     pub fn take(&mut self, entry: Entry) {
         self.batch.push(entry);
         if self.batch.len() == BATCH {
@@ -131,7 +138,7 @@ impl Changes {
     }
 
     fn make(&mut self) {
-        let (set, batch) = (self.set.clone(), mem::replace(&mut self.batch, Vec::with_capacity(BATCH)));
+        let (set, batch) = (self.set.clone(), mem::take(&mut self.batch));
         // A map that grows lays a million entries anew, which takes 50 ms: that is done beside.
         let too_small = set.read().is_too_small_for(batch.len());
         if too_small {
@@ -143,8 +150,7 @@ impl Changes {
             match entry {
                 Entry::New(decision) => self.add(&mut table, decision),
                 Entry::Deleted(decision) => self.delete(&mut table, &decision),
-                Entry::Unreadable(reason) => self.taken.unreadable(reason),
-                Entry::Unfit(reason) => self.taken.unfit(reason),
+                Entry::Unread(unread) => self.taken.unread(unread),
             }
         }
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::crowdsec::decisions::{Decision, Entry, LARGEST_ID, LONGEST_OWN, Scopes, Value, go_duration};
+use crate::crowdsec::decisions::{Decision, Entry, LARGEST_ID, LONGEST_OWN, Scopes, Unread, Value, go_duration};
 use crate::crowdsec::printable::printable;
 
 /// The most that one entry may take, since it is held as a whole. LAPI's are of some hundred bytes.
@@ -25,7 +25,12 @@ pub fn read_answer(answer: impl Read, scopes: &Scopes, hand_on: &mut impl FnMut(
     let left = Cell::new(LARGEST_ENTRY);
     let bounded = BufReader::new(Bounded { source: answer, left: &left });
     let mut json = serde_json::Deserializer::from_reader(bounded);
-    let lists = json.deserialize_map(Answer { scopes, hand_on, left: &left })?;
+    let lists = json.deserialize_map(Answer(&mut |entry, kind| {
+        left.set(LARGEST_ENTRY);
+        if let Some(entry) = as_entry(entry, scopes, kind) {
+            hand_on(entry);
+        }
+    }))?;
     json.end()?;
     // An object without either list is some other server's answer. Believed, it would be an empty CrowdSec's, and end
     // every decision.
@@ -35,33 +40,36 @@ pub fn read_answer(answer: impl Read, scopes: &Scopes, hand_on: &mut impl FnMut(
 /// Reads what LAPI says of one value, or of one scope: a list, or `null`. An entry that cannot be read is an error, since it
 /// may be the very one that is `asked` about; one with another id costs only itself.
 pub fn read_list(json: &[u8], scopes: &Scopes, asked: Option<u64>) -> Result<Vec<Decision>, String> {
-    let entries: Option<Vec<&RawValue>> =
-        serde_json::from_slice(json).map_err(|error| printable(&error.to_string()))?;
     let is_another = |entry: &RawValue| {
         let id = serde_json::from_str::<Id>(entry.get()).ok().map(|entry| entry.id);
         asked.is_some() && id.is_some() && id != asked
     };
     let read = |entry| match read_entry(entry, scopes) {
         Err(_) if is_another(entry) => None,
-        read => read.map_err(|(Unread::Broken(reason) | Unread::Unfit(reason))| reason).transpose(),
+        read => read.map_err(|unread| unread.reason).transpose(),
     };
-    entries.into_iter().flatten().filter_map(read).collect()
+    raw_entries(json)?.filter_map(read).collect()
 }
 
 /// Reads what LAPI says in live mode: a list, or `null`.
 pub fn read_entries(json: &[u8], scopes: &Scopes) -> Result<Vec<Entry>, String> {
-    let entries: Option<Vec<&RawValue>> =
-        serde_json::from_slice(json).map_err(|error| printable(&error.to_string()))?;
-    Ok(entries.into_iter().flatten().filter_map(|entry| as_entry(entry, scopes, Entry::New)).collect())
+    Ok(raw_entries(json)?.filter_map(|entry| as_entry(entry, scopes, Entry::New)).collect())
 }
 
-fn as_entry(json: &RawValue, scopes: &Scopes, kind: fn(Decision) -> Entry) -> Option<Entry> {
-    match read_entry(json, scopes) {
-        Ok(decision) => decision.map(kind),
-        Err(Unread::Broken(reason)) => Some(Entry::Unreadable(reason)),
-        Err(Unread::Unfit(reason)) => Some(Entry::Unfit(reason)),
-    }
+fn raw_entries(json: &[u8]) -> Result<impl Iterator<Item = &RawValue>, String> {
+    let entries: Option<Vec<&RawValue>> =
+        serde_json::from_slice(json).map_err(|error| printable(&error.to_string()))?;
+    Ok(entries.into_iter().flatten())
 }
+
+fn as_entry(json: &RawValue, scopes: &Scopes, kind: Kind) -> Option<Entry> {
+    read_entry(json, scopes).map_or_else(|unread| Some(Entry::Unread(unread)), |decision| decision.map(kind))
+}
+
+/// Which of the two lists a decision stands in.
+type Kind = fn(Decision) -> Entry;
+/// Takes each entry of the lists, as raw text.
+type HandOn<'a> = &'a mut dyn FnMut(&RawValue, Kind);
 
 #[derive(Deserialize)]
 struct Id {
@@ -87,14 +95,9 @@ impl<S: Read> Read for Bounded<'_, S> {
 }
 
 /// The object around the lists. Gives how many of them there were.
-struct Answer<'a, F> {
-    scopes: &'a Scopes,
-    hand_on: &'a mut F,
-    /// How many bytes may still come before the entry ends.
-    left: &'a Cell<usize>,
-}
+struct Answer<'a>(HandOn<'a>);
 
-impl<'de, F: FnMut(Entry)> Visitor<'de> for Answer<'_, F> {
+impl<'de> Visitor<'de> for Answer<'_> {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,7 +115,7 @@ impl<'de, F: FnMut(Entry)> Visitor<'de> for Answer<'_, F> {
                     continue;
                 }
             };
-            map.next_value_seed(List { kind, scopes: self.scopes, hand_on: &mut *self.hand_on, left: self.left })?;
+            map.next_value_seed(List(kind, &mut *self.0))?;
             lists += 1;
         }
         Ok(lists)
@@ -120,14 +123,9 @@ impl<'de, F: FnMut(Entry)> Visitor<'de> for Answer<'_, F> {
 }
 
 /// One of the two lists, or `null`. Each entry is taken as raw text first, so that a bad one costs itself alone.
-struct List<'a, F> {
-    kind: fn(Decision) -> Entry,
-    scopes: &'a Scopes,
-    hand_on: &'a mut F,
-    left: &'a Cell<usize>,
-}
+struct List<'a>(Kind, HandOn<'a>);
 
-impl<'de, F: FnMut(Entry)> DeserializeSeed<'de> for List<'_, F> {
+impl<'de> DeserializeSeed<'de> for List<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -135,7 +133,7 @@ impl<'de, F: FnMut(Entry)> DeserializeSeed<'de> for List<'_, F> {
     }
 }
 
-impl<'de, F: FnMut(Entry)> Visitor<'de> for List<'_, F> {
+impl<'de> Visitor<'de> for List<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,10 +146,7 @@ impl<'de, F: FnMut(Entry)> Visitor<'de> for List<'_, F> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         while let Some(entry) = entries.next_element::<Box<RawValue>>()? {
-            self.left.set(LARGEST_ENTRY);
-            if let Some(entry) = as_entry(&entry, self.scopes, self.kind) {
-                (self.hand_on)(entry);
-            }
+            (self.1)(&entry, self.0);
         }
         Ok(())
     }
@@ -174,17 +169,11 @@ struct Wire<'a> {
     duration: String,
 }
 
-/// Why an entry is not read.
-enum Unread {
-    Broken(String),
-    /// It is on a value that its scope does not have. Somebody typed that, and LAPI sends it again and again.
-    Unfit(String),
-}
-
 /// `Ok(None)` for a scope that nobody asked for: such decisions are not for us.
 fn read_entry(json: &RawValue, scopes: &Scopes) -> Result<Option<Decision>, Unread> {
+    let broken = |reason| Unread { reason, is_unfit: false };
     let wire: Wire = serde_json::from_str(json.get())
-        .map_err(|error| Unread::Broken(format!("{} in {}", printable(&error.to_string()), printable(json.get()))))?;
+        .map_err(|error| broken(format!("{} in {}", printable(&error.to_string()), printable(json.get()))))?;
     if !scopes.have(&wire.scope) {
         return Ok(None);
     }
@@ -196,19 +185,15 @@ fn read_entry(json: &RawValue, scopes: &Scopes) -> Result<Option<Decision>, Unre
         ("duration", &wire.duration, LONGEST_FIELD),
     ] {
         if field.len() > longest {
-            return Err(Unread::Broken(format!("the {name} of the one on `{shown}` is over {longest} bytes")));
+            return Err(broken(format!("the {name} of the one on `{shown}` is over {longest} bytes")));
         }
     }
     let no_duration = || format!("`{}`, of the one on `{shown}`, is no duration", printable(&wire.duration));
-    let duration = go_duration(&wire.duration).ok_or_else(|| Unread::Broken(no_duration()))?;
+    let duration = go_duration(&wire.duration).ok_or_else(|| broken(no_duration()))?;
     let value = Value::read(&wire.scope, &wire.value).map_err(|what| {
         let is_address = ["ip", "range"].iter().any(|scope| wire.scope.eq_ignore_ascii_case(scope));
-        let reason = format!("`{shown}` is {what}");
-        if is_address {
-            Unread::Broken(reason)
-        } else {
-            Unread::Unfit(format!("{reason} (scope {})", printable(&wire.scope)))
-        }
+        let scope = if is_address { String::new() } else { format!(" (scope {})", printable(&wire.scope)) };
+        Unread { reason: format!("`{shown}` is {what}{scope}"), is_unfit: !is_address }
     })?;
     Ok(Some(Decision {
         id: wire.id.and_then(|id| id.get().parse().ok()).filter(|id| (1..=LARGEST_ID).contains(id)),

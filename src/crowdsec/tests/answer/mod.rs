@@ -4,7 +4,7 @@ mod properties;
 
 use std::io::{self, Read};
 
-use crate::crowdsec::decisions::{Decision, Entry, Scopes};
+use crate::crowdsec::decisions::{Decision, Entry, Scopes, Unread};
 use crate::crowdsec::lapi::answer::{self, read_answer};
 
 #[derive(Default)]
@@ -19,7 +19,7 @@ impl Heard {
         match entry {
             Entry::New(decision) => self.added.push(decision),
             Entry::Deleted(decision) => self.deleted.push(decision),
-            Entry::Unreadable(reason) | Entry::Unfit(reason) => self.unreadable.push(reason),
+            Entry::Unread(unread) => self.unreadable.push(unread.reason),
         }
     }
 }
@@ -148,7 +148,7 @@ fn countries_and_systems_are_understood_in_every_spelling_and_what_is_none_is_to
         let (mut heard, mut told) = (None, None);
         read_answer(answer.as_bytes(), &scopes, &mut |entry| match entry {
             Entry::New(decision) => heard = Some(decision.value.to_string()),
-            Entry::Unfit(reason) => told = Some(reason),
+            Entry::Unread(Unread { reason, is_unfit: true }) => told = Some(reason),
             entry => panic!("{entry:?}"),
         })
         .unwrap();
