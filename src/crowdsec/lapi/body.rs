@@ -16,45 +16,37 @@ use crate::crowdsec::printable::printable;
 /// 512 MiB hold four million decisions; what is longer is no answer of LAPI's.
 const LONGEST: usize = 512 << 20;
 
-/// An answer whose body is still to come.
-pub struct Answer {
-    response: Response,
+/// Hands the answer's entries over as they arrive. `Ok` means that the body ended where LAPI meant it to end.
+///
+/// They are read on a thread for blocking work while the transfer goes on, with a few pieces in flight at most, so
+/// that LAPI is not asked to send faster than we read.
+pub async fn read_body<R: Send + 'static>(
+    mut response: Response,
     scopes: Arc<Scopes>,
-}
-
-impl Answer {
-    pub fn new(response: Response, scopes: Arc<Scopes>) -> Self {
-        Self { response, scopes }
-    }
-
-    /// Hands the answer's entries over as they arrive. `Ok` means that the body ended where LAPI meant it to end.
-    ///
-    /// They are read on a thread for blocking work while the transfer goes on, with a few pieces in flight at most, so
-    /// that LAPI is not asked to send faster than we read.
-    pub async fn read<R: Send + 'static>(mut self, mut receiver: R, hand_on: fn(&mut R, Entry)) -> Result<R, Error> {
-        let (pieces, body) = mpsc::channel(4);
-        let scopes = self.scopes.clone();
-        let reading = spawn_blocking(move || {
-            let body = Body { pieces: body, current: Default::default(), left: LONGEST };
-            read_answer(body, &scopes, &mut |entry| hand_on(&mut receiver, entry)).map(|()| receiver)
-        });
-        let transferred = loop {
-            match self.response.chunk().await {
-                Ok(piece) => {
-                    let last = piece.is_none();
-                    // The reader hangs up where it finds no JSON; its own error says more.
-                    if pieces.send(piece).await.is_err() || last {
-                        break Ok(());
-                    }
+    mut receiver: R,
+    hand_on: fn(&mut R, Entry),
+) -> Result<R, Error> {
+    let (pieces, body) = mpsc::channel(4);
+    let reading = spawn_blocking(move || {
+        let body = Body { pieces: body, current: Default::default(), left: LONGEST };
+        read_answer(body, &scopes, &mut |entry| hand_on(&mut receiver, entry)).map(|()| receiver)
+    });
+    let transferred = loop {
+        match response.chunk().await {
+            Ok(piece) => {
+                let last = piece.is_none();
+                // The reader hangs up where it finds no JSON; its own error says more.
+                if pieces.send(piece).await.is_err() || last {
+                    break Ok(());
                 }
-                Err(error) => break Err(transfer(&error, None)),
             }
-        };
-        drop(pieces);
-        let read = reading.await.map_err(|panic| Error::Panicked(panic.to_string()))?;
-        transferred?;
-        read.map_err(|error| Error::Unreadable(printable(&error.to_string())))
-    }
+            Err(error) => break Err(transfer(&error, None)),
+        }
+    };
+    drop(pieces);
+    let read = reading.await.map_err(|panic| Error::Panicked(panic.to_string()))?;
+    transferred?;
+    read.map_err(|error| Error::Unreadable(printable(&error.to_string())))
 }
 
 /// The body as a blocking reader. It ends only with the `None` that the transfer's own end sends: a body that was cut,

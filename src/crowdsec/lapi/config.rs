@@ -189,7 +189,7 @@ fn credentials(reading: &mut Reading<'_>, settings: &Settings) -> Option<Credent
     }
 }
 
-fn identity(reading: &mut Reading<'_>, cert: &RelativePathBuf, key: &RelativePathBuf) -> Option<Vec<u8>> {
+fn identity(reading: &mut Reading<'_>, cert: &RelativePathBuf, key: &RelativePathBuf) -> Option<Secret> {
     let (cert_pem, key_pem) = (reading.file("cert_path", cert)?, reading.file("key_path", key)?);
     let (cert, key) = (cert.relative().display().to_string(), key.relative().display().to_string());
     let (certificate, private) = (File { path: &cert, bytes: &cert_pem }, File { path: &key, bytes: &key_pem });

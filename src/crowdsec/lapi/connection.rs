@@ -60,14 +60,9 @@ impl fmt::Display for Location {
     }
 }
 
+#[derive(Debug)]
 pub enum Credentials {
     Key(Secret),
     /// Certificate and private key, in one PEM.
-    Certificate(Vec<u8>),
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[private]")
-    }
+    Certificate(Secret),
 }

@@ -26,14 +26,14 @@ pub mod tls;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, Identity, RequestBuilder, Response, StatusCode, Url, redirect};
 
 use super::decisions::{Decision, Entry, Key, Scopes, Value, single};
 use answer::{read_entries, read_list};
-use body::Answer;
+use body::read_body;
 use error::{setup, transfer};
 use tls::Handshake;
 
@@ -92,8 +92,8 @@ impl Lapi {
                 None
             }
             Credentials::Certificate(pem) => {
-                builder = builder.identity(Identity::from_pem(pem).map_err(setup)?);
-                Some(pem.as_slice())
+                builder = builder.identity(Identity::from_pem(pem.0.as_bytes()).map_err(setup)?);
+                Some(pem.0.as_bytes())
             }
         };
         builder = match &config.ca {
@@ -123,12 +123,18 @@ impl Lapi {
         })
     }
 
-    /// Asks for everything that stands, or for what came and went since the last request with this key.
-    pub async fn ask(&self, everything: bool) -> Result<Answer, Error> {
+    /// Asks for everything that stands, or for what came and went since the last request with this key, and hands the
+    /// answer's entries to a receiver, which is made when the answer begins: LAPI's durations count from there.
+    pub async fn ask<R: Send + 'static>(
+        &self,
+        everything: bool,
+        receiver: impl FnOnce(Instant) -> R,
+        hand_on: fn(&mut R, Entry),
+    ) -> Result<R, Error> {
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("startup", if everything { "true" } else { "false" });
-        let response = self.send(url, if everything { WHOLE } else { self.changes }).await;
-        Ok(Answer::new(response?, self.scopes.clone()))
+        let response = self.send(url, if everything { WHOLE } else { self.changes }).await?;
+        read_body(response, self.scopes.clone(), receiver(Instant::now()), hand_on).await
     }
 
     /// Asks for all that stands against one value, whatever its origin: a question that LAPI answers from its database, and
@@ -137,10 +143,8 @@ impl Lapi {
     /// Of a country or an AS the whole scope is asked for. LAPI compares values letter by letter, and a decision on `fr` or
     /// `AS64500` stands against `FR` and `64500` here: asked for that, LAPI would say that there is none.
     pub async fn standing_on(&self, value: &Value, key: Key) -> Result<Vec<Decision>, Error> {
-        let mut url = self.url.clone();
-        url.path_segments_mut().expect("an address of http").pop();
         // `scopes` and not `scope`, which older LAPIs leave out of account.
-        let query = match value {
+        let asked = match value {
             Value::Network(net) => match single(*net) {
                 Some(address) => vec![("ip", address.to_string())],
                 None => vec![("range", net.to_string())],
@@ -149,25 +153,28 @@ impl Lapi {
             Value::As(_) => vec![("scopes", "AS".into())],
             Value::Own(own) => vec![("scopes", own.scope.clone()), ("value", own.text.clone())],
         };
-        url.query_pairs_mut().clear().append_pair("dedup", "false").extend_pairs(query);
-        read_list(&self.list(url).await?, &self.scopes, key.id()).map_err(Error::Unreadable)
+        let query = [("dedup", "false".into())].into_iter().chain(asked);
+        read_list(&self.list(query).await?, &self.scopes, key.id()).map_err(Error::Unreadable)
     }
 
     /// Asks for all that stands against one address, or against what is no address, with the filters: live mode. A bad entry
     /// costs itself alone.
     pub async fn now(&self, about: Option<IpAddr>) -> Result<Vec<Entry>, Error> {
-        let mut url = self.url.clone();
-        url.path_segments_mut().expect("an address of http").pop();
         let kept = self.url.query_pairs().filter(|(name, _)| name != "scopes");
         let asked = match about {
-            Some(address) => ("ip", address.to_string()),
-            None => ("scopes", self.scopes.others().unwrap_or_default()),
+            Some(address) => ("ip".into(), address.to_string().into()),
+            None => ("scopes".into(), self.scopes.others().unwrap_or_default().into()),
         };
-        url.query_pairs_mut().clear().extend_pairs(kept).append_pair(asked.0, &asked.1);
-        read_entries(&self.list(url).await?, &self.scopes).map_err(Error::Unreadable)
+        read_entries(&self.list(kept.chain([asked])).await?, &self.scopes).map_err(Error::Unreadable)
     }
 
-    async fn list(&self, url: Url) -> Result<Vec<u8>, Error> {
+    async fn list(
+        &self,
+        query: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>,
+    ) -> Result<Vec<u8>, Error> {
+        let mut url = self.url.clone();
+        url.path_segments_mut().expect("an address of http").pop();
+        url.query_pairs_mut().clear().extend_pairs(query);
         let mut response = self.send(url, QUESTION).await?;
         let mut list = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(|error| transfer(&error, None))? {

@@ -167,9 +167,7 @@ impl Poller {
     }
 
     async fn changes(&self) -> Result<Taken, Error> {
-        // LAPI's durations count from its answer's beginning.
-        let answer = self.lapi.ask(false).await?;
-        let changes = answer.read(self.set.changes(self.types.clone(), Instant::now()), Changes::take).await?;
+        let changes = self.lapi.ask(false, |now| self.set.changes(self.types.clone(), now), Changes::take).await?;
         aside(|| changes.complete()).await
     }
 
@@ -177,8 +175,7 @@ impl Poller {
     /// mark that a delta begins at, everything is asked for once more then: gives no `InStep`.
     async fn everything(&mut self) -> Result<(Taken, Option<InStep>), Error> {
         let since = Instant::now();
-        let answer = self.lapi.ask(true).await?;
-        let all = answer.read(self.set.everything(self.types.clone(), Instant::now()), Everything::take).await?;
+        let all = self.lapi.ask(true, |now| self.set.everything(self.types.clone(), now), Everything::take).await?;
         let apart = self.pace.resync_frequency / 2;
         let compared = aside(move || all.take_over(Instant::now(), apart)).await?;
         self.saving.note(true);

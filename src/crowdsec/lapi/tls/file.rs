@@ -8,6 +8,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
 use super::roots;
+use crate::crowdsec::setting::Secret;
 
 /// A file that the operator named.
 #[derive(Clone, Copy)]
@@ -82,7 +83,7 @@ pub fn authorities(file: File) -> Result<Vec<CertificateDer<'static>>, String> {
 }
 
 /// The certificate and the key of `cert_path` and `key_path`, as one PEM. `Err` names the setting whose file is no good.
-pub fn identity(certificate: File, key: File) -> Result<Vec<u8>, (&'static str, String)> {
+pub fn identity(certificate: File, key: File) -> Result<Secret, (&'static str, String)> {
     let chain = certificate.certificates().map_err(|problem| ("cert_path", problem))?;
     let private = key.key().map_err(|problem| ("key_path", problem))?;
     CertifiedKey::from_der(chain, private, &default_provider()).map_err(|error| match error {
@@ -107,5 +108,6 @@ pub fn identity(certificate: File, key: File) -> Result<Vec<u8>, (&'static str, 
             format!("holds a key that cannot be used ({error}): use RSA from 2048 bits, ECDSA P-256 or P-384, or Ed25519"),
         ),
     })?;
-    Ok([certificate.pem("x509").unwrap_or_default(), b"\n", key.pem("pkey").unwrap_or_default()].concat())
+    let pems = [certificate.pem("x509").unwrap_or_default(), b"\n", key.pem("pkey").unwrap_or_default()].concat();
+    Ok(Secret(String::from_utf8_lossy(&pems).into()))
 }
