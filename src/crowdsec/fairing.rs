@@ -188,11 +188,11 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     let Some(connection) = &bouncer.lapi.connection else {
         return Ok(SetUp { bouncer, texts, site, poller: None });
     };
-    let (set, status, types) = (bouncer.decisions.clone(), bouncer.status.clone(), bouncer.config.types.clone());
+    let (set, status) = (bouncer.decisions.clone(), bouncer.status.clone());
     let live = bouncer.lapi.live.as_ref();
-    let live = live.map(|live| Live::new(connection, live, types.clone(), set.clone(), status.clone())).transpose();
+    let live = live.map(|live| Live::new(connection, live, set.clone(), status.clone())).transpose();
     let live = live.map_err(|error| problem(&error))?;
-    let poller = Poller::new(connection, &bouncer.lapi, types, set, status, shared_secret.as_ref(), live.clone());
+    let poller = Poller::new(connection, &bouncer.lapi, set, status, shared_secret.as_ref(), live.clone());
     bouncer.live = live;
     let poller = poller.map_err(|error| problem(&error))?;
     let thread = Background::start("crowdsec");

@@ -78,7 +78,7 @@ impl Bouncer {
         captcha: Option<Captcha>,
         passes: Passes,
     ) -> Self {
-        let mut decisions = DecisionSet::new(Instant::now());
+        let mut decisions = DecisionSet::new(Instant::now(), config.types.clone());
         for own in &config.decisions {
             decisions.pin(own.value.0, own.remediation, &own.reason);
         }

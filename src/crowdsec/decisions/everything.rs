@@ -13,12 +13,11 @@ use std::time::{Duration, Instant};
 use super::decision::Key;
 use super::held::Held;
 use super::update::BATCH;
-use super::{A_SECOND, DecisionSet, Entry, NEVER, Source, Table, Taken, Ticks, Types, Value, left, ticks};
+use super::{A_SECOND, DecisionSet, Entry, NEVER, Source, Table, Taken, Ticks, Value, left, ticks};
 
 /// A full answer on its way. Dropped before it is complete, it changes nothing.
 pub struct Everything {
     set: Arc<DecisionSet>,
-    types: Types,
     now: Instant,
     table: Table,
     /// Decisions that stand and that this answer names as deleted.
@@ -47,9 +46,9 @@ const SOON: Ticks = 100;
 
 impl DecisionSet {
     /// Starts to take over an answer with all that LAPI has.
-    pub fn everything(self: &Arc<Self>, types: Types, now: Instant) -> Everything {
+    pub fn everything(self: &Arc<Self>, now: Instant) -> Everything {
         let (table, deleted, taken) = Default::default();
-        Everything { set: self.clone(), types, now, table, deleted, taken }
+        Everything { set: self.clone(), now, table, deleted, taken }
     }
 }
 
@@ -58,7 +57,7 @@ impl Everything {
         match entry {
             Entry::New(decision) => {
                 let (now, ends) = (self.set.ticks(self.now), self.set.end_of(self.now, decision.duration));
-                self.taken.put(&mut self.table, decision, &self.types, now, ends);
+                self.taken.put(&mut self.table, decision, &self.set.types, now, ends);
             }
             // A full answer lists every decision that ever ended: only those that stand here are of interest.
             Entry::Deleted(decision) => {

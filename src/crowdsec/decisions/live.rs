@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::held::Held;
 use super::update::BATCH;
-use super::{DecisionSet, Entry, Key, Taken, Types, Value};
+use super::{DecisionSet, Entry, Key, Taken, Value};
 
 impl DecisionSet {
     /// What is held against one address, or without one, against everything that is no address.
@@ -30,11 +30,10 @@ impl DecisionSet {
         self: &Arc<Self>,
         mut before: HashSet<(Value, Key)>,
         entries: Vec<Entry>,
-        types: &Types,
         answered: Instant,
         taken: &mut Taken,
     ) {
-        let mut changes = self.changes(types.clone(), answered);
+        let mut changes = self.changes(answered);
         changes.taken = mem::take(taken);
         // What is new comes first, so that nobody is let go in between.
         for entry in entries {

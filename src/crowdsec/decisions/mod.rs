@@ -40,6 +40,8 @@ pub use value::{Country, LONGEST_OWN, Scopes, Value, single, system};
 /// an await. The operator's own decisions never change and need no lock.
 pub struct DecisionSet {
     start: Instant,
+    /// What LAPI's types mean here.
+    pub types: Types,
     own: Table,
     lapis: RwLock<Table>,
 }
@@ -50,8 +52,8 @@ const NEVER: Ticks = u32::MAX;
 const A_SECOND: Ticks = 10;
 
 impl DecisionSet {
-    pub fn new(start: Instant) -> Self {
-        Self { start, own: Table::default(), lapis: RwLock::default() }
+    pub fn new(start: Instant, types: Types) -> Self {
+        Self { start, types, own: Table::default(), lapis: RwLock::default() }
     }
 
     /// Adds a decision of the operator's own: it never ends, and no answer of LAPI's takes it away.

@@ -103,7 +103,6 @@ impl Taken {
 /// LAPI's changes on their way into the set. Dropped before they are complete, they leave what they named.
 pub struct Changes {
     set: Arc<DecisionSet>,
-    types: Types,
     now: Instant,
     batch: Vec<Entry>,
     /// Decisions without an id that this answer named as new. Newer LAPIs send `new` first, so a `deleted` of the same
@@ -117,9 +116,9 @@ pub const BATCH: usize = 128;
 
 impl DecisionSet {
     /// Starts to take over an answer with LAPI's changes since the last one.
-    pub fn changes(self: &Arc<Self>, types: Types, now: Instant) -> Changes {
+    pub fn changes(self: &Arc<Self>, now: Instant) -> Changes {
         let (batch, new_without_id, taken) = Default::default();
-        Changes { set: self.clone(), types, now, batch, new_without_id, taken }
+        Changes { set: self.clone(), now, batch, new_without_id, taken }
     }
 }
 
@@ -160,7 +159,7 @@ impl Changes {
             self.new_without_id.insert((decision.value.clone(), decision.key()));
         }
         let ends = self.set.end_of(self.now, decision.duration);
-        self.taken.put(table, decision, &self.types, self.set.ticks(self.now), ends);
+        self.taken.put(table, decision, &self.set.types, self.set.ticks(self.now), ends);
     }
 
     fn delete(&mut self, table: &mut Table, decision: &Decision) {

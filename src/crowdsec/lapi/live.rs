@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::{Connection, Error, Lapi, QUESTION, Status};
-use crate::crowdsec::decisions::{DecisionSet, Remediation, Taken, Types};
+use crate::crowdsec::decisions::{DecisionSet, Remediation, Taken};
 use crate::crowdsec::panics::survive;
 use crate::crowdsec::reminder::Reminder;
 use crate::crowdsec::setting::{FailureAction, Reading, Span, Told, word};
@@ -92,7 +92,6 @@ pub struct Live {
     lapi: Lapi,
     set: Arc<DecisionSet>,
     status: Arc<Status>,
-    types: Types,
     config: Config,
     known: Mutex<HashMap<IpAddr, Known>>,
     turns: [Semaphore; LANES],
@@ -115,14 +114,13 @@ impl Live {
     pub fn new(
         connection: &Connection,
         config: &Config,
-        types: Types,
         set: Arc<DecisionSet>,
         status: Arc<Status>,
     ) -> Result<Arc<Self>, Error> {
         let lapi = Lapi::new(connection, Duration::ZERO)?;
         let (known, taken, late, hasher) = Default::default();
         let turns = array::from_fn(|_| Semaphore::new(IN_A_LANE));
-        Ok(Arc::new(Self { lapi, set, status, types, config: config.clone(), known, turns, hasher, taken, late }))
+        Ok(Arc::new(Self { lapi, set, status, config: config.clone(), known, turns, hasher, taken, late }))
     }
 
     /// Has LAPI asked about a visitor, unless it was just now. Gives what they meet besides what stands against them, where
@@ -171,7 +169,7 @@ impl Live {
     async fn question(&self, about: Option<IpAddr>) -> Result<(), Error> {
         let before = self.set.held_against(about);
         let entries = self.lapi.now(about).await?;
-        self.set.take_answer(before, entries, &self.types, Instant::now(), &mut lock(&self.taken));
+        self.set.take_answer(before, entries, Instant::now(), &mut lock(&self.taken));
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use super::saving::Saving;
 use super::snapshot::Snapshot;
 use super::telling::Telling;
 use super::{Config, Connection, Error, Lapi, Live};
-use crate::crowdsec::decisions::{Changes, Compared, DecisionSet, Everything, Taken, Types};
+use crate::crowdsec::decisions::{Changes, Compared, DecisionSet, Everything, Taken};
 use crate::crowdsec::panics::survive;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::setting::Secret;
@@ -29,7 +29,6 @@ pub struct Poller {
     lapi: Lapi,
     set: Arc<DecisionSet>,
     status: Arc<Status>,
-    types: Types,
     pace: Pace,
     /// `None` while the last poll is not known to have succeeded: then everything is asked for.
     in_step: Option<InStep>,
@@ -47,7 +46,6 @@ impl Poller {
     pub fn new(
         connection: &Connection,
         config: &Config,
-        types: Types,
         set: Arc<DecisionSet>,
         status: Arc<Status>,
         secret: Option<&Secret>,
@@ -60,7 +58,6 @@ impl Poller {
             saving: Saving::new(snapshot, set.clone()),
             set,
             status,
-            types,
             pace: Pace::of(config),
             in_step: None,
             live,
@@ -74,7 +71,7 @@ impl Poller {
 
     /// Reads the snapshot, where there is one. True if it was believed: it counts as the first answer.
     pub fn recall(&mut self) -> bool {
-        let is_believed = self.saving.recall(self.types.clone()).is_some();
+        let is_believed = self.saving.recall();
         if is_believed {
             self.status.recalled();
         }
@@ -87,14 +84,14 @@ impl Poller {
     pub async fn poll(&mut self) -> Result<(), Error> {
         if let Some(live) = &self.live {
             let taken = live.poll().await?;
-            self.telling.of_answer(&taken, self.types.fallback);
+            self.telling.of_answer(&taken);
             return Ok(());
         }
         let in_step = self.in_step.take();
         let mut in_step = match in_step {
             None => {
                 let (taken, in_step) = self.everything().await?;
-                self.telling.of_answer(&taken, self.types.fallback);
+                self.telling.of_answer(&taken);
                 self.telling.of_filters(&taken);
                 in_step
             }
@@ -103,7 +100,7 @@ impl Poller {
                 let named = taken.added() + taken.ended;
                 self.saving.note(named > 0);
                 self.status.answered();
-                self.telling.of_answer(&taken, self.types.fallback);
+                self.telling.of_answer(&taken);
                 Some(InStep { named: in_step.named + named, ..in_step })
             }
         };
@@ -167,7 +164,7 @@ impl Poller {
     }
 
     async fn changes(&self) -> Result<Taken, Error> {
-        let changes = self.lapi.ask(false, |now| self.set.changes(self.types.clone(), now), Changes::take).await?;
+        let changes = self.lapi.ask(false, |now| self.set.changes(now), Changes::take).await?;
         aside(|| changes.complete()).await
     }
 
@@ -175,7 +172,7 @@ impl Poller {
     /// mark that a delta begins at, everything is asked for once more then: gives no `InStep`.
     async fn everything(&mut self) -> Result<(Taken, Option<InStep>), Error> {
         let since = Instant::now();
-        let all = self.lapi.ask(true, |now| self.set.everything(self.types.clone(), now), Everything::take).await?;
+        let all = self.lapi.ask(true, |now| self.set.everything(now), Everything::take).await?;
         let apart = self.pace.resync_frequency / 2;
         let compared = aside(move || all.take_over(Instant::now(), apart)).await?;
         self.saving.note(true);
@@ -184,7 +181,7 @@ impl Poller {
         let (of, is_confirmed) = (missing + known, confirmed.is_ok());
         let taken = aside(move || compared.settle(is_confirmed)).await?;
         if !is_confirmed {
-            self.telling.of_answer(&taken, self.types.fallback);
+            self.telling.of_answer(&taken);
         }
         let asked = confirmed.map_err(|reason| Error::Short { missing, of, reason })?;
         self.telling.of_kept(&taken, of);

@@ -9,7 +9,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::poller::aside;
 use super::snapshot::Snapshot;
-use crate::crowdsec::decisions::{DecisionSet, Types};
+use crate::crowdsec::decisions::DecisionSet;
 use crate::crowdsec::panics::survive_now;
 
 /// The snapshot, where one is kept, and how it is doing.
@@ -38,21 +38,19 @@ impl Saving {
         self.is_due |= changed;
     }
 
-    /// Reads the snapshot, where there is one: how old it is. `None` if it is not believed.
-    pub fn recall(&self, types: Types) -> Option<Duration> {
-        let snapshot = self.snapshot.as_ref()?;
-        match snapshot.read(&self.set, types, Instant::now()) {
-            Ok(age) => {
-                let age = age?;
+    /// Reads the snapshot, where there is one. True if it was believed.
+    pub fn recall(&self) -> bool {
+        let Some(snapshot) = &self.snapshot else { return false };
+        let read = snapshot.read(&self.set, Instant::now());
+        match &read {
+            Ok(None) => {}
+            Ok(Some(age)) => {
                 info!("{} decisions come from the snapshot of {} s ago.", self.set.len(), age.as_secs());
-                Some(age)
             }
-            Err(reason) => {
-                // Fails towards LAPI: it will say what stands, and the next snapshot takes this one's place.
-                warn!("The snapshot {} is not used: {reason}.", snapshot.path().display());
-                None
-            }
+            // Fails towards LAPI: it will say what stands, and the next snapshot takes this one's place.
+            Err(reason) => warn!("The snapshot {} is not used: {reason}.", snapshot.path().display()),
         }
+        matches!(read, Ok(Some(_)))
     }
 
     /// Begins to write the snapshot where it is due. A disk that hangs must not keep new decisions away: while one write

@@ -19,7 +19,7 @@ use sha2::Sha256;
 
 use super::answer::read_answer;
 use super::connection::Connection;
-use crate::crowdsec::decisions::{DecisionSet, Entry, Key, Scopes, Source, Ticks, Types, Value};
+use crate::crowdsec::decisions::{DecisionSet, Entry, Key, Scopes, Source, Ticks, Value};
 use crate::crowdsec::setting::Secret;
 
 /// Where the decisions are kept, and whose they are.
@@ -90,7 +90,7 @@ impl Snapshot {
 
     /// Reads the file into the set. Gives how old it is; `Ok(None)` where there is no file; `Err` says why it is not
     /// believed.
-    pub fn read(&self, set: &Arc<DecisionSet>, types: Types, now: Instant) -> Result<Option<Duration>, String> {
+    pub fn read(&self, set: &Arc<DecisionSet>, now: Instant) -> Result<Option<Duration>, String> {
         match fs::metadata(&self.path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.to_string()),
@@ -99,17 +99,11 @@ impl Snapshot {
             Ok(_) => {}
         }
         let file = File::open(&self.path).map_err(|error| error.to_string())?;
-        self.believe(file, set, types, now).map(Some).map_err(str::to_owned)
+        self.believe(file, set, now).map(Some).map_err(str::to_owned)
     }
 
     /// Fails towards LAPI: what is not believed changes nothing.
-    fn believe(
-        &self,
-        file: impl Read,
-        set: &Arc<DecisionSet>,
-        types: Types,
-        now: Instant,
-    ) -> Result<Duration, &'static str> {
+    fn believe(&self, file: impl Read, set: &Arc<DecisionSet>, now: Instant) -> Result<Duration, &'static str> {
         let mut file = BufReader::new(file);
         let mut line = String::new();
         file.by_ref().take(200).read_line(&mut line).map_err(|_| NO_SNAPSHOT)?;
@@ -120,7 +114,7 @@ impl Snapshot {
             return Err("it is older than a day");
         }
         let mut body = Signing { inner: file, hmac: self.hmac.clone().chain_update(self.head(written)) };
-        let mut everything = set.everything(types, now);
+        let mut everything = set.everything(now);
         let read = read_answer(&mut body, &self.scopes, &mut |entry| {
             everything.take(match entry {
                 Entry::New(mut decision) => {

@@ -8,7 +8,7 @@ use log::{info, warn};
 
 use super::health::Status;
 use super::{Config, Connection, Error, OnStartupFailure};
-use crate::crowdsec::decisions::{DecisionSet, MOST_ON_ONE_VALUE, Remediation, Taken};
+use crate::crowdsec::decisions::{DecisionSet, MOST_ON_ONE_VALUE, Taken};
 use crate::crowdsec::printable::printable;
 
 /// What an operator was told, so that nobody is told the same with every poll.
@@ -112,8 +112,8 @@ impl Telling {
         }
     }
 
-    /// What an answer has brought, and what is odd about it. `fallback` stands in for captchas where none can be asked.
-    pub fn of_answer(&mut self, taken: &Taken, fallback: Remediation) {
+    /// What an answer has brought, and what is odd about it.
+    pub fn of_answer(&mut self, taken: &Taken) {
         self.status.polls.leave_out(taken.unreadable + taken.left_out);
         if taken.added() + taken.ended > 0 {
             info!("CrowdSec: {} new decisions, {} ended early.", taken.added(), taken.ended);
@@ -141,7 +141,7 @@ impl Telling {
             warn!(
                 "LAPI asks for captchas, and no `crowdsec.captcha.provider` is set: such visitors meet a {} instead. Set \
                  CROWDSEC_CAPTCHA_PROVIDER=altcha, which needs no account, or another provider.",
-                fallback
+                self.set.types.fallback
             );
         }
         if taken.without_id > 0 && self.warned_of.insert("ids") {

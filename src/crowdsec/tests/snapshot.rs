@@ -35,10 +35,10 @@ fn snapshot(folder: &TempDir, lapi: &str, secret: Option<&str>) -> Snapshot {
 }
 
 fn set_of(decisions: &[(u64, &str, &str, u64)]) -> Arc<DecisionSet> {
-    let mut set = DecisionSet::new(Instant::now());
+    let mut set = DecisionSet::new(Instant::now(), types());
     set.pin(network("198.51.100.1").unwrap(), Remediation::Ban, "of the configuration, not of LAPI");
     let set = Arc::new(set);
-    let mut changes = set.changes(types(), Instant::now());
+    let mut changes = set.changes(Instant::now());
     for (id, value, kind, seconds) in decisions {
         let (scope, value) = value.split_once(' ').unwrap_or(("Ip", value));
         changes.take(Entry::New(Decision {
@@ -61,8 +61,8 @@ fn store(snapshot: &Snapshot, set: &DecisionSet) {
 
 /// What an empty set makes of the file: why it is not believed, and how many decisions it brings.
 fn read(snapshot: &Snapshot) -> (Result<Option<Duration>, String>, usize) {
-    let set = Arc::new(DecisionSet::new(Instant::now()));
-    let result = snapshot.read(&set, types(), Instant::now());
+    let set = Arc::new(DecisionSet::new(Instant::now(), types()));
+    let result = snapshot.read(&set, Instant::now());
     (result, set.len())
 }
 
@@ -82,8 +82,8 @@ fn decisions_survive_with_all_that_is_known_of_them() {
         &snapshot,
         &set_of(&[(0, "192.0.2.1", "ban", 100), (1, "2001:db8::/32", "captcha", 200), (2, "192.0.2.0/24", "x", 300)]),
     );
-    let again = Arc::new(DecisionSet::new(Instant::now()));
-    assert!(snapshot.read(&again, types(), Instant::now()).unwrap().unwrap() < Duration::from_secs(60));
+    let again = Arc::new(DecisionSet::new(Instant::now(), types()));
+    assert!(snapshot.read(&again, Instant::now()).unwrap().unwrap() < Duration::from_secs(60));
     assert_eq!(again.len(), 3);
     let now = Instant::now();
     for (visitor, id, most) in [("192.0.2.1", 2, 300), ("2001:db8::1", 1, 200)] {
@@ -93,7 +93,7 @@ fn decisions_survive_with_all_that_is_known_of_them() {
         assert!((most - 60..=most).contains(&left), "{left}");
     }
     // The one without an id is renewed by LAPI's next answer and stands once.
-    let mut changes = again.changes(types(), now);
+    let mut changes = again.changes(now);
     let (scope, kind, value) = ("Ip".to_owned(), "ban".to_owned(), network("192.0.2.1").unwrap().into());
     let (origin, scenario, duration) = (String::new(), String::new(), Duration::from_secs(500));
     changes.take(Entry::New(Decision { id: None, origin, scenario, scope, kind, value, duration }));
@@ -113,8 +113,8 @@ fn decisions_of_all_scopes_survive() {
             (3, &format!("username {name}"), "ban", 300),
         ]),
     );
-    let again = Arc::new(DecisionSet::new(Instant::now()));
-    snapshot.read(&again, types(), Instant::now()).unwrap();
+    let again = Arc::new(DecisionSet::new(Instant::now(), types()));
+    snapshot.read(&again, Instant::now()).unwrap();
     let standing = again.against("192.0.2.1".parse().unwrap(), || Country::read("FR"), || Some(64500), Instant::now());
     assert_eq!(standing.iter().map(|standing| standing.id).collect::<Vec<_>>(), [Some(2), Some(1)]);
     assert_eq!(again.on(&Value::own("username", name).unwrap(), Instant::now()).len(), 1);

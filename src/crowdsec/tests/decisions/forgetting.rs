@@ -79,7 +79,7 @@ impl World {
             let entries = new.map(|row| Entry::New(Self::decision(row)));
             take_changes(&self.set, instant, entries.chain(gone.map(|row| Entry::Deleted(Self::decision(row)))));
         } else {
-            let mut everything = self.set.everything(types(), instant);
+            let mut everything = self.set.everything(instant);
             for row in self.rows.iter().filter(|row| row.gone.is_none() && !self.forgot(row)) {
                 everything.take(Entry::New(Self::decision(row)));
             }
@@ -109,7 +109,7 @@ proptest! {
         events in vec(anything_happens(), 1..60),
     ) {
         let start = Instant::now();
-        let set = Arc::new(DecisionSet::new(start));
+        let set = Arc::new(DecisionSet::new(start, types()));
         let mut world = World {
             start, set, now: 0, rows: vec![], forgets: 0, sane_since: 0, polled: 0, everything_due: 0,
         };

@@ -45,20 +45,20 @@ fn tenths(tenths: u64) -> Duration {
 }
 
 fn take_all(set: &Arc<DecisionSet>, now: Instant, decisions: impl IntoIterator<Item = Decision>) -> Taken {
-    let mut everything = set.everything(types(), now);
+    let mut everything = set.everything(now);
     decisions.into_iter().for_each(|decision| everything.take(Entry::New(decision)));
     everything.take_over(now, tenths(APART)).settle(true)
 }
 
 fn take_changes(set: &Arc<DecisionSet>, now: Instant, entries: impl IntoIterator<Item = Entry>) -> Taken {
-    let mut changes = set.changes(types(), now);
+    let mut changes = set.changes(now);
     entries.into_iter().for_each(|entry| changes.take(entry));
     changes.complete()
 }
 
 fn set_of(decisions: impl IntoIterator<Item = Decision>) -> (Arc<DecisionSet>, Instant) {
     let start = Instant::now();
-    let set = Arc::new(DecisionSet::new(start));
+    let set = Arc::new(DecisionSet::new(start, types()));
     take_all(&set, start, decisions);
     (set, start)
 }
@@ -87,7 +87,7 @@ fn what_a_full_answer_lacks_ends_with_the_second_one_that_lacks_it_some_time_lat
 fn an_answer_that_is_not_confirmed_ends_nothing_and_brings_what_is_new() {
     let (set, start) = set_of(many(1..3));
     for after in [0, APART, 2 * APART, 9 * APART] {
-        let mut short = set.everything(types(), start + tenths(after));
+        let mut short = set.everything(start + tenths(after));
         short.take(Entry::New(decision(9, "198.51.100.7", "ban", 100)));
         let taken = short.take_over(start + tenths(after), tenths(APART)).settle(false);
         assert_eq!((taken.kept, taken.kept_until), (2, None));
@@ -115,7 +115,7 @@ fn what_one_answer_lacked_and_the_next_names_is_missing_for_the_first_time_again
 #[test]
 fn what_a_full_answer_names_as_deleted_ends_at_once() {
     let (set, now) = set_of(many(1..4));
-    let mut everything = set.everything(types(), now);
+    let mut everything = set.everything(now);
     everything.take(Entry::New(many(1..2).next().unwrap()));
     // The one that is named as new as well stands.
     many(1..3).for_each(|gone| everything.take(Entry::Deleted(gone)));
@@ -127,7 +127,7 @@ fn what_a_full_answer_names_as_deleted_ends_at_once() {
 #[test]
 fn no_answer_ends_the_operators_own_decisions_and_their_allow_outweighs_a_ban() {
     let now = Instant::now();
-    let mut set = DecisionSet::new(now);
+    let mut set = DecisionSet::new(now, types());
     set.pin("192.0.2.0/24".parse().unwrap(), Remediation::Allow, "the office");
     set.pin("198.51.100.7/32".parse().unwrap(), Remediation::Ban, "");
     let set = Arc::new(set);
@@ -149,8 +149,8 @@ fn an_allow_of_lapis_exempts_nobody() {
 #[test]
 fn without_a_provider_a_captcha_becomes_the_fallback() {
     let start = Instant::now();
-    let set = Arc::new(DecisionSet::new(start));
-    let mut answer = set.changes(Types::default(), start);
+    let set = Arc::new(DecisionSet::new(start, Types::default()));
+    let mut answer = set.changes(start);
     answer.take(Entry::New(decision(1, "192.0.2.1", "captcha", 100)));
     answer.complete();
     assert_eq!(against(&set, "192.0.2.1", start), Some((Remediation::Ban, Some(1))));
@@ -217,7 +217,7 @@ fn of_too_many_decisions_on_one_address_the_greatest_are_held() {
     assert_eq!((taken.left_out, taken.first_left_out), (1, Some(network("192.0.2.1").unwrap().into())));
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Ban, Some(50_000))));
     // What is left out of an answer, whichever it names first, is not missing. What would not have been is.
-    let mut again = set.everything(types(), now);
+    let mut again = set.everything(now);
     captchas.collect::<Vec<_>>().into_iter().rev().for_each(|captcha| again.take(Entry::New(captcha)));
     let compared = again.take_over(now, tenths(APART));
     let ban = decision(50_000, "192.0.2.1", "ban", 0);
@@ -250,7 +250,7 @@ fn an_answer_about_one_address_ends_nothing_that_another_one_has_brought_since_i
     let [first, second] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse::<IpAddr>().unwrap());
     let answer = |before, decisions: &[Decision]| {
         let entries = decisions.iter().cloned().map(Entry::New).collect();
-        set.take_answer(before, entries, &types(), now, &mut Taken::default());
+        set.take_answer(before, entries, now, &mut Taken::default());
     };
     let stands = |address| strongest(&set, address, now).is_some();
     let range = decision(1, "192.0.2.0/24", "ban", 600);

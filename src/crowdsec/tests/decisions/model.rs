@@ -227,14 +227,14 @@ proptest! {
     #[test]
     fn any_sequence_of_answers_gives_what_a_plain_list_gives(events in vec(any_event(), 1..30)) {
         let start = Instant::now();
-        let (set, mut model, mut now) = (Arc::new(DecisionSet::new(start)), Model::default(), 0);
+        let (set, mut model, mut now) = (Arc::new(DecisionSet::new(start, types())), Model::default(), 0);
         for event in events {
             let instant = start + tenths(now);
             match event {
                 Event::Wait { tenths } => now += tenths,
                 Event::Answer { full: false, cut, entries, .. } => {
                     model.changes(now, &entries);
-                    let mut changes = set.changes(types(), instant);
+                    let mut changes = set.changes(instant);
                     entries.into_iter().for_each(|entry| changes.take(entry));
                     if !cut {
                         changes.complete();
@@ -242,7 +242,7 @@ proptest! {
                 }
                 Event::Answer { full: true, cut, confirmed, entries } => {
                     let before = met(&set, start, now);
-                    let mut everything = set.everything(types(), instant);
+                    let mut everything = set.everything(instant);
                     entries.iter().for_each(|entry| everything.take(entry.clone()));
                     if cut {
                         drop(everything);
