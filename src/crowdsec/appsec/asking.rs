@@ -37,7 +37,7 @@ impl Fairing for AppSec {
                 let body = match shown(request, data).await {
                     Ok(body) => body,
                     // Neither an outage nor an attack: nobody is asked, and no handler runs.
-                    Err(status) => return refuse(request, hearing.relay(Relay::bare(status))),
+                    Err(status) => return refuse(bouncer, request, hearing.relay(Relay::bare(status))),
                 };
                 let judged = if body.is_some() { &hearing.is_whole } else { &hearing.is_half };
                 judged.store(true, Ordering::Relaxed);
@@ -46,7 +46,7 @@ impl Fairing for AppSec {
         };
         let verdict = self.verdict(bouncer, request, answer);
         if verdict != Verdict::Admit {
-            refuse(request, verdict);
+            refuse(bouncer, request, verdict);
         }
     }
 
@@ -64,8 +64,7 @@ impl Fairing for AppSec {
 }
 
 /// Sends a refused request to our own route. The application then does not see it.
-fn refuse(request: &mut Request<'_>, verdict: Verdict) {
-    let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+fn refuse(bouncer: &Bouncer, request: &mut Request<'_>, verdict: Verdict) {
     bouncer.visit(request).refuse_for(verdict, Hearing::of(request).origin());
     pages::send_to_refusal(request);
 }

@@ -2,10 +2,9 @@
 //!
 //! Not by reqwest, which sends an `Accept` where the visitor has sent none, for AppSec's rules to see.
 
-use std::error::Error;
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{io, iter};
 
 use http::{HeaderValue, StatusCode, Uri};
 use http_body_util::{BodyExt, Collected, Limited};
@@ -20,8 +19,8 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Answer;
-use super::config::Config;
 use super::question::{Body, Question};
+use crate::crowdsec::lapi::error::chain;
 use crate::crowdsec::lapi::tls;
 use crate::crowdsec::setting::Secret;
 
@@ -37,7 +36,7 @@ const REST: Duration = Duration::from_secs(3);
 
 pub struct Client {
     http: legacy::Client<HttpsConnector<HttpConnector>, Body>,
-    at: Uri,
+    pub at: Uri,
     key: HeaderValue,
     timeout: Duration,
     places: Semaphore,
@@ -45,15 +44,20 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(config: &Config, key: &Secret, ca: Option<&[CertificateDer<'static>]>) -> Result<Self, String> {
+    pub fn new(
+        at: Uri,
+        timeout: Duration,
+        key: &Secret,
+        ca: Option<&[CertificateDer<'static>]>,
+    ) -> Result<Self, String> {
         // The first provider stays; a second call changes nothing.
         let _ = default_provider().install_default();
         let builder = HttpsConnectorBuilder::new();
-        let builder = match (config.url.scheme(), ca) {
-            ("https", Some(ca)) => {
+        let builder = match (at.scheme_str(), ca) {
+            (Some("https"), Some(ca)) => {
                 tls::client(ca, None).map(|tls| builder.with_tls_config(tls)).map_err(io::Error::other)
             }
-            ("https", None) => builder.with_provider_and_platform_verifier(default_provider()),
+            (Some("https"), None) => builder.with_provider_and_platform_verifier(default_provider()),
             // Over plain HTTP no CA is asked for, and a machine without any must not fail for it.
             _ => {
                 let nobody = ClientConfig::builder().with_root_certificates(RootCertStore::empty());
@@ -64,7 +68,7 @@ impl Client {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(config.timeout));
+        connector.set_connect_timeout(Some(timeout));
         let http = legacy::Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
@@ -72,8 +76,7 @@ impl Client {
             .build(builder.https_or_http().enable_http1().wrap_connector(connector));
         let mut key = HeaderValue::from_str(&key.0).map_err(|_| "`api_key` cannot be sent in a header".to_owned())?;
         key.set_sensitive(true);
-        let at = config.url.as_str().parse().map_err(|_| "`appsec.url` is no address that can be asked".to_owned())?;
-        let (timeout, places) = (config.timeout, Semaphore::new(IN_FLIGHT));
+        let places = Semaphore::new(IN_FLIGHT);
         Ok(Self { http, at, key, timeout, places, rests_until: Mutex::default() })
     }
 
@@ -97,7 +100,7 @@ impl Client {
         let asked = timeout_at(deadline, asked).await;
         let (_place, response) = match asked {
             Ok((place, Ok(response))) => (place, response),
-            Ok((_, Err(error))) => return Answer::Outage(chain(&error)),
+            Ok((_, Err(error))) => return Answer::Outage(told(&error)),
             Err(_) => return Answer::Outage("it took longer than `appsec.timeout`".into()),
         };
         let (head, body) = response.into_parts();
@@ -116,10 +119,8 @@ impl Client {
 }
 
 /// The error and what caused it, without any text of the question's.
-fn chain(error: &legacy::Error) -> String {
-    let first: &dyn Error = error;
-    let causes = iter::successors(Some(first), |error| (*error).source());
-    let reason = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+fn told(error: &legacy::Error) -> String {
+    let reason = chain(error);
     // The words of rustls. What is told first is not cut off.
     match reason.contains("invalid peer certificate") {
         true => format!("its certificate is out of date, not for `appsec.url` or by no CA of `ca_cert_path`: {reason}"),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::Url;
+use http::Uri;
 use rocket::data::ByteUnit;
 use serde::Deserialize;
 
@@ -14,18 +14,18 @@ use crate::crowdsec::setting::{Reading, Span, Told, word};
 
 /// `[default.crowdsec.appsec]`: each key as Rocket.toml and the variables write it; docs/configuration.md says what each
 /// means.
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 #[serde(default)]
-struct Settings {
+pub struct Config {
     url: Option<String>,
-    timeout: Span,
+    pub timeout: Span,
     #[serde(deserialize_with = "word")]
-    failure_action: FailureAction,
-    body_limit: ByteUnit,
-    large_bodies: LargeBodies,
+    pub failure_action: FailureAction,
+    pub body_limit: ByteUnit,
+    pub large_bodies: LargeBodies,
 }
 
-impl Default for Settings {
+impl Default for Config {
     fn default() -> Self {
         Self {
             url: None,
@@ -47,34 +47,26 @@ pub enum LargeBodies {
     HeadersOnly,
 }
 
-#[derive(Debug)]
-pub struct Config {
-    pub url: Url,
-    pub timeout: Duration,
-    pub failure_action: FailureAction,
-    pub body_limit: ByteUnit,
-    pub large_bodies: LargeBodies,
-}
-
 /// A body is kept in memory while it is judged, so that a mistake of three zeros must not take all of it.
 const LARGEST: ByteUnit = ByteUnit::Mebibyte(128);
 /// Shorter ones are judged with the request line. The page of a challenge posts some kilobytes.
 const SMALLEST: ByteUnit = ByteUnit::Kibibyte(16);
 
 impl Config {
-    /// `None` where no `appsec.url` is set: then nobody is asked.
-    pub fn read(reading: &mut Reading<'_>) -> Result<Option<Self>, Told> {
-        let Some(settings) = reading.table_of::<Settings>("appsec")? else { return Ok(None) };
-        let Some(url) = settings.url.filter(|url| !url.is_empty()) else { return Ok(None) };
+    /// The settings, and where AppSec is. `None` where no `appsec.url` is set: then nobody is asked.
+    pub fn read(reading: &mut Reading<'_>) -> Result<Option<(Self, Uri)>, Told> {
+        let Some(mut config) = reading.table_of::<Self>("appsec")? else { return Ok(None) };
+        let Some(url) = config.url.take().filter(|url| !url.is_empty()) else { return Ok(None) };
         let url = reading.url("appsec.url", Some(url)).ok_or(Told)?;
         if url.fragment().or(url.password()).is_some() || !url.username().is_empty() {
             reading.wrong("appsec.url", "write the address alone, without a user, a password or a `#`");
         }
-        if !(SMALLEST..=LARGEST).contains(&settings.body_limit) {
+        if !(SMALLEST..=LARGEST).contains(&config.body_limit) {
             reading.wrong("appsec.body_limit", "write a size from \"16 KiB\" to \"128 MiB\"");
         }
-        let Settings { timeout, failure_action, body_limit, large_bodies, .. } = settings;
-        Ok(Some(Self { url, timeout: timeout.0, failure_action, body_limit, large_bodies }))
+        let at = url.as_str().parse();
+        let at = at.map_err(|_| reading.wrong("appsec.url", "that is no address that can be asked"));
+        Ok(Some((config, at.map_err(|()| Told)?)))
     }
 
     /// Reads them, and says what does not go together with the settings of other rooms. Where those are wrong themselves, that
@@ -85,7 +77,7 @@ impl Config {
         captcha: &Result<Option<captcha::Config>, Told>,
         bouncer: &Result<bouncer::Config, Told>,
     ) {
-        let Ok(Some(config)) = Self::read(reading) else { return };
+        let Ok(Some((config, _))) = Self::read(reading) else { return };
         let has_key = |lapi: &lapi::Config| {
             lapi.connection.as_ref().is_some_and(|lapi| matches!(lapi.credentials, Credentials::Key(_)))
         };

@@ -103,7 +103,7 @@ impl AppSec {
             0 => String::new(),
             more => format!(" ({more} more questions went unanswered before)"),
         };
-        let (url, reason) = (&self.config.url, printable(reason));
+        let (url, reason) = (&self.client.at, printable(reason));
         log::warn!("AppSec at {url} does not answer: {reason}. Visitors are {what}: `appsec.failure_action`.{more}");
     }
 

@@ -60,13 +60,13 @@ pub fn appsec() -> impl Fairing {
 fn connect(rocket: &Rocket<Build>, bouncer: &Bouncer) -> Result<Option<Arc<AppSec>>, String> {
     let config =
         Config::read(&mut Reading::of(rocket.figment())).map_err(|_| "AppSec's settings cannot be read any more")?;
-    let Some(config) = config else { return Ok(None) };
+    let Some((config, at)) = config else { return Ok(None) };
     let Some(Connection { credentials: Credentials::Key(key), ca, .. }) = &bouncer.lapi.connection else {
         return Err("there is no key for AppSec".into());
     };
-    let client = Client::new(&config, key, ca.as_deref())?;
+    let client = Client::new(at, config.timeout.0, key, ca.as_deref())?;
     bouncer.keeps_visits.store(true, Ordering::Relaxed);
     let _ = bouncer.questions.set(Questions::default());
-    log::info!(target: "crowdsec", "AppSec at {} judges each request.", config.url);
+    log::info!(target: "crowdsec", "AppSec at {} judges each request.", client.at);
     Ok(Some(Arc::new(AppSec::new(config, client))))
 }

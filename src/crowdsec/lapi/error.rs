@@ -67,7 +67,7 @@ impl fmt::Display for Error {
 }
 
 pub fn setup(error: reqwest::Error) -> Error {
-    let reason = chain(&error);
+    let reason = chain(error.source().unwrap_or(&error));
     let help = "install the package ca-certificates, or set ca_cert_path to LAPI's CA";
     Error::Setup(if reason.contains("No CA certificates") { format!("{reason}: {help}") } else { reason })
 }
@@ -77,7 +77,8 @@ pub fn transfer(error: &reqwest::Error, handshake: Option<&Handshake>) -> Error 
         BrokenPipe, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, NotFound,
         PermissionDenied, UnexpectedEof,
     };
-    let reason = chain(error);
+    // Without reqwest's own words, which hold the address: the operator wrote it, and it may be long.
+    let reason = chain(error.source().unwrap_or(error));
     let tls = causes(error).find_map(|error| error.downcast_ref::<rustls::Error>());
     // The innermost: others wrap it as something of another kind.
     let kind = causes(error).filter_map(|error| error.downcast_ref::<io::Error>()).last().map(io::Error::kind);
@@ -118,9 +119,8 @@ fn causes<'a>(error: Cause<'a>) -> impl Iterator<Item = Cause<'a>> {
     })
 }
 
-/// An error with its causes. Without the address: the operator wrote it, and it may be long.
-fn chain(error: &reqwest::Error) -> String {
-    let reasons: Vec<String> =
-        iter::successors(error.source(), |&cause| cause.source()).map(ToString::to_string).collect();
-    if reasons.is_empty() { error.to_string() } else { reasons.join(": ") }
+/// An error with its causes.
+pub fn chain(error: Cause) -> String {
+    let errors = iter::successors(Some(error), |&error: &Cause| error.source());
+    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

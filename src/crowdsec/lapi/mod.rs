@@ -11,7 +11,7 @@ pub mod answer;
 mod body;
 mod config;
 mod connection;
-mod error;
+pub mod error;
 mod first_answer;
 mod health;
 mod hurry;
