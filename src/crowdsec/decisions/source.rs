@@ -31,9 +31,8 @@ impl Source {
 /// Each source once, known by its place. None is ever taken out: each full answer makes a new set with new sources.
 #[derive(Clone, Default)]
 pub struct Sources {
-    list: Vec<Arc<Source>>,
-    /// How many decisions come from each source: on IPv4, on IPv6, and on values that are not addresses.
-    counts: Vec<[usize; 3]>,
+    /// With how many decisions come from each source: on IPv4, on IPv6, and on values that are not addresses.
+    list: Vec<(Arc<Source>, [usize; 3])>,
     places: HashMap<Arc<Source>, u32>,
 }
 
@@ -43,14 +42,13 @@ impl Sources {
             return *place;
         }
         let place = self.list.len() as u32;
-        self.list.push(source.clone());
-        self.counts.push([0; 3]);
+        self.list.push((source.clone(), [0; 3]));
         self.places.insert(source, place);
         place
     }
 
     pub fn counts(&self) -> impl Iterator<Item = (&Source, [usize; 3])> {
-        self.list.iter().map(Arc::as_ref).zip(self.counts.iter().copied())
+        self.list.iter().map(|(source, counts)| (&**source, *counts))
     }
 
     /// How many decisions come from a source, by the family of their values.
@@ -60,10 +58,10 @@ impl Sources {
             Value::Network(IpNet::V6(_)) => 1,
             Value::Country(_) | Value::As(_) | Value::Own(_) => 2,
         };
-        &mut self.counts[place as usize][family]
+        &mut self.list[place as usize].1[family]
     }
 
     pub fn at(&self, place: u32) -> &Arc<Source> {
-        &self.list[place as usize]
+        &self.list[place as usize].0
     }
 }

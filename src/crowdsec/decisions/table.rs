@@ -122,20 +122,21 @@ impl Table {
         let held = Held { source: self.sources.place_of(source), ..held };
         let first = self.first(value).unwrap_or(LAST);
         let known = self.places(first).find(|place| self.held[*place].key == held.key);
-        if let Some(place) = known {
-            self.recount(value, Some(self.held[place]), Some(held));
-            self.held[place] = Held { next: self.held[place].next, ..held };
-            return Put::Renewed;
+        let (gone, put) = match known {
+            None if self.places(first).count() < MOST_ON_ONE_VALUE => (None, Put::Added),
+            None => (self.places(first).min_by_key(|place| self.held[*place].rank(now)), Put::LeftOut),
+            known => (known, Put::Renewed),
+        };
+        if put == Put::LeftOut && gone.is_some_and(|least| self.held[least].rank(now) >= held.rank(now)) {
+            return put;
         }
-        if self.places(first).count() >= MOST_ON_ONE_VALUE {
-            let least = self.places(first).min_by_key(|place| self.held[*place].rank(now));
-            if let Some(least) = least.filter(|least| self.held[*least].rank(now) < held.rank(now)) {
-                self.recount(value, Some(self.held[least]), Some(held));
-                self.held[least] = Held { next: self.held[least].next, ..held };
-            }
-            return Put::LeftOut;
+        *self.sources.count(held.source, value) += 1;
+        if let Some(place) = gone {
+            let Held { source, next, .. } = self.held[place];
+            *self.sources.count(source, value) -= 1;
+            self.held[place] = Held { next, ..held };
+            return put;
         }
-        self.recount(value, None, Some(held));
         let held = Held { next: first, ..held };
         let place = match self.free.pop() {
             Some(place) => {
@@ -148,7 +149,7 @@ impl Table {
             }
         };
         self.set_first(value, place);
-        Put::Added
+        put
     }
 
     pub fn remove(&mut self, value: &Value, key: Key) -> Option<Held> {
@@ -165,19 +166,9 @@ impl Table {
             Some(before) => self.held[before as usize].next = removed.next,
             None => self.set_first(value, removed.next),
         }
-        self.recount(value, Some(removed), None);
+        *self.sources.count(removed.source, value) -= 1;
         self.free.push(place);
         Some(removed)
-    }
-
-    /// Keeps the sources' numbers right where a decision comes, goes or is replaced.
-    fn recount(&mut self, value: &Value, gone: Option<Held>, new: Option<Held>) {
-        if let Some(gone) = gone {
-            *self.sources.count(gone.source, value) -= 1;
-        }
-        if let Some(new) = new {
-            *self.sources.count(new.source, value) += 1;
-        }
     }
 
     /// Whether a map would have to grow for this many more, and is so large that it takes milliseconds to lay everything
