@@ -132,7 +132,7 @@ impl Live {
                 Some(Known::Until(end, answered)) if *end > now => return self.failed(*answered),
                 Some(Known::Asking(asking)) => asking.clone(),
                 _ => {
-                    make_room(&mut known, now);
+                    make_room(&mut known);
                     let asking = self.clone().begin(address);
                     known.insert(address, Known::Asking(asking.clone()));
                     asking
@@ -205,19 +205,11 @@ impl Live {
     }
 }
 
-/// Forgets what does not count any more; and in a crowd half of all, who are then asked about again: nobody's place is
-/// taken for good by others.
-fn make_room(known: &mut HashMap<IpAddr, Known>, now: Instant) {
-    if known.len() < MOST {
-        return;
-    }
-    known.retain(|_, known| !matches!(known, Known::Until(end, _) if *end <= now));
-    let mut is_second = false;
-    if known.len() > MOST / 2 {
-        known.retain(|_, known| {
-            is_second = !is_second;
-            is_second || matches!(known, Known::Asking(_))
-        });
+/// Forgets all questions that have ended, where there are too many: nobody's place is taken for good by others, and who still
+/// comes is asked about again.
+fn make_room(known: &mut HashMap<IpAddr, Known>) {
+    if known.len() >= MOST {
+        known.retain(|_, known| matches!(known, Known::Asking(_)));
     }
 }
 
