@@ -185,7 +185,7 @@ impl Bouncer {
     /// Notes that the application refused something to a visitor, or noted an event of theirs: LAPI may have news soon.
     pub fn note_suspicion(&self, judgement: &Judgement) {
         if judgement.has_a_name() {
-            self.status.hurry.note(judgement.subject());
+            self.status.hurry.note(judgement.subject(), Instant::now());
         }
     }
 

@@ -82,8 +82,8 @@ impl DecisionSet {
             table.against(address, |value, held| found.extend(table.standing(value, held, now)));
         }
         // The operator's own decisions are about addresses alone.
-        let country = lapis.has_countries().then(country).flatten().map(Value::Country);
-        let system = lapis.has_systems().then(system).flatten().map(Value::As);
+        let country = (!lapis.countries.is_empty()).then(country).flatten().map(Value::Country);
+        let system = (!lapis.systems.is_empty()).then(system).flatten().map(Value::As);
         for value in country.into_iter().chain(system) {
             found.extend(lapis.on(&value).filter_map(|held| lapis.standing(value.clone(), held, now)));
         }
@@ -112,8 +112,8 @@ impl DecisionSet {
     /// Shows how many decisions are held of each source (on IPv4, on IPv6, and on what is no address), and whether they are
     /// the operator's own.
     pub fn by_source(&self, mut show: impl FnMut(&Source, bool, [usize; 3])) {
-        self.own.sources().counts().for_each(|(source, counts)| show(source, true, counts));
-        self.read().sources().counts().for_each(|(source, counts)| show(source, false, counts));
+        self.own.sources.counts().for_each(|(source, counts)| show(source, true, counts));
+        self.read().sources.counts().for_each(|(source, counts)| show(source, false, counts));
     }
 
     /// All decisions of LAPI's that stand, with what is left of each.

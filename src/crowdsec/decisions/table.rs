@@ -22,13 +22,13 @@ pub struct Table {
     v4: HashMap<Ipv4Addr, u32>,
     v6: HashMap<Ipv6Addr, u32>,
     networks: JointPrefixMap<IpNet, u32>,
-    countries: HashMap<Country, u32>,
-    systems: HashMap<u32, u32>,
+    pub countries: HashMap<Country, u32>,
+    pub systems: HashMap<u32, u32>,
     own: HashMap<Arc<Own>, u32>,
     held: Vec<Held>,
     /// Places in `held` that hold nothing any more.
     free: Vec<u32>,
-    sources: Sources,
+    pub sources: Sources,
 }
 
 /// What became of a decision that was put in.
@@ -61,10 +61,6 @@ impl Table {
         Some(Standing { remediation, id, value, source, expires_in })
     }
 
-    pub fn sources(&self) -> &Sources {
-        &self.sources
-    }
-
     /// Shows all decisions on an address and on the networks around it. The address has to be canonical: not IPv4 mapped
     /// into IPv6.
     pub fn against<'a>(&'a self, address: IpAddr, mut show: impl FnMut(Value, &'a Held)) {
@@ -86,14 +82,6 @@ impl Table {
     /// All decisions on just this value.
     pub fn on(&self, value: &Value) -> impl Iterator<Item = &Held> {
         self.chain(self.first(value).unwrap_or(LAST))
-    }
-
-    pub fn has_countries(&self) -> bool {
-        !self.countries.is_empty()
-    }
-
-    pub fn has_systems(&self) -> bool {
-        !self.systems.is_empty()
     }
 
     pub fn get(&self, value: &Value, key: Key) -> Option<&Held> {

@@ -15,7 +15,8 @@ pub struct Hurry {
     /// What a stranger can bring about by bursts without end is bounded too.
     polls: Limit,
     until: Mutex<Option<Instant>>,
-    began: Notify,
+    /// Notified when a burst begins.
+    pub began: Notify,
 }
 
 /// So many refusals to one address within the window are a burst.
@@ -39,11 +40,7 @@ impl Default for Hurry {
 
 impl Hurry {
     /// Notes that the application refused something to this address, or noted an event of it.
-    pub fn note(&self, address: impl Hash) {
-        self.note_at(address, Instant::now());
-    }
-
-    fn note_at(&self, address: impl Hash, now: Instant) {
+    pub fn note(&self, address: impl Hash, now: Instant) {
         if self.refusals.count(address, now).is_ok() {
             return;
         }
@@ -51,11 +48,6 @@ impl Hurry {
         if before.is_none_or(|until| until < now) {
             self.began.notify_one();
         }
-    }
-
-    /// Waits until a burst begins.
-    pub async fn began(&self) {
-        self.began.notified().await;
     }
 
     /// Whether the next poll should come within a second; counts that poll.
@@ -74,14 +66,14 @@ mod tests {
         let (hurry, start) = (Hurry::default(), Instant::now());
         let at = |seconds| start + Duration::from_secs(seconds);
         for address in 0..1000 {
-            hurry.note_at(address, at(1));
+            hurry.note(address, at(1));
         }
         assert!(!hurry.is_on(at(1)), "one refusal each is what every site sees");
         for _ in 0..MOST {
-            hurry.note_at("192.0.2.1", at(2));
+            hurry.note("192.0.2.1", at(2));
         }
         assert!(!hurry.is_on(at(2)));
-        hurry.note_at("192.0.2.1", at(3));
+        hurry.note("192.0.2.1", at(3));
         assert!(hurry.is_on(at(3)) && hurry.is_on(at(17)) && !hurry.is_on(at(18)));
     }
 
@@ -91,7 +83,7 @@ mod tests {
         let mut hurried = 0;
         for second in 0..590 {
             let now = start + Duration::from_secs(second);
-            (0..20).for_each(|_| hurry.note_at("192.0.2.1", now));
+            (0..20).for_each(|_| hurry.note("192.0.2.1", now));
             hurried += u32::from(hurry.is_on(now));
         }
         assert_eq!(hurried, POLLS);

@@ -66,7 +66,7 @@ impl Poller {
 
     /// Where LAPI is, for messages.
     pub fn address(&self) -> &str {
-        self.telling.address()
+        &self.telling.address
     }
 
     /// Reads the snapshot, where there is one. True if it was believed: it counts as the first answer.
@@ -98,7 +98,7 @@ impl Poller {
             Some(in_step) => {
                 let taken = self.changes().await?;
                 let named = taken.added() + taken.ended;
-                self.saving.note(named > 0);
+                self.saving.is_due |= named > 0;
                 self.status.answered();
                 self.telling.of_answer(&taken);
                 Some(InStep { named: in_step.named + named, ..in_step })
@@ -136,7 +136,7 @@ impl Poller {
     /// Whatever panics here, polling goes on and the shutdown ends it. That is why no line of the log is written outside of
     /// `survive`.
     pub async fn run(mut self, mut shutdown: Shutdown) {
-        let is_first = self.in_step.is_none() && !self.telling.is_away();
+        let is_first = self.in_step.is_none() && self.telling.away_since.is_none();
         let mut pause = if is_first { Duration::ZERO } else { self.pause() };
         loop {
             self.saving.go_on().await;
@@ -145,7 +145,7 @@ impl Poller {
                 () = &mut shutdown => break,
                 () = sleep(pause) => {}
                 // Not where LAPI fails: it needs its rest. And not at once: bursts would have it asked without a pause.
-                () = status.hurry.began(), if self.in_step.is_some() => sleep(pause.min(EAGER)).await,
+                () = status.hurry.began.notified(), if self.in_step.is_some() => sleep(pause.min(EAGER)).await,
             }
             let result = tokio::select! {
                 () = &mut shutdown => break,
@@ -175,7 +175,7 @@ impl Poller {
         let all = self.lapi.ask(true, |now| self.set.everything(now), Everything::take).await?;
         let apart = self.pace.resync_frequency / 2;
         let compared = aside(move || all.take_over(Instant::now(), apart)).await?;
-        self.saving.note(true);
+        self.saving.is_due = true;
         let cost = since.elapsed();
         let ((missing, known), confirmed) = (compared.missing(), self.confirm(&compared).await);
         let (of, is_confirmed) = (missing + known, confirmed.is_ok());

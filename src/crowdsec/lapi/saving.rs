@@ -17,7 +17,7 @@ pub struct Saving {
     snapshot: Option<Snapshot>,
     set: Arc<DecisionSet>,
     /// Whether the snapshot on the disk lacks something.
-    is_due: bool,
+    pub is_due: bool,
     saved_at: Option<Instant>,
     /// How long the last write took.
     took: Duration,
@@ -31,11 +31,6 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 impl Saving {
     pub fn new(snapshot: Option<Snapshot>, set: Arc<DecisionSet>) -> Self {
         Self { snapshot, set, is_due: false, saved_at: None, took: Duration::ZERO, writing: None }
-    }
-
-    /// Notes that something changed, or did not.
-    pub fn note(&mut self, changed: bool) {
-        self.is_due |= changed;
     }
 
     /// Reads the snapshot, where there is one. True if it was believed.

@@ -14,11 +14,11 @@ use crate::crowdsec::printable::printable;
 /// What an operator was told, so that nobody is told the same with every poll.
 pub struct Telling {
     /// Where LAPI is.
-    address: String,
+    pub address: String,
     set: Arc<DecisionSet>,
     status: Arc<Status>,
     on_startup_failure: OnStartupFailure,
-    away_since: Option<Instant>,
+    pub away_since: Option<Instant>,
     /// When it was last told that LAPI is away.
     told: Instant,
     /// Full answers in a row that brought what no delta had.
@@ -54,15 +54,6 @@ impl Telling {
             unwarned_filters: connection.chosen_filters(),
             keeping: false,
         }
-    }
-
-    /// Where LAPI is, for messages.
-    pub fn address(&self) -> &str {
-        &self.address
-    }
-
-    pub fn is_away(&self) -> bool {
-        self.away_since.is_some()
     }
 
     /// Tells once that LAPI is lost and once that it is back; and while nothing was ever heard of it, so that nobody is
