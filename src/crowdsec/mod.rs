@@ -17,6 +17,7 @@ mod panics;
 mod background;
 mod limit;
 mod reminder;
+mod timestamp;
 mod decisions;
 mod setting;
 mod lapi;

@@ -9,7 +9,7 @@ use rocket::http::uri::Origin;
 use rocket::http::{Method, Status};
 use rocket::{Request, Route};
 
-use super::{Bouncer, EnforceBy};
+use super::EnforceBy;
 use crate::crowdsec::decisions::{Remediation, Standing};
 use crate::crowdsec::visitor::{Subject, Unnamed};
 
@@ -206,17 +206,6 @@ impl Visit {
     /// What the visitor has been refused with; `None` for one whom the application has served.
     pub fn refusal(&self) -> Option<Verdict> {
         self.refused.get().map(|refused| refused.verdict)
-    }
-
-    #[allow(dead_code, reason = "the rooms that list refusals can be left out")]
-    /// The refusal that leaves with this status, for whoever lists them.
-    pub fn refused<'r>(request: &'r Request<'_>, status: Status) -> Option<(&'r Bouncer, &'r Self, Verdict)> {
-        // No refusal is a success. To look for one would have most visitors judged a second time.
-        let bouncer = request.rocket().state::<Bouncer>().filter(|_| status.code >= 300)?;
-        let visit = bouncer.visit(request);
-        // A challenge is no refusal: every browser meets one.
-        let verdict = visit.refusal().filter(|verdict| *verdict != Verdict::Answered)?;
-        Some((bouncer, visit, verdict))
     }
 
     /// What the refusal rests on: the judgement on the visitor, or on an account of theirs.

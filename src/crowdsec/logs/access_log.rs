@@ -1,6 +1,7 @@
 //! Who was let in, and asked for what? A line for each request, as nginx writes it.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -11,11 +12,13 @@ use rocket::Request;
 use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::{Method, Status};
 use rocket::response::{Body, Response};
+use rocket::time::OffsetDateTime;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::journal::Journal;
 use super::line::escaped;
 use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, head, is_ours};
+use crate::crowdsec::captcha::unix_now;
 
 /// The log of every request that was let in.
 pub struct AccessLog(pub Arc<Journal>);
@@ -53,8 +56,10 @@ impl Journal {
     /// where a request was refused for its length.
     fn access(&self, entry: &Line<'_>, size: usize) {
         let Asked { method, uri } = &*entry.asked;
-        self.append(|line, clock| {
-            let _ = write!(line, "{}{}{method} ", entry.address, clock.common);
+        self.append(|line| {
+            let _ = write!(line, "{} - - [", entry.address);
+            write_time(line);
+            let _ = write!(line, "] \"{method} ");
             let end = line.len() + head::TARGET;
             escaped(line, uri.path().as_str(), head::TARGET);
             if let Some(query) = uri.query() {
@@ -123,4 +128,18 @@ impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.journal.access(&self.line, self.count);
     }
+}
+
+/// Writes the time as nginx does: `26/Nov/2026:14:02:07 +0000`. It is put into words once a second rather than for each line,
+/// since that costs more than all the rest of a line.
+fn write_time(line: &mut Vec<u8>) {
+    thread_local!(static TOLD: RefCell<(u64, String)> = RefCell::default());
+    TOLD.with_borrow_mut(|(second, words)| {
+        if *second != unix_now() {
+            let now = OffsetDateTime::now_utc();
+            let (day, month, year, (h, m, s)) = (now.day(), now.month(), now.year(), now.to_hms());
+            (*second, *words) = (unix_now(), format!("{day:02}/{month:.3}/{year}:{h:02}:{m:02}:{s:02} +0000"));
+        }
+        line.extend_from_slice(words.as_bytes());
+    });
 }

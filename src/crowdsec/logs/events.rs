@@ -10,6 +10,7 @@ use rocket::{Ignite, Request, Rocket, Sentinel};
 use super::journal::Journal;
 use super::line::{TEXT, json};
 use crate::crowdsec::bouncer::{Bouncer, Judgement};
+use crate::crowdsec::timestamp::timestamp;
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
 /// nothing where that is not set. The folder `deploy/sensor/` has what reads it.
@@ -27,11 +28,12 @@ impl Events<'_> {
     pub fn note(&self, event: &str, user: Option<&str>) {
         self.bouncer.note_suspicion(self.judgement);
         let Some(log) = self.log else { return };
-        log.append(|line, clock| {
+        let time = timestamp(self.bouncer.unix_now());
+        log.append(|line| {
             // CrowdSec knows a line of ours by its first key.
             line.extend_from_slice(b"{\"crowdsec_event\":");
             json(line, event, TEXT);
-            let _ = write!(line, ",\"time\":\"{}\",\"address\":\"{}\"", clock.rfc3339, self.judgement.address);
+            let _ = write!(line, ",\"time\":\"{time}\",\"address\":\"{}\"", self.judgement.address);
             if let Some(user) = user {
                 line.extend_from_slice(b",\"user\":");
                 json(line, user, TEXT);

@@ -12,11 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use log::warn;
 
-use super::clock::Clock;
 use crate::crowdsec::panics::survive_now;
 
 /// Written in place of a path, it means standard output.
@@ -49,8 +48,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Journal {
     /// Lines that are dropped are counted in `lost`.
     pub fn open(path: &Path, lost: Arc<AtomicU64>) -> io::Result<Self> {
-        let mut waiting = Waiting { lines: Vec::with_capacity(KEPT), ..Waiting::default() };
-        waiting.clock.set(SystemTime::now());
+        let waiting = Waiting { lines: Vec::with_capacity(KEPT), ..Waiting::default() };
         let shared = Arc::new(Shared { path: path.into(), lost, waiting: Mutex::new(waiting) });
         let lines = Vec::with_capacity(KEPT);
         let writer = Writer { shared: shared.clone(), file: open(path)?, lines, written: 0 };
@@ -59,12 +57,10 @@ impl Journal {
     }
 
     /// Lets `write` add one line, which ends with a line feed.
-    pub fn append(&self, write: impl FnOnce(&mut Vec<u8>, &Clock)) {
+    pub fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut waiting = self.shared.lock();
         if waiting.lines.len() + LONGEST <= MOST {
-            let Waiting { lines, clock, .. } = &mut *waiting;
-            clock.set(SystemTime::now());
-            return write(lines, clock);
+            return write(&mut waiting.lines);
         }
         waiting.dropped += 1;
         self.shared.lost.fetch_add(1, Ordering::Relaxed);
@@ -99,7 +95,6 @@ struct Shared {
 #[derive(Default)]
 struct Waiting {
     lines: Vec<u8>,
-    clock: Clock,
     dropped: usize,
     told: Option<Instant>,
     closed: bool,

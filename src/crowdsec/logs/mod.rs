@@ -5,13 +5,13 @@
 //! that keeps no logs can do without it: docs/leaving-a-room-out.md.
 
 mod access_log;
-mod clock;
 mod config;
 mod events;
 mod journal;
 mod line;
 mod refusals;
 
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub fn logs() -> impl Fairing {
     AdHoc::try_on_ignite("CrowdSec's logs", |rocket| async {
         // Where there is no bouncer, the fairing before this one has told why.
         let Some(bouncer) = rocket.state::<Bouncer>() else { return Err(rocket) };
-        let Journals { access, events, refusals } = match open(rocket.figment(), &bouncer.lost_lines) {
+        let [access, events, refusals] = match open(rocket.figment(), &bouncer.lost_lines) {
             Ok(journals) => journals,
             Err(error) => {
                 log::error!("Cannot start: the logs cannot be opened any more: {error}.");
@@ -71,28 +71,16 @@ pub fn must_be_attached() -> impl Fairing {
     })
 }
 
-struct Journals {
-    access: Option<Arc<Journal>>,
-    events: Option<Arc<Journal>>,
-    refusals: Option<Arc<Journal>>,
-}
-
-/// The logs that are set; one journal for those that are one file.
-fn open(figment: &Figment, lost: &Arc<AtomicU64>) -> io::Result<Journals> {
+/// The access log, the event log and the refusal log, as far as they are set; one journal for those that are one file.
+fn open(figment: &Figment, lost: &Arc<AtomicU64>) -> io::Result<[Option<Arc<Journal>>; 3]> {
     let config = Config::read(&mut Reading::of(figment)).map_err(|_| io::ErrorKind::InvalidInput)?;
-    let mut journals: Vec<(PathBuf, Arc<Journal>)> = Vec::new();
+    let mut journals = HashMap::<PathBuf, Arc<Journal>>::new();
     let mut open = |path: Option<PathBuf>| -> io::Result<_> {
         let Some(path) = path else { return Ok(None) };
-        if let Some((_, journal)) = journals.iter().find(|(known, _)| *known == path) {
-            return Ok(Some(journal.clone()));
+        if !journals.contains_key(&path) {
+            journals.insert(path.clone(), Arc::new(Journal::open(&path, lost.clone())?));
         }
-        let journal = Arc::new(Journal::open(&path, lost.clone())?);
-        journals.push((path, journal.clone()));
-        Ok(Some(journal))
+        Ok(journals.get(&path).cloned())
     };
-    Ok(Journals {
-        access: open(config.access_log)?,
-        events: open(config.event_log)?,
-        refusals: open(config.refusal_log)?,
-    })
+    Ok([open(config.access_log)?, open(config.event_log)?, open(config.refusal_log)?])
 }

@@ -10,119 +10,90 @@ mod prometheus;
 mod status;
 mod usage;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::io;
+use std::sync::Arc;
 
 use rocket::fairing::{Fairing, Info, Kind, Result};
 use rocket::http::{Status, StatusClass};
 use rocket::response::Response;
-use rocket::{Build, Orbit, Request, Rocket, routes};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use rocket::{Build, Request, Rocket, routes};
 
-use super::background::Background;
 use super::bouncer::{Bouncer, is_ours};
+use super::lapi::Lapi;
 use super::pages;
 use super::setting::Reading;
 use counts::Counts;
 use operator::{Operators, is_for_operators};
-use usage::{AT_THE_END, Usage};
 
 pub use config::Config;
 
 /// Counts, and tells whom the configuration names. Attach it after [`fairing`](super::fairing), which has judged by then.
 pub fn metrics() -> impl Fairing {
-    Metrics { has_trial: AtomicBool::new(false), usage: Mutex::default() }
+    Metrics
 }
 
-struct Metrics {
-    /// Whether those may be counted too who are let in.
-    has_trial: AtomicBool,
-    usage: Mutex<Pushing>,
-}
-
-/// The pushes to LAPI.
-#[derive(Default)]
-enum Pushing {
-    #[default]
-    Off,
-    /// Between ignite and liftoff.
-    Ready(Box<Usage>),
-    /// Until the shutdown, on a thread of its own: the poller never waits for it.
-    Running { stop: oneshot::Sender<()>, task: JoinHandle<()>, _thread: Background },
-}
-
-impl Metrics {
-    fn usage(&self) -> MutexGuard<'_, Pushing> {
-        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+struct Metrics;
 
 #[rocket::async_trait]
 impl Fairing for Metrics {
     fn info(&self) -> Info {
-        let when = Kind::Ignite | Kind::Liftoff | Kind::Response | Kind::Shutdown;
-        Info { name: "CrowdSec's metrics", kind: when | Kind::Singleton }
+        Info { name: "CrowdSec's metrics", kind: Kind::Ignite | Kind::Response | Kind::Singleton }
     }
 
-    async fn on_ignite(&self, rocket: Rocket<Build>) -> Result {
+    async fn on_ignite(&self, mut rocket: Rocket<Build>) -> Result {
         // Where there is no bouncer, or a bad setting, the fairing before this one has told it.
         let config = Config::read(&mut Reading::of(rocket.figment()));
         let (Some(bouncer), Ok(config)) = (rocket.state::<Bouncer>(), config) else { return Err(rocket) };
         let counts = Arc::new(Counts::of(bouncer));
-        self.has_trial.store(counts.has_trial, Ordering::Relaxed);
         let _ = bouncer.also_spared.set(is_for_operators);
-        if let (Some(connection), Some(every)) = (&bouncer.lapi.connection, config.usage_metrics) {
-            match Usage::new(connection, bouncer.lapi.update_frequency, every, counts.clone()) {
-                Ok(usage) => *self.usage() = Pushing::Ready(Box::new(usage)),
-                Err(error) => {
-                    log::error!("Cannot start: the usage metrics cannot be sent: {error}.");
-                    return Err(rocket);
+        let started = start(bouncer, &config, &counts);
+        rocket = rocket.manage(counts).manage(Operators(config.metrics_from));
+        match started {
+            Ok((usage, page)) => {
+                if let Some(usage) = usage {
+                    rocket = rocket.attach(usage);
                 }
+                if let Some(page) = page {
+                    rocket = rocket.mount("/crowdsec", pages::before_all_others(routes![prometheus::metrics]));
+                    rocket = rocket.attach(page);
+                }
+                Ok(rocket)
             }
-        }
-        let routes = if config.metrics_from.is_empty() { Vec::new() } else { routes![prometheus::metrics] };
-        let rocket = rocket.mount("/crowdsec", pages::before_all_others(routes));
-        let rocket = if config.metrics_from.is_empty() { rocket } else { rocket.attach(status::page(counts.clone())) };
-        Ok(rocket.manage(counts).manage(Operators(config.metrics_from)))
-    }
-
-    async fn on_liftoff(&self, _: &Rocket<Orbit>) {
-        let mut usage = self.usage();
-        let Pushing::Ready(ready) = std::mem::take(&mut *usage) else { return };
-        match Background::start("crowdsec-usage") {
-            Ok(thread) => {
-                let (stop, stopped) = oneshot::channel();
-                let task = thread.runtime.spawn(ready.run(stopped));
-                *usage = Pushing::Running { stop, task, _thread: thread };
+            Err(error) => {
+                log::error!("Cannot start: what the bouncer does cannot be told: {error}.");
+                Err(rocket)
             }
-            Err(error) => log::warn!("CrowdSec's usage metrics are not sent: their thread cannot be started: {error}."),
         }
     }
 
     /// Only what can be a refusal is looked at, and what the captcha's own routes answer: most visits were never kept.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let status = response.status();
-        let may_count = status.class() == StatusClass::ClientError
+        let (rocket, status) = (request.rocket(), response.status());
+        let (Some(bouncer), Some(counts)) = (rocket.state::<Bouncer>(), rocket.state::<Arc<Counts>>()) else { return };
+        if status.class() == StatusClass::ClientError
             || status == Status::ServiceUnavailable
-            || self.has_trial.load(Ordering::Relaxed)
-            || status == Status::SeeOther && is_ours(request);
-        if !may_count {
-            return;
-        }
-        let rocket = request.rocket();
-        if let (Some(bouncer), Some(counts)) = (rocket.state::<Bouncer>(), rocket.state::<Arc<Counts>>()) {
+            || counts.has_trial
+            || status == Status::SeeOther && is_ours(request)
+        {
             counts.note(bouncer.visit(request));
         }
     }
+}
 
-    /// Pushes once more, as far as LAPI is quick.
-    async fn on_shutdown(&self, _: &Rocket<Orbit>) {
-        let pushing = std::mem::take(&mut *self.usage());
-        if let Pushing::Running { stop, task, _thread } = pushing {
-            let _ = stop.send(());
-            let _ = timeout(AT_THE_END, task).await;
+/// The pushes to LAPI, where there is one to tell, and the operator's page, where somebody may read it.
+fn start(
+    bouncer: &Bouncer,
+    config: &Config,
+    counts: &Arc<Counts>,
+) -> io::Result<(Option<impl Fairing>, Option<impl Fairing>)> {
+    let usage = match (&bouncer.lapi.connection, config.usage_metrics) {
+        (Some(connection), Some(every)) => {
+            let (poll, counts) = (bouncer.lapi.update_frequency, counts.clone());
+            let lapi = Lapi::new(connection, poll).map_err(|error| io::Error::other(error.to_string()))?;
+            Some(usage::pushes(lapi, poll, every, counts)?)
         }
-    }
+        _ => None,
+    };
+    let page = (!config.metrics_from.is_empty()).then(|| status::page(counts.clone())).transpose()?;
+    Ok((usage, page))
 }

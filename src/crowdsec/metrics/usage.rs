@@ -8,32 +8,34 @@
 
 use std::collections::BTreeMap;
 use std::env::consts::OS;
-use std::fs;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
+use rocket::fairing::{AdHoc, Fairing};
 use rocket::serde::json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::counts::{Counts, FAMILIES, Figures, REMEDIATIONS, VALUES};
+use crate::crowdsec::background::Background;
 use crate::crowdsec::captcha::unix_now;
-use crate::crowdsec::lapi::{Connection, Error, Lapi, USER_AGENT};
+use crate::crowdsec::lapi::{Error, Lapi, USER_AGENT};
 use crate::crowdsec::panics::survive;
 use crate::crowdsec::printable::printable;
 
 const WITHIN: Duration = Duration::from_secs(10);
 /// All that the shutdown waits for.
-pub const AT_THE_END: Duration = Duration::from_millis(1500);
+const AT_THE_END: Duration = Duration::from_millis(1500);
 /// The first push comes after a poll, and soon: it shows version and system in `cscli bouncers list`.
 const SOON: Duration = Duration::from_secs(10);
 
 /// Tells LAPI what was done, now and then.
-pub struct Usage {
+struct Usage {
     lapi: Lapi,
     counts: Arc<Counts>,
     first: Duration,
@@ -50,24 +52,35 @@ pub struct Usage {
     failing: Option<String>,
 }
 
-impl Usage {
-    pub fn new(connection: &Connection, poll: Duration, every: Duration, counts: Arc<Counts>) -> Result<Self, Error> {
-        Ok(Self {
-            lapi: Lapi::new(connection, poll)?,
-            counts,
-            first: poll.min(SOON),
-            every,
-            launched: unix_now(),
-            os: os(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
-            told: Figures::default(),
-            told_at: Instant::now(),
-            next_time: unix_now(),
-            failing: None,
+/// Has LAPI told what was done, on a thread of its own: the poller never waits for it. At the shutdown LAPI is told once more,
+/// as far as it is quick.
+pub fn pushes(lapi: Lapi, poll: Duration, every: Duration, counts: Arc<Counts>) -> io::Result<impl Fairing> {
+    let thread = Background::start("crowdsec-usage")?;
+    let usage = Usage {
+        lapi,
+        counts,
+        first: poll.min(SOON),
+        every,
+        launched: unix_now(),
+        os: os(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
+        told: Figures::default(),
+        told_at: Instant::now(),
+        next_time: unix_now(),
+        failing: None,
+    };
+    let (stop, stopped) = oneshot::channel();
+    let task = thread.runtime.spawn(usage.run(stopped));
+    Ok(AdHoc::on_shutdown("CrowdSec's last usage metrics", |_| {
+        Box::pin(async move {
+            let (_, _thread) = (stop.send(()), thread);
+            let _ = timeout(AT_THE_END, task).await;
         })
-    }
+    }))
+}
 
+impl Usage {
     /// Pushes until the shutdown, and then what is left.
-    pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
         let (counts, first, every) = (self.counts.clone(), self.first, self.every);
         let now = || Instant::now() + Duration::from_secs(counts.skipped());
         let mut due = now();

@@ -61,7 +61,7 @@ fn a_burst_takes_no_more_than_it_may_and_gives_it_back() {
     thread.thread().unpark();
     thread.join().expect("its end");
     for _ in 0..100_000 {
-        journal.append(|line, _| line.extend_from_slice("a hundred letters\n".repeat(5).as_bytes()));
+        journal.append(|line| line.extend_from_slice("a hundred letters\n".repeat(5).as_bytes()));
     }
     let most = journal.shared.lock().lines.capacity();
     assert_eq!(most, MOST);

@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::refused::Refused;
-use super::time::rfc3339;
-use crate::crowdsec::bouncer::{Bouncer, Judgement, Verdict};
+use crate::crowdsec::bouncer::{Bouncer, Judgement, Refused, Verdict};
 use crate::crowdsec::decisions::{Country, Remediation};
 use crate::crowdsec::guards::DecisionView;
 use crate::crowdsec::printable::printable;
+use crate::crowdsec::timestamp::timestamp;
 use crate::crowdsec::visitor::Unnamed;
 
 /// What an operator asked for, and what there is to say of it.
@@ -49,19 +48,17 @@ pub struct Explanation {
 
 impl Explained {
     pub fn of(bouncer: &Bouncer, asked: &str, last: &[Refused]) -> Self {
-        let (written, asked) = (printable(asked.trim()), asked.trim());
-        let begin = Self { asked: written, ..Self::default() };
-        if let Some(address) = address(asked) {
-            let refusals = last.iter().filter(|refused| refused.address == address).cloned().collect();
-            return Self { kind: Some("address"), refusals, ..begin }.standing(bouncer, address);
-        }
-        let Some(reference) = reference(asked) else { return begin };
-        let refusals: Vec<Refused> = last.iter().filter(|refused| refused.reference == reference).cloned().collect();
-        let address = refusals.first().map(|refused| refused.address);
-        let found = Self { kind: Some("reference"), refusals, ..begin };
+        let (asked, written) = (asked.trim(), printable(asked.trim()));
+        let (kind, refusals) = match (address(asked), reference(asked)) {
+            (Some(address), _) => (Some("address"), of_them(last, |refused| refused.address == address)),
+            (None, Some(reference)) => (Some("reference"), of_them(last, |refused| refused.reference == reference)),
+            (None, None) => (None, Vec::new()),
+        };
+        let address = address(asked).or_else(|| refusals.first().map(|refused| refused.address));
+        let explained = Self { asked: written, kind, refusals, ..Self::default() };
         match address {
-            Some(address) => found.standing(bouncer, address),
-            None => found,
+            Some(address) => explained.standing(bouncer, address),
+            None => explained,
         }
     }
 
@@ -75,7 +72,7 @@ impl Explained {
             let own = standing.id.is_none() && standing.expires_in.is_none();
             Explanation {
                 counts: behind.is_some_and(|behind| std::ptr::eq(behind, standing)),
-                until: standing.expires_in.map(|left| rfc3339(bouncer.unix_now() + left.as_secs())),
+                until: standing.expires_in.map(|left| timestamp(bouncer.unix_now() + left.as_secs())),
                 lift: standing.id.map(|id| format!("cscli decisions delete --id {id}")),
                 own,
                 decision: DecisionView {
@@ -95,6 +92,10 @@ impl Explained {
             ..self
         }
     }
+}
+
+fn of_them(last: &[Refused], is_theirs: impl Fn(&Refused) -> bool) -> Vec<Refused> {
+    last.iter().filter(|refused| is_theirs(refused)).cloned().collect()
 }
 
 /// The judgement on a request from an address that has solved no captcha. Its country and its AS are those of the

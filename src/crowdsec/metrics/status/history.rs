@@ -17,11 +17,8 @@ pub struct Totals {
     pub others: u64,
 }
 
-/// The last hour in minutes, and the last day in hours.
-pub struct History {
-    minutes: Ring,
-    hours: Ring,
-}
+/// The last 60 minutes, and the last 24 hours.
+pub struct History([Ring; 2]);
 
 /// The counters at the beginning of each of the last spans, oldest first.
 struct Ring {
@@ -44,23 +41,17 @@ pub struct Bin {
 impl History {
     /// The time in seconds since 1970, here as everywhere.
     pub fn new(now: u64) -> Self {
-        Self { minutes: Ring::new(60, 60, now), hours: Ring::new(3600, 24, now) }
+        Self([Ring::new(60, 60, now), Ring::new(3600, 24, now)])
     }
 
     /// To be told at least once a minute. A minute without is lost in the one before.
     pub fn note(&mut self, now: u64, totals: Totals) {
-        self.minutes.note(now, totals);
-        self.hours.note(now, totals);
+        self.0.iter_mut().for_each(|ring| ring.note(now, totals));
     }
 
-    /// The last 60 minutes, the one that lasts on included, oldest first.
-    pub fn hour(&self, now: u64, totals: Totals) -> Vec<Bin> {
-        self.minutes.bins(now, totals)
-    }
-
-    /// The last 24 hours likewise.
-    pub fn day(&self, now: u64, totals: Totals) -> Vec<Bin> {
-        self.hours.bins(now, totals)
+    /// The minutes and the hours, the one that lasts on included, oldest first.
+    pub fn bins(&self, now: u64, totals: Totals) -> [Vec<Bin>; 2] {
+        self.0.each_ref().map(|ring| ring.bins(now, totals))
     }
 }
 
@@ -113,20 +104,20 @@ impl Totals {
     }
 
     pub fn plus(self, other: Self) -> Self {
-        Self {
-            let_in: self.let_in + other.let_in,
-            banned: self.banned + other.banned,
-            captchas: self.captchas + other.captchas,
-            others: self.others + other.others,
-        }
+        self.with(other, u64::saturating_add)
     }
 
     fn since(self, before: Self) -> Self {
+        self.with(before, u64::saturating_sub)
+    }
+
+    /// Number by number.
+    fn with(self, other: Self, number: fn(u64, u64) -> u64) -> Self {
         Self {
-            let_in: self.let_in.saturating_sub(before.let_in),
-            banned: self.banned.saturating_sub(before.banned),
-            captchas: self.captchas.saturating_sub(before.captchas),
-            others: self.others.saturating_sub(before.others),
+            let_in: number(self.let_in, other.let_in),
+            banned: number(self.banned, other.banned),
+            captchas: number(self.captchas, other.captchas),
+            others: number(self.others, other.others),
         }
     }
 }
@@ -141,7 +132,7 @@ mod tests {
 
     /// How many were let in, by the minute of the last ten.
     fn last_ten(history: &History, now: u64, totals: u64) -> Vec<Option<u64>> {
-        let bins = history.hour(now, let_in(totals));
+        let [bins, _] = history.bins(now, let_in(totals));
         assert!(bins.len() == 60 && bins[59].begin == now / 60 * 60, "{bins:?}");
         bins[50..].iter().map(|bin| bin.counted.map(|counted| counted.let_in)).collect()
     }
@@ -172,7 +163,7 @@ mod tests {
         let later = launch + 100 * 3600;
         history.note(later, let_in(4));
         assert_eq!(last_ten(&history, later, 6), [[Some(0); 9].as_slice(), &[Some(2)]].concat());
-        let day = history.day(later, let_in(6));
+        let [_, day] = history.bins(later, let_in(6));
         assert_eq!((day.len(), day[23].counted), (24, Some(let_in(2))));
     }
 
@@ -185,12 +176,13 @@ mod tests {
             history.note(second, totals);
         }
         let now = 48 * 3600 - 1;
-        for (bins, seconds) in [(history.hour(now, totals), 3600), (history.day(now, totals), 24 * 3600)] {
+        for (bins, seconds) in history.bins(now, totals).into_iter().zip([3600, 24 * 3600]) {
             let sum = bins.iter().filter_map(|bin| bin.counted).fold(Totals::default(), Totals::plus);
             let rounds = seconds / 7;
             assert!(sum.banned.abs_diff(3 * rounds) <= 3 && sum.let_in.abs_diff(5 * rounds) <= 5, "{sum:?}");
             assert_eq!(sum.refused() * 5, sum.let_in * 6);
         }
-        assert!(history.minutes.marks.len() <= 60 && history.hours.marks.len() <= 24);
+        let [minutes, hours] = history.0;
+        assert!(minutes.marks.len() <= 60 && hours.marks.len() <= 24);
     }
 }

@@ -3,10 +3,10 @@
 mod charts;
 mod explained;
 mod history;
-mod refused;
-mod time;
 mod view;
 
+use std::collections::VecDeque;
+use std::io;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -23,32 +23,31 @@ use tokio::time::sleep;
 use super::counts::Counts;
 use super::operator::Operator;
 use crate::crowdsec::background::Background;
-use crate::crowdsec::bouncer::{Bouncer, Visit};
+use crate::crowdsec::bouncer::{Bouncer, Refused};
 use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::VERSION;
 use crate::crowdsec::pages::page::{content_security_policy, nonce};
 use crate::crowdsec::pages::{self, Texts, before_all_others, wants_json};
+use crate::crowdsec::printable::printable;
+use crate::crowdsec::timestamp::timestamp;
 use explained::Explained;
 use history::{Bin, History, Totals};
-use refused::LastRefusals;
-use time::rfc3339;
 use view::{AppSec, Counted, Decisions, Lapi, Variables, View};
 
 /// The page at `/crowdsec/status`, and what it remembers. It has to be attached after all others, to see the status of an
 /// answer as it leaves.
-pub fn page(counts: Arc<Counts>) -> impl Fairing {
-    let now = unix_now();
-    let history = Mutex::new(History::new(now));
-    StatusPage {
-        memory: Arc::new(Memory { started: now, counts, history, refusals: LastRefusals::default() }),
-        thread: Mutex::default(),
-    }
+pub fn page(counts: Arc<Counts>) -> io::Result<impl Fairing> {
+    let (now, thread) = (unix_now(), Background::start("crowdsec-status")?);
+    let memory = Memory { started: now, counts, history: Mutex::new(History::new(now)), refusals: Mutex::default() };
+    let memory = Arc::new(memory);
+    thread.runtime.spawn(look(memory.clone()));
+    Ok(StatusPage { memory, _thread: thread })
 }
 
 struct StatusPage {
     memory: Arc<Memory>,
     /// Ends with the application.
-    thread: Mutex<Option<Background>>,
+    _thread: Background,
 }
 
 /// What the page remembers, in memory that never grows beyond a bound.
@@ -57,11 +56,23 @@ struct Memory {
     started: u64,
     counts: Arc<Counts>,
     history: Mutex<History>,
-    refusals: LastRefusals,
+    /// The newest first.
+    refusals: Mutex<VecDeque<Refused>>,
 }
 
+/// How many refusals are kept.
+const MOST: usize = 50;
 /// Between two looks at the counters: no minute is without one.
 const LOOK: Duration = Duration::from_secs(5);
+
+/// Notes where the counters stand, now and then.
+async fn look(memory: Arc<Memory>) {
+    loop {
+        let totals = Totals::of(&memory.counts.figures());
+        lock(&memory.history).note(unix_now(), totals);
+        sleep(LOOK).await;
+    }
+}
 
 #[rocket::async_trait]
 impl Fairing for StatusPage {
@@ -75,28 +86,20 @@ impl Fairing for StatusPage {
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         try_page(rocket, &self.memory);
-        match Background::start("crowdsec-status") {
-            Ok(thread) => {
-                let memory = self.memory.clone();
-                thread.runtime.spawn(async move {
-                    loop {
-                        memory.look();
-                        sleep(LOOK).await;
-                    }
-                });
-                *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
-            }
-            Err(error) => {
-                log::warn!("The charts of /crowdsec/status stay empty: their thread cannot be started: {error}.")
-            }
-        }
     }
 
+    /// Nothing that is kept steers a terminal or turns the text around it, and each text has at most 200 characters.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let status = response.status();
-        if let Some((bouncer, visit, verdict)) = Visit::refused(request, status) {
-            self.memory.refusals.note(bouncer, request, visit, verdict, status);
-        }
+        let Some(refused) = Refused::of(request, response.status()) else { return };
+        let refused = Refused {
+            path: printable(&refused.path),
+            origin: refused.origin.as_deref().map(printable),
+            scenario: refused.scenario.as_deref().map(printable),
+            ..refused
+        };
+        let mut refusals = lock(&self.memory.refusals);
+        refusals.truncate(MOST - 1);
+        refusals.push_front(refused);
     }
 }
 
@@ -117,30 +120,20 @@ fn try_page(rocket: &Rocket<Orbit>, memory: &Memory) {
 }
 
 impl Memory {
-    /// Notes where the counters stand.
-    fn look(&self) {
-        let totals = Totals::of(&self.counts.figures());
-        self.history().note(unix_now(), totals);
-    }
-
-    fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// What the page says, and the numbers of its two charts.
     fn view(&self, bouncer: &Bouncer, asked: Option<&str>) -> (View, [Vec<Bin>; 2]) {
-        let (now, figures, refusals) = (unix_now(), self.counts.figures(), self.refusals.all());
-        let (totals, history) = (Totals::of(&figures), self.history());
-        let bins = [history.hour(now, totals), history.day(now, totals)];
-        drop(history);
+        let (now, figures) = (unix_now(), self.counts.figures());
+        // A copy, so that no refusal waits until a page is written.
+        let refusals = Vec::from(lock(&self.refusals).clone());
+        let bins = lock(&self.history).bins(now, Totals::of(&figures));
         let [hour, day] = bins.each_ref().map(|bins| bins.iter().map(Counted::from).collect());
         let view = View {
             version: VERSION,
-            time: rfc3339(now),
-            started: rfc3339(self.started),
+            time: timestamp(now),
+            started: timestamp(self.started),
             lapi: Lapi::of(bouncer),
             appsec: AppSec::of(bouncer),
-            usage_pushed: Some(self.counts.pushed.load(Ordering::Relaxed)).filter(|at| *at > 0).map(rfc3339),
+            usage_pushed: Some(self.counts.pushed.load(Ordering::Relaxed)).filter(|at| *at > 0).map(timestamp),
             log_lines_dropped: bouncer.lost_lines.load(Ordering::Relaxed),
             decisions: Decisions::of(&figures),
             hour,
@@ -150,6 +143,10 @@ impl Memory {
         };
         (view, bins)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// For the networks of `metrics_from` alone. `address` is what the operator asks about: an address, or a reference.

@@ -6,17 +6,17 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
+use super::MOST;
 use super::charts::Charts;
 use super::explained::Explained;
 use super::history::{Bin, Totals};
-use super::refused::{MOST, Refused};
-use super::time::rfc3339;
-use crate::crowdsec::bouncer::{ACTIONS, Bouncer};
+use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Refused};
 use crate::crowdsec::lapi::Health;
 use crate::crowdsec::metrics::counts::Figures;
 use crate::crowdsec::pages;
 use crate::crowdsec::pages::language::Language;
 use crate::crowdsec::printable::printable;
+use crate::crowdsec::timestamp::timestamp;
 
 /// How things stand, for a program.
 #[derive(Serialize)]
@@ -93,7 +93,7 @@ impl Lapi {
         };
         Self {
             state,
-            since: Some(rfc3339(bouncer.unix_now().saturating_sub(bouncer.status.lasts().as_secs()))),
+            since: Some(timestamp(bouncer.unix_now().saturating_sub(bouncer.status.lasts().as_secs()))),
             last_answer_seconds_ago: bouncer.status.since_last_answer().map(|since| since.as_secs()),
             url: Some(connection.at.to_string()),
         }
@@ -109,7 +109,7 @@ impl AppSec {
         let counts = questions.ended.iter().map(|count| count.load(Ordering::Relaxed));
         Self {
             state: if since.is_some() { "failing" } else { "ok" },
-            since: since.map(rfc3339),
+            since: since.map(timestamp),
             questions: ACTIONS.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect(),
         }
     }
@@ -133,7 +133,7 @@ impl From<&Bin> for Counted {
     fn from(Bin { begin, counted }: &Bin) -> Self {
         let number = |of: fn(&Totals) -> u64| counted.as_ref().map(of);
         Self {
-            begin: rfc3339(*begin),
+            begin: timestamp(*begin),
             let_in: number(|it| it.let_in),
             refused: number(|it| it.refused()),
             banned: number(|it| it.banned),

@@ -1,0 +1,55 @@
+//! What is there to tell of a refusal? One record for whoever lists them, the log of refusals and the operator's page.
+
+use std::net::IpAddr;
+
+use rocket::Request;
+use rocket::http::Status;
+use serde::Serialize;
+
+use super::{Bouncer, Verdict};
+use crate::crowdsec::timestamp::timestamp;
+
+/// One refusal, with every text as the visitor or LAPI wrote it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Refused {
+    pub time: String,
+    pub address: IpAddr,
+    pub remediation: &'static str,
+    pub status: u16,
+    pub method: &'static str,
+    /// Without the query, which may hold a password or a token.
+    pub path: String,
+    /// Of the visitor, where a proxy's header or a database says it.
+    pub country: Option<String>,
+    pub origin: Option<String>,
+    pub scenario: Option<String>,
+    pub decision: Option<u64>,
+    pub reference: String,
+}
+
+impl Refused {
+    #[allow(dead_code, reason = "the rooms that list refusals can be left out")]
+    /// The refusal that leaves with this status.
+    pub fn of(request: &Request<'_>, status: Status) -> Option<Self> {
+        // No refusal is a success. To look for one would have most visitors judged a second time.
+        let bouncer = request.rocket().state::<Bouncer>().filter(|_| status.code >= 300)?;
+        let visit = bouncer.visit(request);
+        // A challenge is no refusal: every browser meets one.
+        let verdict = visit.refusal().filter(|verdict| *verdict != Verdict::Answered)?;
+        let (judgement, asked) = (visit.ground(), visit.asked(request));
+        let decision = judgement.cause(verdict);
+        Some(Self {
+            time: timestamp(bouncer.unix_now()),
+            address: judgement.address,
+            remediation: verdict.name(),
+            status: status.code,
+            method: asked.method.as_str(),
+            path: asked.uri.path().to_string(),
+            country: bouncer.country_of(request, judgement),
+            origin: decision.map(|standing| standing.source.origin.clone()),
+            scenario: decision.map(|standing| standing.source.scenario.clone()),
+            decision: decision.and_then(|standing| standing.id),
+            reference: bouncer.told.reference(judgement),
+        })
+    }
+}
