@@ -4,15 +4,14 @@ mod protection;
 
 use std::net::SocketAddr;
 use std::path;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use log::info;
-use rocket::fairing::{Fairing, Info, Kind, Result};
+use rocket::fairing::{AdHoc, Fairing, Info, Kind, Result};
 use rocket::http::{Method, Status, StatusClass};
 use rocket::response::{Responder, Response};
 use rocket::{Build, Data, Orbit, Request, Rocket};
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::background::Background;
@@ -28,20 +27,15 @@ use protection::{protection, without_crowdsec};
 /// Protects the application. Attach it first: a request fairing that is attached before it sees a refused request as it
 /// came; one that is attached after it sees the request already rerouted to the refusal.
 pub fn fairing() -> impl Fairing {
-    Crowdsec { poller: Mutex::new(None), polling: Mutex::new(None) }
+    Crowdsec
 }
 
-struct Crowdsec {
-    /// Holds the poller between ignite and liftoff.
-    poller: Mutex<Option<(Poller, Background)>>,
-    /// Holds the running poller between liftoff and shutdown.
-    polling: Mutex<Option<(JoinHandle<()>, Background)>>,
-}
+struct Crowdsec;
 
 #[rocket::async_trait]
 impl Fairing for Crowdsec {
     fn info(&self) -> Info {
-        let when = Kind::Ignite | Kind::Liftoff | Kind::Request | Kind::Response | Kind::Shutdown;
+        let when = Kind::Ignite | Kind::Liftoff | Kind::Request | Kind::Response;
         Info { name: "CrowdSec", kind: when | Kind::Singleton }
     }
 
@@ -49,11 +43,10 @@ impl Fairing for Crowdsec {
     /// or `on_startup_failure` has decided.
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Result {
         match set_up(&rocket).await {
-            Ok(SetUp { bouncer, texts, site, poller }) => {
-                *self.poller.lock().unwrap_or_else(PoisonError::into_inner) = poller;
+            Ok((bouncer, texts, site, poller)) => {
                 let rocket = pages::mount(rocket, bouncer.debug).manage(bouncer).manage(texts).manage(site);
                 let rocket = rocket.attach(super::logs::must_be_attached());
-                Ok(rocket)
+                Ok(poller.into_iter().fold(rocket, polling))
             }
             Err(Problems(problems)) => {
                 for problem in problems {
@@ -65,28 +58,14 @@ impl Fairing for Crowdsec {
     }
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
-        if let Some(bouncer) = rocket.state::<Bouncer>().filter(|bouncer| bouncer.lapi.connection.is_none()) {
+        let Some(bouncer) = rocket.state::<Bouncer>() else { return };
+        if bouncer.lapi.connection.is_none() {
             without_crowdsec(&bouncer.config.decisions);
         }
-        if let Some(bouncer) = rocket.state::<Bouncer>() {
-            bouncer.client_ip.watch_databases();
-        }
-        if let Some((poller, thread)) = self.poller.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let polling = thread.runtime.spawn(poller.run(rocket.shutdown()));
-            *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = Some((polling, thread));
-        }
-        let Some(bouncer) = rocket.state::<Bouncer>() else { return };
+        bouncer.client_ip.watch_databases();
         let (address, port) = (rocket.config().address, rocket.config().port);
         // The log shows lines with this target in the release profile too.
         info!(target: "crowdsec", "Listening on {}. {}", SocketAddr::new(address, port), protection(bouncer));
-    }
-
-    /// Waits until the poller has written its last snapshot, for as long as a disk may reasonably take.
-    async fn on_shutdown(&self, _: &Rocket<Orbit>) {
-        let polling = self.polling.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((polling, _thread)) = polling {
-            let _ = timeout(Duration::from_secs(5), polling).await;
-        }
     }
 
     /// A fairing cannot answer, so a refused request is sent to a route of ours.
@@ -160,45 +139,54 @@ impl Fairing for Crowdsec {
     }
 }
 
-/// Everything that the fairing needs, made from the configuration.
-struct SetUp {
-    bouncer: Bouncer,
-    texts: Texts,
-    site: pages::Config,
-    poller: Option<(Poller, Background)>,
+/// Polls from liftoff on. The shutdown waits until the last snapshot is written, for as long as a disk may reasonably take.
+fn polling(rocket: Rocket<Build>, (poller, thread): (Poller, Background)) -> Rocket<Build> {
+    let (runtime, (ends, ended)) = (thread.runtime.clone(), oneshot::channel::<()>());
+    let rocket = rocket.attach(AdHoc::on_liftoff("CrowdSec's polls", move |rocket| {
+        let polls = poller.run(rocket.shutdown());
+        runtime.spawn(async {
+            polls.await;
+            drop(ends);
+        });
+        Box::pin(async {})
+    }));
+    rocket.attach(AdHoc::on_shutdown("CrowdSec's last snapshot", |_| {
+        Box::pin(async {
+            let _ = timeout(Duration::from_secs(5), ended).await;
+            drop(thread);
+        })
+    }))
 }
 
+/// Everything that the fairing needs, made from the configuration.
+type SetUp = (Bouncer, Texts, pages::Config, Option<(Poller, Background)>);
+
 async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> {
-    let problem = |reason: &dyn ToString| Problems(vec![reason.to_string()]);
     let config = Config::read(rocket.figment())?;
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
     let secret = config.shared_secret.as_ref();
-    let captcha = config.captcha.as_ref().map(|captcha| Captcha::new(captcha, secret)).transpose();
-    let captcha = captcha.map_err(|reason| problem(&reason))?;
+    let captcha = config.captcha.as_ref().map(|captcha| Captcha::new(captcha, secret)).transpose()?;
     let passes = Passes::new(secret, config.captcha.as_ref().map_or(Duration::ZERO, |captcha| captcha.expiration));
     let templates = template_dir(rocket.figment());
     let texts = Texts::read(&templates, config.debug || cfg!(debug_assertions)).map_err(|reason| {
         let at = path::absolute(&templates).unwrap_or(templates).join("texts.toml");
-        problem(&format!("the words of the bouncer's pages cannot be read from {}: {reason}. Start the application in the folder that holds its templates (systemd: WorkingDirectory=), or mend that file", at.display()))
+        Problems::from(format!("the words of the bouncer's pages cannot be read from {}: {reason}. Start the application in the folder that holds its templates (systemd: WorkingDirectory=), or mend that file", at.display()))
     })?;
     let Config { debug, bouncer, lapi, visitor, pages: site, shared_secret, .. } = config;
     let mut bouncer = Bouncer::new(debug, bouncer, lapi, ClientIp::new(visitor), captcha, passes);
     let Some(connection) = &bouncer.lapi.connection else {
-        return Ok(SetUp { bouncer, texts, site, poller: None });
+        return Ok((bouncer, texts, site, None));
     };
     let (set, status) = (bouncer.decisions.clone(), bouncer.status.clone());
     let live = bouncer.lapi.live.as_ref();
-    let live = live.map(|live| Live::new(connection, live, set.clone(), status.clone())).transpose();
-    let live = live.map_err(|error| problem(&error))?;
-    let poller = Poller::new(connection, &bouncer.lapi, set, status, shared_secret.as_ref(), live.clone());
+    let live = live.map(|live| Live::new(connection, live, set.clone(), status.clone())).transpose()?;
+    let poller = Poller::new(connection, &bouncer.lapi, set, status, shared_secret.as_ref(), live.clone())?;
     bouncer.live = live;
-    let poller = poller.map_err(|error| problem(&error))?;
     let thread = Background::start("crowdsec");
-    let thread = thread.map_err(|error| problem(&format!("the poller's thread cannot be started: {error}")))?;
+    let thread = thread.map_err(|error| format!("the poller's thread cannot be started: {error}"))?;
     let answer = thread.runtime.spawn(async { (first_answer(poller, &bouncer.lapi).await, bouncer) });
-    let (poller, bouncer) = answer.await.map_err(|panic| problem(&panic))?;
-    let poller = poller.map_err(|reason| problem(&reason))?;
-    Ok(SetUp { bouncer, texts, site, poller: Some((poller, thread)) })
+    let (poller, bouncer) = answer.await?;
+    Ok((bouncer, texts, site, Some((poller?, thread))))
 }

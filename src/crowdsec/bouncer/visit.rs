@@ -9,7 +9,7 @@ use rocket::http::uri::Origin;
 use rocket::http::{Method, Status};
 use rocket::{Request, Route};
 
-use super::EnforceBy;
+use super::{Bouncer, EnforceBy};
 use crate::crowdsec::decisions::{Remediation, Standing};
 use crate::crowdsec::visitor::{Subject, Unnamed};
 

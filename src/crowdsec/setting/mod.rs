@@ -3,8 +3,8 @@
 mod unreplaced;
 mod written;
 
-use std::fs;
 use std::net::IpAddr;
+use std::{fmt, fs};
 
 use figment::Figment;
 use figment::error::Kind;
@@ -19,6 +19,12 @@ pub use written::{FailureAction, List, Network, Number, Secret, Span, keys_of, w
 /// Everything that is wrong with the configuration, each in a sentence that says what to do.
 #[derive(Debug)]
 pub struct Problems(pub Vec<String>);
+
+impl<E: fmt::Display> From<E> for Problems {
+    fn from(error: E) -> Self {
+        Self(vec![error.to_string()])
+    }
+}
 
 /// Something of the configuration cannot be used, and `Reading::problems` says what.
 #[derive(Debug)]
