@@ -3,12 +3,10 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
-
 use crate::crowdsec::metrics::counts::Figures;
 
 /// How many requests there were since the launch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
     pub let_in: u64,
     pub banned: u64,
@@ -103,21 +101,12 @@ impl Totals {
         self.banned + self.captchas + self.others
     }
 
-    pub fn plus(self, other: Self) -> Self {
-        self.with(other, u64::saturating_add)
-    }
-
     fn since(self, before: Self) -> Self {
-        self.with(before, u64::saturating_sub)
-    }
-
-    /// Number by number.
-    fn with(self, other: Self, number: fn(u64, u64) -> u64) -> Self {
         Self {
-            let_in: number(self.let_in, other.let_in),
-            banned: number(self.banned, other.banned),
-            captchas: number(self.captchas, other.captchas),
-            others: number(self.others, other.others),
+            let_in: self.let_in.saturating_sub(before.let_in),
+            banned: self.banned.saturating_sub(before.banned),
+            captchas: self.captchas.saturating_sub(before.captchas),
+            others: self.others.saturating_sub(before.others),
         }
     }
 }
@@ -125,6 +114,17 @@ impl Totals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Totals {
+        fn plus(self, other: Self) -> Self {
+            Self {
+                let_in: self.let_in + other.let_in,
+                banned: self.banned + other.banned,
+                captchas: self.captchas + other.captchas,
+                others: self.others + other.others,
+            }
+        }
+    }
 
     fn let_in(let_in: u64) -> Totals {
         Totals { let_in, ..Totals::default() }

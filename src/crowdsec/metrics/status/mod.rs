@@ -1,6 +1,5 @@
 //! How do things stand? A page for the operator, and the same as JSON: `GET /crowdsec/status`.
 
-mod charts;
 mod explained;
 mod history;
 mod view;
@@ -31,7 +30,7 @@ use crate::crowdsec::pages::{self, Texts, before_all_others, wants_json};
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::timestamp;
 use explained::Explained;
-use history::{Bin, History, Totals};
+use history::{History, Totals};
 use view::{AppSec, Counted, Decisions, Lapi, Variables, View};
 
 /// The page at `/crowdsec/status`, and what it remembers. It has to be attached after all others, to see the status of an
@@ -107,9 +106,9 @@ impl Fairing for StatusPage {
 fn try_page(rocket: &Rocket<Orbit>, memory: &Memory) {
     let (Some(bouncer), Some(texts)) = (rocket.state::<Bouncer>(), rocket.state::<Texts>()) else { return };
     let Some(site) = rocket.state::<pages::Config>() else { return };
-    let (view, bins) = memory.view(bouncer, Some("192.0.2.1"));
+    let view = memory.view(bouncer, Some("192.0.2.1"));
     for language in texts.all() {
-        if Template::show(rocket, "status", Variables::of(&view, &bins, site, language)).is_none() {
+        if Template::show(rocket, "status", Variables::of(&view, site, language)).is_none() {
             log::error!(
                 "The page `status` cannot be made with the words of [{}]; see the lines above. Write the missing word into the \
                  default language's table of texts.toml, or mend status.html.tera, which lists the variables.",
@@ -120,14 +119,13 @@ fn try_page(rocket: &Rocket<Orbit>, memory: &Memory) {
 }
 
 impl Memory {
-    /// What the page says, and the numbers of its two charts.
-    fn view(&self, bouncer: &Bouncer, asked: Option<&str>) -> (View, [Vec<Bin>; 2]) {
+    fn view(&self, bouncer: &Bouncer, asked: Option<&str>) -> View {
         let (now, figures) = (unix_now(), self.counts.figures());
         // A copy, so that no refusal waits until a page is written.
         let refusals = Vec::from(lock(&self.refusals).clone());
         let bins = lock(&self.history).bins(now, Totals::of(&figures));
-        let [hour, day] = bins.each_ref().map(|bins| bins.iter().map(Counted::from).collect());
-        let view = View {
+        let [hour, day] = bins.map(|bins| bins.iter().map(Counted::from).collect());
+        View {
             version: VERSION,
             time: timestamp(now),
             started: timestamp(self.started),
@@ -140,8 +138,7 @@ impl Memory {
             day,
             explained: asked.map(|asked| Explained::of(bouncer, asked, &refusals)),
             refusals,
-        };
-        (view, bins)
+        }
     }
 }
 
@@ -166,11 +163,11 @@ impl<'r> Responder<'r, 'static> for Page {
         let (Some(bouncer), Some(memory)) = (rocket.state::<Bouncer>(), rocket.state::<Arc<Memory>>()) else {
             return Err(Status::InternalServerError);
         };
-        let (view, bins) = memory.view(bouncer, self.asked.as_deref());
+        let view = memory.view(bouncer, self.asked.as_deref());
         let mut response = if wants_json(request) {
             Json(view).respond_to(request)?
         } else {
-            let (page, policy) = rendered(request, bouncer, &view, &bins).ok_or(Status::InternalServerError)?;
+            let (page, policy) = rendered(request, bouncer, &view).ok_or(Status::InternalServerError)?;
             let mut response = RawHtml(page).respond_to(request)?;
             response.set_header(Header::new("Content-Security-Policy", policy));
             response
@@ -184,12 +181,12 @@ impl<'r> Responder<'r, 'static> for Page {
 }
 
 /// The page, and the content security policy that fits it.
-fn rendered(request: &Request<'_>, bouncer: &Bouncer, view: &View, bins: &[Vec<Bin>; 2]) -> Option<(String, String)> {
+fn rendered(request: &Request<'_>, bouncer: &Bouncer, view: &View) -> Option<(String, String)> {
     let rocket = request.rocket();
     let (nonce, prefix) = (nonce(), bouncer.client_ip.prefix(request));
     let (nonce, site) = (str::from_utf8(&nonce).ok()?, rocket.state::<pages::Config>()?);
     let page = rocket.state::<Texts>()?.with(request, None, |language| {
-        let variables = Variables { prefix, nonce, ..Variables::of(view, bins, site, language) };
+        let variables = Variables { prefix, nonce, ..Variables::of(view, site, language) };
         Template::show(rocket, "status", variables)
     });
     Some((page?, content_security_policy(nonce, "")))

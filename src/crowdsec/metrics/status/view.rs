@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use serde::Serialize;
 
 use super::MOST;
-use super::charts::Charts;
 use super::explained::Explained;
 use super::history::{Bin, Totals};
 use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Refused};
@@ -143,12 +142,50 @@ impl From<&Bin> for Counted {
     }
 }
 
+/// The numbers of the last hour or day, and what is known of all of them together. Only the page has that.
+#[derive(Serialize)]
+pub struct Chart<'a> {
+    /// `hour` or `day`.
+    name: &'static str,
+    bins: &'a [Counted],
+    let_in: Sum,
+    refused: Sum,
+    banned: Sum,
+    captchas: Sum,
+    others: Sum,
+}
+
+/// The sum of some numbers, and the greatest of them.
+#[derive(Serialize)]
+struct Sum {
+    total: u64,
+    most: u64,
+}
+
+impl<'a> Chart<'a> {
+    fn of(name: &'static str, bins: &'a [Counted]) -> Self {
+        let sum = |number: fn(&Counted) -> Option<u64>| Sum {
+            total: bins.iter().filter_map(number).sum(),
+            most: bins.iter().filter_map(number).max().unwrap_or(0),
+        };
+        Self {
+            name,
+            bins,
+            let_in: sum(|bin| bin.let_in),
+            refused: sum(|bin| bin.refused),
+            banned: sum(|bin| bin.banned),
+            captchas: sum(|bin| bin.captchas),
+            others: sum(|bin| bin.others),
+        }
+    }
+}
+
 /// The variables of templates/status.html.tera, which says what each means.
 #[derive(Serialize)]
 pub struct Variables<'a> {
     #[serde(flatten)]
     pub view: &'a View,
-    pub charts: [Charts; 2],
+    pub charts: [Chart<'a>; 2],
     pub kept: usize,
     pub site: &'a str,
     pub lang: &'a str,
@@ -159,10 +196,10 @@ pub struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    pub fn of(view: &'a View, bins: &[Vec<Bin>; 2], site: &'a pages::Config, language: &'a Language) -> Self {
+    pub fn of(view: &'a View, site: &'a pages::Config, language: &'a Language) -> Self {
         Self {
             view,
-            charts: [Charts::of("hour", &bins[0]), Charts::of("day", &bins[1])],
+            charts: [Chart::of("hour", &view.hour), Chart::of("day", &view.day)],
             kept: MOST,
             site: &site.site_name,
             lang: &language.tag,
