@@ -11,7 +11,7 @@ use super::counts::{CAPTCHA, Counts, FAMILIES, VALUES};
 use super::operator::Operator;
 use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Questions, SECONDS};
 use crate::crowdsec::captcha::unix_now;
-use crate::crowdsec::lapi::polls::{BOUNDS, Polls, RESULTS};
+use crate::crowdsec::lapi::polls::{BOUNDS, RESULTS};
 use crate::crowdsec::lapi::{Health, Status, VERSION};
 
 #[derive(Responder)]
@@ -23,7 +23,7 @@ pub fn metrics(_operator: Operator, counts: &State<Arc<Counts>>, bouncer: &State
     let lapi = bouncer.lapi.connection.is_some().then(|| bouncer.health());
     let mut text = written(counts, lapi);
     let help = "Lines that the logs have dropped, because their disk is too slow or full.";
-    text.number("log_lines_dropped_total", "counter", help, bouncer.lost_lines.load(Ordering::Relaxed));
+    text.number("log_lines_dropped_total", "counter", help, now(&bouncer.lost_lines));
     if let Some(questions) = bouncer.questions.get() {
         of_appsec(&mut text, questions);
     }
@@ -56,10 +56,10 @@ impl Text {
     }
 
     /// How many there were of each name, by one label.
-    fn by(&mut self, name: &str, label: &str, names: &[&str], counts: &[AtomicU64], help: &str) {
+    fn by(&mut self, name: &str, label: &str, names: &[&str], counts: impl IntoIterator<Item = u64>, help: &str) {
         self.metric(name, "counter", help);
         for (text, count) in names.iter().zip(counts) {
-            self.sample(name, &[(label, text)], count.load(Ordering::Relaxed));
+            self.sample(name, &[(label, text)], count);
         }
     }
 
@@ -68,7 +68,7 @@ impl Text {
         self.metric(name, "histogram", help);
         let mut sum = 0;
         for (place, count) in counts.iter().enumerate() {
-            sum += count.load(Ordering::Relaxed);
+            sum += now(count);
             let bound = bounds.get(place).map_or("+Inf".to_owned(), ToString::to_string);
             self.sample(&format!("{name}_bucket"), &[("le", &bound)], sum);
         }
@@ -82,10 +82,8 @@ fn written(counts: &Counts, lapi: Option<Health>) -> Text {
     let (figures, mut text) = (counts.figures(), Text::default());
     text.metric("build_info", "gauge", "The bouncer's version.");
     text.sample("build_info", &[("version", VERSION)], 1);
-    text.metric("requests_total", "counter", "Requests that were judged, let through or not.");
-    for (family, count) in FAMILIES.into_iter().zip(figures.processed) {
-        text.sample("requests_total", &[("ip_type", family)], count);
-    }
+    let help = "Requests that were judged, let through or not.";
+    text.by("requests_total", "ip_type", &FAMILIES, figures.processed, help);
     for (name, help, numbers) in [
         ("dropped_total", "Requests that were refused.", &figures.dropped),
         ("trial_total", "Requests let through, that would be refused if all was enforced.", &figures.tried),
@@ -96,10 +94,7 @@ fn written(counts: &Counts, lapi: Option<Health>) -> Text {
             text.sample(name, &labels, count);
         }
     }
-    text.metric("captcha_total", "counter", "Captchas by what became of them.");
-    for (result, count) in CAPTCHA.into_iter().zip(figures.captcha) {
-        text.sample("captcha_total", &[("result", result)], count);
-    }
+    text.by("captcha_total", "result", &CAPTCHA, figures.captcha, "Captchas by what became of them.");
     text.metric("decisions", "gauge", "Decisions in memory. A network is one.");
     for ((origin, scope, family), count) in &figures.decisions {
         text.sample("decisions", &[("origin", origin), ("ip_type", VALUES[*family]), ("scope", scope)], count);
@@ -115,22 +110,23 @@ fn of_lapi(text: &mut Text, status: &Status, health: Health) {
     let since = status.since_last_answer().map_or(0, |since| unix_now().saturating_sub(since.as_secs()));
     let help = "When LAPI answered last, in seconds since 1970; 0 for never.";
     text.number("lapi_last_success_timestamp_seconds", "gauge", help, since);
-    of_polls(text, &status.polls);
-}
-
-fn of_polls(text: &mut Text, polls: &Polls) {
-    let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let polls = &status.polls;
     let help = "Questions to LAPI for decisions, by how they ended.";
-    text.by("lapi_polls_total", "result", &RESULTS, &polls.ended, help);
+    text.by("lapi_polls_total", "result", &RESULTS, polls.ended.iter().map(now), help);
     let help = "Decisions of LAPI's that are not enforced: unreadable, or too many for one address.";
-    text.number("lapi_unusable_decisions_total", "counter", help, get(&polls.unused));
-    let seconds = get(&polls.milliseconds) as f64 / 1000.0;
+    text.number("lapi_unusable_decisions_total", "counter", help, now(&polls.unused));
+    let seconds = now(&polls.milliseconds) as f64 / 1000.0;
     text.histogram("lapi_poll_duration_seconds", &BOUNDS, &polls.took, seconds, "How long the polls took.");
 }
 
 fn of_appsec(text: &mut Text, questions: &Questions) {
-    text.by("appsec_requests_total", "action", &ACTIONS, &questions.ended, "Questions to AppSec, by what it said.");
-    let seconds = questions.microseconds.load(Ordering::Relaxed) as f64 / 1e6;
+    let help = "Questions to AppSec, by what it said.";
+    text.by("appsec_requests_total", "action", &ACTIONS, questions.ended.iter().map(now), help);
+    let seconds = now(&questions.microseconds) as f64 / 1e6;
     let help = "How long the questions to AppSec took, those that went unanswered too.";
     text.histogram("appsec_duration_seconds", &SECONDS, &questions.took, seconds, help);
+}
+
+fn now(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
 }
