@@ -25,7 +25,7 @@ use super::setting::Reading;
 use access_log::AccessLog;
 use events::EventLog;
 use journal::Journal;
-use refusals::RefusalLog;
+use refusals::refusal_log;
 
 pub use config::Config;
 pub use events::Events;
@@ -48,7 +48,7 @@ pub fn logs() -> impl Fairing {
         let rocket = rocket.manage(EventLog(events));
         // Attached now, they come after all others, and see the answer as it leaves.
         let rocket = access.into_iter().fold(rocket, |rocket, journal| rocket.attach(AccessLog(journal)));
-        Ok(refusals.into_iter().fold(rocket, |rocket, journal| rocket.attach(RefusalLog(journal))))
+        Ok(refusals.into_iter().fold(rocket, |rocket, journal| rocket.attach(refusal_log(journal))))
     })
 }
 
