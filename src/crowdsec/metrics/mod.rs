@@ -24,6 +24,7 @@ use super::pages;
 use super::setting::Reading;
 use counts::Counts;
 use operator::{Operators, is_for_operators};
+use status::Memory;
 
 pub use config::Config;
 
@@ -40,30 +41,28 @@ impl Fairing for Metrics {
         Info { name: "CrowdSec's metrics", kind: Kind::Ignite | Kind::Response | Kind::Singleton }
     }
 
-    async fn on_ignite(&self, mut rocket: Rocket<Build>) -> Result {
+    async fn on_ignite(&self, rocket: Rocket<Build>) -> Result {
         // Where there is no bouncer, or a bad setting, the fairing before this one has told it.
         let config = Config::read(&mut Reading::of(rocket.figment()));
         let (Some(bouncer), Ok(config)) = (rocket.state::<Bouncer>(), config) else { return Err(rocket) };
         let counts = Arc::new(Counts::of(bouncer));
         let _ = bouncer.also_spared.set(is_for_operators);
-        let started = start(bouncer, &config, &counts);
-        rocket = rocket.manage(counts).manage(Operators(config.metrics_from));
-        match started {
-            Ok((usage, page)) => {
-                if let Some(usage) = usage {
-                    rocket = rocket.attach(usage);
-                }
-                if let Some(page) = page {
-                    rocket = rocket.mount("/crowdsec", pages::before_all_others(routes![prometheus::metrics]));
-                    rocket = rocket.attach(page);
-                }
-                Ok(rocket)
-            }
+        let (usage, memory) = match start(bouncer, &config, &counts) {
+            Ok(started) => started,
             Err(error) => {
                 log::error!("Cannot start: what the bouncer does cannot be told: {error}.");
-                Err(rocket)
+                return Err(rocket);
             }
+        };
+        let mut rocket = rocket.manage(counts).manage(Operators(config.metrics_from));
+        if let Some(usage) = usage {
+            rocket = rocket.attach(usage);
         }
+        if let Some(memory) = memory {
+            let routes = pages::before_all_others(routes![prometheus::metrics, status::status]);
+            rocket = rocket.mount("/crowdsec", routes).manage(memory.clone()).attach(memory);
+        }
+        Ok(rocket)
     }
 
     /// Only what can be a refusal is looked at, and what the captcha's own routes answer: most visits were never kept.
@@ -80,12 +79,12 @@ impl Fairing for Metrics {
     }
 }
 
-/// The pushes to LAPI, where there is one to tell, and the operator's page, where somebody may read it.
+/// The pushes to LAPI, where there is one to tell, and what the operator's page remembers, where somebody may read that.
 fn start(
     bouncer: &Bouncer,
     config: &Config,
     counts: &Arc<Counts>,
-) -> io::Result<(Option<impl Fairing>, Option<impl Fairing>)> {
+) -> io::Result<(Option<impl Fairing>, Option<Arc<Memory>>)> {
     let usage = match (&bouncer.lapi.connection, config.usage_metrics) {
         (Some(connection), Some(every)) => {
             let (poll, counts) = (bouncer.lapi.update_frequency, counts.clone());
@@ -94,6 +93,6 @@ fn start(
         }
         _ => None,
     };
-    let page = (!config.metrics_from.is_empty()).then(|| status::page(counts.clone())).transpose()?;
-    Ok((usage, page))
+    let memory = (!config.metrics_from.is_empty()).then(|| Memory::of(counts.clone())).transpose()?;
+    Ok((usage, memory))
 }

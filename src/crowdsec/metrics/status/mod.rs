@@ -10,12 +10,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rocket::fairing::{self, Fairing, Info, Kind};
+use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::{Header, Status};
 use rocket::response::content::RawHtml;
 use rocket::response::{self, Responder, Response};
 use rocket::serde::json::Json;
-use rocket::{Build, Orbit, Request, Rocket, get, routes};
+use rocket::{Orbit, Request, Rocket, get};
 use rocket_dyn_templates::Template;
 use tokio::time::sleep;
 
@@ -26,37 +26,24 @@ use crate::crowdsec::bouncer::{Bouncer, Refused};
 use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::VERSION;
 use crate::crowdsec::pages::page::{content_security_policy, nonce};
-use crate::crowdsec::pages::{self, Texts, before_all_others, wants_json};
+use crate::crowdsec::pages::{self, Texts, wants_json};
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::timestamp;
 use explained::Explained;
 use history::{History, Totals};
 use view::{AppSec, Counted, Decisions, Lapi, Variables, View};
 
-/// The page at `/crowdsec/status`, and what it remembers. It has to be attached after all others, to see the status of an
-/// answer as it leaves.
-pub fn page(counts: Arc<Counts>) -> io::Result<impl Fairing> {
-    let (now, thread) = (unix_now(), Background::start("crowdsec-status")?);
-    let memory = Memory { started: now, counts, history: Mutex::new(History::new(now)), refusals: Mutex::default() };
-    let memory = Arc::new(memory);
-    thread.runtime.spawn(look(memory.clone()));
-    Ok(StatusPage { memory, _thread: thread })
-}
-
-struct StatusPage {
-    memory: Arc<Memory>,
-    /// Ends with the application.
-    _thread: Background,
-}
-
-/// What the page remembers, in memory that never grows beyond a bound.
-struct Memory {
+/// What the page remembers, in memory that never grows beyond a bound. It has to be attached after all others, to see the
+/// status of an answer as it leaves.
+pub struct Memory {
     /// In seconds since 1970.
     started: u64,
     counts: Arc<Counts>,
     history: Mutex<History>,
     /// The newest first.
     refusals: Mutex<VecDeque<Refused>>,
+    /// Where the counters are looked at.
+    thread: Background,
 }
 
 /// How many refusals are kept.
@@ -64,27 +51,14 @@ const MOST: usize = 50;
 /// Between two looks at the counters: no minute is without one.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Notes where the counters stand, now and then.
-async fn look(memory: Arc<Memory>) {
-    loop {
-        let totals = Totals::of(&memory.counts.figures());
-        lock(&memory.history).note(unix_now(), totals);
-        sleep(LOOK).await;
-    }
-}
-
 #[rocket::async_trait]
-impl Fairing for StatusPage {
+impl Fairing for Memory {
     fn info(&self) -> Info {
-        Info { name: "CrowdSec's status page", kind: Kind::Ignite | Kind::Liftoff | Kind::Response }
-    }
-
-    async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
-        Ok(rocket.mount("/crowdsec", before_all_others(routes![status])).manage(self.memory.clone()))
+        Info { name: "CrowdSec's status page", kind: Kind::Liftoff | Kind::Response }
     }
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
-        try_page(rocket, &self.memory);
+        try_page(rocket, self);
     }
 
     /// Nothing that is kept steers a terminal or turns the text around it, and each text has at most 200 characters.
@@ -96,7 +70,7 @@ impl Fairing for StatusPage {
             scenario: refused.scenario.as_deref().map(printable),
             ..refused
         };
-        let mut refusals = lock(&self.memory.refusals);
+        let mut refusals = lock(&self.refusals);
         refusals.truncate(MOST - 1);
         refusals.push_front(refused);
     }
@@ -119,6 +93,24 @@ fn try_page(rocket: &Rocket<Orbit>, memory: &Memory) {
 }
 
 impl Memory {
+    /// Remembers from now on where the counters stand, looked at now and then.
+    pub fn of(counts: Arc<Counts>) -> io::Result<Arc<Self>> {
+        let (started, thread) = (unix_now(), Background::start("crowdsec-status")?);
+        let history = Mutex::new(History::new(started));
+        let memory = Arc::new(Self { started, counts, history, refusals: Mutex::default(), thread });
+        // The thread ends with the application, and so may not keep alive what holds it.
+        let remembered = Arc::downgrade(&memory);
+        memory.thread.runtime.spawn(async move {
+            while let Some(memory) = remembered.upgrade() {
+                let totals = Totals::of(&memory.counts.figures());
+                lock(&memory.history).note(unix_now(), totals);
+                drop(memory);
+                sleep(LOOK).await;
+            }
+        });
+        Ok(memory)
+    }
+
     fn view(&self, bouncer: &Bouncer, asked: Option<&str>) -> View {
         let (now, figures) = (unix_now(), self.counts.figures());
         // A copy, so that no refusal waits until a page is written.
@@ -148,12 +140,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// For the networks of `metrics_from` alone. `address` is what the operator asks about: an address, or a reference.
 #[get("/status?<address>", data = "<_operator>")]
-fn status(_operator: Operator, address: Option<String>) -> Page {
+pub fn status(_operator: Operator, address: Option<String>) -> Page {
     Page { asked: address.filter(|asked| !asked.trim().is_empty()) }
 }
 
 /// The page, or JSON, made of how things stand when the answer is written.
-struct Page {
+pub struct Page {
     asked: Option<String>,
 }
 
