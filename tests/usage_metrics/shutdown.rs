@@ -54,8 +54,11 @@ fn a_shutdown_in_the_middle_of_requests_tells_all_that_came_before_it_and_none_t
         }
         let before = refused.load(Ordering::SeqCst);
         shutdown.notify();
-        let _ = runtime.block_on(running).expect("it ends");
+        let ended = runtime.block_on(running);
         is_over.store(true, Ordering::SeqCst);
+        // On a busy machine requests may be cut off at the end of the time for a stop. Nobody wants to know, but Rocket's
+        // error panics unless it is looked at.
+        let _ = ended.expect("it ends").as_ref().map_err(rocket::Error::kind).is_ok();
         before
     });
     let (told, answered) = (number(&lapi, "CAPI", "dropped"), refused.load(Ordering::SeqCst));
