@@ -6,7 +6,7 @@ pub mod head;
 mod judged;
 mod other_judges;
 mod policy;
-mod refused;
+mod record;
 mod told;
 mod visit;
 
@@ -31,7 +31,7 @@ pub use judged::Judged;
 #[allow(unused_imports, reason = "who asks and who counts can be left out")]
 pub use other_judges::{ACTIONS, Questions, SECONDS};
 #[allow(unused_imports, reason = "the rooms that list refusals can be left out")]
-pub use refused::Refused;
+pub use record::Record;
 pub use visit::{Asked, CaptchaOutcome, Judgement, OUR_RANK, REFUSED, Verdict, Visit, is_ours};
 
 /// Everything that a request is judged by, shared by all requests.

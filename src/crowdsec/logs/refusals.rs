@@ -7,7 +7,7 @@ use rocket::fairing::{AdHoc, Fairing};
 
 use super::journal::Journal;
 use super::line::{TEXT, json};
-use crate::crowdsec::bouncer::Refused;
+use crate::crowdsec::bouncer::Record;
 
 /// How many characters of a path are written. With the escapes of JSON that is at most 6 kB of a line's 16.
 const PATH: usize = 1000;
@@ -15,15 +15,15 @@ const PATH: usize = 1000;
 /// Writes every refusal, the fairing's and the guards'. It has to be attached after all others, to see the status as it leaves.
 pub fn refusal_log(journal: Arc<Journal>) -> impl Fairing {
     AdHoc::on_response("CrowdSec's refusal log", move |request, response| {
-        if let Some(refused) = Refused::of(request, response.status()) {
+        if let Some(refused) = Record::of(request, response.status()) {
             journal.append(|line| write(line, &refused));
         }
         Box::pin(async {})
     })
 }
 
-fn write(line: &mut Vec<u8>, refused: &Refused) {
-    let Refused { time, address, remediation, status, method, path, reference, .. } = refused;
+fn write(line: &mut Vec<u8>, refused: &Record) {
+    let Record { time, address, remediation, status, method, path, reference, .. } = refused;
     let _ = write!(line, r#"{{"crowdsec_refusal":"{remediation}","time":"{time}","address":"{address}""#);
     let _ = write!(line, r#","status":{status},"method":"{method}","path":"#);
     json(line, path, PATH);

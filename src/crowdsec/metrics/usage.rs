@@ -115,9 +115,7 @@ impl Usage {
         let (figures, now) = (self.counts.figures(), Instant::now() + Duration::from_secs(skipped));
         let body = self.payload(&figures, unix_now() + skipped, now).to_string();
         let answer = self.send(body, within).await;
-        let is_done =
-            matches!(answer, Ok((StatusCode::CREATED | StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _)));
-        if is_done {
+        if let Ok((StatusCode::CREATED | StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _)) = answer {
             (self.told, self.told_at) = (figures, now);
         }
         let kept = if is_last { "the process ends, and they are lost" } else { "they are kept until LAPI takes them" };
@@ -192,9 +190,8 @@ impl Usage {
     fn dropped(&self, figures: &Figures, remediation: &str) -> Vec<Value> {
         let of_it = figures.dropped.iter().filter(|((_, name, _), _)| *name == remediation);
         of_it
-            .map(|(key, count)| {
+            .map(|(key @ (origin, remediation, family), count)| {
                 let delta = count - self.told.dropped.get(key).unwrap_or(&0);
-                let (origin, remediation, family) = key;
                 json!({
                     "name": "dropped", "unit": "request", "value": delta,
                     "labels": { "origin": origin, "remediation": remediation, "ip_type": FAMILIES[*family] },

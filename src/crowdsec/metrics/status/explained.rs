@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::crowdsec::bouncer::{Bouncer, Judgement, Refused, Verdict};
+use crate::crowdsec::bouncer::{Bouncer, Judgement, Record, Verdict};
 use crate::crowdsec::decisions::{Country, Remediation};
 use crate::crowdsec::guards::DecisionView;
 use crate::crowdsec::printable::printable;
@@ -29,7 +29,7 @@ pub struct Explained {
     /// The greatest comes first.
     pub decisions: Vec<Explanation>,
     /// Those of the last refusals that are theirs.
-    pub refusals: Vec<Refused>,
+    pub refusals: Vec<Record>,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,7 +47,7 @@ pub struct Explanation {
 }
 
 impl Explained {
-    pub fn of(bouncer: &Bouncer, asked: &str, last: &[Refused]) -> Self {
+    pub fn of(bouncer: &Bouncer, asked: &str, last: &[Record]) -> Self {
         let (asked, written) = (asked.trim(), printable(asked.trim()));
         let (kind, refusals) = match (address(asked), reference(asked)) {
             (Some(address), _) => (Some("address"), of_them(last, |refused| refused.address == address)),
@@ -94,13 +94,13 @@ impl Explained {
     }
 }
 
-fn of_them(last: &[Refused], is_theirs: impl Fn(&Refused) -> bool) -> Vec<Refused> {
+fn of_them(last: &[Record], is_theirs: impl Fn(&Record) -> bool) -> Vec<Record> {
     last.iter().filter(|refused| is_theirs(refused)).cloned().collect()
 }
 
 /// The judgement on a request from an address that has solved no captcha. Its country and its AS are those of the
 /// databases; where a proxy's header alone names them, the country is that of its last refusal.
-fn foreseen(bouncer: &Bouncer, address: IpAddr, refusals: &[Refused]) -> Judgement {
+fn foreseen(bouncer: &Bouncer, address: IpAddr, refusals: &[Record]) -> Judgement {
     let (at, databases) = (bouncer.now(), &bouncer.client_ip.config.geoip);
     let seen = || refusals.first()?.country.as_deref().and_then(Country::read);
     let country = || databases.iter().find_map(|database| database.country(address)).or_else(seen);

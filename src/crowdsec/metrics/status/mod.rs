@@ -22,7 +22,7 @@ use tokio::time::sleep;
 use super::counts::Counts;
 use super::operator::Operator;
 use crate::crowdsec::background::Background;
-use crate::crowdsec::bouncer::{Bouncer, Refused};
+use crate::crowdsec::bouncer::{Bouncer, Record};
 use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::VERSION;
 use crate::crowdsec::pages::page::{content_security_policy, nonce};
@@ -41,7 +41,7 @@ pub struct Memory {
     counts: Arc<Counts>,
     history: Mutex<History>,
     /// The newest first.
-    refusals: Mutex<VecDeque<Refused>>,
+    refusals: Mutex<VecDeque<Record>>,
     /// Where the counters are looked at.
     thread: Background,
 }
@@ -63,8 +63,8 @@ impl Fairing for Memory {
 
     /// Nothing that is kept steers a terminal or turns the text around it, and each text has at most 200 characters.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let Some(refused) = Refused::of(request, response.status()) else { return };
-        let refused = Refused {
+        let Some(refused) = Record::of(request, response.status()) else { return };
+        let refused = Record {
             path: printable(&refused.path),
             origin: refused.origin.as_deref().map(printable),
             scenario: refused.scenario.as_deref().map(printable),

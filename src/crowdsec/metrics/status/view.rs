@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::MOST;
 use super::explained::Explained;
 use super::history::{Bin, Totals};
-use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Refused};
+use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Record};
 use crate::crowdsec::lapi::Health;
 use crate::crowdsec::metrics::counts::Figures;
 use crate::crowdsec::pages;
@@ -35,7 +35,7 @@ pub struct View {
     /// By hour.
     pub day: Vec<Counted>,
     /// The newest first.
-    pub refusals: Vec<Refused>,
+    pub refusals: Vec<Record>,
     /// Where an address was asked for.
     pub explained: Option<Explained>,
 }

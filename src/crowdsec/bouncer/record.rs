@@ -11,7 +11,7 @@ use crate::crowdsec::timestamp::timestamp;
 
 /// One refusal, with every text as the visitor or LAPI wrote it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Refused {
+pub struct Record {
     pub time: String,
     pub address: IpAddr,
     pub remediation: &'static str,
@@ -27,7 +27,7 @@ pub struct Refused {
     pub reference: String,
 }
 
-impl Refused {
+impl Record {
     #[allow(dead_code, reason = "the rooms that list refusals can be left out")]
     /// The refusal that leaves with this status.
     pub fn of(request: &Request<'_>, status: Status) -> Option<Self> {
