@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use super::panics::lock;
 
 /// At most `most` times in each `window`, counted per key. What one key does never makes another one wait.
 pub struct Limit {
@@ -34,7 +36,7 @@ impl Limit {
     /// Counts one more for this key. `Err` holds the time to wait, if that is more than `most`.
     pub fn count(&self, key: impl Hash, now: Instant) -> Result<(), Duration> {
         let (key, window) = (self.hasher.hash_one(key), self.window_at(now));
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.counts);
         if counts.window < window || (counts.of.len() >= MOST_KEYS && !counts.of.contains_key(&key)) {
             counts.of.clear();
             counts.window = window;
@@ -47,7 +49,7 @@ impl Limit {
     /// The time to wait if one more would be too many, else `None`. Counts nothing.
     pub fn wait(&self, key: impl Hash, now: Instant) -> Option<Duration> {
         let (key, window) = (self.hasher.hash_one(key), self.window_at(now));
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = lock(&self.counts);
         let spent = counts.window == window && counts.of.get(&key).is_some_and(|count| *count >= self.most);
         spent.then(|| self.rest_of(window, now))
     }

@@ -5,6 +5,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rocket::futures::FutureExt;
 
@@ -17,6 +18,12 @@ pub async fn survive<T>(work: impl Future<Output = T>) -> Result<T, String> {
 /// The same for work that waits for nothing.
 pub fn survive_now<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(words)
+}
+
+/// Locks, also after a panic of somebody who held the lock: what ours guard is whole after each step, and to refuse would
+/// take the application down.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn words(panic: Box<dyn Any + Send>) -> String {

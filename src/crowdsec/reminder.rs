@@ -1,7 +1,9 @@
 //! When does the log tell the operator again that something is still wrong?
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use super::panics::lock;
 
 /// Something that is wrong for as long as it lasts: it is counted, told after a few times, and told again once an hour.
 #[derive(Default)]
@@ -12,7 +14,7 @@ impl Reminder {
 
     /// Counts once more. Gives the count where it is time to tell, for the first time after `few` times.
     pub fn count(&self, few: u64, now: Instant) -> Option<u64> {
-        let mut reminder = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reminder = lock(&self.0);
         let (times, told) = &mut *reminder;
         *times += 1;
         let due = told.map_or(*times >= few, |at| now.saturating_duration_since(at) >= Self::PAUSE);

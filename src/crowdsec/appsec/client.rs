@@ -3,7 +3,7 @@
 //! Not by reqwest, which sends an `Accept` where the visitor has sent none, for AppSec's rules to see.
 
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use http::{HeaderValue, StatusCode, Uri};
@@ -22,6 +22,7 @@ use super::answer::Answer;
 use super::question::{Body, Question};
 use crate::crowdsec::lapi::error::chain;
 use crate::crowdsec::lapi::tls;
+use crate::crowdsec::panics::lock;
 use crate::crowdsec::setting::Secret;
 
 /// Questions in flight. The others wait for their turn within `appsec.timeout`: an AppSec that is slow gathers neither
@@ -92,7 +93,7 @@ impl Client {
     /// another connection: hyper sees to that. A connection that ends after the question is an outage, since AppSec may
     /// have counted the question.
     pub async fn ask(&self, question: Question) -> Answer {
-        if self.rests_until().is_some_and(|until| Instant::now() < until) {
+        if lock(&self.rests_until).is_some_and(|until| Instant::now() < until) {
             return Answer::Outage("401 a moment ago: AppSec does not know the key".into());
         }
         let deadline = Instant::now() + self.timeout;
@@ -108,13 +109,9 @@ impl Client {
         let body = timeout_at(deadline, Limited::new(body, LONGEST).collect()).await.ok().and_then(Result::ok);
         let answer = Answer::read(head.status, body.map(Collected::to_bytes).as_deref());
         if head.status == StatusCode::UNAUTHORIZED && matches!(answer, Answer::Outage(_)) {
-            *self.rests_until() = Some(Instant::now() + REST);
+            *lock(&self.rests_until) = Some(Instant::now() + REST);
         }
         answer
-    }
-
-    fn rests_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.rests_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,13 +1,14 @@
 //! What is known here of one request? One value, kept with it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 
 use rocket::Request;
 use rocket::response::Response;
 
 use super::relay::Relay;
 use crate::crowdsec::bouncer::Verdict;
+use crate::crowdsec::panics::lock;
 
 #[derive(Default)]
 pub struct Hearing {
@@ -35,13 +36,13 @@ impl Hearing {
 
     /// Keeps an answer until the response is made.
     pub fn relay(&self, relay: Relay) -> Verdict {
-        *self.relay.lock().unwrap_or_else(PoisonError::into_inner) = Some(relay);
+        *lock(&self.relay) = Some(relay);
         Verdict::Answered
     }
 
     /// Puts it there.
     pub fn answer(&self, response: &mut Response<'_>) {
-        if let Some(relay) = self.relay.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(relay) = lock(&self.relay).take() {
             relay.replace(response);
         }
     }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::{Asked, Judgement, Verdict};
 use crate::crowdsec::decisions::Standing;
 use crate::crowdsec::limit::Limit;
+use crate::crowdsec::panics::lock;
 use crate::crowdsec::printable::printable;
 
 /// The log's lines about refusals.
@@ -55,7 +56,7 @@ impl Told {
 
     /// Tells once of a scope that a handler asks for, and of which nothing is known since LAPI is not asked for it.
     pub fn unlisted(&self, scope: &str) {
-        let mut told = self.unlisted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&self.unlisted);
         // A handler names few. One that takes the name from its visitor must not fill the memory.
         if told.len() < 16 && told.insert(scope.to_owned()) {
             log::error!(

@@ -1,7 +1,7 @@
 //! What is known about one request? One value, kept with the request from our fairing to the log's last line.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rocket::http::ext::IntoOwned;
@@ -11,6 +11,7 @@ use rocket::{Request, Route};
 
 use super::{Bouncer, EnforceBy};
 use crate::crowdsec::decisions::{Remediation, Standing};
+use crate::crowdsec::panics::lock;
 use crate::crowdsec::visitor::{Subject, Unnamed};
 
 /// A request as it came in, the judgement on it, and who refused it.
@@ -166,17 +167,13 @@ impl Visit {
     /// Notes what a guard refuses with, so that our fairing puts the right page in the catcher's place; and the judgement on
     /// an account, where it was that.
     pub fn refuse_by_guard(&self, verdict: Verdict, account: Option<Judgement>) {
-        *self.wanted() = Some(Wanted { verdict, account: account.map(Box::new) });
+        *lock(&self.wanted) = Some(Wanted { verdict, account: account.map(Box::new) });
     }
 
     /// What a guard refuses with, if nobody else has refused. (A handler that asks for `Option<Cleared>` may have served the
     /// visitor all the same.)
     pub fn wanted_by_guard(&self) -> Option<Verdict> {
-        self.refused.get().is_none().then(|| self.wanted().as_ref().map(|wanted| wanted.verdict)).flatten()
-    }
-
-    fn wanted(&self) -> MutexGuard<'_, Option<Wanted>> {
-        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+        self.refused.get().is_none().then(|| lock(&self.wanted).as_ref().map(|wanted| wanted.verdict)).flatten()
     }
 
     /// Notes that the visitor is refused: the application never sees the request.
@@ -193,7 +190,7 @@ impl Visit {
 
     /// Notes that the application's answer is replaced by what a guard wanted.
     pub fn refuse_as_wanted(&self) {
-        if let Some(wanted) = self.wanted().take() {
+        if let Some(wanted) = lock(&self.wanted).take() {
             let _ = self.refused.set(wanted);
         }
     }

@@ -1,13 +1,14 @@
 //! May this visitor's answer cost one more question to the provider?
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::crowdsec::limit::Limit;
+use crate::crowdsec::panics::lock;
 use crate::crowdsec::visitor::Subject;
 
 /// Wrong answers of one visitor's in a minute.
@@ -33,7 +34,7 @@ impl Tries {
     /// The visitor's turn to have an answer judged, which ends when it is dropped. `None` after `patience`.
     pub async fn turn(&self, subject: Subject, patience: Duration) -> Option<OwnedSemaphorePermit> {
         let turns = {
-            let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut asking = lock(&self.asking);
             // A permit holds the other end of its semaphore: who has none under way is forgotten.
             asking.retain(|_, turns| Arc::strong_count(turns) > 1);
             asking.entry(subject).or_insert_with(|| Arc::new(Semaphore::new(MOST_AT_ONCE))).clone()

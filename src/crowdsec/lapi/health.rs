@@ -1,10 +1,11 @@
 //! Are we in step with LAPI?
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::hurry::Hurry;
 use super::polls::Polls;
+use crate::crowdsec::panics::lock;
 
 /// Whether we are in step with LAPI, for those who want to know.
 pub struct Status {
@@ -55,7 +56,7 @@ impl Status {
     }
 
     fn health_at(&self, now: Instant) -> Health {
-        let Answers { last, extra, .. } = *self.answers();
+        let Answers { last, extra, .. } = *lock(&self.answers);
         match last {
             None => Health::Starting,
             Some(at) if now.saturating_duration_since(at) <= self.patience + extra => Health::Ok,
@@ -64,46 +65,42 @@ impl Status {
     }
 
     pub fn since_last_answer(&self) -> Option<Duration> {
-        Some(self.answers().last?.elapsed())
+        Some(lock(&self.answers).last?.elapsed())
     }
 
     /// How long the present health has lasted.
     pub fn lasts(&self) -> Duration {
-        let Answers { first, last, .. } = *self.answers();
+        let Answers { first, last, .. } = *lock(&self.answers);
         let since = if self.health() == Health::Stale { last } else { first };
         since.unwrap_or(self.start).elapsed()
     }
 
     /// A snapshot counts as an answer at the start: it is soon stale, unless LAPI answers itself.
     pub fn recalled(&self) {
-        let mut answers = self.answers();
+        let mut answers = lock(&self.answers);
         (answers.first, answers.last) = (Some(self.start), Some(self.start));
     }
 
     /// Whether a snapshot still stands in for LAPI's first answer.
     pub fn is_recalled(&self) -> bool {
-        self.answers().last == Some(self.start)
+        lock(&self.answers).last == Some(self.start)
     }
 
     /// LAPI has just answered a short question, and is asked for everything, which took so long the last time.
     pub fn awaits_everything(&self, last: Duration) {
-        self.answers().extra = last * 2;
+        lock(&self.answers).extra = last * 2;
     }
 
     /// What was awaited came, or did not.
     pub fn awaits_nothing(&self) {
-        self.answers().extra = Duration::ZERO;
+        lock(&self.answers).extra = Duration::ZERO;
     }
 
     pub fn answered(&self) {
         let (now, health) = (Instant::now(), self.health());
-        let mut answers = self.answers();
+        let mut answers = lock(&self.answers);
         let first = answers.first.filter(|_| health == Health::Ok);
         *answers = Answers { first: first.or(Some(now)), last: Some(now), extra: Duration::ZERO };
-    }
-
-    fn answers(&self) -> MutexGuard<'_, Answers> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

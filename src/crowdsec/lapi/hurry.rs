@@ -1,12 +1,13 @@
 //! When is LAPI asked sooner than usual? After a burst of refusals by the application: CrowdSec is about to decide.
 
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use crate::crowdsec::limit::Limit;
+use crate::crowdsec::panics::lock;
 
 /// Whoever scans for holes meets one 404 after the other. CrowdSec's scenarios decide after some ten of them, and a poll
 /// every ten seconds would let the scanner go on for as long. So LAPI is asked each second for a while.
@@ -44,7 +45,7 @@ impl Hurry {
         if self.refusals.count(address, now).is_ok() {
             return;
         }
-        let before = self.until.lock().unwrap_or_else(PoisonError::into_inner).replace(now + WHILE);
+        let before = lock(&self.until).replace(now + WHILE);
         if before.is_none_or(|until| until < now) {
             self.began.notify_one();
         }
@@ -52,7 +53,7 @@ impl Hurry {
 
     /// Whether the next poll should come within a second; counts that poll.
     pub fn is_on(&self, now: Instant) -> bool {
-        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *lock(&self.until);
         until.is_some_and(|until| now < until) && self.polls.count((), now).is_ok()
     }
 }

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::{Connection, Error, Lapi, QUESTION, Status};
 use crate::crowdsec::decisions::{DecisionSet, Remediation, Taken};
-use crate::crowdsec::panics::survive;
+use crate::crowdsec::panics::{lock, survive};
 use crate::crowdsec::reminder::Reminder;
 use crate::crowdsec::setting::{FailureAction, Reading, Span, Told, word};
 
@@ -211,8 +211,4 @@ fn make_room(known: &mut HashMap<IpAddr, Known>) {
     if known.len() >= MOST {
         known.retain(|_, known| matches!(known, Known::Asking(_)));
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,13 +10,13 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use log::warn;
 
-use crate::crowdsec::panics::survive_now;
+use crate::crowdsec::panics::{lock, survive_now};
 
 /// Written in place of a path, it means standard output.
 pub const STDOUT: &str = "stdout";
@@ -102,7 +102,7 @@ struct Waiting {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 
     /// Tells how many lines were dropped, unless that was told only now, or would be on a standard output that may be

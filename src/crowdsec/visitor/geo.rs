@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::ClientIp;
 use crate::crowdsec::decisions::{Country, system};
-use crate::crowdsec::panics::survive_now;
+use crate::crowdsec::panics::{lock, survive_now};
 
 /// The most bytes that a database may have. MaxMind's largest has some hundred million.
 const LARGEST: u64 = 1 << 30;
@@ -155,7 +155,7 @@ impl Database {
     /// Takes up a file that was replaced. A broken one is told once, and the old one stays.
     pub fn refresh(&self) {
         let now = version(&self.path).ok();
-        if now == mem::replace(&mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner), now) {
+        if now == mem::replace(&mut *lock(&self.seen), now) {
             return;
         }
         let path = self.path.display();

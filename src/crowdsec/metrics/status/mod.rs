@@ -7,7 +7,7 @@ mod view;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rocket::fairing::{Fairing, Info, Kind};
@@ -27,6 +27,7 @@ use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::VERSION;
 use crate::crowdsec::pages::page::{content_security_policy, nonce};
 use crate::crowdsec::pages::{self, Texts, wants_json};
+use crate::crowdsec::panics::lock;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::timestamp;
 use explained::Explained;
@@ -132,10 +133,6 @@ impl Memory {
             refusals,
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// For the networks of `metrics_from` alone. `address` is what the operator asks about: an address, or a reference.
