@@ -136,18 +136,18 @@ struct Set {
 impl Set {
     fn new() -> Self {
         let now = Instant::now();
-        Self { set: Arc::new(DecisionSet::new(now)), now }
+        Self { set: Arc::new(DecisionSet::new(now, Types::default())), now }
     }
 
     fn takes_all(&self, json: &[u8]) {
-        let mut everything = self.set.everything(Types::default(), self.now);
+        let mut everything = self.set.everything(self.now);
         read_answer(json, &Scopes::default(), &mut |entry| everything.take(entry)).expect("LAPI's JSON");
         everything.take_over(self.now, Duration::ZERO).settle(true);
         assert_eq!(self.set.len() as u64, MILLION);
     }
 
     fn takes_changes(&self, json: &[u8]) {
-        let mut changes = self.set.changes(Types::default(), self.now);
+        let mut changes = self.set.changes(self.now);
         read_answer(json, &Scopes::default(), &mut |entry| changes.take(entry)).expect("LAPI's JSON");
         changes.complete();
     }

@@ -59,7 +59,7 @@ impl Heard {
         match entry {
             Entry::New(decision) => self.added.push(decision),
             Entry::Deleted(decision) => self.deleted.push(decision),
-            Entry::Unreadable(reason) | Entry::Unfit(reason) => self.unreadable.push(reason),
+            Entry::Unread(unread) => self.unreadable.push(unread.reason),
         }
     }
 }
