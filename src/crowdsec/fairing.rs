@@ -43,10 +43,13 @@ impl Fairing for Crowdsec {
     /// or `on_startup_failure` has decided.
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Result {
         match set_up(&rocket).await {
-            Ok((bouncer, texts, site, poller)) => {
+            Ok(SetUp { bouncer, texts, site, poller }) => {
                 let rocket = pages::mount(rocket, bouncer.debug).manage(bouncer).manage(texts).manage(site);
                 let rocket = rocket.attach(super::logs::must_be_attached());
-                Ok(poller.into_iter().fold(rocket, polling))
+                Ok(match poller {
+                    Some((poller, thread)) => polling(rocket, poller, thread),
+                    None => rocket,
+                })
             }
             Err(Problems(problems)) => {
                 for problem in problems {
@@ -140,7 +143,7 @@ impl Fairing for Crowdsec {
 }
 
 /// Polls from liftoff on. The shutdown waits until the last snapshot is written, for as long as a disk may reasonably take.
-fn polling(rocket: Rocket<Build>, (poller, thread): (Poller, Background)) -> Rocket<Build> {
+fn polling(rocket: Rocket<Build>, poller: Poller, thread: Background) -> Rocket<Build> {
     let (runtime, (ends, ended)) = (thread.runtime.clone(), oneshot::channel::<()>());
     let rocket = rocket.attach(AdHoc::on_liftoff("CrowdSec's polls", move |rocket| {
         let polls = poller.run(rocket.shutdown());
@@ -159,7 +162,12 @@ fn polling(rocket: Rocket<Build>, (poller, thread): (Poller, Background)) -> Roc
 }
 
 /// Everything that the fairing needs, made from the configuration.
-type SetUp = (Bouncer, Texts, pages::Config, Option<(Poller, Background)>);
+struct SetUp {
+    bouncer: Bouncer,
+    texts: Texts,
+    site: pages::Config,
+    poller: Option<(Poller, Background)>,
+}
 
 async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> {
     let config = Config::read(rocket.figment())?;
@@ -177,7 +185,7 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     let Config { debug, bouncer, lapi, visitor, pages: site, shared_secret, .. } = config;
     let mut bouncer = Bouncer::new(debug, bouncer, lapi, ClientIp::new(visitor), captcha, passes);
     let Some(connection) = &bouncer.lapi.connection else {
-        return Ok((bouncer, texts, site, None));
+        return Ok(SetUp { bouncer, texts, site, poller: None });
     };
     let (set, status) = (bouncer.decisions.clone(), bouncer.status.clone());
     let live = bouncer.lapi.live.as_ref();
@@ -188,5 +196,5 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     let thread = thread.map_err(|error| format!("the poller's thread cannot be started: {error}"))?;
     let answer = thread.runtime.spawn(async { (first_answer(poller, &bouncer.lapi).await, bouncer) });
     let (poller, bouncer) = answer.await?;
-    Ok((bouncer, texts, site, Some((poller?, thread))))
+    Ok(SetUp { bouncer, texts, site, poller: Some((poller?, thread)) })
 }

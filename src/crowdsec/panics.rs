@@ -20,7 +20,7 @@ pub fn survive_now<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(words)
 }
 
-/// Locks, also after a panic of somebody who held the lock: what ours guard is whole after each step, and to refuse would
+/// Locks, even if somebody panicked under the lock. What our locks guard is whole after each step, and to refuse it would
 /// take the application down.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,7 +2,6 @@
 
 use rocket::time::OffsetDateTime;
 
-#[allow(dead_code, reason = "the rooms that tell a time can be left out")]
 /// `2026-11-26T14:02:07Z`, of seconds since 1970.
 pub fn timestamp(seconds: u64) -> String {
     let at = OffsetDateTime::from_unix_timestamp(seconds as i64).unwrap_or(OffsetDateTime::UNIX_EPOCH);

@@ -39,8 +39,8 @@ impl Fairing for AppSec {
                     // Neither an outage nor an attack: nobody is asked, and no handler runs.
                     Err(status) => return refuse(bouncer, request, hearing.relay(Relay::bare(status))),
                 };
-                let judged = if body.is_some() { &hearing.is_whole } else { &hearing.is_half };
-                judged.store(true, Ordering::Relaxed);
+                let mark = if body.is_some() { &hearing.is_whole } else { &hearing.is_half };
+                mark.store(true, Ordering::Relaxed);
                 self.ask(bouncer, request, &uri, body.unwrap_or_default()).await
             }
         };

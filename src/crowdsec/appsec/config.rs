@@ -17,6 +17,7 @@ use crate::crowdsec::setting::{Reading, Span, Told, word};
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 pub struct Config {
+    /// `None` once it is read: `read` gives it beside the others.
     url: Option<String>,
     pub timeout: Span,
     #[serde(deserialize_with = "word")]
@@ -64,9 +65,11 @@ impl Config {
         if !(SMALLEST..=LARGEST).contains(&config.body_limit) {
             reading.wrong("appsec.body_limit", "write a size from \"16 KiB\" to \"128 MiB\"");
         }
-        let at = url.as_str().parse();
-        let at = at.map_err(|_| reading.wrong("appsec.url", "that is no address that can be asked"));
-        Ok(Some((config, at.map_err(|()| Told)?)))
+        let Ok(at) = url.as_str().parse() else {
+            reading.wrong("appsec.url", "AppSec cannot be asked there: write \"http://127.0.0.1:7422\"");
+            return Err(Told);
+        };
+        Ok(Some((config, at)))
     }
 
     /// Reads them, and says what does not go together with the settings of other rooms. Where those are wrong themselves, that

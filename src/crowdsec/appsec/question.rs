@@ -26,7 +26,7 @@ const OF_THE_CONNECTION: [&str; 9] =
     ["host", "content-length", "transfer-encoding", "te", "trailer", "connection", "keep-alive", "upgrade", "expect"];
 const OURS: &str = "x-crowdsec-appsec-";
 
-/// Puts a request into a question that bears where AppSec is, and the key. `None` where no valid one can be made of it: that
+/// Fills a blank question (`Client::blank`) with this request. `None` where no valid one can be made of it: that
 /// is in the visitor's power. The body is empty where there is none, or none that this question is about.
 ///
 /// A header that the visitor's `Connection` names is judged like any other, since handlers see it too.

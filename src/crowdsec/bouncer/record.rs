@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Bouncer, Verdict};
 use crate::crowdsec::timestamp::timestamp;
 
-/// One refusal, with every text as the visitor or LAPI wrote it.
+/// One refusal. Texts stand as the visitor or LAPI wrote them: who shows or keeps them makes them printable.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     pub time: String,

@@ -82,7 +82,7 @@ impl Config {
         };
         Ok(Some(Self {
             provider,
-            site_key: settings.site_key.map(|key| key.0).unwrap_or_default(),
+            site_key: settings.site_key.filter(|_| provider != Provider::Altcha).map(|key| key.0).unwrap_or_default(),
             secret_key: secret.unwrap_or(Secret(String::new())),
             verify_url: url("captcha.verify_url", settings.verify_url, known.verify_url),
             script_url: url("captcha.script_url", settings.script_url, known.script_url),

@@ -122,11 +122,11 @@ impl Captcha {
     }
 }
 
-/// The provider's places, the host of `script_url`, which the operator may have set, and what they allow besides.
+/// The provider's places, the host of `script_url`, which the operator may have set, and the operator's `captcha.sources`.
 fn content_sources(config: &Config) -> String {
     let script = Url::parse(&config.script_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
     // This one is for countries that block google.com; its script loads the rest from www.gstatic.cn.
-    let elsewhere = if script == "https://www.recaptcha.net" { "https://www.gstatic.cn" } else { "" };
+    let elsewhere = if script.ends_with("://www.recaptcha.net") { "https://www.gstatic.cn" } else { "" };
     let all = [config.provider.known().sources, &script, elsewhere].into_iter();
     let all = all.chain(config.sources.iter().map(String::as_str));
     all.filter(|source| !source.is_empty()).collect::<Vec<_>>().join(" ")

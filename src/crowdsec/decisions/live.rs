@@ -26,6 +26,9 @@ impl DecisionSet {
 
     /// Takes over an answer of LAPI's. What was held when it was asked, `before`, and is not in the answer ends. What another
     /// answer has brought meanwhile stays: this one may be older.
+    ///
+    /// One answer at a time, which the lock on `taken` sees to: `Changes` may put a larger table in the place of the one that
+    /// it has copied.
     pub fn take_answer(
         self: &Arc<Self>,
         mut before: HashSet<(Value, Key)>,

@@ -33,7 +33,7 @@ use table::Table;
 pub use update::{Changes, Entry, Taken, Unread};
 pub use value::{Country, LONGEST_OWN, Scopes, Value, single, system};
 
-/// The decisions, shared between one writer (the poller) and every request.
+/// The decisions, shared between whoever takes over answers of LAPI's, one at a time, and every request.
 ///
 /// LAPI's lie behind one lock. A request holds it for one look-up, the poller for some hundred changes or to put a whole
 /// new table in the place of the old one; so nobody ever waits for a whole answer. The lock is std's: none is held across

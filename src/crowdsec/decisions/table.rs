@@ -110,21 +110,18 @@ impl Table {
         let held = Held { source: self.sources.place_of(source), ..held };
         let first = self.first(value).unwrap_or(LAST);
         let known = self.places(first).find(|place| self.held[*place].key == held.key);
-        let (gone, put) = match known {
-            None if self.places(first).count() < MOST_ON_ONE_VALUE => (None, Put::Added),
-            None => (self.places(first).min_by_key(|place| self.held[*place].rank(now)), Put::LeftOut),
-            known => (known, Put::Renewed),
-        };
-        if put == Put::LeftOut && gone.is_some_and(|least| self.held[least].rank(now) >= held.rank(now)) {
-            return put;
+        if let Some(place) = known {
+            self.replace(place, value, held);
+            return Put::Renewed;
+        }
+        if self.places(first).count() >= MOST_ON_ONE_VALUE {
+            let least = self.places(first).min_by_key(|place| self.held[*place].rank(now));
+            if let Some(least) = least.filter(|least| self.held[*least].rank(now) < held.rank(now)) {
+                self.replace(least, value, held);
+            }
+            return Put::LeftOut;
         }
         *self.sources.count(held.source, value) += 1;
-        if let Some(place) = gone {
-            let Held { source, next, .. } = self.held[place];
-            *self.sources.count(source, value) -= 1;
-            self.held[place] = Held { next, ..held };
-            return put;
-        }
         let held = Held { next: first, ..held };
         let place = match self.free.pop() {
             Some(place) => {
@@ -137,7 +134,15 @@ impl Table {
             }
         };
         self.set_first(value, place);
-        put
+        Put::Added
+    }
+
+    /// Puts a decision in the place of another one on the same value.
+    fn replace(&mut self, place: usize, value: &Value, new: Held) {
+        let Held { source, next, .. } = self.held[place];
+        *self.sources.count(source, value) -= 1;
+        *self.sources.count(new.source, value) += 1;
+        self.held[place] = Held { next, ..new };
     }
 
     pub fn remove(&mut self, value: &Value, key: Key) -> Option<Held> {

@@ -18,7 +18,7 @@ pub enum Entry {
     Unread(Unread),
 }
 
-/// Why an entry says nothing to us. It costs itself, never the answer around it.
+/// Why an entry says nothing to us. Such an entry costs itself, never the answer around it.
 #[derive(Clone, Debug)]
 pub struct Unread {
     pub reason: String,
@@ -137,6 +137,10 @@ impl Changes {
     }
 
     fn make(&mut self) {
+        // In live mode most answers are empty: nobody waits for the lock on their account.
+        if self.batch.is_empty() {
+            return;
+        }
         let (set, batch) = (self.set.clone(), mem::take(&mut self.batch));
         // A map that grows lays a million entries anew, which takes 50 ms: that is done beside.
         let too_small = set.read().is_too_small_for(batch.len());
@@ -176,8 +180,6 @@ impl Changes {
 /// Wherever the answer ended: what it named is real.
 impl Drop for Changes {
     fn drop(&mut self) {
-        if !self.batch.is_empty() {
-            self.make();
-        }
+        self.make();
     }
 }

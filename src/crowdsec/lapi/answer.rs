@@ -25,12 +25,14 @@ pub fn read_answer(answer: impl Read, scopes: &Scopes, hand_on: &mut impl FnMut(
     let left = Cell::new(LARGEST_ENTRY);
     let bounded = BufReader::new(Bounded { source: answer, left: &left });
     let mut json = serde_json::Deserializer::from_reader(bounded);
-    let lists = json.deserialize_map(Answer(&mut |entry, kind| {
-        left.set(LARGEST_ENTRY);
-        if let Some(entry) = as_entry(entry, scopes, kind) {
-            hand_on(entry);
-        }
-    }))?;
+    let lists = json.deserialize_map(Answer {
+        hand_on: &mut |entry, kind| {
+            left.set(LARGEST_ENTRY);
+            if let Some(entry) = as_entry(entry, scopes, kind) {
+                hand_on(entry);
+            }
+        },
+    })?;
     json.end()?;
     // An object without either list is some other server's answer. Believed, it would be an empty CrowdSec's, and end
     // every decision.
@@ -62,14 +64,14 @@ fn raw_entries(json: &[u8]) -> Result<impl Iterator<Item = &RawValue>, String> {
     Ok(entries.into_iter().flatten())
 }
 
-fn as_entry(json: &RawValue, scopes: &Scopes, kind: Kind) -> Option<Entry> {
+fn as_entry(json: &RawValue, scopes: &Scopes, kind: ListKind) -> Option<Entry> {
     read_entry(json, scopes).map_or_else(|unread| Some(Entry::Unread(unread)), |decision| decision.map(kind))
 }
 
 /// Which of the two lists a decision stands in.
-type Kind = fn(Decision) -> Entry;
+type ListKind = fn(Decision) -> Entry;
 /// Takes each entry of the lists, as raw text.
-type HandOn<'a> = &'a mut dyn FnMut(&RawValue, Kind);
+type HandOn<'a> = &'a mut dyn FnMut(&RawValue, ListKind);
 
 #[derive(Deserialize)]
 struct Id {
@@ -95,7 +97,9 @@ impl<S: Read> Read for Bounded<'_, S> {
 }
 
 /// The object around the lists. Gives how many of them there were.
-struct Answer<'a>(HandOn<'a>);
+struct Answer<'a> {
+    hand_on: HandOn<'a>,
+}
 
 impl<'de> Visitor<'de> for Answer<'_> {
     type Value = usize;
@@ -115,7 +119,7 @@ impl<'de> Visitor<'de> for Answer<'_> {
                     continue;
                 }
             };
-            map.next_value_seed(List(kind, &mut *self.0))?;
+            map.next_value_seed(List { kind, hand_on: &mut *self.hand_on })?;
             lists += 1;
         }
         Ok(lists)
@@ -123,7 +127,10 @@ impl<'de> Visitor<'de> for Answer<'_> {
 }
 
 /// One of the two lists, or `null`. Each entry is taken as raw text first, so that a bad one costs itself alone.
-struct List<'a>(Kind, HandOn<'a>);
+struct List<'a> {
+    kind: ListKind,
+    hand_on: HandOn<'a>,
+}
 
 impl<'de> DeserializeSeed<'de> for List<'_> {
     type Value = ();
@@ -146,7 +153,7 @@ impl<'de> Visitor<'de> for List<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         while let Some(entry) = entries.next_element::<Box<RawValue>>()? {
-            (self.1)(&entry, self.0);
+            (self.hand_on)(&entry, self.kind);
         }
         Ok(())
     }

@@ -124,7 +124,7 @@ impl Snapshot {
                 entry => entry,
             });
         });
-        // As sums of the digits, which are compared in constant time.
+        // Both are signed once more: such HMACs are compared in constant time.
         let sum = |digits: &str| self.hmac.clone().chain_update(digits).finalize();
         if sum(hmac) != sum(&format!("{:x}", body.hmac.finalize().into_bytes())) {
             return Err(TORN);

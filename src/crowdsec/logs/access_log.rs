@@ -135,10 +135,11 @@ impl Drop for Counted<'_> {
 fn write_time(line: &mut Vec<u8>) {
     thread_local!(static TOLD: RefCell<(u64, String)> = RefCell::default());
     TOLD.with_borrow_mut(|(second, words)| {
-        if *second != unix_now() {
-            let now = OffsetDateTime::now_utc();
-            let (day, month, year, (h, m, s)) = (now.day(), now.month(), now.year(), now.to_hms());
-            (*second, *words) = (unix_now(), format!("{day:02}/{month:.3}/{year}:{h:02}:{m:02}:{s:02} +0000"));
+        let now = unix_now();
+        if *second != now {
+            let at = OffsetDateTime::from_unix_timestamp(now as i64).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+            let (day, month, year, (h, m, s)) = (at.day(), at.month(), at.year(), at.to_hms());
+            (*second, *words) = (now, format!("{day:02}/{month:.3}/{year}:{h:02}:{m:02}:{s:02} +0000"));
         }
         line.extend_from_slice(words.as_bytes());
     });

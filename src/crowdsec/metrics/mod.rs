@@ -10,7 +10,7 @@ mod prometheus;
 mod status;
 mod usage;
 
-use std::io;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use rocket::fairing::{Fairing, Info, Kind, Result};
@@ -50,13 +50,13 @@ impl Fairing for Metrics {
         let (usage, memory) = match start(bouncer, &config, &counts) {
             Ok(started) => started,
             Err(error) => {
-                log::error!("Cannot start: what the bouncer does cannot be told: {error}.");
+                log::error!("Cannot start: {error}.");
                 return Err(rocket);
             }
         };
         let mut rocket = rocket.manage(counts).manage(Operators(config.metrics_from));
-        if let Some(usage) = usage {
-            rocket = rocket.attach(usage);
+        for pushes in usage.into_iter().flatten() {
+            rocket = rocket.attach(pushes);
         }
         if let Some(memory) = memory {
             let routes = pages::before_all_others(routes![prometheus::metrics, status::status]);
@@ -84,15 +84,17 @@ fn start(
     bouncer: &Bouncer,
     config: &Config,
     counts: &Arc<Counts>,
-) -> io::Result<(Option<impl Fairing>, Option<Arc<Memory>>)> {
+) -> std::result::Result<(Option<[impl Fairing; 2]>, Option<Arc<Memory>>), String> {
     let usage = match (&bouncer.lapi.connection, config.usage_metrics) {
         (Some(connection), Some(every)) => {
             let (poll, counts) = (bouncer.lapi.update_frequency, counts.clone());
-            let lapi = Lapi::new(connection, poll).map_err(|error| io::Error::other(error.to_string()))?;
-            Some(usage::pushes(lapi, poll, every, counts)?)
+            let cannot = |error: &dyn Display| format!("the usage metrics cannot be sent: {error}");
+            let lapi = Lapi::new(connection, poll).map_err(|error| cannot(&error))?;
+            Some(usage::pushes(lapi, poll, every, counts).map_err(|error| cannot(&error))?)
         }
         _ => None,
     };
-    let memory = (!config.metrics_from.is_empty()).then(|| Memory::of(counts.clone())).transpose()?;
+    let memory = (!config.metrics_from.is_empty()).then(|| Memory::of(counts.clone())).transpose();
+    let memory = memory.map_err(|error| format!("the status page's thread cannot be started: {error}"))?;
     Ok((usage, memory))
 }

@@ -23,7 +23,7 @@ pub fn metrics(_operator: Operator, counts: &State<Arc<Counts>>, bouncer: &State
     let lapi = bouncer.lapi.connection.is_some().then(|| bouncer.health());
     let mut text = written(counts, lapi);
     let help = "Lines that the logs have dropped, because their disk is too slow or full.";
-    text.number("log_lines_dropped_total", "counter", help, now(&bouncer.lost_lines));
+    text.number("log_lines_dropped_total", "counter", help, value_of(&bouncer.lost_lines));
     if let Some(questions) = bouncer.questions.get() {
         of_appsec(&mut text, questions);
     }
@@ -68,7 +68,7 @@ impl Text {
         self.metric(name, "histogram", help);
         let mut sum = 0;
         for (place, count) in counts.iter().enumerate() {
-            sum += now(count);
+            sum += value_of(count);
             let bound = bounds.get(place).map_or("+Inf".to_owned(), ToString::to_string);
             self.sample(&format!("{name}_bucket"), &[("le", &bound)], sum);
         }
@@ -112,21 +112,21 @@ fn of_lapi(text: &mut Text, status: &Status, health: Health) {
     text.number("lapi_last_success_timestamp_seconds", "gauge", help, since);
     let polls = &status.polls;
     let help = "Questions to LAPI for decisions, by how they ended.";
-    text.by("lapi_polls_total", "result", &RESULTS, polls.ended.iter().map(now), help);
+    text.by("lapi_polls_total", "result", &RESULTS, polls.ended.iter().map(value_of), help);
     let help = "Decisions of LAPI's that are not enforced: unreadable, or too many for one address.";
-    text.number("lapi_unusable_decisions_total", "counter", help, now(&polls.unused));
-    let seconds = now(&polls.milliseconds) as f64 / 1000.0;
+    text.number("lapi_unusable_decisions_total", "counter", help, value_of(&polls.unused));
+    let seconds = value_of(&polls.milliseconds) as f64 / 1000.0;
     text.histogram("lapi_poll_duration_seconds", &BOUNDS, &polls.took, seconds, "How long the polls took.");
 }
 
 fn of_appsec(text: &mut Text, questions: &Questions) {
     let help = "Questions to AppSec, by what it said.";
-    text.by("appsec_requests_total", "action", &ACTIONS, questions.ended.iter().map(now), help);
-    let seconds = now(&questions.microseconds) as f64 / 1e6;
+    text.by("appsec_requests_total", "action", &ACTIONS, questions.ended.iter().map(value_of), help);
+    let seconds = value_of(&questions.microseconds) as f64 / 1e6;
     let help = "How long the questions to AppSec took, those that went unanswered too.";
     text.histogram("appsec_duration_seconds", &SECONDS, &questions.took, seconds, help);
 }
 
-fn now(count: &AtomicU64) -> u64 {
+fn value_of(count: &AtomicU64) -> u64 {
     count.load(Ordering::Relaxed)
 }

@@ -6,8 +6,9 @@
 //!   looked at. So each remediation has a window of its own, one second from the next.
 //! - A push is 201. A LAPI before 1.6.3 says 404.
 
+mod system;
+
 use std::collections::BTreeMap;
-use std::env::consts::OS;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -54,7 +55,7 @@ struct Usage {
 
 /// Has LAPI told what was done, on a thread of its own: the poller never waits for it. At the shutdown LAPI is told once more,
 /// as far as it is quick.
-pub fn pushes(lapi: Lapi, poll: Duration, every: Duration, counts: Arc<Counts>) -> io::Result<impl Fairing> {
+pub fn pushes(lapi: Lapi, poll: Duration, every: Duration, counts: Arc<Counts>) -> io::Result<[impl Fairing; 2]> {
     let thread = Background::start("crowdsec-usage")?;
     let usage = Usage {
         lapi,
@@ -62,20 +63,29 @@ pub fn pushes(lapi: Lapi, poll: Duration, every: Duration, counts: Arc<Counts>) 
         first: poll.min(SOON),
         every,
         launched: unix_now(),
-        os: os(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
+        os: system::named_by(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
         told: Figures::default(),
         told_at: Instant::now(),
         next_time: unix_now(),
         failing: None,
     };
-    let (stop, stopped) = oneshot::channel();
-    let task = thread.runtime.spawn(usage.run(stopped));
-    Ok(AdHoc::on_shutdown("CrowdSec's last usage metrics", |_| {
-        Box::pin(async move {
-            let (_, _thread) = (stop.send(()), thread);
-            let _ = timeout(AT_THE_END, task).await;
+    let (runtime, (stop, stopped), (ends, ended)) =
+        (thread.runtime.clone(), oneshot::channel(), oneshot::channel::<()>());
+    let begin = AdHoc::on_liftoff("CrowdSec's usage metrics", move |_| {
+        runtime.spawn(async {
+            usage.run(stopped).await;
+            drop(ends);
+        });
+        Box::pin(async {})
+    });
+    let end = AdHoc::on_shutdown("CrowdSec's last usage metrics", |_| {
+        Box::pin(async {
+            let _ = stop.send(());
+            let _ = timeout(AT_THE_END, ended).await;
+            drop(thread);
         })
-    }))
+    });
+    Ok([begin, end])
 }
 
 impl Usage {
@@ -220,31 +230,5 @@ impl Usage {
             json!({ "name": "active_decisions", "unit": "ip", "value": count, "labels": labels })
         });
         processed.chain(decisions).collect()
-    }
-}
-
-/// The system, as /etc/os-release names it; `None` where it leaves out name or version, since LAPI takes no half.
-fn os(release: &str) -> Option<Value> {
-    let value = |key: &str| {
-        let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
-        let text: String = line.trim().trim_matches(['"', '\'']).chars().take(200).collect();
-        (!text.is_empty()).then_some(text)
-    };
-    let (name, version) = (value("NAME")?, value("VERSION_ID")?);
-    Some(json!({ "name": name, "version": version, "family": OS }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_system_is_named_whole_or_not_at_all() {
-        let debian = "PRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\nNAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\n";
-        let named = os(debian).expect("a system");
-        assert_eq!((&named["name"], &named["version"]), (&json!("Debian GNU/Linux"), &json!("12")));
-        for half in ["", "NAME=Arch\n", "VERSION_ID=12\n", "NAME=\"\"\nVERSION_ID=12\n"] {
-            assert_eq!(os(half), None, "{half}");
-        }
     }
 }

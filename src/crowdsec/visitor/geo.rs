@@ -140,8 +140,12 @@ impl Database {
         if content.reader.metadata().ip_version == 4 && address.is_ipv6() {
             return None;
         }
-        content.reader.lookup(address).and_then(decode).unwrap_or_else(|error| {
-            if !content.told.swap(true, Ordering::Relaxed) {
+        let found = content.reader.lookup(address).and_then(decode);
+        let is_told = found.is_err() && content.told.swap(true, Ordering::Relaxed);
+        // A log may take its time, and nobody else waits for it.
+        drop(content);
+        found.unwrap_or_else(|error| {
+            if !is_told {
                 warn!(
                     "The database {} is damaged: {error}. Addresses that it cannot find are nowhere, and decisions on countries \
                      do not count for them: fetch it anew.",
@@ -161,7 +165,9 @@ impl Database {
         let path = self.path.display();
         match read(&self.path) {
             Ok(content) => {
-                *self.content.write().unwrap_or_else(PoisonError::into_inner) = content;
+                let old = mem::replace(&mut *self.content.write().unwrap_or_else(PoisonError::into_inner), content);
+                // The lock is free again: nobody waits while a gigabyte is given back.
+                drop(old);
                 info!("The database {path} was replaced, and is read anew.");
             }
             Err(error) => {

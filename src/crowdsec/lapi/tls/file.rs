@@ -109,5 +109,6 @@ pub fn identity(certificate: File, key: File) -> Result<Secret, (&'static str, S
         ),
     })?;
     let pems = [certificate.pem("x509").unwrap_or_default(), b"\n", key.pem("pkey").unwrap_or_default()].concat();
+    // Only what stands between the blocks can be no UTF-8.
     Ok(Secret(String::from_utf8_lossy(&pems).into()))
 }

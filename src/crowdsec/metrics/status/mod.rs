@@ -41,7 +41,7 @@ pub struct Memory {
     started: u64,
     counts: Arc<Counts>,
     history: Mutex<History>,
-    /// The newest first.
+    /// Made printable, the newest first.
     refusals: Mutex<VecDeque<Record>>,
     /// Where the counters are looked at.
     thread: Background,
@@ -99,7 +99,7 @@ impl Memory {
         let (started, thread) = (unix_now(), Background::start("crowdsec-status")?);
         let history = Mutex::new(History::new(started));
         let memory = Arc::new(Self { started, counts, history, refusals: Mutex::default(), thread });
-        // The thread ends with the application, and so may not keep alive what holds it.
+        // The thread must not keep alive what holds it, or it would never end.
         let remembered = Arc::downgrade(&memory);
         memory.thread.runtime.spawn(async move {
             while let Some(memory) = remembered.upgrade() {
