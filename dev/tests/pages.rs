@@ -1,5 +1,7 @@
 //! What do the pages say, in which language, and what do programs get in their place?
 
+use std::collections::BTreeSet;
+
 use dev::{Answer, App, Folder, Request};
 use serde_json::json;
 
@@ -155,4 +157,28 @@ fn a_page_of_the_bouncers_is_small_bears_everything_in_itself_and_its_policy_sta
         }
         assert!(text.contains("<title>") && text.contains("rocket-crowdsec"), "the site's name is the brand");
     }
+}
+
+/// Owners learn from that list what their pages can say, and `src/crowdsec/CHANGELOG.md` has to name the same.
+#[test]
+fn a_page_can_say_exactly_what_the_layout_lists() {
+    let folder = Folder::of_the_application();
+    let layout = folder.read("templates/refusal.html.tera");
+    let list = layout.split_once("the same variables:").expect("the list").1.split_once("-#}").expect("its end").0;
+    let rows = list.lines().filter_map(|line| line.strip_prefix("     "));
+    let rows = rows.filter(|row| row.starts_with(|first: char| first.is_ascii_lowercase()));
+    // `lang, dir   what they are`: a comma stands between two names, and none behind the last.
+    let listed: BTreeSet<&str> = rows
+        .flat_map(|row| {
+            row.split_inclusive(' ').scan(true, |more, word| {
+                let name = more.then_some(word.trim_end().trim_end_matches(','));
+                *more &= word.trim_end().ends_with(',');
+                name
+            })
+        })
+        .collect();
+    folder.write("templates/ban.html.tera", "{{ __tera_context | safe }}");
+    let seen = app_in(&folder).get("/crowdsec/preview/ban").send().json();
+    let seen: BTreeSet<&str> = seen.as_object().expect("all variables").keys().map(String::as_str).collect();
+    assert_eq!(seen, listed);
 }
