@@ -116,6 +116,8 @@ async fn a_visitor_who_hangs_up_is_neither_an_outage_nor_refused() {
         }));
         thread::spawn(|| rocket::execute(app.launch()).is_ok());
         let port = port.recv_timeout(Duration::from_secs(60)).expect("the application launches");
+        // Another test's requests may have run it before: only one test at a time has the logger.
+        let before = RAN.load(Ordering::SeqCst);
         for path in ["/sign-in", "/plain", "/crowdsec-internal/challenge/submit"] {
             for length in [100, 5000] {
                 let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -128,7 +130,7 @@ async fn a_visitor_who_hangs_up_is_neither_an_outage_nor_refused() {
         }
         thread::sleep(Duration::from_secs(3));
         assert!(stub.seen().iter().all(|seen| seen.body.is_empty()), "no part of a body is judged");
-        assert_eq!(RAN.load(Ordering::SeqCst), 0, "no handler gets a part of a body");
+        assert_eq!(RAN.load(Ordering::SeqCst), before, "no handler gets a part of a body");
         assert_eq!(logged("does not answer") + logged("Refused"), 0);
     })
     .join()
