@@ -93,7 +93,9 @@ fn outside_the_debug_profile_no_visitor_writes_a_line() {
     let lapi = FakeServer::start(|_| Reply::decisions(&[banned()], &[]));
     for level in ["critical", "normal"] {
         let url = lapi.url();
-        let app = App::start(&[release(&url), vec![("ROCKET_LOG_LEVEL", level)]].concat());
+        // This server takes no usage metrics, and that would be told in the middle of the visitors' requests.
+        let usage = ("CROWDSEC_USAGE_METRICS", "off");
+        let app = App::start(&[release(&url), vec![("ROCKET_LOG_LEVEL", level), usage]].concat());
         let before = app.log();
         for (method, target) in [
             ("GET", "/"),
