@@ -321,7 +321,7 @@ async fn settings_that_contradict_live_mode_stop_the_launch() {
         ("live.cache", "61s"),
         ("live.timeout", "6s"),
         ("live.failure_action", "block"),
-        ("snapshot", "/tmp/live-mode-keeps-none"),
+        ("snapshot", "/srv/live-mode-keeps-none"),
     ] {
         let figment = figment(&lapi).merge((format!("crowdsec.{key}"), value));
         assert!(bouncer_refuses(Client::tracked(app::app(figment)).await), "{key} = {value}");

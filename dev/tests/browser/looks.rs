@@ -15,9 +15,9 @@ pub const BANNED: (&str, &str) = ("CROWDSEC_DECISIONS", r#"[{ value = "127.0.0.1
 
 /// From the smallest phone, or a desk at 400 %, to a large screen.
 pub const WIDTHS: [u32; 5] = [320, 390, 768, 1280, 1920];
-/// Of those, a phone and a desk: the pages have one layout for each. Axe-core looks at these two, and pictures are left of
-/// them; whether anything sticks out is asked at every width.
-pub const LAYOUTS: [u32; 2] = [390, 1280];
+/// Of those, one of each layout: the smallest phone, what lies between, and a desk. Axe-core looks at these, and pictures are
+/// left of them; whether anything sticks out is asked at every width.
+pub const LAYOUTS: [u32; 3] = [320, 768, 1280];
 
 /// Looks at the page as it stands: from a phone to a large screen, in light, in dark, with a visitor's own colours, with
 /// letters of twice the size, and printed.

@@ -157,7 +157,6 @@ impl Config {
             None if reading.debug => examples().into_iter().filter(|own| can_ask || !asks(own)).collect(),
             None => Vec::new(),
         };
-        const NEEDS_PROVIDER: &str = "`captcha` needs `captcha.provider`: set that, or write \"ban\"";
         for (key, needs_captcha, what) in [
             ("fallback_remediation", fallback == Remediation::Captcha, NEEDS_PROVIDER),
             ("remediations", settings.remediations.values().any(|to| *to == Remediation::Captcha), NEEDS_PROVIDER),
@@ -199,6 +198,8 @@ impl Config {
         })
     }
 }
+
+const NEEDS_PROVIDER: &str = "`captcha` needs `captcha.provider`: set that, or write \"ban\"";
 
 /// What types become, by their names in lower case.
 fn mapped(reading: &mut Reading<'_>, remediations: BTreeMap<String, Remediation>) -> BTreeMap<String, Remediation> {

@@ -125,7 +125,7 @@ fn values_of_variables_lose_white_space_at_their_ends() {
             ("CROWDSEC_TRUSTED_PROXIES", around("192.0.2.1 , 192.0.2.2")),
             ("CROWDSEC_CLIENT_IP_HEADER", around("X-Real-IP")),
             ("CROWDSEC_DECISIONS", around("[]")),
-            ("CROWDSEC_SNAPSHOT", around("/tmp/kept")),
+            ("CROWDSEC_SNAPSHOT", around("/srv/kept")),
             ("CROWDSEC_CAPTCHA_PROVIDER", around("altcha")),
             ("CROWDSEC_CAPTCHA_DIFFICULTY", around("9")),
             ("CROWDSEC_SCOPES", space.to_owned()),
@@ -140,7 +140,7 @@ fn values_of_variables_lose_white_space_at_their_ends() {
         assert_eq!(config.lapi.on_startup_failure, OnStartupFailure::Closed);
         assert_eq!(config.visitor.trusted_proxies.len(), 2);
         assert_eq!(config.visitor.client_ip_header, "X-Real-IP");
-        assert!(config.bouncer.decisions.is_empty() && config.lapi.snapshot == Some("/tmp/kept".into()));
+        assert!(config.bouncer.decisions.is_empty() && config.lapi.snapshot == Some("/srv/kept".into()));
         assert_eq!(config.captcha.map(|captcha| captcha.difficulty), Some(9));
     }
 }
