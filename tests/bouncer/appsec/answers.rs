@@ -1,0 +1,95 @@
+//! What becomes of a visitor by AppSec's answer?
+
+use rocket::http::{ContentType, Method, Status};
+
+use super::application::{VISITOR, app_of, padded, post, status, with_appsec, with_captcha};
+use crate::common::appsec::{ATTACK, GUIDES_PATH, Says, Stub};
+use crate::common::{Visitor, challenge_on, client, send_answer, solve};
+
+#[test]
+fn an_answer_counts_by_its_word_whatever_its_status_and_an_unreadable_block_is_a_ban() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub)));
+    let answer = |code: u16, body: &str| {
+        stub.always(code, body);
+        let response = client.get("/page").visitor(VISITOR).dispatch();
+        (response.status().code, response.headers().get_one("Crowdsec-Remediation").map(str::to_owned))
+    };
+    let ban = |status| (status, Some("ban".to_owned()));
+    for code in [200, 403, 418, 299, 500] {
+        assert_eq!(answer(code, r#"{"action":"allow","http_status":200}"#), (200, None), "{code}");
+    }
+    for code in [403, 200, 451, 500] {
+        assert_eq!(answer(code, r#"{"action":"ban","http_status":403}"#), ban(403), "{code}");
+        assert_eq!(answer(code, r#"{"action":"ban","http_status":451}"#), ban(451), "{code}");
+        assert_eq!(answer(code, r#"{"action":"ban"}"#), ban(403), "{code}");
+        assert_eq!(answer(code, r#"{"action":"never-heard-of","http_status":403}"#), ban(403), "{code}");
+        assert_eq!(answer(code, r#"{"action":"captcha","http_status":403}"#), ban(403), "no provider, {code}");
+    }
+    for body in ["", "{", "<html>", r#"{"http_status":403}"#, r#"{"action":""}"#, r#"{"action":null}"#, "[]"] {
+        assert_eq!(answer(403, body), ban(403), "{body}");
+    }
+    // Not a status of a refusal.
+    assert_eq!(answer(403, r#"{"action":"ban","http_status":200}"#), ban(403));
+    assert_eq!(answer(403, r#"{"action":"ban","http_status":99999}"#), ban(403));
+    for half in [Says::Half(403), Says::HalfAndHang(403)] {
+        stub.says(half.clone());
+        assert_eq!(status(&client, "/page"), 403, "{half:?}: the block is known already");
+    }
+}
+
+#[test]
+fn words_of_the_operators_become_what_remediations_says() {
+    let stub = Stub::new();
+    let words = [("slow", "throttle"), ("look", "pass"), ("appsec/ban", "captcha"), ("ask", "captcha")];
+    let figment = with_captcha(&stub).merge(("crowdsec.throttle", "2/1h"));
+    let figment = figment.merge(("crowdsec.remediations", std::collections::BTreeMap::from(words)));
+    let client = client(app_of(figment));
+    assert_eq!(status(&client, "/word/look"), 200);
+    let slow: Vec<u16> = (0..3).map(|_| status(&client, "/word/slow")).collect();
+    assert_eq!(slow, [200, 200, 429]);
+    for path in ["/word/ask", "/word/ban", "/word/captcha"] {
+        let response = client.get(path).visitor(VISITOR).dispatch();
+        assert_eq!(response.headers().get_one("Crowdsec-Remediation"), Some("captcha"), "{path}");
+    }
+    assert_eq!(status(&client, "/word/odd"), 403);
+}
+
+#[test]
+fn a_captcha_of_appsecs_is_solved_like_any_other_and_its_answer_is_not_judged() {
+    let stub = Stub::new();
+    let client = client(app_of(with_captcha(&stub)));
+    let page = client.get("/word/captcha").visitor(VISITOR).dispatch();
+    assert_eq!(page.status(), Status::Forbidden);
+    let answer = solve(challenge_on(page));
+    stub.take();
+    // AppSec would ask for a captcha here too.
+    stub.always(403, r#"{"action":"captcha","http_status":403}"#);
+    let solved = send_answer(&client, VISITOR, &answer, "/word/captcha");
+    assert_eq!(solved.status(), Status::SeeOther);
+    drop(solved);
+    assert_eq!(stub.take().len(), 0, "the answer to a captcha is not judged");
+    assert_eq!(status(&client, "/word/captcha"), 200);
+    stub.says(Says::Rules);
+    assert_eq!(status(&client, "/.env"), 403, "it satisfies a captcha, never a ban");
+}
+
+#[test]
+fn a_trial_lets_in_what_appsec_would_refuse() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub).merge(("crowdsec.enforce", false))));
+    assert_eq!(status(&client, "/.env"), 200);
+    assert_eq!(post(&client, "/text", ContentType::Text, &padded(ATTACK)).status(), Status::Ok);
+    stub.says(Says::Challenge);
+    assert_eq!(status(&client, "/page"), 200);
+}
+
+#[test]
+fn the_path_that_crowdsecs_guides_try_is_served_since_its_rule_only_tells_the_operator() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub)));
+    for method in [Method::Get, Method::Head] {
+        assert_eq!(client.req(method, GUIDES_PATH).visitor(VISITOR).dispatch().status(), Status::Ok);
+    }
+    assert_eq!(stub.alerts(), 2);
+}

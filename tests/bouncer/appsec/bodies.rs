@@ -1,0 +1,211 @@
+//! Are bodies judged whole, however they come, and whatever is made of them?
+
+use std::net::Shutdown;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rocket::http::{ContentType, Status};
+use rocket::local::blocking::Client;
+
+use super::application::{VISITOR, app_of, launched, padded, post, with_appsec};
+use crate::common::appsec::{ATTACK, KEY, Stub, Version, answer, raw, sent};
+use crate::common::{Visitor, client};
+
+#[test]
+fn a_body_is_judged_whole_and_sent_with_its_length_however_it_comes() {
+    let stub = Stub::new();
+    let port = launched(with_appsec(&stub));
+    let long = "x".repeat(3000);
+    for (text, questions) in [("short", 1), (long.as_str(), 2)] {
+        for end in ["", ATTACK] {
+            let body = format!("{text}{end}");
+            let whole = format!(
+                "POST /text HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+                body.len()
+            );
+            let pieces = "POST /text HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let (first, second) = body.split_at(3);
+            let chunk = |piece: &str| format!("{:x}\r\n{piece}\r\n", piece.len());
+            let (first_chunk, rest) = (chunk(first), format!("{}0\r\n\r\n", chunk(second)));
+            for request in [[&whole, first, second], [pieces, &first_chunk, &rest]] {
+                stub.take();
+                let answer = raw(port, &request.map(str::as_bytes), Duration::from_millis(200));
+                let expected = if end.is_empty() { "HTTP/1.1 200" } else { "HTTP/1.1 403" };
+                assert!(answer.starts_with(expected), "{} {end}: {answer:.100}", body.len());
+                let seen = stub.take();
+                assert_eq!(seen.len(), questions, "{} {end}", body.len());
+                let last = seen.last().unwrap();
+                assert_eq!(last.body, body.as_bytes());
+                assert_eq!(last.header("content-length"), Some(body.len().to_string().as_str()));
+                assert_eq!(last.header("transfer-encoding"), None);
+                // The first of two says nothing of a part of the body.
+                assert!(seen.len() == 1 || (seen[0].body.is_empty() && seen[0].header("content-length") == Some("0")));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_body_that_comes_slowly_is_left_to_the_guard_and_judged_all_the_same() {
+    let stub = Stub::new();
+    let port = launched(with_appsec(&stub));
+    // Rocket itself waits for the first bytes, before it asks any fairing.
+    let head =
+        b"POST /text HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 27\r\n\r\n01234567890123456789A";
+    let answer = raw(port, &[head, b"TTACK!"], Duration::from_millis(2500));
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer:.100}");
+    let seen = stub.take();
+    assert_eq!(
+        seen.iter().map(|seen| seen.body.clone()).collect::<Vec<_>>(),
+        [b"".to_vec(), b"01234567890123456789ATTACK!".to_vec()]
+    );
+    // An engine judges no body without a length, which is why ours has one.
+    *stub.state.version.lock().unwrap() = Version::New;
+    stub.state.max_body.store(100, Ordering::SeqCst);
+    let long = format!(
+        "POST /text HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 600\r\n\r\n{}",
+        "x".repeat(600)
+    );
+    assert!(raw(port, &[long.as_bytes()], Duration::ZERO).starts_with("HTTP/1.1 403"), "too long for the engine");
+}
+
+#[test]
+fn padding_a_form_does_not_evade() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub)));
+    let send = |body: &str| post(&client, "/form", ContentType::Form, body).status();
+    assert_eq!(send(&padded("name=a")), Status::Ok);
+    assert_eq!(send("name=ATTACK"), Status::Forbidden);
+    assert_eq!(send(&padded("name=ATTACK")), Status::Forbidden);
+}
+
+#[test]
+fn a_body_over_the_limit_is_413_or_judged_by_its_head_as_the_operator_says_and_never_in_part() {
+    let stub = Stub::new();
+    let figment = with_appsec(&stub).merge(("crowdsec.appsec.body_limit", "16 KiB"));
+    let send = |client: &Client, length: usize| {
+        stub.take();
+        let status = post(client, "/text", ContentType::Text, &"x".repeat(length)).status().code;
+        (status, stub.take().iter().map(|seen| seen.body.len()).collect::<Vec<_>>())
+    };
+    let block = client(app_of(figment.clone()));
+    assert_eq!(send(&block, 16 << 10), (200, vec![0, 16 << 10]));
+    assert_eq!(send(&block, (16 << 10) + 1), (413, vec![0]));
+    let heads = client(app_of(figment.merge(("crowdsec.appsec.large_bodies", "headers_only"))));
+    assert_eq!(send(&heads, 16 << 10), (200, vec![0, 16 << 10]));
+    assert_eq!(send(&heads, (16 << 10) + 1), (200, vec![0]));
+    assert_eq!(send(&heads, (1 << 20) + 1), (413, vec![0]), "Rocket's own limit stays");
+}
+
+#[test]
+fn a_text_that_looks_like_a_file_is_none() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub)));
+    let forged = "name=a&file=%00file%00Zg==%00dGV4dC9wbGFpbg==%00QVRUQUNL";
+    assert_eq!(post(&client, "/form", ContentType::Form, forged).status(), Status::UnprocessableEntity);
+    let multipart = "--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\na\r\n--b\r\nContent-Disposition: form-data; name=\"file\"\r\n\r\n\0file\0Zg==\0dGV4dC9wbGFpbg==\0QVRUQUNL\r\n--b--\r\n";
+    let kind = "multipart/form-data; boundary=b".parse().unwrap();
+    assert_eq!(post(&client, "/form", kind, multipart).status(), Status::UnprocessableEntity);
+    assert_eq!(
+        post(&client, "/form", ContentType::JSON, "{}").status(),
+        Status::UnsupportedMediaType,
+        "no form at all"
+    );
+    assert_eq!(post(&client, "/json", ContentType::JSON, "{").status(), Status::BadRequest);
+    assert_eq!(post(&client, "/form", ContentType::Form, "nothing=1").status(), Status::UnprocessableEntity);
+}
+
+#[test]
+fn a_file_arrives_byte_for_byte() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub)));
+    let bytes: Vec<u8> = (0..=255).rev().chain(0..=255).chain(*b"\0file\0").collect();
+    let head = b"--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\na\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"\xc3\xa4.bin\"\r\nContent-Type: image/png\r\n\r\n";
+    let body = [head, bytes.as_slice(), b"\r\n--b--\r\n"].concat();
+    let kind: ContentType = "multipart/form-data; boundary=b".parse().unwrap();
+    let answer = client.post("/form").visitor(VISITOR).header(kind).body(&body).dispatch().into_string().unwrap();
+    assert_eq!(answer, format!("a \u{e4}.bin {:?} {bytes:?}", "image/png".parse::<ContentType>().ok()));
+    assert_eq!(stub.take().last().unwrap().body, body);
+}
+
+#[test]
+fn the_guard_judges_where_the_fairing_was_told_to_spare() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub).merge(("crowdsec.excluded_paths", ["/text"]))));
+    assert_eq!(post(&client, "/text", ContentType::Text, "short ATTACK").status(), Status::Forbidden);
+    assert_eq!(stub.take().len(), 1);
+    assert_eq!(post(&client, "/text", ContentType::Text, "short").status(), Status::Ok);
+}
+
+#[test]
+fn a_handler_may_go_on_without_the_body() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub)));
+    let maybe = |body: &str| post(&client, "/maybe", ContentType::Text, body).into_string().unwrap();
+    assert_eq!(maybe(&padded("good")), "made");
+    assert_eq!(maybe(&padded(ATTACK)), "not made");
+}
+
+/// A question to the stub as no client of ours asks it: it announces a body of this length, and sends these pieces.
+fn announced(stub: &Stub, length: usize, pieces: &[&str]) -> String {
+    let head = format!(
+        "POST /appsec HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\nX-Crowdsec-Appsec-Api-Key: {KEY}\r\n\
+         X-Crowdsec-Appsec-Ip: 192.0.2.1\r\nX-Crowdsec-Appsec-Uri: /\r\nX-Crowdsec-Appsec-Verb: POST\r\n\r\n"
+    );
+    let pieces: Vec<_> = [&*head].iter().chain(pieces).map(|piece| piece.as_bytes()).collect();
+    let connection = sent(stub.port(), &pieces, Duration::from_millis(600));
+    let _ = connection.shutdown(Shutdown::Write);
+    answer(connection)[..12].to_owned()
+}
+
+#[test]
+fn a_body_is_sent_in_one_piece_since_an_engine_judges_what_has_come_in_time() {
+    let stub = Stub::new();
+    let port = launched(with_appsec(&stub));
+    let head = "POST /text HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 1006\r\n\r\n";
+    let long = "x".repeat(1000);
+    for version in [Version::Old, Version::New] {
+        *stub.state.version.lock().unwrap() = version;
+        stub.take();
+        let slowly = [head, &long[..600], &long[600..], ATTACK].map(str::as_bytes);
+        assert!(raw(port, &slowly, Duration::from_millis(600)).starts_with("HTTP/1.1 403"), "{version:?}");
+        assert_eq!(stub.take().last().unwrap().body, format!("{long}{ATTACK}").as_bytes());
+    }
+    // What becomes of those who hand a body on as it comes.
+    assert_eq!(announced(&stub, 12, &["x", "x", "x", ATTACK]), "HTTP/1.1 200", "the attack came too late to be seen");
+    assert_eq!(announced(&stub, 7, &["xATTACK"]), "HTTP/1.1 403");
+}
+
+#[test]
+fn a_body_shorter_than_its_length_says_is_never_put_to_appsec() {
+    let stub = Stub::new();
+    let port = launched(with_appsec(&stub));
+    for (version, judged) in [(Version::Old, "HTTP/1.1 500"), (Version::New, "HTTP/1.1 403")] {
+        *stub.state.version.lock().unwrap() = version;
+        assert_eq!(announced(&stub, 100, &[ATTACK]), judged, "an engine takes a part for an outage, or for the whole");
+        stub.take();
+        for length in [100, 1000] {
+            let head = format!("POST /text HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{ATTACK}");
+            // Whoever hangs up here gets no answer.
+            drop(sent(port, &[head.as_bytes()], Duration::ZERO));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(stub.take().iter().all(|seen| seen.body.is_empty()), "{version:?}");
+    }
+}
+
+#[test]
+fn a_request_that_announces_an_empty_body_is_shown_to_the_rules_as_one() {
+    let stub = Stub::new();
+    let port = launched(with_appsec(&stub));
+    for path in ["/text", "/crowdsec-internal/challenge/submit"] {
+        let request = format!("POST {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        raw(port, &[request.as_bytes()], Duration::ZERO);
+        let seen = stub.take();
+        assert_eq!(seen.len(), 1, "{path}");
+        assert_eq!((&*seen[0].method, seen[0].all("Content-Length")), ("POST", vec!["0"]), "{path}");
+    }
+    raw(port, &[b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"], Duration::ZERO);
+    let seen = stub.take();
+    assert_eq!((&*seen[0].method, seen[0].all("Content-Length")), ("GET", vec![]));
+}

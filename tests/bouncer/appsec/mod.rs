@@ -1,0 +1,9 @@
+//! Is each request judged by AppSec as the application routes it, and does nothing of the visitor's switch that off?
+
+mod answers;
+mod application;
+mod bodies;
+mod challenge;
+mod launch;
+mod outages;
+mod questions;

@@ -1,0 +1,276 @@
+//! Does the application keep in step with CrowdSec? Shown against a LAPI that says what it is told.
+
+use crate::common::{Answer, FakeLapi, answer, bouncer_refuses, decision, eventually};
+use rocket::figment::Figment;
+use rocket::http::Status;
+use rocket::local::asynchronous::Client;
+
+async fn launch(figment: Figment) -> Client {
+    Client::tracked(app::app(figment)).await.expect("the application launches")
+}
+
+async fn status(client: &Client, visitor: &str) -> Status {
+    let remote = std::net::SocketAddr::new(visitor.parse().unwrap(), 4711);
+    client.get("/crowdsec/captcha").remote(remote).dispatch().await.status()
+}
+
+/// `/crowdsec/captcha` leads a visitor on who has nothing to solve.
+const ADMITTED: Status = Status::SeeOther;
+
+fn capture(name: &str) -> Answer {
+    let path = format!("{}/tests/bouncer/captures/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    Answer(Status::Ok, std::fs::read_to_string(path).expect("a capture"))
+}
+
+fn nothing() -> Answer {
+    capture("empty")
+}
+
+#[rocket::async_test]
+async fn the_first_answer_stands_before_the_first_request() {
+    let lapi = FakeLapi::answering([answer(&[decision(1, "192.0.2.1", "ban")], &[]), nothing()]).await;
+    let client = launch(lapi.figment()).await;
+    assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden);
+    assert_eq!(status(&client, "192.0.2.2").await, ADMITTED);
+}
+
+#[rocket::async_test]
+async fn lapi_is_asked_with_the_key_for_every_decision_and_then_for_changes() {
+    let lapi = FakeLapi::answering([nothing()]).await;
+    let figment = lapi.figment().merge(("crowdsec.origins", ["cscli", "lists"]));
+    let _client = launch(figment.merge(("crowdsec.scenarios_not_containing", ["a b"]))).await;
+    eventually(async || lapi.asked().len() > 2).await;
+    let asked = lapi.asked();
+    assert_eq!(
+        asked[0].query,
+        "dedup=false&scopes=ip%2Crange&origins=cscli%2Clists&scenarios_not_containing=a+b&startup=true"
+    );
+    assert_eq!((asked[1].startup.as_str(), asked[2].startup.as_str()), ("false", "false"));
+    assert_eq!(asked[0].api_key, "a-key-of-the-tests");
+    assert_eq!(asked[0].user_agent, format!("crowdsec-rocket-bouncer/v{}", app::crowdsec::VERSION));
+}
+
+#[rocket::async_test]
+async fn additions_and_deletions_arrive_with_the_next_poll() {
+    let lapi = FakeLapi::answering([nothing()]).await;
+    let client = launch(lapi.figment()).await;
+    assert_eq!(status(&client, "192.0.2.1").await, ADMITTED);
+    lapi.then(answer(&[decision(1, "192.0.2.1", "ban"), decision(2, "192.0.2.0/24", "ban")], &[]));
+    lapi.then(nothing());
+    eventually(async || status(&client, "192.0.2.1").await == Status::Forbidden).await;
+    lapi.then(answer(&[], &[decision(2, "192.0.2.0/24", "ban")]));
+    lapi.then(nothing());
+    eventually(async || status(&client, "192.0.2.9").await == ADMITTED).await;
+    assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden, "the other decision stands");
+}
+
+#[rocket::async_test]
+async fn of_two_decisions_the_one_that_was_not_deleted_stands() {
+    let lapi = FakeLapi::answering([capture("two-bans"), nothing()]).await;
+    let client = launch(lapi.figment()).await;
+    lapi.then(capture("longer-deleted"));
+    lapi.then(nothing());
+    let asked = lapi.asked().len();
+    eventually(async || lapi.asked().len() > asked + 3).await;
+    assert_eq!(status(&client, "192.0.2.20").await, Status::Forbidden);
+    lapi.then(capture("shorter-deleted"));
+    lapi.then(nothing());
+    eventually(async || status(&client, "192.0.2.20").await == ADMITTED).await;
+}
+
+#[rocket::async_test]
+async fn every_spelling_on_the_wire_is_understood() {
+    let lapi = FakeLapi::answering([capture("mixed"), nothing()]).await;
+    let client = launch(lapi.figment()).await;
+    for banned in [
+        "192.0.2.1",
+        "192.0.2.3",
+        "192.0.2.5",
+        "192.0.2.77",
+        "2001:db8::1",
+        "203.0.113.9",
+        "198.51.100.200",
+        "2001:db8:1:2::3",
+    ] {
+        assert_eq!(status(&client, banned).await, Status::Forbidden, "{banned}");
+    }
+    for free in ["192.0.2.6", "203.0.114.1", "2001:db8::2", "2001:db8:2::1"] {
+        assert_eq!(status(&client, free).await, ADMITTED, "{free}");
+    }
+    // 192.0.2.4 had little more than a second left when the answer was recorded.
+    eventually(async || status(&client, "192.0.2.4").await == ADMITTED).await;
+}
+
+#[rocket::async_test]
+async fn the_value_decides_and_not_the_scope() {
+    let lapi = FakeLapi::answering([capture("import"), nothing()]).await;
+    let client = launch(lapi.figment()).await;
+    for banned in ["192.0.2.1", "192.0.2.2", "2001:db8:ffff::1", "198.51.100.9"] {
+        assert_eq!(status(&client, banned).await, Status::Forbidden, "{banned}");
+    }
+    assert_eq!(status(&client, "192.0.2.3").await, ADMITTED);
+}
+
+#[rocket::async_test]
+async fn an_address_deleted_and_added_again_in_one_answer_stays_banned() {
+    let lapi = FakeLapi::answering([nothing(), capture("deleted-and-added-again"), nothing()]).await;
+    let client = launch(lapi.figment()).await;
+    eventually(async || status(&client, "192.0.2.1").await == Status::Forbidden).await;
+}
+
+#[rocket::async_test]
+async fn microseconds_are_understood() {
+    let lapi = FakeLapi::answering([capture("microseconds"), nothing()]).await;
+    let client = launch(lapi.figment()).await;
+    assert_eq!(status(&client, "192.0.2.2").await, Status::Forbidden);
+}
+
+#[rocket::async_test]
+async fn an_unreadable_entry_costs_only_itself() {
+    let entries = [
+        r#"{"id":1}"#.to_owned(),
+        r#""junk""#.to_owned(),
+        decision(2, "not an address", "ban"),
+        decision(3, "192.0.2.1", "ban").replace("4h", "soon"),
+        decision(4, "192.0.2.2", "ban").replace("\"Ip\"", "\"Country\""),
+        decision(5, "192.0.2.3", "ban"),
+    ];
+    let lapi = FakeLapi::answering([answer(&entries, &[]), nothing()]).await;
+    let client = launch(lapi.figment()).await;
+    for free in ["192.0.2.1", "192.0.2.2"] {
+        assert_eq!(status(&client, free).await, ADMITTED, "{free}");
+    }
+    assert_eq!(status(&client, "192.0.2.3").await, Status::Forbidden);
+}
+
+#[rocket::async_test]
+async fn decisions_without_an_id_are_told_apart_by_scope_value_and_type() {
+    let without = |value, kind| decision(7, value, kind).replace("\"id\":7,", "");
+    let all = answer(&[without("192.0.2.1", "ban"), without("192.0.2.1", "throttle")], &[]);
+    let lapi = FakeLapi::answering([all, nothing()]).await;
+    let client = launch(lapi.figment()).await;
+    lapi.then(answer(&[], &[without("192.0.2.1", "ban")]));
+    lapi.then(nothing());
+    let asked = lapi.asked().len();
+    eventually(async || lapi.asked().len() > asked + 3).await;
+    assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden);
+    // `new` before `deleted`, as newer LAPIs send them: the one that was just added stays.
+    let (added, gone) = (without("192.0.2.1", "throttle"), without("192.0.2.1", "throttle"));
+    lapi.then(Answer(Status::Ok, format!(r#"{{"new": [{added}], "deleted": [{gone}]}}"#)));
+    lapi.then(nothing());
+    let asked = lapi.asked().len();
+    eventually(async || lapi.asked().len() > asked + 3).await;
+    assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden);
+    lapi.then(answer(&[], &[without("192.0.2.1", "throttle")]));
+    lapi.then(nothing());
+    eventually(async || status(&client, "192.0.2.1").await == ADMITTED).await;
+}
+
+#[rocket::async_test]
+async fn no_failure_unbans_anybody_and_the_next_question_is_for_everything() {
+    let banned = decision(1, "192.0.2.1", "ban");
+    for failure in [
+        Answer(Status::Forbidden, r#"{"message":"access forbidden"}"#.into()),
+        Answer(Status::InternalServerError, r#"{"message":"unable to query"}"#.into()),
+        Answer(Status::Ok, "<html>a login page</html>".into()),
+        Answer(Status::Ok, r#"{"deleted":null,"new":[{"duration":"4h","#.into()),
+        Answer(Status::Ok, "".into()),
+        Answer(Status::Ok, "{}".into()),
+        Answer(Status::Ok, "[]".into()),
+        Answer(Status::Ok, "null".into()),
+        Answer(Status::Ok, r#"{"new":"none","deleted":7}"#.into()),
+        Answer(Status::Ok, r#"{"new":null,"deleted":null} and more"#.into()),
+        Answer(Status::NotFound, "".into()),
+        Answer(Status::Found, "".into()),
+    ] {
+        let lapi = FakeLapi::answering([
+            answer(std::slice::from_ref(&banned), &[]),
+            failure.clone(),
+            answer(std::slice::from_ref(&banned), &[]),
+            nothing(),
+        ])
+        .await;
+        let client = launch(lapi.figment()).await;
+        eventually(async || lapi.asked().len() >= 4).await;
+        let startup: Vec<_> = lapi.asked().iter().take(4).map(|asked| asked.startup.clone()).collect();
+        assert_eq!(startup, ["true", "false", "true", "false"], "{failure:?}", failure = failure.1);
+        assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden);
+    }
+}
+
+#[rocket::async_test]
+async fn everything_is_asked_for_again_after_a_while_and_heals_what_deltas_lost() {
+    let both = [decision(1, "192.0.2.1", "ban"), decision(2, "192.0.2.2", "ban")];
+    let lapi = FakeLapi::answering([answer(&both[..1], &[]), nothing()]).await;
+    let client = launch(lapi.figment().merge(("crowdsec.resync_frequency", "300ms"))).await;
+    eventually(async || lapi.asked().iter().filter(|asked| asked.startup == "true").count() >= 2).await;
+    // The second decision was never in a delta, and the first vanished without a `deleted`.
+    lapi.then(answer(&both[1..], &[]));
+    eventually(async || status(&client, "192.0.2.2").await == Status::Forbidden).await;
+    eventually(async || status(&client, "192.0.2.1").await == ADMITTED).await;
+}
+
+#[rocket::async_test]
+async fn without_a_first_answer_the_operators_word_decides() {
+    let lapi = FakeLapi::answering([Answer(Status::InternalServerError, "".into())]).await;
+    let with = |word: &str| {
+        lapi.figment().merge(("crowdsec.on_startup_failure", word)).merge(("crowdsec.startup_timeout", "500ms"))
+    };
+
+    let open = launch(with("open")).await;
+    assert_eq!(status(&open, "192.0.2.1").await, ADMITTED);
+
+    let closed = launch(with("closed")).await;
+    let response = closed.get("/").dispatch().await;
+    assert_eq!(response.status(), Status::ServiceUnavailable);
+    assert!(response.headers().contains("Retry-After"));
+    let health = closed.get("/crowdsec/health").dispatch().await;
+    assert_eq!(health.status(), Status::ServiceUnavailable);
+    assert_eq!(health.into_string().await.unwrap(), r#"{"status":"starting"}"#);
+
+    assert!(bouncer_refuses(Client::tracked(app::app(with("abort"))).await));
+
+    lapi.then(answer(&[decision(1, "192.0.2.1", "ban")], &[]));
+    eventually(async || status(&closed, "192.0.2.2").await == ADMITTED).await;
+    assert_eq!(status(&closed, "192.0.2.1").await, Status::Forbidden);
+    assert_eq!(closed.get("/crowdsec/health").dispatch().await.status(), Status::Ok);
+}
+
+#[rocket::async_test]
+async fn a_lapi_that_comes_within_the_startup_timeout_is_waited_for_unless_visitors_are_let_in_meanwhile() {
+    for (word, visitor) in [("abort", Status::Forbidden), ("closed", Status::Forbidden), ("open", ADMITTED)] {
+        let busy = Answer(Status::InternalServerError, "".into());
+        let lapi = FakeLapi::answering([busy, answer(&[decision(1, "192.0.2.1", "ban")], &[]), nothing()]).await;
+        let figment = lapi.figment().merge(("crowdsec.on_startup_failure", word));
+        // However long this is, the launch waits for a second and not for this.
+        let client = launch(figment.merge(("crowdsec.update_frequency", "1h"))).await;
+        assert_eq!(status(&client, "192.0.2.1").await, visitor, "{word}");
+        // `open` asks again each second too.
+        eventually(async || status(&client, "192.0.2.1").await == Status::Forbidden).await;
+    }
+}
+
+#[rocket::async_test]
+async fn a_refused_key_is_final_at_the_launch() {
+    let refused = Answer(Status::Forbidden, r#"{"message":"access forbidden"}"#.into());
+    let lapi = FakeLapi::answering([refused, nothing()]).await;
+    let figment = lapi.figment().merge(("crowdsec.on_startup_failure", "abort"));
+    assert!(bouncer_refuses(Client::tracked(app::app(figment)).await));
+    assert_eq!(lapi.asked().len(), 1);
+}
+
+#[rocket::async_test]
+async fn a_snapshot_protects_an_application_that_starts_while_lapi_is_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("decisions.snapshot");
+    let lapi = FakeLapi::answering([answer(&[decision(1, "192.0.2.1", "ban")], &[]), nothing()]).await;
+    let figment = lapi.figment().merge(("crowdsec.snapshot", &path)).merge(("crowdsec.on_startup_failure", "closed"));
+    {
+        let _client = launch(figment.clone()).await;
+        eventually(async || path.exists()).await;
+    }
+    drop(lapi);
+    let client = launch(figment).await;
+    assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden);
+    assert_eq!(status(&client, "192.0.2.2").await, ADMITTED, "it counts as the first answer");
+}

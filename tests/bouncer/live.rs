@@ -1,0 +1,330 @@
+//! Is each visitor judged by what LAPI says of them now? Live mode, shown against a LAPI that says what it is told.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::common::{Answer, FakeLapi, answer, bouncer_refuses, decision, eventually, scoped, without_captcha};
+use app::crowdsec::{Accounts, Cleared, Refused, skip_time};
+use rocket::figment::Figment;
+use rocket::futures::future::join_all;
+use rocket::http::{Header, Status};
+use rocket::local::asynchronous::Client;
+use rocket::{get, post, routes};
+
+const PROXY: &str = "198.51.100.1";
+
+async fn lapi() -> FakeLapi {
+    FakeLapi::answering([answer(&[], &[])]).await
+}
+
+/// Visitors may wait as long as a busy machine makes them.
+fn figment(lapi: &FakeLapi) -> Figment {
+    let figment = lapi.figment().merge(("crowdsec.mode", "live")).merge(("crowdsec.update_frequency", "1h"));
+    figment.merge(("crowdsec.live.timeout", "5s")).merge(("crowdsec.trusted_proxies", [PROXY]))
+}
+
+async fn launch(figment: Figment) -> Client {
+    let app = app::app(figment).mount("/", routes![enter, guarded]);
+    Client::tracked(app).await.expect("the application launches")
+}
+
+fn list(decisions: &[String]) -> Answer {
+    Answer(Status::Ok, format!("[{}]", decisions.join(",")))
+}
+
+fn nothing() -> Answer {
+    Answer(Status::Ok, "null".into())
+}
+
+fn failure() -> Answer {
+    Answer(Status::InternalServerError, r#"{"message":"unable to query"}"#.into())
+}
+
+/// What a visitor is refused with at the captcha's page, which is nobody's who has none to solve.
+async fn refusal(client: &Client, visitor: &str, country: Option<&'static str>) -> Option<String> {
+    let mut request = client.get("/crowdsec/captcha").remote(SocketAddr::new(PROXY.parse().unwrap(), 4711));
+    request.add_header(Header::new("X-Forwarded-For", visitor.to_owned()));
+    country.into_iter().for_each(|country| request.add_header(Header::new("CF-IPCountry", country)));
+    request.dispatch().await.headers().get_one("Crowdsec-Remediation").map(str::to_owned)
+}
+
+async fn of(client: &Client, visitor: &str) -> Option<String> {
+    refusal(client, visitor, None).await
+}
+
+/// How often LAPI was asked about an address.
+fn asked(lapi: &FakeLapi, address: &str) -> usize {
+    let about = format!("ip={}", address.replace(':', "%3A"));
+    lapi.questions().iter().filter(|query| query.split('&').any(|pair| pair == about)).count()
+}
+
+/// A guard on a path that the fairing spares.
+#[get("/live-hooks/guarded")]
+fn guarded(_cleared: Cleared) -> &'static str {
+    "welcome"
+}
+
+/// Signs an account in that nothing stands against.
+#[post("/live/enter/<account>")]
+fn enter(account: &str, accounts: Accounts<'_>) -> Result<&'static str, Refused> {
+    accounts.admit("username", account)?;
+    Ok("welcome")
+}
+
+#[rocket::async_test]
+async fn each_address_is_asked_about_once_while_the_answer_counts() {
+    let lapi = lapi().await;
+    let client = launch(figment(&lapi)).await;
+    lapi.says_of_one(list(&[decision(1, "192.0.2.1", "ban")]));
+    for _ in 0..3 {
+        assert_eq!(of(&client, "192.0.2.1").await.as_deref(), Some("ban"));
+    }
+    lapi.says_of_one(nothing());
+    assert_eq!(of(&client, "2001:db8::7").await, None);
+    assert_eq!((asked(&lapi, "192.0.2.1"), asked(&lapi, "2001:db8::7")), (1, 1), "{:?}", lapi.questions());
+    assert!(lapi.asked().is_empty(), "nobody asks for the stream, whose mark these questions move");
+    // The ban was lifted: that is known when the answer counts no more.
+    assert_eq!(of(&client, "192.0.2.1").await.as_deref(), Some("ban"));
+    skip_time(client.rocket(), Duration::from_secs(11));
+    assert_eq!(of(&client, "192.0.2.1").await, None);
+    // And a new ban counts as soon.
+    lapi.says_of_one(list(&[decision(2, "2001:db8::7", "ban")]));
+    assert_eq!(of(&client, "2001:db8::7").await.as_deref(), Some("ban"));
+    assert_eq!((asked(&lapi, "192.0.2.1"), asked(&lapi, "2001:db8::7")), (2, 2));
+}
+
+#[rocket::async_test]
+async fn of_several_decisions_the_greatest_counts_wherever_it_stands_in_the_list() {
+    let captcha = decision(1, "192.0.2.1", "captcha");
+    let range = decision(2, "192.0.2.0/24", "ban").replace(r#""Ip""#, r#""Range""#);
+    for says in [[captcha.clone(), range.clone()], [range, captcha]] {
+        let lapi = lapi().await;
+        lapi.says_of_one(list(&says));
+        let client = launch(figment(&lapi)).await;
+        assert_eq!(of(&client, "192.0.2.1").await.as_deref(), Some("ban"));
+    }
+    // A captcha alone is one, and the visitor can solve it without another question.
+    let lapi = lapi().await;
+    lapi.says_of_one(list(&[decision(1, "192.0.2.1", "captcha")]));
+    let client = launch(figment(&lapi)).await;
+    assert_eq!(of(&client, "192.0.2.1").await.as_deref(), Some("captcha"));
+}
+
+#[rocket::async_test]
+async fn however_many_requests_wait_lapi_is_asked_one_question_about_an_address() {
+    let lapi = lapi().await;
+    let client = launch(figment(&lapi)).await;
+    lapi.says_of_one(list(&[decision(1, "192.0.2.1", "ban")]));
+    lapi.hangs_when_asked_of_one(true);
+    let requests = join_all((0..50).map(|_| of(&client, "192.0.2.1")));
+    let (answers, ()) = rocket::tokio::join!(requests, async {
+        eventually(async || asked(&lapi, "192.0.2.1") > 0).await;
+        lapi.hangs_when_asked_of_one(false);
+    });
+    assert!(answers.iter().all(|answer| answer.as_deref() == Some("ban")), "{answers:?}");
+    assert_eq!(asked(&lapi, "192.0.2.1"), 1);
+}
+
+#[rocket::async_test]
+async fn who_walks_through_their_own_ipv6_network_leaves_lapi_to_the_others() {
+    let lapi = lapi().await;
+    let client = launch(figment(&lapi)).await;
+    lapi.hangs_when_asked_of_one(true);
+    let of_all =
+        |visitors: Vec<String>| join_all(visitors.into_iter().map(async |visitor| of(&client, &visitor).await));
+    let begun = |like: &str| lapi.questions().iter().filter(|query| query.contains(like)).count();
+    let walk = of_all((1..=100).map(|n| format!("2001:db8::{n:x}")).collect());
+    let others = async {
+        eventually(async || begun("ip=2001") > 0).await;
+        of_all((1..=40).map(|n| format!("192.0.2.{n}")).collect()).await;
+    };
+    rocket::tokio::join!(walk, others, async {
+        // Some of them share a lane, with the walker or with one another.
+        eventually(async || begun("ip=192.0.2.") >= 20).await;
+        assert!((1..=4).contains(&begun("ip=2001")), "{:?}", lapi.questions());
+        lapi.hangs_when_asked_of_one(false);
+    });
+}
+
+#[rocket::async_test]
+async fn where_lapi_does_not_answer_visitors_meet_what_the_operator_said() {
+    for (action, met) in
+        [(None, None), (Some("passthrough"), None), (Some("captcha"), Some("captcha")), (Some("ban"), Some("ban"))]
+    {
+        for says in [
+            failure(),
+            Answer(Status::Forbidden, r#"{"message":"access forbidden"}"#.into()),
+            Answer(Status::Found, "".into()),
+            Answer(Status::NoContent, "".into()),
+            Answer(Status::Ok, "".into()),
+            Answer(Status::Ok, "{}".into()),
+            Answer(Status::Ok, r#"{"new":null,"deleted":null}"#.into()),
+            Answer(Status::Ok, r#"[{"id":1,"#.into()),
+        ] {
+            let lapi = lapi().await;
+            let with = figment(&lapi);
+            let with =
+                action.into_iter().fold(with, |with, action| with.merge(("crowdsec.live.failure_action", action)));
+            let client = launch(with).await;
+            lapi.says_of_one(says.clone());
+            assert_eq!(of(&client, "192.0.2.1").await.as_deref(), met, "{action:?}, LAPI says {} {}", says.0, says.1);
+            // It is not asked again at once about the same one.
+            assert_eq!(of(&client, "192.0.2.1").await.as_deref(), met);
+            assert_eq!(asked(&lapi, "192.0.2.1"), 1);
+            // Some time later it is, and answers.
+            skip_time(client.rocket(), Duration::from_secs(2));
+            lapi.says_of_one(nothing());
+            assert_eq!(of(&client, "192.0.2.1").await, None);
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn a_decision_that_is_known_stands_while_lapi_does_not_answer() {
+    let lapi = lapi().await;
+    let client = launch(figment(&lapi)).await;
+    lapi.says_of_one(list(&[decision(1, "192.0.2.1", "ban")]));
+    assert_eq!(of(&client, "192.0.2.1").await.as_deref(), Some("ban"));
+    lapi.says_of_one(failure());
+    skip_time(client.rocket(), Duration::from_secs(60));
+    assert_eq!(of(&client, "192.0.2.1").await.as_deref(), Some("ban"));
+    assert_eq!(asked(&lapi, "192.0.2.1"), 2);
+    // Until its own end.
+    skip_time(client.rocket(), Duration::from_secs(4 * 60 * 60));
+    assert_eq!(of(&client, "192.0.2.1").await, None);
+}
+
+#[rocket::async_test]
+async fn a_visitor_waits_no_longer_than_the_operator_said_and_the_late_answer_counts_for_the_next_request() {
+    let lapi = lapi().await;
+    let client = launch(figment(&lapi).merge(("crowdsec.live.timeout", "20ms"))).await;
+    lapi.says_of_one(list(&[decision(1, "192.0.2.1", "ban")]));
+    lapi.hangs_when_asked_of_one(true);
+    assert_eq!(of(&client, "192.0.2.1").await, None);
+    lapi.hangs_when_asked_of_one(false);
+    eventually(async || of(&client, "192.0.2.1").await.as_deref() == Some("ban")).await;
+    assert_eq!(asked(&lapi, "192.0.2.1"), 1);
+}
+
+#[rocket::async_test]
+async fn an_entry_that_cannot_be_read_costs_itself_and_no_other_one() {
+    let lapi = lapi().await;
+    let client = launch(figment(&lapi).merge(("crowdsec.live.failure_action", "captcha"))).await;
+    let odd =
+        [r#"{"id":7}"#.to_owned(), r#""ban""#.into(), decision(1, "nonsense", "ban"), decision(2, "192.0.2.1", "ban")];
+    lapi.says_of_one(list(&odd));
+    assert_eq!(of(&client, "192.0.2.1").await.as_deref(), Some("ban"));
+}
+
+#[rocket::async_test]
+async fn decisions_on_countries_and_accounts_are_asked_for_all_at_once_in_whatever_spelling() {
+    let lapi = lapi().await;
+    lapi.says_of_one(list(&[scoped(1, "country", "fr", "ban"), scoped(2, "username", "alice", "ban")]));
+    let figment = figment(&lapi).merge(("crowdsec.scopes", ["ip", "range", "country", "username"]));
+    let figment =
+        figment.merge(("crowdsec.country_header", "CF-IPCountry")).merge(("crowdsec.update_frequency", "100ms"));
+    let client = launch(figment).await;
+    let all = lapi.questions();
+    assert!(all.iter().all(|query| query.contains("scopes=country%2Cusername")), "{all:?}");
+    lapi.says_of_one(list(&[scoped(1, "country", "fr", "ban")]));
+    assert_eq!(refusal(&client, "192.0.2.1", Some("FR")).await.as_deref(), Some("ban"));
+    assert_eq!(refusal(&client, "192.0.2.1", Some("DE")).await, None);
+    let enter = async || {
+        client.post("/live/enter/alice").remote(SocketAddr::new("192.0.2.9".parse().unwrap(), 1)).dispatch().await
+    };
+    // The one on the account was lifted, the one on the country a moment later.
+    eventually(async || enter().await.status() == Status::Ok).await;
+    lapi.says_of_one(nothing());
+    eventually(async || refusal(&client, "192.0.2.1", Some("FR")).await.is_none()).await;
+    lapi.says_of_one(list(&[scoped(2, "username", "alice", "ban")]));
+    eventually(async || enter().await.status() == Status::Forbidden).await;
+}
+
+#[rocket::async_test]
+async fn nobody_is_asked_about_who_is_served_whatever_stands_against_them() {
+    let lapi = lapi().await;
+    let own = r#"[{ value = "192.0.2.5", type = "allow" }, { value = "192.0.2.6", type = "ban" }]"#;
+    let client =
+        launch(figment(&lapi).merge(("crowdsec.excluded_paths", ["/live-hooks"])).merge(("crowdsec.decisions", own)))
+            .await;
+    lapi.says_of_one(list(&["192.0.2.4", "192.0.2.5"].map(|address| decision(1, address, "ban"))));
+    for path in ["/crowdsec/health", "/crowdsec/live"] {
+        let request = client.get(path).remote(SocketAddr::new("192.0.2.4".parse().unwrap(), 1)).dispatch().await;
+        assert_ne!(request.status(), Status::Forbidden, "{path}");
+    }
+    // Behind a proxy that names nobody it is not known whom to ask about.
+    client.get("/").remote(SocketAddr::new(PROXY.parse().unwrap(), 1)).dispatch().await;
+    assert_eq!((asked(&lapi, "192.0.2.4"), asked(&lapi, PROXY)), (0, 0));
+    // The operator's own decisions stand above LAPI's.
+    assert_eq!(of(&client, "192.0.2.5").await, None);
+    lapi.says_of_one(failure());
+    assert_eq!(of(&client, "192.0.2.6").await.as_deref(), Some("ban"));
+}
+
+#[rocket::async_test]
+async fn a_guard_refuses_on_excluded_paths_too() {
+    let lapi = lapi().await;
+    let client = launch(figment(&lapi).merge(("crowdsec.excluded_paths", ["/live-hooks"]))).await;
+    let met = async |path: &'static str, visitor: &str| {
+        client.get(path).remote(SocketAddr::new(visitor.parse().unwrap(), 1)).dispatch().await.status()
+    };
+    lapi.says_of_one(list(&[decision(1, "192.0.2.1", "ban")]));
+    assert_eq!(met("/live-hooks/guarded", "192.0.2.1").await, Status::Forbidden);
+    assert_eq!(met("/live-hooks/other", "192.0.2.1").await, Status::NotFound);
+    lapi.says_of_one(nothing());
+    assert_eq!(met("/live-hooks/guarded", "192.0.2.2").await, Status::Ok);
+}
+
+#[rocket::async_test]
+async fn a_visitors_question_opens_nothing_that_is_closed_until_the_first_answer() {
+    let lapi = lapi().await;
+    lapi.says_of_one(failure());
+    let figment = figment(&lapi).merge(("crowdsec.on_startup_failure", "closed"));
+    let client = launch(figment.merge(("crowdsec.startup_timeout", "1ms"))).await;
+    lapi.says_of_one(nothing());
+    let visitor = SocketAddr::new("192.0.2.1".parse().unwrap(), 1);
+    let first = client.get("/crowdsec/captcha").remote(visitor).dispatch().await.status();
+    assert_eq!((first, asked(&lapi, "192.0.2.1")), (Status::ServiceUnavailable, 1));
+}
+
+#[rocket::async_test]
+async fn the_launch_meets_a_refused_key_as_in_stream_mode() {
+    for (on_failure, launches) in [("open", true), ("abort", false)] {
+        let lapi = lapi().await;
+        lapi.says_of_one(Answer(Status::Forbidden, r#"{"message":"access forbidden"}"#.into()));
+        let figment = figment(&lapi).merge(("crowdsec.on_startup_failure", on_failure));
+        assert_eq!(!bouncer_refuses(Client::tracked(app::app(figment)).await), launches, "{on_failure}");
+    }
+}
+
+#[rocket::async_test]
+async fn health_is_what_the_last_questions_say() {
+    let lapi = lapi().await;
+    lapi.says_of_one(failure());
+    let client = launch(figment(&lapi).merge(("crowdsec.update_frequency", "100ms"))).await;
+    let health = async || client.get("/crowdsec/health").dispatch().await.into_string().await.unwrap_or_default();
+    assert_eq!(health().await, r#"{"status":"starting"}"#);
+    lapi.says_of_one(nothing());
+    eventually(async || health().await == r#"{"status":"ok"}"#).await;
+    lapi.says_of_one(failure());
+    eventually(async || health().await == r#"{"status":"stale"}"#).await;
+}
+
+#[rocket::async_test]
+async fn settings_that_contradict_live_mode_stop_the_launch() {
+    let lapi = lapi().await;
+    for (key, value) in [
+        ("mode", "alive"),
+        ("live.cache", "500ms"),
+        ("live.cache", "61s"),
+        ("live.timeout", "6s"),
+        ("live.failure_action", "block"),
+        ("snapshot", "/srv/live-mode-keeps-none"),
+    ] {
+        let figment = figment(&lapi).merge((format!("crowdsec.{key}"), value));
+        assert!(bouncer_refuses(Client::tracked(app::app(figment)).await), "{key} = {value}");
+    }
+    let without = without_captcha().merge(("crowdsec.api_url", &lapi.url)).merge(("crowdsec.api_key", "a-key"));
+    let without = without.merge(("crowdsec.mode", "live")).merge(("crowdsec.live.failure_action", "captcha"));
+    assert!(bouncer_refuses(Client::tracked(app::app(without)).await), "no captcha can be shown");
+}

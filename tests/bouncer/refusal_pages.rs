@@ -1,0 +1,203 @@
+//! What are the refused answered? A page or JSON that tells nothing of why; and the bouncer's other pages.
+
+use crate::common::{Visitor, app_with, client, figment, header, with_decisions};
+use rocket::fairing::AdHoc;
+use rocket::http::{ContentType, Method, Status};
+
+#[test]
+fn programs_are_told_in_json_and_learn_nothing_of_why() {
+    let client = app_with(&[("192.0.2.1", "ban"), ("192.0.2.2", "captcha")]);
+    let json = |visitor| {
+        let response = client.get("/a?b=c").header(header("Accept", "application/json")).visitor(visitor).dispatch();
+        assert_eq!(response.status(), Status::Forbidden);
+        assert_eq!(response.content_type(), Some(ContentType::new("application", "problem+json")));
+        assert!(response.headers().get_one("Vary").unwrap().contains("Accept"));
+        assert_eq!(response.headers().get_one("Cache-Control"), Some("no-store"));
+        response.into_json::<rocket::serde::json::Value>().unwrap()
+    };
+    let keys = |json: &rocket::serde::json::Value| json.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let ban = json("192.0.2.1");
+    assert_eq!(keys(&ban), ["status", "title", "type"]);
+    assert_eq!(ban["status"], 403);
+    let captcha = json("192.0.2.2");
+    assert_eq!(keys(&captcha), ["captcha_url", "status", "title", "type"]);
+    assert_eq!(captcha["captcha_url"], "/crowdsec/captcha?return_to=%2Fa%3Fb%3Dc");
+    let there = client.get("/crowdsec/captcha?return_to=%2Fa%3Fb%3Dc").visitor("192.0.2.2").dispatch();
+    assert!(there.into_string().unwrap().contains("value=\"&#x2F;a?b=c\""));
+}
+
+#[test]
+fn a_refusal_is_written_in_one_piece() {
+    let tell = AdHoc::on_response("Tells how long a piece may be", |_, response| {
+        Box::pin(async move {
+            let longest = response.body().max_chunk_size();
+            response.set_raw_header("Longest-Piece", longest.to_string());
+        })
+    });
+    let client = client(app::app(with_decisions(&[("192.0.2.1", "ban"), ("192.0.2.2", "captcha")])).attach(tell));
+    for visitor in ["192.0.2.1", "192.0.2.2"] {
+        let response = client.get("/").visitor(visitor).dispatch();
+        let longest: usize = response.headers().get_one("Longest-Piece").unwrap().parse().unwrap();
+        let page = response.into_string().unwrap();
+        assert_eq!(longest, page.len() + 1);
+    }
+}
+
+#[test]
+fn json_is_for_whom_it_ranks_above_html() {
+    let client = app_with(&[("192.0.2.1", "ban")]);
+    let is_json = |accept: Option<&'static str>, content_type: Option<ContentType>| {
+        let mut request = client.post("/").visitor("192.0.2.1");
+        if let Some(accept) = accept {
+            request.add_header(header("Accept", accept));
+        }
+        if let Some(content_type) = content_type {
+            request.add_header(content_type);
+        }
+        request.dispatch().content_type() == Some(ContentType::new("application", "problem+json"))
+    };
+    for accept in [
+        "application/json",
+        "application/json, text/plain, */*",
+        "application/problem+json",
+        "application/json, text/html;q=0.9",
+        "application/json;q=0.5",
+        "application/vnd.api+json",
+    ] {
+        assert!(is_json(Some(accept), None), "{accept}");
+    }
+    for accept in [
+        "text/html",
+        "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        "text/html, application/json;q=0.9",
+        "text/html, application/json",
+        "*/*",
+        "text/plain",
+        "image/png",
+        "",
+        "application/json;q=0",
+        "text/html;q=0.5, application/json;q=0.4",
+    ] {
+        assert!(!is_json(Some(accept), None), "{accept}");
+    }
+    assert!(is_json(None, Some(ContentType::JSON)));
+    assert!(is_json(Some("*/*"), Some(ContentType::JSON)));
+    assert!(!is_json(Some("text/html"), Some(ContentType::JSON)));
+    assert!(!is_json(None, Some(ContentType::Form)));
+    assert!(!is_json(None, None));
+}
+
+#[test]
+fn a_refused_page_stands_alone_and_in_no_frame() {
+    let client = app_with(&[("192.0.2.1", "ban"), ("192.0.2.2", "captcha")]);
+    for visitor in ["192.0.2.1", "192.0.2.2"] {
+        let response = client.get("/").visitor(visitor).dispatch();
+        let policy = response.headers().get_one("Content-Security-Policy").unwrap().to_owned();
+        assert!(policy.starts_with("default-src 'none';") && policy.contains("frame-ancestors 'self'"), "{policy}");
+        let page = response.into_string().unwrap();
+        for asset in ["<link rel=\"stylesheet\"", "<img", "src=\"http", "@import", "url("] {
+            assert!(!page.contains(asset), "{asset} in the page for {visitor}");
+        }
+    }
+}
+
+#[test]
+fn a_slip_in_a_template_leaves_a_refusal_a_refusal() {
+    let dir = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir("templates").unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
+    }
+    std::fs::write(dir.path().join("ban.html.tera"), "{{ nothing_is_called_so }}").unwrap();
+    let client = client(app::app(with_decisions(&[("192.0.2.1", "ban")]).merge(("template_dir", dir.path()))));
+    let response = client.get("/").visitor("192.0.2.1").dispatch();
+    assert_eq!(response.status(), Status::Forbidden);
+    assert_eq!(response.headers().get_one("Cache-Control"), Some("no-store"));
+    let preview = || client.get("/crowdsec/preview/ban").dispatch().into_string().unwrap();
+    assert!(preview().contains("`ban` cannot be rendered"), "whoever edits it is told: {}", preview());
+    // So are the words, which the pages themselves take from before the slip.
+    std::fs::write(dir.path().join("texts.toml"), "[en]\nban_title = \"a\nban_text = b\"").unwrap();
+    assert!(preview().contains("texts.toml cannot be read"), "{}", preview());
+    assert_eq!(client.get("/").visitor("192.0.2.1").dispatch().status(), Status::Forbidden);
+}
+
+/// The links of one preview lead to all others. What the refused could not load is not loaded here either.
+#[test]
+fn every_page_can_be_looked_at_in_every_state_and_language() {
+    let client = client(app::app(with_decisions(&[]).merge(("crowdsec.captcha.difficulty", 20))));
+    let page = |path: &str| {
+        let response = client.get(path.to_owned()).dispatch();
+        assert_eq!(response.status(), Status::Ok, "{path}");
+        let policy = response.headers().get_one("Content-Security-Policy").expect("a policy").to_owned();
+        assert!(policy.contains("img-src data:;"), "{path}: {policy}");
+        response.into_string().expect("a page")
+    };
+    let links = |page: &str| {
+        let links =
+            page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap_or_default().replace("&#x2F;", "/"));
+        links.filter(|link| link.starts_with("/crowdsec/preview/")).collect::<std::collections::BTreeSet<_>>()
+    };
+    let all = links(&page("/crowdsec/preview/ban"));
+    for case in ["captcha", "captcha-wrong", "captcha-too-many", "captcha-cookie-lost", "captcha-not-sent", "starting"]
+    {
+        assert!(all.contains(&format!("/crowdsec/preview/{case}")), "{case} in {all:?}");
+    }
+    // The last one of texts.toml, whichever that is.
+    let (chosen, (_, tag)) =
+        all.iter().filter_map(|link| Some((link, link.split_once("?lang=")?))).next_back().expect("a language");
+    let in_it = links(&page(chosen));
+    assert!(in_it.iter().filter(|link| link.ends_with(&format!("?lang={tag}"))).count() > 8, "{in_it:?}");
+    for link in all.iter().chain(&in_it) {
+        assert!(page(link).contains("<h1>"), "{link}");
+    }
+    assert!(page(chosen).contains(&format!("<html lang=\"{tag}\"")));
+    assert_eq!(client.get("/crowdsec/preview/nowhere").dispatch().status(), Status::NotFound);
+}
+
+#[test]
+fn a_nonce_is_for_one_answer_only() {
+    let client = app_with(&[("192.0.2.1", "ban")]);
+    let policy = || {
+        let response = client.get("/").visitor("192.0.2.1").dispatch();
+        response.headers().get_one("Content-Security-Policy").unwrap().to_owned()
+    };
+    assert_ne!(policy(), policy());
+}
+
+#[test]
+fn the_health_probe_is_answered_to_everybody() {
+    let client = app_with(&[("192.0.2.1", "ban"), ("192.0.2.3", "captcha")]);
+    for visitor in ["192.0.2.1", "192.0.2.2", "192.0.2.3"] {
+        assert_eq!(client.head("/crowdsec/health").visitor(visitor).dispatch().status(), Status::Ok);
+        let response = client.get("/crowdsec/health").visitor(visitor).dispatch();
+        assert_eq!(response.status(), Status::Ok);
+        assert_eq!(response.headers().get_one("Cache-Control"), Some("no-store"));
+        assert_eq!(response.into_string().unwrap(), r#"{"status":"ok"}"#);
+    }
+    assert_eq!(client.post("/crowdsec/health").visitor("192.0.2.1").dispatch().status(), Status::Forbidden);
+    for path in ["//crowdsec/health", "/crowdsec/health/", "/crowdsec/health/x", "/crowdsec/%68ealth"] {
+        assert_eq!(client.get(path).visitor("192.0.2.1").dispatch().status(), Status::Forbidden, "{path}");
+    }
+}
+
+#[test]
+fn pages_can_be_previewed_in_the_debug_profile_only() {
+    let debug = client(app::app(with_decisions(&[])));
+    let live = figment().select("production").merge(("crowdsec.api_key", "a-key-of-the-tests"));
+    let live = client(app::app(live.merge(("crowdsec.api_url", "http://127.0.0.1:1"))));
+    for page in ["ban", "captcha"] {
+        let path = format!("/crowdsec/preview/{page}");
+        assert_eq!(debug.get(&path).visitor("192.0.2.1").dispatch().status(), Status::Ok, "{path}");
+        assert_eq!(live.get(&path).visitor("192.0.2.1").dispatch().status(), Status::NotFound, "{path}");
+    }
+}
+
+#[test]
+fn nobody_reaches_the_refusals_own_route() {
+    let client = app_with(&[]);
+    for method in [Method::Get, Method::Head, Method::Post, Method::Put, Method::Delete, Method::Options, Method::Trace]
+    {
+        let response = client.req(method, "/crowdsec/refused").visitor("192.0.2.1").dispatch();
+        assert_eq!(response.status(), Status::NotFound, "{method}");
+    }
+}

@@ -1,0 +1,136 @@
+//! What does the log tell of AppSec, and what never?
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::common::appsec::{ATTACK, KEY, Says, Stub};
+use crate::common::logger::{logged, logger};
+use crate::common::{Visitor, client, figment};
+use rocket::fairing::AdHoc;
+use rocket::figment::Figment;
+use rocket::http::{ContentType, Header};
+use rocket::{post, routes};
+
+static RAN: AtomicUsize = AtomicUsize::new(0);
+
+#[post("/plain", data = "<body>")]
+fn plain(body: String) -> String {
+    RAN.fetch_add(1, Ordering::SeqCst);
+    body
+}
+
+fn with_appsec(stub: &Stub) -> Figment {
+    figment()
+        .merge(("crowdsec.api_url", "http://127.0.0.1:9/"))
+        .merge(("crowdsec.api_key", KEY))
+        .merge(("crowdsec.appsec.url", &stub.url))
+        .merge(("crowdsec.appsec.timeout", "5s"))
+        .merge(("limits.string", "1 MiB"))
+}
+
+#[rocket::async_test]
+async fn the_first_body_that_a_handler_gets_unjudged_is_told_and_the_others_are_counted() {
+    let _turn = logger().await;
+    thread::spawn(|| {
+        let stub = Stub::new();
+        let client = client(app::app(with_appsec(&stub)).mount("/", routes![plain]));
+        let send = |path: &'static str, length: usize| {
+            client
+                .post(path)
+                .visitor("192.0.2.1")
+                .header(ContentType::Text)
+                .body("x".repeat(length))
+                .dispatch()
+                .status()
+                .code
+        };
+        assert_eq!(send("/plain", 400), 200);
+        assert_eq!(send("/nowhere", 4000), 404);
+        assert_eq!(logged("AppSec has not seen the body"), 0, "judged whole, or seen by nobody");
+        for _ in 0..11 {
+            assert_eq!(send("/plain", 4000), 200);
+        }
+        assert_eq!(logged("AppSec has not seen the body of a request to `/plain`"), 2, "the first, and the tenth");
+        assert_eq!(logged("10 so far"), 1);
+    })
+    .join()
+    .unwrap();
+}
+
+#[rocket::async_test]
+async fn an_outage_is_told_once_a_minute_and_neither_key_nor_cookie_nor_body_ever() {
+    let _turn = logger().await;
+    thread::spawn(|| {
+        let stub = Stub::new();
+        let client = client(app::app(with_appsec(&stub)).mount("/", routes![plain]));
+        let says =
+            [Says::Close, Says::Always(401, String::new()), Says::Always(500, "secret-answer".into()), Says::Rules];
+        for says in says {
+            stub.says(says);
+            for _ in 0..3 {
+                let request =
+                    client.post("/plain").visitor("192.0.2.1").header(Header::new("Cookie", "c=secret-cookie"));
+                request.body(format!("secret-body {ATTACK}")).dispatch();
+            }
+        }
+        assert_eq!(logged("does not answer"), 1);
+        assert_eq!(logged("`appsec.failure_action`"), 1, "it says what becomes of the visitors");
+        for secret in [KEY, "secret-cookie", "secret-body", "secret-answer"] {
+            assert_eq!(logged(secret), 0, "{secret}");
+        }
+    })
+    .join()
+    .unwrap();
+}
+
+#[rocket::async_test]
+async fn a_ban_of_appsecs_is_told_with_its_reference() {
+    let _turn = logger().await;
+    thread::spawn(|| {
+        let stub = Stub::new();
+        let client = client(app::app(with_appsec(&stub)));
+        client.get("/.env").visitor("192.0.2.77").dispatch();
+        assert_eq!(logged("Refused 192.0.2.77: ban by AppSec, for GET /.env, reference "), 1);
+    })
+    .join()
+    .unwrap();
+}
+
+#[rocket::async_test]
+async fn a_visitor_who_hangs_up_is_neither_an_outage_nor_refused() {
+    let _turn = logger().await;
+    thread::spawn(|| {
+        let stub = Stub::new();
+        let (sender, port) = mpsc::channel();
+        let figment = with_appsec(&stub).merge(("port", 0)).merge(("shutdown.ctrlc", false));
+        let figment = figment.merge(("crowdsec.appsec.failure_action", "ban"));
+        let app = app::app(figment).mount("/", routes![plain]).attach(AdHoc::on_liftoff("port", move |rocket| {
+            let _ = sender.send(rocket.config().port);
+            Box::pin(async {})
+        }));
+        thread::spawn(|| rocket::execute(app.launch()).is_ok());
+        let port = port.recv_timeout(Duration::from_secs(60)).expect("the application launches");
+        // Another test's requests may have run it before: only one test at a time has the logger.
+        let before = RAN.load(Ordering::SeqCst);
+        for path in ["/sign-in", "/plain", "/crowdsec-internal/challenge/submit"] {
+            for length in [100, 5000] {
+                let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
+                let kind = "application/x-www-form-urlencoded";
+                let head = format!(
+                    "POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+                );
+                connection.write_all(format!("{head}user=0123456789012345").as_bytes()).unwrap();
+            }
+        }
+        thread::sleep(Duration::from_secs(3));
+        assert!(stub.seen().iter().all(|seen| seen.body.is_empty()), "no part of a body is judged");
+        assert_eq!(RAN.load(Ordering::SeqCst), before, "no handler gets a part of a body");
+        assert_eq!(logged("does not answer") + logged("Refused"), 0);
+    })
+    .join()
+    .unwrap();
+}

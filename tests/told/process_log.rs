@@ -1,0 +1,23 @@
+//! What does the process's own log say of refusals? A line for each address and minute, with what was asked for.
+
+use crate::common::logger::{logged, logger};
+use crate::common::{Visitor, with_decisions};
+use rocket::local::asynchronous::Client;
+
+#[rocket::async_test]
+async fn each_address_of_a_crowd_is_told_once_a_minute_with_method_and_path_and_without_the_query() {
+    let _turn = logger().await;
+    let figment = with_decisions(&[("198.51.100.0/23", "ban")]);
+    let client = Client::tracked(app::app(figment)).await.expect("a launch");
+    for host in 0..=255 {
+        for network in [100, 101] {
+            let address = format!("198.51.{network}.{host}");
+            client.post("/%1B[2J/new?password=secret").visitor(&address).dispatch().await;
+            assert_eq!(logged(&format!("Refused {address}: ban by config")), 1, "{address}");
+        }
+    }
+    assert_eq!(logged(", for POST /%1B[2J/new, reference "), 512);
+    assert_eq!(logged("password="), 0);
+    client.post("/again").visitor("198.51.100.7").dispatch().await;
+    assert_eq!(logged("POST /again"), 0, "each address has one line a minute");
+}
