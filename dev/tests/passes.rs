@@ -246,6 +246,12 @@ fn a_pass_holds_wherever_the_secret_comes_from_and_ends_with_it() {
     let granted = pass(&by_variable, VISITOR, &[]);
     let by_file = in_file(&ours);
     assert!(enters(&by_file, VISITOR, &[granted.as_bytes()]), "another instance, with the same secret in a file");
+    let bytes: Vec<String> = (b'0'..=b'9').map(|byte| byte.to_string()).collect();
+    let listed = || {
+        asking(&[("ROCKET_SECRET_KEY", &format!("[{}]", [&bytes[..], &bytes, &bytes, &bytes[..2]].concat().join(",")))])
+    };
+    let granted_by_list = pass(&listed(), VISITOR, &[]);
+    assert!(enters(&listed(), VISITOR, &[granted_by_list.as_bytes()]), "another instance, with the same list of bytes");
     // After a rotation nobody's old pass counts; whoever solves the captcha again is in.
     let rotated = in_file(&theirs);
     assert!(!enters(&rotated, VISITOR, &[granted.as_bytes()]));

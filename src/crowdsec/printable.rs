@@ -16,7 +16,7 @@ pub fn printable(text: &str) -> String {
 /// Whether a character has power over a terminal, or over the order of the text around it.
 pub fn is_harmful(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || matches!(c, '\u{061c}' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -27,8 +27,8 @@ mod tests {
     fn no_text_breaks_a_line_moves_a_cursor_or_runs_on() {
         assert_eq!(printable("crowdsecurity/ssh-bf (ünïcode)"), "crowdsecurity/ssh-bf (ünïcode)");
         assert_eq!(
-            printable("a\nb\rc\x1b[31m\x07\u{9b}\u{202e}\u{2028}"),
-            "a\u{fffd}b\u{fffd}c\u{fffd}[31m\u{fffd}\u{fffd}\u{fffd}\u{fffd}"
+            printable("a\nb\rc\x1b[31m\x07\u{9b}\u{202e}\u{61c}\u{2028}"),
+            "a\u{fffd}b\u{fffd}c\u{fffd}[31m\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}"
         );
         assert_eq!(printable(&"é".repeat(200)), "é".repeat(200));
         assert_eq!(printable(&"é".repeat(1_000_000)).chars().count(), 201);

@@ -63,6 +63,15 @@ async fn right_answers_that_come_all_at_once_wait_for_their_turn() {
 }
 
 #[test]
+fn answers_that_nobody_can_judge_are_limited_too() {
+    // Nobody listens there.
+    let client = third_party("turnstile", "http://127.0.0.1:9/");
+    let statuses: Vec<_> = (0..21).map(|_| send(&client, "cf-turnstile-response", "right").status()).collect();
+    assert_eq!(statuses[..20], [Status::ServiceUnavailable; 20]);
+    assert_eq!(statuses[20], Status::TooManyRequests);
+}
+
+#[test]
 fn another_sites_form_uses_up_nobodys_tries() {
     let provider = Provider::start();
     let client = third_party("turnstile", &provider.url);

@@ -216,6 +216,38 @@ async fn an_entry_that_cannot_be_read_costs_itself_and_no_other_one() {
     assert_eq!(of(&client, "192.0.2.1").await.as_deref(), Some("ban"));
 }
 
+/// An entry that cannot be read may be the very decision that stands.
+#[rocket::async_test]
+async fn no_answer_with_an_entry_that_cannot_be_read_lifts_a_decision_that_stood() {
+    let lapi = lapi().await;
+    let client = launch(figment(&lapi).merge(("crowdsec.live.cache", "1s"))).await;
+    let ban = decision(1, "192.0.2.1", "ban");
+    let changed = |from: &str, to: &str| list(&[ban.replacen(from, to, 1)]);
+    for odd in [
+        changed("\"4h\"", "\"4 hours\""),
+        changed("\"duration\"", "\"until\""),
+        changed("\"192.0.2.1\"", "null"),
+        changed("\"ban\"", "null"),
+        list(&["0".into()]),
+        list(&["{}".into()]),
+        list(&["0".into(), decision(2, "198.51.100.1", "ban")]),
+        list(&vec!["0".into(); 100_000]),
+    ] {
+        lapi.says_of_one(list(std::slice::from_ref(&ban)));
+        eventually(async || of(&client, "192.0.2.1").await.as_deref() == Some("ban")).await;
+        let before = asked(&lapi, "192.0.2.1");
+        lapi.says_of_one(odd);
+        // Asked again, since what it said before counts for a second, and taken over before the next question.
+        eventually(async || {
+            assert_eq!(of(&client, "192.0.2.1").await.as_deref(), Some("ban"));
+            asked(&lapi, "192.0.2.1") > before + 1
+        })
+        .await;
+    }
+    lapi.says_of_one(nothing());
+    eventually(async || of(&client, "192.0.2.1").await.is_none()).await;
+}
+
 #[rocket::async_test]
 async fn decisions_on_countries_and_accounts_are_asked_for_all_at_once_in_whatever_spelling() {
     let lapi = lapi().await;

@@ -1,7 +1,8 @@
 //! What does the process's own log say of refusals? A line for each address and minute, with what was asked for.
 
 use crate::common::logger::{logged, logger};
-use crate::common::{Visitor, with_decisions};
+use crate::common::{Visitor, with_decisions, without_captcha};
+use rocket::http::ContentType;
 use rocket::local::asynchronous::Client;
 
 #[rocket::async_test]
@@ -20,4 +21,26 @@ async fn each_address_of_a_crowd_is_told_once_a_minute_with_method_and_path_and_
     assert_eq!(logged("password="), 0);
     client.post("/again").visitor("198.51.100.7").dispatch().await;
     assert_eq!(logged("POST /again"), 0, "each address has one line a minute");
+}
+
+#[rocket::async_test]
+async fn an_outage_of_the_captchas_provider_is_one_line_however_many_answers_come() {
+    let _turn = logger().await;
+    let captcha = [
+        ("provider", "turnstile"),
+        ("site_key", "a-key"),
+        ("secret_key", "a-secret"),
+        // Nobody listens there.
+        ("verify_url", "http://127.0.0.1:9/"),
+    ];
+    let figment = captcha
+        .iter()
+        .fold(without_captcha(), |figment, (key, value)| figment.merge((format!("crowdsec.captcha.{key}"), value)));
+    let client = Client::tracked(app::app(figment)).await.expect("a launch");
+    for host in 1..=30 {
+        let request = client.post("/crowdsec/captcha").header(ContentType::Form).visitor(&format!("192.0.2.{host}"));
+        request.body("cf-turnstile-response=x").dispatch().await;
+    }
+    assert_eq!(logged("turnstile cannot be asked"), 1);
+    assert_eq!(logged("Connection refused"), 1, "with the reason");
 }

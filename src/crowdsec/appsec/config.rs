@@ -52,15 +52,23 @@ pub enum LargeBodies {
 const LARGEST: ByteUnit = ByteUnit::Mebibyte(128);
 /// Shorter ones are judged with the request line. The page of a challenge posts some kilobytes.
 const SMALLEST: ByteUnit = ByteUnit::Kibibyte(16);
+const LONGEST: Duration = Duration::from_secs(10);
 
 impl Config {
     /// The settings, and where AppSec is. `None` where no `appsec.url` is set: then nobody is asked.
     pub fn read(reading: &mut Reading<'_>) -> Result<Option<(Self, Uri)>, Told> {
         let Some(mut config) = reading.table_of::<Self>("appsec")? else { return Ok(None) };
-        let Some(url) = config.url.take().filter(|url| !url.is_empty()) else { return Ok(None) };
+        let Some(url) = config.url.take().filter(|url| !url.is_empty()) else {
+            let what = "`crowdsec.appsec` is set, and counts for nothing without `url`: nobody is asked.";
+            reading.warnings.push(what.into());
+            return Ok(None);
+        };
         let url = reading.url("appsec.url", Some(url)).ok_or(Told)?;
         if url.fragment().or(url.password()).is_some() || !url.username().is_empty() {
             reading.wrong("appsec.url", "write the address alone, without a user, a password or a `#`");
+        }
+        if config.timeout.0 > LONGEST {
+            reading.wrong("appsec.timeout", "write a length of time up to \"10s\": each request waits for it");
         }
         if !(SMALLEST..=LARGEST).contains(&config.body_limit) {
             reading.wrong("appsec.body_limit", "write a size from \"16 KiB\" to \"128 MiB\"");

@@ -43,7 +43,8 @@ pub fn about(
     }
     let headers = question.headers_mut();
     let agent = request.headers().get_one("User-Agent").unwrap_or_default();
-    let host = request.host().map(ToString::to_string).unwrap_or_default();
+    // As it was sent: Rocket takes one that it cannot read for none, and handlers may read it all the same.
+    let host = request.headers().get("Host").collect::<Vec<_>>().join(", ");
     // The bouncer may have sent an upload on by another method.
     let (method, address) = (visit.asked(request).method, visit.judgement.address.to_string());
     let ours =

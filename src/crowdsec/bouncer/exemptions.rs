@@ -16,8 +16,8 @@ impl Prefix {
         if !text.starts_with('/') {
             return Err("it has to start with `/`");
         }
-        if text.contains(['?', '#', '*']) {
-            return Err("it is a plain prefix, without query, fragment or wildcard");
+        if text.contains(['?', '#', '*', ',', ' ']) {
+            return Err("it is one plain prefix, without query, fragment, wildcard, comma or space");
         }
         match segments(text) {
             Some(segments) if segments.is_empty() => Err("`/` alone would exclude everything"),

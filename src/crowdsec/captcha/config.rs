@@ -71,6 +71,14 @@ impl Config {
                 "write each place as in a content security policy, \"https://www.gstatic.cn\"",
             );
         }
+        if settings.hostnames.0.iter().any(|host| host.contains(['/', ':', ' '])) {
+            let what = "write bare host names, \"www.example.org\", without https://, port or path";
+            reading.wrong("captcha.hostnames", what);
+        }
+        if settings.expiration.as_ref().is_some_and(|span| span.0 < Duration::from_secs(60)) {
+            let what = "`crowdsec.captcha.expiration` is under a minute: visitors who need longer to solve the captcha never get in.";
+            reading.warnings.push(what.into());
+        }
         if settings.difficulty == Some(Number(0)) {
             reading.wrong("captcha.difficulty", "a proof of no work proves nothing: write a number from 1");
         }

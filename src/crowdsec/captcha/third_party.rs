@@ -10,6 +10,8 @@ use serde_json::Value;
 use super::config::Config;
 use super::tries::Tries;
 use super::{Verdict, unix_now};
+use crate::crowdsec::lapi::error::chain;
+use crate::crowdsec::reminder::Reminder;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most bytes of an answer that are read. `siteverify` answers in a few hundred.
@@ -19,6 +21,9 @@ pub struct ThirdParty {
     config: Config,
     client: Client,
     tries: Tries,
+    /// Whether the log has told that nobody could be asked, and that the provider refuses the key.
+    away: Reminder,
+    refuses: Reminder,
 }
 
 #[derive(Deserialize)]
@@ -41,10 +46,12 @@ impl ThirdParty {
         let client = client.build().map_err(|e| {
             format!("HTTPS to the captcha's provider cannot be set up ({e:?}): install the system's ca-certificates")
         })?;
-        Ok(Self { config: config.clone(), client, tries: Tries::default() })
+        let (tries, away, refuses) = Default::default();
+        Ok(Self { config: config.clone(), client, tries, away, refuses })
     }
 
-    /// Only wrong answers count against the limit: each costs a question to the provider. A right one has been earned.
+    /// Right answers do not count against the limit: they have been earned. Each other one costs a question to the provider,
+    /// and a line of the log now and then, so that it counts even where the provider cannot tell.
     pub async fn verify(&self, answer: &str, address: IpAddr) -> Verdict {
         let subject = address.into();
         let Some(_turn) = self.tries.turn(subject, PATIENCE).await else { return Verdict::Away };
@@ -54,11 +61,16 @@ impl ThirdParty {
         let verdict = match self.ask(answer, address).await {
             Ok(said) => self.judge(&said),
             Err(reason) => {
-                log::warn!("The captcha provider {} cannot be asked: {reason}. Visitors must retry.", self.name());
+                if let Some(times) = self.away.count(1, Instant::now()) {
+                    log::warn!(
+                        "The captcha provider {} cannot be asked, {times} times so far: {reason}. Visitors must retry.",
+                        self.name()
+                    );
+                }
                 Verdict::Away
             }
         };
-        if matches!(verdict, Verdict::Wrong | Verdict::Expired) {
+        if !matches!(verdict, Verdict::Human { .. }) {
             // The next answer is told to wait, not this one.
             let _ = self.tries.wrong.count(subject, Instant::now());
         }
@@ -70,14 +82,14 @@ impl ThirdParty {
         let form = [("secret", secret), ("response", answer), ("remoteip", &address)];
         let sent = self.client.post(&self.config.verify_url).form(&form).send().await;
         // The error goes to the log without the URL, which may hold what the operator does not want there.
-        let mut response = sent.map_err(|e| e.without_url().to_string())?;
+        let mut response = sent.map_err(|e| chain(&e.without_url()))?;
         let status = response.status();
         let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if !kind.starts_with("application/json") {
             return Err(format!("status {status}, an answer of type `{kind:.100}`"));
         }
         let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(|e| e.without_url().to_string())? {
+        while let Some(piece) = response.chunk().await.map_err(|e| chain(&e.without_url()))? {
             if body.len() + piece.len() > LONGEST {
                 return Err("its answer is too long".into());
             }
@@ -100,10 +112,12 @@ impl ThirdParty {
             let counts = hostnames.is_empty() || said.hostname.as_ref().is_some_and(is_ours);
             if counts { Verdict::Human { since: unix_now() } } else { Verdict::Wrong }
         } else if says(&["invalid-input-secret", "missing-input-secret", "sitekey-secret-mismatch"]) {
-            log::error!(
-                "{} refuses `captcha.secret_key`: no visitor can solve the captcha until it is right.",
-                self.name()
-            );
+            if self.refuses.count(1, Instant::now()).is_some() {
+                log::error!(
+                    "{} refuses `captcha.secret_key`: no visitor can solve the captcha until it is right.",
+                    self.name()
+                );
+            }
             Verdict::Away
         } else if says(&["timeout-or-duplicate", "already-seen-response", "expired-input-response"]) {
             Verdict::Expired

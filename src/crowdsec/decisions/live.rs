@@ -24,8 +24,9 @@ impl DecisionSet {
         found
     }
 
-    /// Takes over an answer of LAPI's. What was held when it was asked, `before`, and is not in the answer ends. What another
-    /// answer has brought meanwhile stays: this one may be older.
+    /// Takes over an answer of LAPI's. What was held when it was asked, `before`, and is not in the answer ends, unless an
+    /// entry of the answer cannot be read: that may be the missing one. What another answer has brought meanwhile stays: this
+    /// one may be older.
     ///
     /// One answer at a time, which the lock on `taken` sees to: `Changes` may put a larger table in the place of the one that
     /// it has copied.
@@ -40,8 +41,11 @@ impl DecisionSet {
         changes.taken = mem::take(taken);
         // What is new comes first, so that nobody is let go in between.
         for entry in entries {
-            if let Entry::New(decision) = &entry {
-                before.remove(&(decision.value.clone(), decision.key()));
+            match &entry {
+                Entry::New(decision) => _ = before.remove(&(decision.value.clone(), decision.key())),
+                // Fails closed. An unfit value, `France` for a country, was never held.
+                Entry::Unread(unread) if !unread.is_unfit => before.clear(),
+                _ => {}
             }
             changes.take(entry);
         }

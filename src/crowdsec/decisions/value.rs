@@ -122,9 +122,11 @@ impl Default for Scopes {
 }
 
 impl Scopes {
-    /// `None` if LAPI cannot be asked for these scopes: there are none, or one is empty, too long, or has a comma.
+    /// `None` if LAPI cannot be asked for these scopes: there are none, or one is empty, too long, or has a comma, a quote or a
+    /// bracket, as a list that was quoted twice has.
     pub fn new(words: &[String]) -> Option<Self> {
-        let is_word = |word: &str| (1..=64).contains(&word.len()) && !word.contains([',', '\n', '\r']);
+        let is_word =
+            |word: &str| (1..=64).contains(&word.len()) && !word.contains([',', '\n', '\r', '"', '\'', '[', ']']);
         let words: Vec<&str> = words.iter().map(|word| known(word).unwrap_or(word.trim())).collect();
         let are_words = !words.is_empty() && words.iter().all(|word| is_word(word));
         are_words.then(|| Self(words.into_iter().map(str::to_owned).collect()))

@@ -15,6 +15,8 @@ use crate::crowdsec::printable::printable;
 const LARGEST_ENTRY: usize = 8 << 20;
 /// The most that scope, type, duration and the value of one of CrowdSec's own scopes may take. LAPI's own longest is `999999h59m59.999999999s`.
 const LONGEST_FIELD: usize = 64;
+/// An answer in live mode with more entries that cannot be read is no answer: each of them takes time and memory.
+const MOST_UNREAD: usize = 1_000;
 /// How many characters are kept of origin and scenario, which only tell where a decision comes from.
 const LONGEST_LABEL: usize = 256;
 
@@ -55,7 +57,13 @@ pub fn read_list(json: &[u8], scopes: &Scopes, asked: Option<u64>) -> Result<Vec
 
 /// Reads what LAPI says in live mode: a list, or `null`.
 pub fn read_entries(json: &[u8], scopes: &Scopes) -> Result<Vec<Entry>, String> {
-    Ok(raw_entries(json)?.filter_map(|entry| as_entry(entry, scopes, Entry::New)).collect())
+    let mut unread = 0;
+    let read = |entry| {
+        let entry = as_entry(entry, scopes, Entry::New)?;
+        unread += usize::from(matches!(entry, Entry::Unread(_)));
+        Some(if unread > MOST_UNREAD { Err("it is full of what is no decision".into()) } else { Ok(entry) })
+    };
+    raw_entries(json)?.filter_map(read).collect()
 }
 
 fn raw_entries(json: &[u8]) -> Result<impl Iterator<Item = &RawValue>, String> {

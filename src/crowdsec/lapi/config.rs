@@ -14,6 +14,7 @@ use super::connection::{Connection, Credentials, Location, ORIGINS};
 use super::live::{self, Mode};
 use super::tls::{self, File};
 use crate::crowdsec::decisions::Scopes;
+use crate::crowdsec::printable::printable;
 use crate::crowdsec::setting::{List, Reading, Secret, Span, Told, url, word};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
@@ -90,7 +91,7 @@ pub struct Config {
 impl Config {
     pub fn read(reading: &mut Reading<'_>) -> Result<Self, Told> {
         let settings: Settings = reading.room()?;
-        reading.warnings.extend(misspelt_origins(&settings.origins.0));
+        reading.warnings.extend(misspelt_origins(&settings.origins.0, settings.mode));
         let snapshot = settings.snapshot.as_ref().map(RelativePathBuf::relative);
         if let Some((path, Err(error))) = snapshot.as_ref().map(|path| (path.display(), try_to_write(path))) {
             let help = "Make its folder, and let this user write there";
@@ -102,6 +103,13 @@ impl Config {
             reading.wrong("scopes", help);
             Scopes::default()
         });
+        if !scopes.have("ip") || !scopes.have("range") {
+            reading.warnings.push(format!(
+                "`crowdsec.scopes` ({}) lacks \"ip\" or \"range\": decisions on addresses or networks count for nothing. Add \
+                 them, unless that is meant.",
+                printable(&scopes.joined())
+            ));
+        }
         let scopes = Arc::new(scopes);
         let live = live::Config::read(reading, settings.mode, snapshot.is_some());
         Ok(Self {
@@ -208,16 +216,20 @@ fn authorities(reading: &mut Reading<'_>, path: &RelativePathBuf) -> Option<Vec<
 }
 
 /// LAPI compares an origin letter by letter, and has no decision of one that is misspelt.
-fn misspelt_origins(origins: &[String]) -> impl Iterator<Item = String> {
-    origins.iter().filter_map(|origin| {
+/// Where it is asked for all of them, in stream mode, the first answer shows which strange ones it knows.
+fn misspelt_origins(origins: &[String], mode: Mode) -> impl Iterator<Item = String> {
+    origins.iter().filter_map(move |origin| {
         let remedy = match ORIGINS.iter().find(|known| known.eq_ignore_ascii_case(origin.trim())) {
             Some(known) if known == origin => return None,
             Some(known) => format!("write \"{known}\""),
-            None => {
-                let list = origin.strip_prefix("lists:")?;
-                format!("write \"lists\", and for this list alone scenarios_containing = [\"{list}\"]")
-            }
+            None => match (origin.strip_prefix("lists:"), mode) {
+                (Some(list), _) => {
+                    format!("write \"lists\", and for this list alone scenarios_containing = [\"{list}\"]")
+                }
+                (None, Mode::Live) => "check its spelling, unless another program writes such decisions".to_owned(),
+                (None, Mode::Stream) => return None,
+            },
         };
-        Some(format!("`crowdsec.origins` has \"{origin}\", of which LAPI knows no decision: {remedy}."))
+        Some(format!("`crowdsec.origins` has \"{origin}\", which is none of CrowdSec's own: {remedy}."))
     })
 }

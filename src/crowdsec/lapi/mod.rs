@@ -60,6 +60,8 @@ const CHANGES: Duration = Duration::from_secs(15);
 /// For what stands against one address: a LAPI with a million decisions needs half a second.
 const QUESTION: Duration = Duration::from_secs(5);
 const LONGEST_LIST: usize = 16 << 20;
+/// The same of one address, which every new visitor costs in live mode: some thousand decisions.
+const LONGEST_OF_ONE: usize = 1 << 20;
 
 pub struct Lapi {
     pub client: Client,
@@ -154,23 +156,24 @@ impl Lapi {
             Value::Own(own) => vec![("scopes", own.scope.clone()), ("value", own.text.clone())],
         };
         let query = [("dedup", "false".into())].into_iter().chain(asked);
-        read_list(&self.list(query).await?, &self.scopes, key.id()).map_err(Error::Unreadable)
+        read_list(&self.list(query, LONGEST_LIST).await?, &self.scopes, key.id()).map_err(Error::Unreadable)
     }
 
     /// Asks for all that stands against one address, or against what is no address, with the filters: live mode. A bad entry
     /// costs itself alone.
     pub async fn now(&self, about: Option<IpAddr>) -> Result<Vec<Entry>, Error> {
         let kept = self.url.query_pairs().filter(|(name, _)| name != "scopes");
-        let asked = match about {
-            Some(address) => ("ip".into(), address.to_string().into()),
-            None => ("scopes".into(), self.scopes.others().unwrap_or_default().into()),
+        let (asked, longest) = match about {
+            Some(address) => (("ip".into(), address.to_string().into()), LONGEST_OF_ONE),
+            None => (("scopes".into(), self.scopes.others().unwrap_or_default().into()), LONGEST_LIST),
         };
-        read_entries(&self.list(kept.chain([asked])).await?, &self.scopes).map_err(Error::Unreadable)
+        read_entries(&self.list(kept.chain([asked]), longest).await?, &self.scopes).map_err(Error::Unreadable)
     }
 
     async fn list(
         &self,
         query: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>,
+        longest: usize,
     ) -> Result<Vec<u8>, Error> {
         let mut url = self.url.clone();
         url.path_segments_mut().expect("an address of http").pop();
@@ -179,8 +182,8 @@ impl Lapi {
         let mut list = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(|error| transfer(&error, None))? {
             list.extend_from_slice(&piece);
-            if list.len() > LONGEST_LIST {
-                return Err(Error::Unreadable("it is over 16 MiB".into()));
+            if list.len() > longest {
+                return Err(Error::Unreadable(format!("it is over {} MiB", longest >> 20)));
             }
         }
         Ok(list)

@@ -6,6 +6,8 @@ mod written;
 use std::net::IpAddr;
 use std::{fmt, fs};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use figment::Figment;
 use figment::error::Kind;
 use figment::value::Value;
@@ -129,9 +131,10 @@ impl<'a> Reading<'a> {
         self.figment.extract_inner("address").ok()
     }
 
-    /// Rocket's `secret_key`, where one is set: what is signed with it holds on every instance that shares it.
+    /// Rocket's `secret_key`, where one is set, as text or as a list of bytes: what is signed with it holds on every instance that shares it.
     pub fn shared_secret(&self) -> Option<Secret> {
-        self.figment.extract_inner("secret_key").ok().map(Secret)
+        let bytes = || self.figment.extract_inner::<Vec<u8>>("secret_key").ok().map(|bytes| STANDARD.encode(bytes));
+        self.figment.extract_inner("secret_key").ok().or_else(bytes).map(Secret)
     }
 }
 

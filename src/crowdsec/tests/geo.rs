@@ -203,6 +203,17 @@ fn damage_within_a_file_makes_an_address_unknown_and_nothing_worse() {
 }
 
 #[test]
+fn a_record_that_holds_itself_makes_an_address_unknown_and_nothing_worse() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("asn.mmdb");
+    // A pointer to the place where the data begins: to the map that it stands in.
+    let itself = map(&[("autonomous_system_number", vec![1 << 5, 0])]);
+    fs::write(&path, file("GeoLite2-ASN", 4, &[("192.0.2.0/24", itself)])).unwrap();
+    let database = Database::open(path).unwrap();
+    assert_eq!(database.system("192.0.2.1".parse().unwrap()), None);
+}
+
+#[test]
 fn a_database_that_cannot_be_read_stops_the_launch_and_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let problems = |path: &Path| {

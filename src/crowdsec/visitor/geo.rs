@@ -13,7 +13,6 @@ use log::{info, warn};
 use maxminddb::PathElement::{self, Key};
 use maxminddb::{LookupResult, MaxMindDbError, Reader};
 use rocket::Request;
-use serde_json::Value;
 
 use super::ClientIp;
 use crate::crowdsec::decisions::{Country, system};
@@ -124,10 +123,15 @@ impl Database {
         })
     }
 
-    /// As a number of any size, or as text: not every maker of databases writes it as MaxMind does.
+    /// As a number of 32 or 16 bits, or as text: not every maker of databases writes it as MaxMind does. Never read as just any
+    /// value: one of a damaged file may hold itself, without end.
     pub fn system(&self, address: IpAddr) -> Option<u32> {
-        let found = self.look_up(address, |found| found.decode_path::<Value>(&[Key("autonomous_system_number")]))?;
-        found.as_str().and_then(system).or_else(|| u32::try_from(found.as_u64()?).ok().filter(|number| *number > 0))
+        let path = [Key("autonomous_system_number")];
+        self.look_up(address, |found| {
+            let short = |_| Ok(found.decode_path::<u16>(&path)?.map(u32::from));
+            let text = |_: MaxMindDbError| Ok(found.decode_path::<&str>(&path)?.and_then(system));
+            found.decode_path(&path).or_else(short).map(|number| number.filter(|number| *number > 0)).or_else(text)
+        })
     }
 
     /// Fails open: of an address that cannot be looked up nobody knows where it is.

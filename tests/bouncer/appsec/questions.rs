@@ -208,6 +208,21 @@ fn no_target_that_the_application_serves_and_go_cannot_read_gets_in_unjudged() {
 }
 
 #[test]
+fn a_host_is_judged_as_it_was_sent_also_one_that_rocket_cannot_read() {
+    let stub = Stub::new();
+    let port = launched(with_appsec(&stub));
+    for hosts in
+        [&["${jndi:ldap://a}"][..], &["app.example, evil.example"], &["app.example", "evil.example"], &["a\" or 1=1"]]
+    {
+        stub.take();
+        let lines: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
+        raw(port, &[format!("GET /page HTTP/1.1\r\n{lines}Connection: close\r\n\r\n").as_bytes()], Duration::ZERO);
+        let told: Vec<_> = stub.take().iter().map(|seen| seen.told("host")).collect();
+        assert_eq!(told, [hosts.join(", ")]);
+    }
+}
+
+#[test]
 fn an_upload_that_no_route_takes_is_judged_by_the_method_that_it_came_with() {
     let stub = Stub::new();
     let port = launched(with_appsec(&stub));

@@ -83,6 +83,12 @@ fn a_setting_that_is_allowed_but_hardly_meant_is_told_with_the_next_step() {
         let said = release(&format!("origins = ['cscli', '{wrong}']"));
         assert!(said.contains(wrong) && said.contains(right), "{said}");
     }
+    assert!(release("mode = 'live'\norigins = ['crowdsek']").contains("check its spelling"));
+    for scopes in ["'ip'", "'range', 'country'", "'username'", "'ips', 'range'"] {
+        assert!(release(&format!("scopes = [{scopes}]")).contains("count for nothing"), "{scopes}");
+    }
+    assert!(release("appsec.failure_action = 'ban'").contains("nobody is asked"));
+    assert!(release("captcha = { provider = 'altcha', expiration = 1 }").contains("under a minute"));
     let reachable = |profile: &str, address: &str| {
         warnings(toml(live).merge(("address", address)).select(profile)).contains("ROCKET_PROFILE=release")
     };
