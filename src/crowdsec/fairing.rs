@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::background::Background;
-use super::bouncer::{Bouncer, Verdict, head, is_ours};
+use super::bouncer::{Bouncer, Head, Verdict, is_ours};
 use super::captcha::{Captcha, Passes};
 use super::config::Config;
 use super::lapi::{Live, Poller, first_answer};
@@ -79,17 +79,17 @@ impl Fairing for Crowdsec {
         if request.method() == Method::Head && !data.peek(1).await.is_empty() {
             request.set_method(Method::Get);
         }
-        let unasked = bouncer.ask(request).await;
-        let judgement = bouncer.judge(request, unasked);
+        let head = Head::of(request, &bouncer.client_ip);
+        let unasked = bouncer.ask(request, &head).await;
+        let judgement = bouncer.judge(request, &head, unasked);
         bouncer.judged.count(judgement.address);
-        bouncer.client_ip.look_for_forgotten(request, judgement.address);
-        let too_large = head::too_large(request);
-        if too_large.is_none() && bouncer.forgets(&judgement) {
+        bouncer.client_ip.look_for_forgotten(request, judgement.address, &head);
+        if head.too_large.is_none() && bouncer.forgets(&judgement) {
             return pages::send_upload_on(request, data);
         }
         let visit = bouncer.remember(request, judgement);
         visit.asked(request);
-        let verdict = match too_large {
+        let verdict = match head.too_large {
             // The banned get the ban, however much they send.
             _ if visit.is_refused() => {
                 bouncer.log(visit.asked(request), &visit.judgement, visit.judgement.verdict, false);

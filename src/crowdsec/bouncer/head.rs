@@ -1,7 +1,12 @@
-//! How large may the head of a request be? What costs more than it should is bounded here, before anything reads it.
+//! What does the head of a request say, and how large may it be? What costs more than it should is bounded here, before
+//! anything reads it.
+
+use std::borrow::Cow;
 
 use rocket::Request;
 use rocket::http::Status;
+
+use crate::crowdsec::visitor::ClientIp;
 
 /// How many bytes Rocket's parser may copy of an `Accept`: it copies the whole header for each type in it, so that 48 kB
 /// took 341 MB. Browsers' headers have some 150 bytes and 8 types.
@@ -13,6 +18,9 @@ const HEADERS: usize = 64 << 10;
 pub const TARGET: usize = 8 << 10;
 pub const REFERER: usize = 4 << 10;
 pub const AGENT: usize = 2 << 10;
+
+/// Up to this length no header is too long for any of these.
+const SHORT: usize = 256;
 
 /// Whether reading the `Accept` would cost more than it should. Then nothing may ask Rocket for it.
 pub fn is_accept_too_dear(request: &Request<'_>) -> bool {
@@ -44,26 +52,39 @@ fn is_dear(accept: &str) -> bool {
     length * length > ACCEPT && length * accept.split(',').count() > ACCEPT
 }
 
-/// The status for a request whose target, or whose headers, are longer than anybody's may be.
-pub fn too_large(request: &Request<'_>) -> Option<Status> {
-    let uri = request.uri();
-    let query = uri.query().map_or("", |query| query.as_str());
-    if is_longer([uri.path().as_str(), "?", query], TARGET) {
-        return Some(Status::UriTooLong);
-    }
-    // One walk over all headers: to look one up by its name takes Rocket as long.
-    let mut all = 0;
-    for header in request.headers().iter() {
-        let (name, value) = (header.name().as_str(), header.value());
-        let is = |known| name.eq_ignore_ascii_case(known);
-        all += name.len() + value.len() + ": \r\n".len();
-        // The length first: few are so long that their name is of interest.
-        let too_long = (is_dear(value) && is("Accept"))
-            || (is_longer([value], REFERER) && is("Referer"))
-            || (is_longer([value], AGENT) && is("User-Agent"));
-        if too_long || all > HEADERS {
-            return Some(Status::RequestHeaderFieldsTooLarge);
+/// What is of interest in the headers of every request. One walk over them finds it all: to look a single one up by its name
+/// takes Rocket as long.
+pub struct Head<'r> {
+    /// The status for a request whose target, or whose headers, are longer than anybody's may be.
+    pub too_large: Option<Status>,
+    /// What stands in the header by which a trusted proxy names the visitor; `None` where none has handed the request on.
+    pub named: Option<Vec<Cow<'r, str>>>,
+    /// The first header that proxies set, where it was no trusted one.
+    pub sign: Option<&'r str>,
+}
+
+impl<'r> Head<'r> {
+    pub fn of(request: &'r Request<'_>, client_ip: &'r ClientIp) -> Self {
+        let mut named = client_ip.is_proxied(request).then(Vec::new);
+        let (mut all, mut is_long, mut sign) = (0, false, None);
+        for header in request.headers().iter() {
+            let (name, value) = (header.name().as_str(), header.value());
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
+            all += name.len() + value.len() + ": \r\n".len();
+            // Few are so long that their name is of interest, and of these few are so named that each letter counts.
+            is_long |= value.len() > SHORT
+                && (is("Accept") && is_dear(value)
+                    || is("Referer") && is_longer([value], REFERER)
+                    || is("User-Agent") && is_longer([value], AGENT));
+            match &mut named {
+                Some(named) if is(&client_ip.config.client_ip_header) => named.push(header.value),
+                None if sign.is_none() => sign = client_ip.signs().find(|sign| is(sign)),
+                _ => {}
+            }
         }
+        let headers = (is_long || all > HEADERS).then_some(Status::RequestHeaderFieldsTooLarge);
+        let (path, query) = (request.uri().path().as_str(), request.uri().query().map_or("", |query| query.as_str()));
+        let target = is_longer([path, "?", query], TARGET).then_some(Status::UriTooLong);
+        Self { too_large: target.or(headers), named, sign }
     }
-    None
 }

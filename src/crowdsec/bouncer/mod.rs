@@ -27,6 +27,7 @@ use exemptions::{is_probe, needs_no_pass};
 use told::Told;
 
 pub use config::{Config, EnforceBy, OwnDecision};
+pub use head::Head;
 pub use judged::Judged;
 #[allow(unused_imports, reason = "who asks and who counts can be left out")]
 pub use other_judges::{ACTIONS, Questions, SECONDS};
@@ -111,8 +112,8 @@ impl Bouncer {
     /// solved captcha outweighs, then the captcha, then how often.
     ///
     /// `unasked` is what visitors meet about whom LAPI could not be asked, in live mode.
-    pub fn judge(&self, request: &Request<'_>, unasked: Option<Remediation>) -> Judgement {
-        let ((address, unnamed), at) = (self.client_ip.of(request), self.now());
+    pub fn judge(&self, request: &Request<'_>, head: &Head<'_>, unasked: Option<Remediation>) -> Judgement {
+        let ((address, unnamed), at) = (self.client_ip.of(request, head), self.now());
         let mut judgement =
             Judgement { address, at, verdict: Verdict::Admit, trial: None, standing: Vec::new(), unnamed };
         // Fails closed: a request without a name may be anybody's, and what is said of the proxy's own address is not said
@@ -133,9 +134,9 @@ impl Bouncer {
 
     /// In live mode, has LAPI asked about a visitor. Gives what they meet where it does not answer. On `excluded_paths` too: a
     /// guard may refuse there.
-    pub async fn ask(&self, request: &Request<'_>) -> Option<Remediation> {
+    pub async fn ask(&self, request: &Request<'_>, head: &Head<'_>) -> Option<Remediation> {
         let live = self.live.as_ref()?;
-        let (address, unnamed) = self.client_ip.of(request);
+        let (address, unnamed) = self.client_ip.of(request, head);
         if unnamed.is_some() || is_probe(request) {
             return None;
         }
@@ -156,7 +157,8 @@ impl Bouncer {
 
     /// What is known of this request, made once: what the fairing decided, every guard, page and log finds here.
     pub fn visit<'r>(&self, request: &'r Request<'_>) -> &'r Visit {
-        request.local_cache(|| Visit::new(self, request, self.judge(request, None)))
+        request
+            .local_cache(|| Visit::new(self, request, self.judge(request, &Head::of(request, &self.client_ip), None)))
     }
 
     /// The same where the judgement was made already.
@@ -171,11 +173,6 @@ impl Bouncer {
             && judgement.trial.is_none()
             && judgement.standing.is_empty()
             && !self.keeps_visits.load(Ordering::Relaxed)
-    }
-
-    /// The judgement on this request.
-    pub fn judgement<'r>(&self, request: &'r Request<'_>) -> &'r Judgement {
-        &self.visit(request).judgement
     }
 
     /// The two letters of a visitor's country, where a proxy's header or a database says it. Of a request without a name the

@@ -44,7 +44,7 @@ impl Record {
             remediation: verdict.name(),
             status: status.code,
             method: asked.method.as_str(),
-            path: asked.uri.path().to_string(),
+            path: asked.path().to_owned(),
             country: bouncer.country_of(request, judgement),
             origin: decision.map(|standing| standing.source.origin.clone()),
             scenario: decision.map(|standing| standing.source.scenario.clone()),

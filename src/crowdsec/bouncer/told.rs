@@ -81,8 +81,7 @@ impl Told {
             0 => String::new(),
             more => format!(" ({more} more refusals went unlogged before)"),
         };
-        // Without the query, which may hold a password or a token.
-        let asked = format!("{} {}", asked.method, printable(asked.uri.path().as_str()));
+        let asked = format!("{} {}", asked.method, printable(asked.path()));
         let what = match (verdict, judgement.cause(verdict)) {
             (Verdict::Hidden, _) => format!("a visitor whom the proxy {address} does not name"),
             (Verdict::NotYet, _) => format!("{address}: LAPI has not answered yet"),

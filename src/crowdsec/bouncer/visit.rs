@@ -4,8 +4,6 @@ use std::net::IpAddr;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use rocket::http::ext::IntoOwned;
-use rocket::http::uri::Origin;
 use rocket::http::{Method, Status};
 use rocket::{Request, Route};
 
@@ -35,7 +33,14 @@ pub struct Visit {
 pub struct Asked {
     pub method: Method,
     /// Path and query.
-    pub uri: Origin<'static>,
+    pub uri: String,
+}
+
+impl Asked {
+    /// Without the query, which may hold a password or a token.
+    pub fn path(&self) -> &str {
+        self.uri.split('?').next().unwrap_or_default()
+    }
 }
 
 /// What one of the captcha's own routes did.
@@ -156,7 +161,7 @@ impl Visit {
     /// The request as it was when this was first asked for: as it came in where the fairing has refused it, or where there
     /// is an access log.
     pub fn asked(&self, request: &Request<'_>) -> &Asked {
-        self.asked.get_or_init(|| Asked { method: request.method(), uri: request.uri().clone().into_owned() })
+        self.asked.get_or_init(|| Asked { method: request.method(), uri: request.uri().to_string() })
     }
 
     /// Whether the judgement is for the fairing to enforce.

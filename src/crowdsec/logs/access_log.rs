@@ -34,12 +34,7 @@ struct Line<'r> {
     status: Status,
 }
 
-impl<'r> Line<'r> {
-    fn of(request: &'r Request<'_>, address: IpAddr, asked: &'r Asked, status: Status) -> Self {
-        let header = |name| Cow::Borrowed(request.headers().get_one(name).unwrap_or("-"));
-        Self { address, asked: Cow::Borrowed(asked), referer: header("Referer"), agent: header("User-Agent"), status }
-    }
-
+impl Line<'_> {
     fn into_owned(self) -> Line<'static> {
         Line {
             address: self.address,
@@ -55,17 +50,11 @@ impl Journal {
     /// Writes a line of nginx's combined format. It fits into the 16 KiB that Docker takes for one; fields are cut only
     /// where a request was refused for its length.
     fn access(&self, entry: &Line<'_>, size: usize) {
-        let Asked { method, uri } = &*entry.asked;
         self.append(|line| {
             let _ = write!(line, "{} - - [", entry.address);
             write_time(line);
-            let _ = write!(line, "] \"{method} ");
-            let end = line.len() + head::TARGET;
-            escaped(line, uri.path().as_str(), head::TARGET);
-            if let Some(query) = uri.query() {
-                escaped(line, "?", end.saturating_sub(line.len()));
-                escaped(line, query.as_str(), end.saturating_sub(line.len()));
-            }
+            let _ = write!(line, "] \"{} ", entry.asked.method);
+            escaped(line, &entry.asked.uri, head::TARGET);
             // Rocket does not tell the version.
             let _ = write!(line, " HTTP/1.1\" {} {size} \"", entry.status.code);
             escaped(line, &entry.referer, head::REFERER);
@@ -95,7 +84,9 @@ impl Fairing for AccessLog {
         if !is_told || !visit.judgement.has_a_name() {
             return;
         }
-        let line = Line::of(request, visit.judgement.address, visit.asked(request), status);
+        let header = |name| Cow::Borrowed(request.headers().get_one(name).unwrap_or("-"));
+        let (address, asked) = (visit.judgement.address, Cow::Borrowed(visit.asked(request)));
+        let line = Line { address, asked, referer: header("Referer"), agent: header("User-Agent"), status };
         let has_no_body = visit.asked(request).method == Method::Head || matches!(status.code, 204 | 304);
         if let Some(size) = if has_no_body { Some(0) } else { response.body_mut().size().await } {
             return self.0.access(&line, size);

@@ -7,7 +7,7 @@ use rocket::Request;
 use rocket::data::{Data, FromData, Outcome};
 use rocket::http::{Method, Status};
 
-use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::bouncer::{Bouncer, Head};
 use crate::crowdsec::pages::body::drop_body;
 use crate::crowdsec::visitor::ClientIp;
 
@@ -28,10 +28,11 @@ pub fn is_operator(request: &Request<'_>) -> bool {
 /// The visitor's address where it is sure: nobody stands between them and us but trusted proxies, and those name them.
 /// `None` for a trusted proxy itself, behind which anybody may be, and for whoever looks like a proxy that nobody trusts.
 fn surely(client_ip: &ClientIp, request: &Request<'_>) -> Option<IpAddr> {
-    let (address, unnamed) = client_ip.of(request);
+    let head = Head::of(request, client_ip);
+    let (address, unnamed) = client_ip.of(request, &head);
     // The example of the debug profile is no proxy but the developer at work.
     let is_proxy = client_ip.config.are_meant && client_ip.trusts(address);
-    let is_sure = unnamed.is_none() && !is_proxy && client_ip.sign_of_a_proxy(request, address).is_none();
+    let is_sure = unnamed.is_none() && !is_proxy && client_ip.sign_of_a_proxy(address, &head).is_none();
     is_sure.then_some(address)
 }
 

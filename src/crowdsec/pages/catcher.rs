@@ -6,7 +6,7 @@ use rocket::response::Responder;
 use rocket::{Build, Catcher, Request, Rocket};
 
 use super::{Refusal, too_large};
-use crate::crowdsec::bouncer::{Bouncer, EnforceBy, head};
+use crate::crowdsec::bouncer::{Bouncer, EnforceBy, Head};
 
 /// Rocket answers a method that it does not know, and a target without a path, with the 400 of a catcher. Wherever that
 /// would be the application's default catcher, or Rocket's own, a catcher of ours comes before it.
@@ -45,9 +45,9 @@ impl Handler for BadRequest {
                 bouncer.log(visit.asked(request), &visit.judgement, verdict, false);
                 return refusal.respond_to(request);
             }
-        }
-        if let Some(status) = head::too_large(request) {
-            return too_large(status, request);
+            if let Some(status) = Head::of(request, &bouncer.client_ip).too_large {
+                return too_large(status, request);
+            }
         }
         self.0.handle(status, request).await
     }

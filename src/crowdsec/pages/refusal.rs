@@ -90,7 +90,7 @@ impl Refusal {
     /// form was sent.
     pub fn return_to(&self, request: &Request<'_>, visit: &Visit, prefix: &str) -> String {
         let wanted = || match visit.asked(request) {
-            Asked { method, uri } if is_safe(*method) && !is_from_script(request) => return_to(&uri.to_string()),
+            Asked { method, uri } if is_safe(*method) && !is_from_script(request) => return_to(uri),
             _ => back_by_referer(request, prefix),
         };
         format!("{prefix}{}", self.return_to.clone().unwrap_or_else(wanted))

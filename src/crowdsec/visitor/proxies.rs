@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use rocket::Request;
 
 use super::config::Config;
+use crate::crowdsec::bouncer::Head;
 use crate::crowdsec::reminder::Reminder;
 
 /// Whom to believe, and in which header.
@@ -41,14 +42,10 @@ impl ClientIp {
     /// The visitor's address, in canonical form; or the address of the last proxy that is known, and why no visitor is.
     ///
     /// No other header is asked instead: a visitor may have written it.
-    pub fn of(&self, request: &Request<'_>) -> (IpAddr, Option<Unnamed>) {
+    pub fn of(&self, request: &Request<'_>, head: &Head<'_>) -> (IpAddr, Option<Unnamed>) {
         let peer = peer(request);
-        if !self.trusts(peer) {
-            return (peer, None);
-        }
-        // Rocket hashes a header's name letter by letter, so it is looked up once.
-        let values: Vec<&str> = request.headers().get(&self.config.client_ip_header).collect();
-        let (address, unnamed) = self.behind(peer, &values);
+        let Some(named) = &head.named else { return (peer, None) };
+        let (address, unnamed) = self.behind(peer, named);
         // The example of the debug profile is no proxy but the developer at work.
         (address, unnamed.filter(|_| self.config.are_meant))
     }
@@ -89,9 +86,9 @@ impl ClientIp {
     /// Walks the header from the right, where the nearest proxy wrote, and stops at the first address that is not a
     /// trusted proxy's: what stands left of it is only a stranger's word. At something unreadable it stops too, with
     /// the last proxy it knows: taking the next one to the left would let a visitor choose who to be.
-    pub fn behind(&self, peer: IpAddr, values: &[&str]) -> (IpAddr, Option<Unnamed>) {
+    pub fn behind(&self, peer: IpAddr, values: &[impl AsRef<str>]) -> (IpAddr, Option<Unnamed>) {
         let (mut known, mut why) = (peer, Unnamed::Missing);
-        for element in values.iter().rev().flat_map(|value| from_the_right(value)) {
+        for element in values.iter().rev().flat_map(|value| from_the_right(value.as_ref())) {
             let Some(address) = self.address(element) else { return (known, Some(Unnamed::Unreadable)) };
             if !self.trusts(address) {
                 return (address, None);
@@ -130,21 +127,16 @@ fn peer(request: &Request<'_>) -> IpAddr {
 /// stranger left open on the left must not swallow what a proxy wrote after it.
 fn from_the_right(list: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(list);
-    std::iter::from_fn(move || {
-        let text = rest?;
-        let mut quoted = false;
-        let comma = text.bytes().enumerate().rev().find(|(_, byte)| {
-            quoted ^= *byte == b'"';
-            *byte == b',' && !quoted
+    let elements = std::iter::from_fn(move || {
+        let (text, mut quoted) = (rest?, false);
+        let comma = text.bytes().rposition(|byte| {
+            quoted ^= byte == b'"';
+            byte == b',' && !quoted
         });
-        let (left, element) = match comma {
-            Some((at, _)) => (Some(&text[..at]), &text[at + 1..]),
-            None => (None, text),
-        };
-        rest = left;
-        Some(element.trim())
-    })
-    .filter(|element| !element.is_empty())
+        rest = comma.map(|at| &text[..at]);
+        Some(text[comma.map_or(0, |at| at + 1)..].trim())
+    });
+    elements.filter(|element| !element.is_empty())
 }
 
 /// `192.0.2.1`, `192.0.2.1:4711`, `2001:db8::1`, `[2001:db8::1]`, `[2001:db8::1]:4711`.

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use rocket::Request;
 
-use super::{ClientIp, Unnamed, from_the_right, peer};
+use super::{ClientIp, Unnamed, from_the_right};
+use crate::crowdsec::bouncer::Head;
 
 impl ClientIp {
     /// Tells the operator of a request that was refused because nobody could be told: at the first one, and once an hour
@@ -46,11 +47,11 @@ impl ClientIp {
 
     /// Looks whether `trusted_proxies` was forgotten, in whole or in part: then everybody seems to come from the proxy's
     /// address, and one ban is a ban of everybody. Our own routes are left out: load balancers probe there.
-    pub fn look_for_forgotten(&self, request: &Request<'_>, visitor: IpAddr) {
+    pub fn look_for_forgotten(&self, request: &Request<'_>, visitor: IpAddr, head: &Head<'_>) {
         if request.uri().path().starts_with("/crowdsec/") {
             return;
         }
-        let Some(header) = self.sign_of_a_proxy(request, visitor) else { return };
+        let Some(header) = self.sign_of_a_proxy(visitor, head) else { return };
         let Some(times) = self.forgotten.count(FEW, Instant::now()) else { return };
         log::warn!(
             "{times} requests so far bore {header}, as a proxy sets it, and came from an address that is no trusted \
@@ -63,20 +64,19 @@ impl ClientIp {
 
     /// The header by which an untrusted peer looks like a proxy. Where a trusted proxy names this visitor, it is the header
     /// that names somebody behind them as well, if their address is private, as a second proxy's is.
-    pub fn sign_of_a_proxy(&self, request: &Request<'_>, visitor: IpAddr) -> Option<&str> {
-        if !self.trusts(peer(request)) {
-            let [a, b, c, d] = SET_BY_PROXIES;
-            let signs = [a, b, c, d, &self.config.client_ip_header];
-            let known = |name: &str| signs.iter().copied().find(|sign| sign.eq_ignore_ascii_case(name));
-            return request.headers().iter().find_map(|header| known(header.name().as_str()));
-        }
+    pub fn sign_of_a_proxy<'a>(&'a self, visitor: IpAddr, head: &Head<'a>) -> Option<&'a str> {
+        let Some(named) = &head.named else { return head.sign };
         if !is_private(visitor) || self.trusts(visitor) {
             return None;
         }
-        let values: Vec<&str> = request.headers().get(&self.config.client_ip_header).collect();
-        let mut elements = values.iter().rev().flat_map(|value| from_the_right(value));
+        let mut elements = named.iter().rev().flat_map(|value| from_the_right(value));
         let found = elements.any(|element| self.address(element) == Some(visitor));
         (found && elements.next().is_some()).then_some(&self.config.client_ip_header)
+    }
+
+    /// The headers that proxies set.
+    pub fn signs(&self) -> impl Iterator<Item = &str> {
+        SET_BY_PROXIES.into_iter().chain([&*self.config.client_ip_header])
     }
 }
 
@@ -101,6 +101,7 @@ fn is_private(address: IpAddr) -> bool {
 mod tests {
     use std::net::SocketAddr;
 
+    use crate::crowdsec::bouncer::Head;
     use crate::crowdsec::visitor::proxies::tests::client_ip;
 
     /// The visitor is whom the walk has found.
@@ -113,9 +114,10 @@ mod tests {
             let request = headers
                 .iter()
                 .fold(request, |request, (name, value)| request.header(rocket::http::Header::new(*name, *value)));
-            let client_ip = client_ip("CF-Connecting-IP");
-            let (visitor, _) = client_ip.of(request.inner());
-            client_ip.sign_of_a_proxy(request.inner(), visitor).map(str::to_owned)
+            let (client_ip, request) = (client_ip("CF-Connecting-IP"), request.inner());
+            let head = Head::of(request, &client_ip);
+            let (visitor, _) = client_ip.of(request, &head);
+            client_ip.sign_of_a_proxy(visitor, &head).map(str::to_owned)
         };
         for peer in ["192.0.2.1", "192.168.0.1", "127.0.0.1", "2001:db8::1"] {
             for name in ["X-Forwarded-For", "x-forwarded-proto", "X-REAL-IP", "Forwarded", "CF-Connecting-IP"] {
