@@ -15,13 +15,13 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::background::Background;
-use super::bouncer::{Bouncer, Head, Verdict, is_ours};
+use super::bouncer::{Bouncer, Verdict, is_ours};
 use super::captcha::{Captcha, Passes};
 use super::config::Config;
 use super::lapi::{Live, Poller, first_answer};
 use super::pages::{self, Refusal, Texts, template_dir};
 use super::setting::Problems;
-use super::visitor::ClientIp;
+use super::visitor::{ClientIp, Head};
 use protection::{protection, without_crowdsec};
 
 /// Protects the application. Attach it first: a request fairing that is attached before it sees a refused request as it

@@ -2,7 +2,6 @@
 
 mod config;
 mod exemptions;
-pub mod head;
 mod judged;
 mod other_judges;
 mod policy;
@@ -22,12 +21,11 @@ use super::captcha::{Captcha, Passes, unix_now};
 use super::decisions::{DecisionSet, Remediation, Standing};
 use super::lapi::{self, Health, Live};
 use super::limit::Limit;
-use super::visitor::{ClientIp, Subject};
+use super::visitor::{ClientIp, Head, Subject};
 use exemptions::{is_probe, needs_no_pass};
 use told::Told;
 
 pub use config::{Config, EnforceBy, OwnDecision};
-pub use head::Head;
 pub use judged::Judged;
 #[allow(unused_imports, reason = "who asks and who counts can be left out")]
 pub use other_judges::{ACTIONS, Questions, SECONDS};

@@ -7,9 +7,9 @@ use rocket::Request;
 use rocket::data::{Data, FromData, Outcome};
 use rocket::http::{Method, Status};
 
-use crate::crowdsec::bouncer::{Bouncer, Head};
+use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::pages::body::drop_body;
-use crate::crowdsec::visitor::ClientIp;
+use crate::crowdsec::visitor::{ClientIp, Head};
 
 /// The networks of `metrics_from`.
 pub struct Operators(pub Vec<IpNet>);

@@ -6,7 +6,8 @@ use rocket::response::Responder;
 use rocket::{Build, Catcher, Request, Rocket};
 
 use super::{Refusal, too_large};
-use crate::crowdsec::bouncer::{Bouncer, EnforceBy, Head};
+use crate::crowdsec::bouncer::{Bouncer, EnforceBy};
+use crate::crowdsec::visitor::Head;
 
 /// Rocket answers a method that it does not know, and a target without a path, with the 400 of a catcher. Wherever that
 /// would be the application's default catcher, or Rocket's own, a catcher of ours comes before it.

@@ -22,7 +22,8 @@ use rocket::response::stream::ReaderStream;
 use rocket::response::{self, Redirect, Responder};
 use rocket::{Build, Data, Either, Request, Rocket, Route, route, routes};
 
-use super::bouncer::{Bouncer, OUR_RANK, REFUSED, Verdict, head};
+use super::bouncer::{Bouncer, OUR_RANK, REFUSED, Verdict};
+use super::visitor::head;
 
 pub use config::Config;
 pub use negotiation::{FORMAT_HEADERS, wants_json};

@@ -3,7 +3,7 @@
 use rocket::Request;
 use rocket::http::{Accept, ContentType, MediaType};
 
-use crate::crowdsec::bouncer::head;
+use crate::crowdsec::visitor::head;
 
 /// The headers that `wants_json` goes by, for the `Vary` of what it has decided: otherwise a cache could hand a script's JSON
 /// to a browser.

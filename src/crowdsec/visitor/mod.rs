@@ -1,7 +1,9 @@
-//! Who is the visitor, and where are they? The socket's peer, or the address that a trusted proxy names.
+//! Who is the visitor, and where are they? The socket's peer, or the address that a trusted proxy names: what the head of
+//! their request says, once it is known to be no larger than anybody's may be.
 
 mod config;
 pub mod geo;
+pub mod head;
 pub mod proxies;
 
 use std::fmt;
@@ -10,6 +12,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 pub use config::Config;
+pub use head::Head;
 pub use proxies::{ClientIp, Unnamed};
 
 /// Whom a solved captcha or a limit counts for: an IPv4 address, or the /64 that an IPv6 visitor can move in.

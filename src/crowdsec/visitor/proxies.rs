@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use rocket::Request;
 
 use super::config::Config;
-use crate::crowdsec::bouncer::Head;
 use crate::crowdsec::reminder::Reminder;
+use crate::crowdsec::visitor::Head;
 
 /// Whom to believe, and in which header.
 pub struct ClientIp {

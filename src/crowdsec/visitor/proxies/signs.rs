@@ -6,7 +6,7 @@ use std::time::Instant;
 use rocket::Request;
 
 use super::{ClientIp, Unnamed, from_the_right};
-use crate::crowdsec::bouncer::Head;
+use crate::crowdsec::visitor::Head;
 
 impl ClientIp {
     /// Tells the operator of a request that was refused because nobody could be told: at the first one, and once an hour
@@ -101,7 +101,7 @@ fn is_private(address: IpAddr) -> bool {
 mod tests {
     use std::net::SocketAddr;
 
-    use crate::crowdsec::bouncer::Head;
+    use crate::crowdsec::visitor::Head;
     use crate::crowdsec::visitor::proxies::tests::client_ip;
 
     /// The visitor is whom the walk has found.

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use rocket::Request;
 use rocket::http::Status;
 
-use crate::crowdsec::visitor::ClientIp;
+use super::ClientIp;
 
 /// How many bytes Rocket's parser may copy of an `Accept`: it copies the whole header for each type in it, so that 48 kB
 /// took 341 MB. Browsers' headers have some 150 bytes and 8 types.
