@@ -26,10 +26,11 @@ use crate::crowdsec::reminder::Reminder;
 use crate::crowdsec::setting::{FailureAction, Reading, Span, Told, word};
 
 /// How we learn what stands against a visitor.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The poller keeps all decisions.
+    #[default]
     Stream,
     Live,
 }
@@ -48,8 +49,8 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let timeout = Span(Duration::from_millis(200));
-        Self { failure_action: FailureAction::Passthrough, cache: Span::seconds(10), timeout }
+        let (cache, timeout) = (Span(Duration::from_secs(10)), Span(Duration::from_millis(200)));
+        Self { failure_action: FailureAction::Passthrough, cache, timeout }
     }
 }
 

@@ -44,10 +44,6 @@ pub struct Span(pub Duration);
 impl Span {
     /// Lengths of time that can be added to any time without an overflow.
     const SENSIBLE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10 * 365 * 86_400);
-
-    pub const fn seconds(seconds: u64) -> Self {
-        Self(Duration::from_secs(seconds))
-    }
 }
 
 impl<'de> Deserialize<'de> for Span {
