@@ -98,7 +98,7 @@ async fn judged(appsec: &AppSec, request: &Request<'_>, body: &Arc<[u8]>) -> Res
     }
     let visit = bouncer.visit(request);
     visit.refuse_by_guard(verdict, Some(visit.judgement.by_another(verdict, hearing.origin())));
-    Err(visit.status().unwrap_or_else(|| bouncer.status_of(verdict)))
+    Err(visit.status.get().copied().unwrap_or_else(|| bouncer.status_of(verdict)))
 }
 
 impl<T> Sentinel for Inspected<T> {

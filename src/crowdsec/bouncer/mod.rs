@@ -173,11 +173,6 @@ impl Bouncer {
             && !self.keeps_visits.load(Ordering::Relaxed)
     }
 
-    /// The judgement on this request.
-    pub fn judgement<'r>(&self, request: &'r Request<'_>) -> &'r Judgement {
-        &self.visit(request).judgement
-    }
-
     /// The two letters of a visitor's country, where a proxy's header or a database says it. Of a request without a name the
     /// address is the proxy's.
     pub fn country_of(&self, request: &Request<'_>, judgement: &Judgement) -> Option<String> {

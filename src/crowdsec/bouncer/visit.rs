@@ -25,7 +25,7 @@ pub struct Visit {
     /// What the visitor has been refused with.
     refused: OnceLock<Wanted>,
     /// The status of that answer, where another judge chose one.
-    pub(super) status: OnceLock<Status>,
+    pub status: OnceLock<Status>,
     /// What became of it, if the visitor came to one of the captcha's own routes.
     pub captcha: OnceLock<CaptchaOutcome>,
 }
@@ -193,11 +193,6 @@ impl Visit {
         if let Some(wanted) = lock(&self.wanted).take() {
             let _ = self.refused.set(wanted);
         }
-    }
-
-    /// The status of the refusal, where another judge chose one.
-    pub fn status(&self) -> Option<Status> {
-        self.status.get().copied()
     }
 
     /// What the visitor has been refused with; `None` for one whom the application has served.

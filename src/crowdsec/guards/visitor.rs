@@ -45,7 +45,7 @@ impl Visitor {
     }
 
     pub fn of(bouncer: &Bouncer, request: &Request<'_>) -> Self {
-        let judgement = bouncer.judgement(request);
+        let judgement = &bouncer.visit(request).judgement;
         let client_ip = &bouncer.client_ip;
         // If no proxy names the visitor, the address is the proxy's own, and says nothing about the visitor's network.
         let system = || client_ip.system(request, judgement.address);

@@ -13,7 +13,7 @@ pub async fn first_answer(mut poller: Poller, config: &Config) -> Result<Poller,
     if poller.recall() {
         return Ok(poller);
     }
-    let (lapi, begin, mut told) = (poller.address().to_owned(), Instant::now(), false);
+    let (lapi, begin, mut told) = (poller.telling.address.clone(), Instant::now(), false);
     let left = || config.startup_timeout.saturating_sub(begin.elapsed());
     let error = loop {
         let asked = Instant::now();

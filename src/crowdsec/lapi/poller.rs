@@ -34,7 +34,7 @@ pub struct Poller {
     in_step: Option<InStep>,
     /// In live mode, who is asked instead.
     live: Option<Arc<Live>>,
-    telling: Telling,
+    pub(super) telling: Telling,
     saving: Saving,
 }
 
@@ -62,11 +62,6 @@ impl Poller {
             in_step: None,
             live,
         })
-    }
-
-    /// Where LAPI is, for messages.
-    pub fn address(&self) -> &str {
-        &self.telling.address
     }
 
     /// Reads the snapshot, where there is one. True if it was believed: it counts as the first answer.

@@ -25,7 +25,7 @@ use crate::crowdsec::setting::Secret;
 /// Where the decisions are kept, and whose they are.
 #[derive(Clone)]
 pub struct Snapshot {
-    path: PathBuf,
+    pub path: PathBuf,
     hmac: Hmac<Sha256>,
     scopes: Arc<Scopes>,
 }
@@ -52,10 +52,6 @@ impl Snapshot {
             key = key.chain_update([0]).chain_update(text);
         }
         Self { path, hmac: hmac(&key.finalize().into_bytes()), scopes: lapi.scopes.clone() }
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Puts decisions into the file. Blocks on the disk.

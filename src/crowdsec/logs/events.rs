@@ -52,7 +52,7 @@ impl<'r> FromRequest<'r> for Events<'r> {
         let (Some(bouncer), Some(EventLog(log))) = (rocket.state::<Bouncer>(), rocket.state()) else {
             return Outcome::Error((Status::InternalServerError, ()));
         };
-        let judgement = bouncer.judgement(request);
+        let judgement = &bouncer.visit(request).judgement;
         let log = log.as_deref().filter(|_| judgement.has_a_name());
         Outcome::Success(Self { log, bouncer, judgement })
     }

@@ -51,7 +51,7 @@ pub fn preview(name: &str, lang: Option<&str>, texts: &State<Texts>) -> Option<R
         let query = lang.map_or(String::new(), |lang| format!("?lang={lang}"));
         format!("/crowdsec/preview/{name}{query}")
     };
-    let languages = texts.all().iter().map(|language| language.tag.as_str());
+    let languages = texts.languages.iter().map(|language| language.tag.as_str());
     let lang = lang.and_then(|tag| languages.clone().find(|known| *known == tag));
     let link = |label: &str, url| Link { name: label.to_owned(), url };
     let pages = cases().into_iter().map(|(case, _)| link(case, url(case, lang))).collect();

@@ -71,8 +71,11 @@ impl Refusal {
 
     /// The answer to a request that is refused; `None` for one that is not, or whose answer is no page.
     pub fn of(request: &Request<'_>, visit: &Visit, verdict: Verdict) -> Option<Self> {
-        let status =
-            visit.status().or(request.rocket().state::<Bouncer>().map(|bouncer| bouncer.status_of(verdict)))?;
+        let status = visit
+            .status
+            .get()
+            .copied()
+            .or(request.rocket().state::<Bouncer>().map(|bouncer| bouncer.status_of(verdict)))?;
         Some(match verdict {
             Verdict::Admit | Verdict::TooLarge(_) | Verdict::Answered => return None,
             Verdict::Ban | Verdict::Hidden => Self::new(status, Kind::Ban),

@@ -29,7 +29,9 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
             let page = refusal.kind.name();
             let is_captcha = refusal.kind == Kind::Captcha;
             let widgets = if is_captcha { Widget::examples().map(Some).into() } else { vec![None] };
-            for (language, widget) in texts.all().iter().flat_map(|it| widgets.iter().map(move |widget| (it, widget))) {
+            for (language, widget) in
+                texts.languages.iter().flat_map(|it| widgets.iter().map(move |widget| (it, widget)))
+            {
                 for decision in [None, Some(DecisionView::example(page))] {
                     let variables =
                         Variables { decision, captcha: widget.as_ref(), ..Variables::of(&refusal, site, language) };

@@ -82,7 +82,7 @@ fn try_page(rocket: &Rocket<Orbit>, memory: &Memory) {
     let (Some(bouncer), Some(texts)) = (rocket.state::<Bouncer>(), rocket.state::<Texts>()) else { return };
     let Some(site) = rocket.state::<pages::Config>() else { return };
     let view = memory.view(bouncer, Some("192.0.2.1"));
-    for language in texts.all() {
+    for language in &texts.languages {
         if Template::show(rocket, "status", Variables::of(&view, site, language)).is_none() {
             log::error!(
                 "The page `status` cannot be made with the words of [{}]; see the lines above. Write the missing word into the \
