@@ -10,7 +10,7 @@ use rocket::{Either, Request, get, post};
 
 use super::Leading;
 use super::body::{Dropped, Posted};
-use super::refusal::{Kind, Refusal, whole_seconds};
+use super::refusal::{Refusal, whole_seconds};
 use super::return_to::{return_to, without};
 use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Verdict, Visit};
 use crate::crowdsec::captcha;
@@ -31,7 +31,7 @@ pub fn show_captcha(
         return Ok(caller.lead(&back));
     }
     let _ = caller.visit.captcha.set(CaptchaOutcome::Shown);
-    Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) })
+    Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Verdict::Captcha) })
 }
 
 /// Judges an answer; a right one always gives a pass. The order spares the provider: nothing to solve, then another site's
@@ -105,7 +105,7 @@ impl Caller<'_> {
     /// The page again. What has been noted of this try already stays noted.
     fn failed(&self, problem: &'static str, back: String) -> Refusal {
         let _ = self.visit.captcha.set(CaptchaOutcome::Failed);
-        Refusal { problem: Some(problem), return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) }
+        Refusal { problem: Some(problem), return_to: Some(back), ..Refusal::new(Status::Forbidden, Verdict::Captcha) }
     }
 
     /// Leads on who has just got a pass. `seen` is what the page's script found out of cookies: `kept` where the browser keeps

@@ -5,10 +5,10 @@ use rocket::Request;
 use rocket_dyn_templates::Template;
 
 use super::config::Config;
-use super::refusal::{Kind, Refusal};
+use super::refusal::Refusal;
 use super::variables::Variables;
 use super::words::Texts;
-use crate::crowdsec::bouncer::{Bouncer, Visit};
+use crate::crowdsec::bouncer::{Bouncer, Verdict, Visit};
 use crate::crowdsec::guards::DecisionView;
 
 impl Refusal {
@@ -23,8 +23,8 @@ impl Refusal {
         let judgement = &visit.judgement;
         let nonce = nonce();
         let nonce = str::from_utf8(&nonce).ok()?;
-        let (widget, sources) = match (self.kind, &bouncer.captcha) {
-            (Kind::Captcha, Some(captcha)) => {
+        let (widget, sources) = match (self.verdict, &bouncer.captcha) {
+            (Verdict::Captcha, Some(captcha)) => {
                 let widget = captcha.widget(judgement.subject());
                 let widget = widget.inspect_err(|reason| log::error!("No captcha can be made: {reason}.")).ok()?;
                 (Some(widget), &*captcha.content_sources)
@@ -34,7 +34,7 @@ impl Refusal {
         let verdict = visit.refusal().unwrap_or(judgement.verdict);
         let decision = match (judgement.behind(verdict).or(judgement.greatest()), &self.preview) {
             (Some(standing), _) => Some(DecisionView::from(standing)),
-            (None, Some(_)) => Some(DecisionView::example(self.kind.name())),
+            (None, Some(_)) => Some(DecisionView::example(self.verdict.name())),
             (None, None) => None,
         };
         let site = request.rocket().state::<Config>()?;
@@ -50,7 +50,7 @@ impl Refusal {
                 nonce,
                 ..Variables::of(self, site, language)
             };
-            Template::show(request.rocket(), self.kind.name(), variables)
+            Template::show(request.rocket(), self.verdict.name(), variables)
         });
         Some((page?, content_security_policy(nonce, sources)))
     }
