@@ -97,6 +97,13 @@ impl Totals {
         Self { let_in: judged.saturating_sub(totals.refused()), ..totals }
     }
 
+    /// All numbers, by their names on the page and in the JSON.
+    pub fn numbers(self) -> [(&'static str, u64); 5] {
+        let Self { let_in, banned, captchas, others } = self;
+        let refused = ("refused", self.refused());
+        [("let_in", let_in), refused, ("banned", banned), ("captchas", captchas), ("others", others)]
+    }
+
     pub fn refused(self) -> u64 {
         self.banned + self.captchas + self.others
     }
