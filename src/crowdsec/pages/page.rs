@@ -8,18 +8,13 @@ use super::config::Config;
 use super::refusal::Refusal;
 use super::variables::Variables;
 use super::words::Texts;
-use crate::crowdsec::bouncer::{Bouncer, Verdict, Visit};
+use crate::crowdsec::bouncer::{Bouncer, Verdict};
 use crate::crowdsec::guards::DecisionView;
 
 impl Refusal {
     /// The page, and the content security policy that fits it.
-    pub fn page(
-        &self,
-        request: &Request<'_>,
-        bouncer: &Bouncer,
-        visit: &Visit,
-        prefix: &str,
-    ) -> Option<(String, String)> {
+    pub fn page(&self, request: &Request<'_>, bouncer: &Bouncer, prefix: &str) -> Option<(String, String)> {
+        let visit = bouncer.visit(request);
         let judgement = &visit.judgement;
         let nonce = nonce();
         let nonce = str::from_utf8(&nonce).ok()?;

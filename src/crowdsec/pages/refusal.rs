@@ -84,19 +84,13 @@ impl Refusal {
     }
 
     /// The page and its content security policy; words alone where it cannot be made.
-    fn page_or_words(
-        &self,
-        request: &Request<'_>,
-        bouncer: &Bouncer,
-        visit: &Visit,
-        prefix: &str,
-    ) -> (String, Option<String>) {
+    fn page_or_words(&self, request: &Request<'_>, bouncer: &Bouncer, prefix: &str) -> (String, Option<String>) {
         // Whoever edits the words is told here, where the page would show those of the launch.
         let texts = request.rocket().state::<Texts>().filter(|_| self.preview.is_some());
         if let Some(slip) = texts.and_then(Texts::slip) {
             return (slip, Some(content_security_policy("none", "")));
         }
-        if let Some((page, policy)) = self.page(request, bouncer, visit, prefix) {
+        if let Some((page, policy)) = self.page(request, bouncer, prefix) {
             return (page, Some(policy));
         }
         // A slip in a template must not make a refusal anything but a refusal: bare words stand in.
@@ -148,7 +142,7 @@ impl<'r> Responder<'r, 'static> for Refusal {
         } else if flood() {
             ("text/html; charset=utf-8", self.title().into())
         } else {
-            let (body, policy) = self.page_or_words(request, bouncer, visit, prefix);
+            let (body, policy) = self.page_or_words(request, bouncer, prefix);
             if let Some(policy) = policy {
                 response.header(Header::new("Content-Security-Policy", policy));
                 // A captcha's provider must not learn which page it was. A ban page asks nobody, and is made often.
