@@ -103,7 +103,7 @@ impl Fairing for Crowdsec {
                 return pages::send_upload_on(request, data);
             }
         };
-        visit.refuse(verdict);
+        visit.refuse(verdict, None);
         pages::send_to_refusal(request);
     }
 
@@ -124,7 +124,7 @@ impl Fairing for Crowdsec {
         };
         // Another judge answers, and its own fairing puts that answer here.
         if verdict == Verdict::Answered && status == bouncer.status_of(verdict) {
-            visit.refuse(verdict);
+            visit.refuse(verdict, None);
         }
         // With any other status the handler has answered itself: it took `Option<Cleared>`, or the like.
         let refusal = Refusal::of(request, visit, verdict).filter(|refusal| refusal.status == status);

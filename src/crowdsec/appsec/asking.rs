@@ -65,6 +65,7 @@ impl Fairing for AppSec {
 
 /// Sends a refused request to our own route. The application then does not see it.
 fn refuse(bouncer: &Bouncer, request: &mut Request<'_>, verdict: Verdict) {
-    bouncer.visit(request).refuse_for(verdict, Hearing::of(request).origin());
+    let visit = bouncer.visit(request);
+    visit.refuse(verdict, Some(visit.judgement.by_another(verdict, Hearing::of(request).origin())));
     pages::send_to_refusal(request);
 }

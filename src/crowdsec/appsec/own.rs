@@ -65,7 +65,7 @@ impl Handler for Own {
             verdict = hearing.relay(Relay::bare(Status::NotFound));
         }
         let visit = bouncer.visit(request);
-        visit.refuse_for(verdict, hearing.origin());
+        visit.refuse(verdict, Some(visit.judgement.by_another(verdict, hearing.origin())));
         match Refusal::of(request, visit, verdict).map(|refusal| refusal.respond_to(request)) {
             Some(Ok(page)) => Outcome::Success(page),
             Some(Err(status)) => Outcome::error(status),
