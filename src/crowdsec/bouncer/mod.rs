@@ -18,10 +18,11 @@ use std::time::{Duration, Instant};
 use rocket::http::Status;
 use rocket::{Orbit, Request, Rocket};
 
-use super::captcha::{Captcha, Passes, unix_now};
+use super::captcha::{Captcha, Passes};
 use super::decisions::{DecisionSet, Remediation, Standing};
 use super::lapi::{self, Health, Live};
 use super::limit::Limit;
+use super::timestamp::unix_now;
 use super::visitor::{ClientIp, Subject};
 use exemptions::{is_probe, needs_no_pass};
 use told::Told;

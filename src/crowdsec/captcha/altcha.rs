@@ -16,7 +16,8 @@ use ::altcha::{CreateChallengeOptions, Payload, VerifySolutionOptions, create_ch
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Verdict, unix_now};
+use super::Verdict;
+use crate::crowdsec::timestamp::unix_now;
 use crate::crowdsec::visitor::Subject;
 
 /// Long enough to fetch a coffee before looking at the page. Half of `captcha.expiration` where that is less, so that

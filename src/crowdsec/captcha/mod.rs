@@ -8,7 +8,7 @@ mod third_party;
 mod tries;
 
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use reqwest::Url;
 use serde::Serialize;
@@ -136,8 +136,4 @@ fn content_sources(config: &Config) -> String {
 /// profile) chance stands in, so that nothing that anybody else made holds.
 pub fn secret_or_chance(shared: Option<&Secret>) -> String {
     shared.map_or_else(|| format!("{:032x}", rand::random::<u128>()), |secret| secret.0.clone())
-}
-
-pub fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -7,9 +7,10 @@ use reqwest::{Client, StatusCode, redirect};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Verdict;
 use super::config::Config;
 use super::tries::Tries;
-use super::{Verdict, unix_now};
+use crate::crowdsec::timestamp::unix_now;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most bytes of an answer that are read. `siteverify` answers in a few hundred.

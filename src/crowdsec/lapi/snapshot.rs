@@ -11,7 +11,7 @@ use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use hmac::{Hmac, Mac};
 use serde::Serialize;
@@ -21,6 +21,7 @@ use super::answer::read_answer;
 use super::connection::Connection;
 use crate::crowdsec::decisions::{DecisionSet, Entry, Key, Scopes, Source, Ticks, Value};
 use crate::crowdsec::setting::Secret;
+use crate::crowdsec::timestamp::unix_now;
 
 /// Where the decisions are kept, and whose they are.
 #[derive(Clone)]
@@ -177,8 +178,4 @@ fn create_anew(path: &Path) -> io::Result<File> {
         _ => {}
     }
     File::options().write(true).create_new(true).mode(0o600).open(path)
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::journal::Journal;
 use super::line::escaped;
 use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, head, is_ours};
-use crate::crowdsec::captcha::unix_now;
+use crate::crowdsec::timestamp::unix_now;
 
 /// The log of every request that was let in.
 pub struct AccessLog(pub Arc<Journal>);

@@ -10,9 +10,9 @@ use rocket::{Responder, State, get};
 use super::counts::{CAPTCHA, Counts, FAMILIES, VALUES};
 use super::operator::Operator;
 use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Questions, SECONDS};
-use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::polls::{BOUNDS, RESULTS};
 use crate::crowdsec::lapi::{Health, Status, VERSION};
+use crate::crowdsec::timestamp::unix_now;
 
 #[derive(Responder)]
 #[response(content_type = "text/plain; version=0.0.4; charset=utf-8")]
