@@ -18,7 +18,7 @@ use super::background::Background;
 use super::bouncer::{Bouncer, Verdict, head, is_ours};
 use super::captcha::{Captcha, Passes};
 use super::config::Config;
-use super::lapi::{Live, Poller, first_answer};
+use super::lapi::{self, Live, Poller, first_answer};
 use super::pages::{self, Refusal, Texts, template_dir};
 use super::setting::Problems;
 use super::visitor::ClientIp;
@@ -194,7 +194,7 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     bouncer.live = live;
     let thread = Background::start("crowdsec");
     let thread = thread.map_err(|error| format!("the poller's thread cannot be started: {error}"))?;
-    let answer = thread.runtime.spawn(async { (first_answer(poller, &bouncer.lapi).await, bouncer) });
-    let (poller, bouncer) = answer.await?;
-    Ok(SetUp { bouncer, texts, site, poller: Some((poller?, thread)) })
+    let lapi::Config { startup_timeout, on_startup_failure, .. } = bouncer.lapi;
+    let poller = thread.runtime.spawn(first_answer(poller, startup_timeout, on_startup_failure)).await??;
+    Ok(SetUp { bouncer, texts, site, poller: Some((poller, thread)) })
 }
