@@ -79,8 +79,8 @@ impl Fairing for Crowdsec {
         if request.method() == Method::Head && !data.peek(1).await.is_empty() {
             request.set_method(Method::Get);
         }
-        let unasked = bouncer.ask(request).await;
-        let judgement = bouncer.judge(request, unasked);
+        let if_unanswered = bouncer.ask(request).await;
+        let judgement = bouncer.judge(request, if_unanswered);
         bouncer.judged.count(judgement.address);
         bouncer.client_ip.look_for_forgotten(request, judgement.address);
         let too_large = head::too_large(request);

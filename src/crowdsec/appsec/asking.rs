@@ -30,7 +30,7 @@ impl Fairing for AppSec {
         let answer = match address_of(request) {
             // Fails closed: a target that is no path cannot be judged, and no page has one.
             None => Answer::Unjudgeable,
-            Some(uri) if own::is_own(&uri) => return own::send_on(request, uri),
+            Some(uri) if own::is_challenge_path(&uri) => return own::send_on(request, uri),
             Some(_) if bouncer.spares_other_judges(request) => return,
             Some(uri) => {
                 let hearing = Hearing::of(request);

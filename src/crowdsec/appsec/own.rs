@@ -19,7 +19,7 @@ use crate::crowdsec::pages::Refusal;
 /// Where the scripts and the form of AppSec's challenge lie. They belong to AppSec, wherever the application is mounted.
 const OWN_PATHS: &str = "/crowdsec-internal/challenge/";
 
-pub fn is_own(uri: &str) -> bool {
+pub fn is_challenge_path(uri: &str) -> bool {
     let path = uri.split('?').next().unwrap_or_default();
     RawStr::new(path).percent_decode_lossy().starts_with(OWN_PATHS)
 }

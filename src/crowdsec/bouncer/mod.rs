@@ -42,7 +42,7 @@ pub struct Bouncer {
     pub config: Config,
     pub lapi: lapi::Config,
     pub decisions: Arc<DecisionSet>,
-    pub status: Arc<lapi::Status>,
+    pub status: Arc<lapi::Contact>,
     /// Whom to ask about each visitor, in live mode.
     pub live: Option<Arc<Live>>,
     pub client_ip: ClientIp,
@@ -88,7 +88,7 @@ impl Bouncer {
         }
         Self {
             decisions: Arc::new(decisions),
-            status: Arc::new(lapi::Status::new(lapi.update_frequency)),
+            status: Arc::new(lapi::Contact::new(lapi.update_frequency)),
             live: None,
             debug,
             lapi,
@@ -111,8 +111,8 @@ impl Bouncer {
     /// Judges a request anew. The order is the policy: who hides, what is allowed by the operator, then a ban, which no
     /// solved captcha outweighs, then the captcha, then how often.
     ///
-    /// `unasked` is what visitors meet about whom LAPI could not be asked, in live mode.
-    pub fn judge(&self, request: &Request<'_>, unasked: Option<Remediation>) -> Judgement {
+    /// `if_unanswered` is what visitors meet about whom LAPI could not be asked, in live mode.
+    pub fn judge(&self, request: &Request<'_>, if_unanswered: Option<Remediation>) -> Judgement {
         let ((address, unnamed), at) = (self.client_ip.of(request), self.now());
         let mut judgement =
             Judgement { address, at, verdict: Verdict::Admit, trial: None, standing: Vec::new(), unnamed };
@@ -122,7 +122,7 @@ impl Bouncer {
             let country = || self.client_ip.country(request, address);
             let system = || self.client_ip.system(request, address);
             judgement.standing = self.decisions.against(address, country, system, at);
-            if let Some(remediation) = unasked {
+            if let Some(remediation) = if_unanswered {
                 judgement.standing.push(Standing::said_by("live", remediation, address));
                 judgement.standing.sort_by_key(|standing| Reverse(standing.rank()));
             }

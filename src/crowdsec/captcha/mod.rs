@@ -66,7 +66,7 @@ impl Widget {
 
 /// What a provider makes of a visitor's answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Verdict {
+pub enum Finding {
     /// The answer is right. `since` is when the question was asked or answered, in seconds since 1970: from there on a
     /// pass counts.
     Human {
@@ -114,7 +114,7 @@ impl Captcha {
     }
 
     /// Judges a visitor's answer; `address` is whom it came from.
-    pub async fn verify(&self, answer: &str, address: IpAddr) -> Verdict {
+    pub async fn verify(&self, answer: &str, address: IpAddr) -> Finding {
         match &self.asked_by {
             Asker::Altcha(altcha) => altcha.verify(answer, address.into()),
             Asker::ThirdParty(provider) => provider.verify(answer, address).await,

@@ -7,7 +7,7 @@ use reqwest::{Client, StatusCode, redirect};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Verdict;
+use super::Finding;
 use super::config::Config;
 use super::tries::Tries;
 use crate::crowdsec::timestamp::unix_now;
@@ -46,20 +46,20 @@ impl ThirdParty {
     }
 
     /// Only wrong answers count against the limit: each costs a question to the provider. A right one has been earned.
-    pub async fn verify(&self, answer: &str, address: IpAddr) -> Verdict {
+    pub async fn verify(&self, answer: &str, address: IpAddr) -> Finding {
         let subject = address.into();
-        let Some(_turn) = self.tries.turn(subject, PATIENCE).await else { return Verdict::Away };
+        let Some(_turn) = self.tries.turn(subject, PATIENCE).await else { return Finding::Away };
         if let Some(wait) = self.tries.wrong.wait(subject, Instant::now()) {
-            return Verdict::TooMany(wait);
+            return Finding::TooMany(wait);
         }
         let verdict = match self.ask(answer, address).await {
             Ok(said) => self.judge(&said),
             Err(reason) => {
                 log::warn!("The captcha provider {} cannot be asked: {reason}. Visitors must retry.", self.name());
-                Verdict::Away
+                Finding::Away
             }
         };
-        if matches!(verdict, Verdict::Wrong | Verdict::Expired) {
+        if matches!(verdict, Finding::Wrong | Finding::Expired) {
             // The next answer is told to wait, not this one.
             let _ = self.tries.wrong.count(subject, Instant::now());
         }
@@ -91,7 +91,7 @@ impl ThirdParty {
         }
     }
 
-    fn judge(&self, said: &SiteVerify) -> Verdict {
+    fn judge(&self, said: &SiteVerify) -> Finding {
         let hostnames = &self.config.hostnames;
         let is_ours = |host: &String| hostnames.iter().any(|name| name.eq_ignore_ascii_case(host));
         let says = |codes: &[&str]| said.error_codes.iter().any(|code| codes.contains(&code.as_str()));
@@ -99,19 +99,19 @@ impl ThirdParty {
             // A captcha that was solved on another site with our site key does not count. Fails closed: if the operator
             // set `hostnames`, an answer without a hostname does not count either, because it may come from anywhere.
             let counts = hostnames.is_empty() || said.hostname.as_ref().is_some_and(is_ours);
-            if counts { Verdict::Human { since: unix_now() } } else { Verdict::Wrong }
+            if counts { Finding::Human { since: unix_now() } } else { Finding::Wrong }
         } else if says(&["invalid-input-secret", "missing-input-secret", "sitekey-secret-mismatch"]) {
             log::error!(
                 "{} refuses `captcha.secret_key`: no visitor can solve the captcha until it is right.",
                 self.name()
             );
-            Verdict::Away
+            Finding::Away
         } else if says(&["timeout-or-duplicate", "already-seen-response", "expired-input-response"]) {
-            Verdict::Expired
+            Finding::Expired
         } else if says(&["internal-error", "bad-request"]) {
-            Verdict::Away
+            Finding::Away
         } else {
-            Verdict::Wrong
+            Finding::Wrong
         }
     }
 

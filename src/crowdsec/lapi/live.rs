@@ -19,7 +19,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{Connection, Error, Lapi, QUESTION, Status};
+use super::{Connection, Contact, Error, Lapi, QUESTION};
 use crate::crowdsec::decisions::{DecisionSet, Remediation, Taken};
 use crate::crowdsec::panics::{lock, survive};
 use crate::crowdsec::reminder::Reminder;
@@ -92,7 +92,7 @@ const REST: Duration = Duration::from_secs(1);
 pub struct Live {
     lapi: Lapi,
     set: Arc<DecisionSet>,
-    status: Arc<Status>,
+    status: Arc<Contact>,
     config: Config,
     known: Mutex<HashMap<IpAddr, Known>>,
     turns: [Semaphore; LANES],
@@ -116,7 +116,7 @@ impl Live {
         connection: &Connection,
         config: &Config,
         set: Arc<DecisionSet>,
-        status: Arc<Status>,
+        status: Arc<Contact>,
     ) -> Result<Arc<Self>, Error> {
         let lapi = Lapi::new(connection, Duration::ZERO)?;
         let (known, taken, late, hasher) = Default::default();

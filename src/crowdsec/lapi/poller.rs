@@ -9,7 +9,7 @@ use rocket::futures::future::join_all;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::health::Status;
+use super::health::Contact;
 use super::pace::{EAGER, InStep, Pace};
 use super::saving::Saving;
 use super::snapshot::Snapshot;
@@ -28,7 +28,7 @@ use crate::crowdsec::setting::Secret;
 pub struct Poller {
     lapi: Lapi,
     set: Arc<DecisionSet>,
-    status: Arc<Status>,
+    status: Arc<Contact>,
     pace: Pace,
     /// `None` while the last poll is not known to have succeeded: then everything is asked for.
     in_step: Option<InStep>,
@@ -47,7 +47,7 @@ impl Poller {
         connection: &Connection,
         config: &Config,
         set: Arc<DecisionSet>,
-        status: Arc<Status>,
+        status: Arc<Contact>,
         secret: Option<&Secret>,
         live: Option<Arc<Live>>,
     ) -> Result<Self, Error> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::health::Status;
+use super::health::Contact;
 use super::{Config, Connection, Error, OnStartupFailure};
 use crate::crowdsec::decisions::{DecisionSet, MOST_ON_ONE_VALUE, Taken};
 use crate::crowdsec::printable::printable;
@@ -16,7 +16,7 @@ pub struct Telling {
     /// Where LAPI is.
     pub address: String,
     set: Arc<DecisionSet>,
-    status: Arc<Status>,
+    status: Arc<Contact>,
     on_startup_failure: OnStartupFailure,
     pub away_since: Option<Instant>,
     /// When it was last told that LAPI is away.
@@ -40,7 +40,7 @@ const MOST_TOLD: usize = 100;
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Telling {
-    pub fn new(connection: &Connection, config: &Config, set: Arc<DecisionSet>, status: Arc<Status>) -> Self {
+    pub fn new(connection: &Connection, config: &Config, set: Arc<DecisionSet>, status: Arc<Contact>) -> Self {
         Self {
             address: connection.at.to_string(),
             set,

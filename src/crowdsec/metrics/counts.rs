@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Judged, Judgement, Verdict, Visit};
 use crate::crowdsec::decisions::{DecisionSet, Source};
-use crate::crowdsec::lapi::Status;
+use crate::crowdsec::lapi::Contact;
 
 /// By the family of the visitor's address.
 pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
@@ -36,7 +36,7 @@ const LONGEST_ORIGIN: usize = 200;
 pub struct Counts {
     judged: Arc<Judged>,
     decisions: Arc<DecisionSet>,
-    pub status: Arc<Status>,
+    pub status: Arc<Contact>,
     skipped: Arc<AtomicU64>,
     /// Read by refused requests and by those in a trial alone. It is written once for each origin.
     origins: RwLock<BTreeMap<String, Row>>,
