@@ -18,8 +18,8 @@ use crate::crowdsec::bouncer::{Bouncer, Verdict};
 
 /// Proof that AppSec has judged the whole request, its body included, before `T` was made of it.
 ///
-/// Without it AppSec sees bodies of up to 512 bytes. `T` is `Form<…>` (with [`File`](super::File) for files), `Json<…>`, `String`, `&str`,
-/// `Vec<u8>` or `&[u8]`, with Rocket's limits of each. Where no `appsec.url` is set, nobody is asked.
+/// Without it AppSec sees bodies of up to 512 bytes. `T` is `Form<…>` (with [`File`](super::File) for files), `Json<…>`,
+/// `String`, `&str`, `Vec<u8>` or `&[u8]`, with Rocket's limits of each. Where no `appsec.url` is set, nobody is asked.
 ///
 /// ```text
 /// #[post("/order", data = "<form>")]

@@ -76,8 +76,8 @@ pub enum Verdict {
     NotYet,
     /// More was sent than anybody may send: 414 or 431.
     TooLarge(Status),
-    #[allow(dead_code, reason = "the room of that judge can be left out")]
     /// Another judge has an answer of its own for the visitor, and puts it in the place of ours.
+    #[allow(dead_code, reason = "the room of that judge can be left out")]
     Answered,
 }
 

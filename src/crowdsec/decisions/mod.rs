@@ -1,7 +1,8 @@
 //! What stands against a visitor now? Every decision that we know, found by what it stands against, each until its own end.
 //!
 //! In reading order: a [`Decision`] as LAPI sends it with its [`Value`], the [`Remediation`] that it becomes, what is
-//! [`Standing`] against one visitor, the table that holds all of it, and how answers of LAPI's change that: [`Changes`] and [`Everything`].
+//! [`Standing`] against one visitor, the table that holds all of it, and how answers of LAPI's change that: [`Changes`] and
+//! [`Everything`].
 
 mod decision;
 mod held;

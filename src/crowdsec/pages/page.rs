@@ -58,7 +58,8 @@ pub fn nonce() -> [u8; 32] {
     nonce.map(|byte| b'a' + byte % 16)
 }
 
-/// Exactly what a page needs: its own style and script by nonce, the captcha provider's places, and frames of this site alone around it.
+/// Exactly what a page needs: its own style and script by nonce, the captcha provider's places, and frames of this site alone
+/// around it.
 pub fn content_security_policy(nonce: &str, sources: &str) -> String {
     let own = [" 'nonce-", nonce, "' ", sources].concat();
     let own = own.trim_end();
