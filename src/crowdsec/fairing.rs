@@ -88,20 +88,18 @@ impl Fairing for Crowdsec {
             return pages::send_upload_on(request, data);
         }
         let visit = bouncer.remember(request, judgement);
-        visit.asked(request);
-        let verdict = match too_large {
-            // The banned get the ban, however much they send.
-            _ if visit.is_refused() => {
-                bouncer.log(visit.asked(request), &visit.judgement, visit.judgement.verdict, false);
-                visit.judgement.verdict
+        let asked = visit.asked(request);
+        // The banned get the ban, however much they send.
+        let verdict = if visit.is_refused() {
+            bouncer.log(asked, &visit.judgement, visit.judgement.verdict, false);
+            visit.judgement.verdict
+        } else if let Some(status) = too_large {
+            Verdict::TooLarge(status)
+        } else {
+            if let Some(trial) = visit.judgement.trial.filter(|_| !visit.spared) {
+                bouncer.log(asked, &visit.judgement, trial, true);
             }
-            Some(status) => Verdict::TooLarge(status),
-            None => {
-                if let Some(trial) = visit.judgement.trial.filter(|_| !visit.spared) {
-                    bouncer.log(visit.asked(request), &visit.judgement, trial, true);
-                }
-                return pages::send_upload_on(request, data);
-            }
+            return pages::send_upload_on(request, data);
         };
         visit.refuse(verdict, None);
         pages::send_to_refusal(request);

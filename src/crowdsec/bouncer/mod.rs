@@ -53,11 +53,10 @@ pub struct Bouncer {
     pub told: Told,
     /// Requests that were judged.
     pub judged: Arc<Judged>,
-    /// Set at ignition by whoever wants to look at every visit when the answer leaves: each is then kept from the start on,
-    /// with the request as it came in.
+    /// Set at ignition by the access log and AppSec, which need a `Visit` for every request. The fairing then keeps one for
+    /// admitted requests too.
     pub keeps_visits: AtomicBool,
-    /// Whom the fairing lets pass besides, whatever the judgement: set at ignition by whoever serves something to the operator
-    /// alone.
+    /// One more exemption. The metrics room sets it at ignition, so that a banned operator can open the status page.
     pub also_spared: OnceLock<fn(&Request<'_>) -> bool>,
     /// The questions to AppSec, set at ignition where it is asked.
     pub questions: OnceLock<Questions>,

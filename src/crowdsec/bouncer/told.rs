@@ -60,8 +60,8 @@ impl Told {
         }
     }
 
-    /// Tells of a refusal, or of one that is only tried, as often as is good for the log. `who` is named where no decision
-    /// is behind it.
+    /// Logs a refusal, or a trial of one, at most once a minute for each address (IPv6: /64). `who` is named if no decision is
+    /// behind it.
     pub fn refused_by(&self, judgement: &Judgement, verdict: Verdict, asked: &Asked, is_trial: bool, who: &str) {
         // A refusal that is only tried takes no line away from a real one.
         let is_first = self.of_one.count((judgement.subject(), is_trial), judgement.at).is_ok();

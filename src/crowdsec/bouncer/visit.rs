@@ -212,7 +212,7 @@ pub const OUR_RANK: isize = isize::MIN;
 /// Where refused requests are sent. All others find nothing there.
 pub const REFUSED: &str = "/crowdsec/refused";
 
-/// Whether a request was answered by one of our own routes, for who is not refused.
+/// Whether one of the bouncer's own routes answered the request. The route for refusals does not count.
 pub fn is_ours(request: &Request<'_>) -> bool {
     let is_ours =
         |route: &Route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec" && route.uri.path() != REFUSED;

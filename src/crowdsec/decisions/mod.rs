@@ -47,7 +47,7 @@ pub struct DecisionSet {
     lapis: RwLock<Table>,
 }
 
-/// Tenths of a second, since the set's start where it is a time: 32 bits last for 13 years.
+/// Tenths of a second. A point in time counts from the start of the set. 32 bits last for 13 years.
 pub type Ticks = u32;
 const NEVER: Ticks = u32::MAX;
 const A_SECOND: Ticks = 10;

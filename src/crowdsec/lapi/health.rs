@@ -31,8 +31,8 @@ pub enum Health {
     /// LAPI has not answered since the launch.
     Starting,
     Ok,
-    /// LAPI answered before, but not for three polls and two seconds; while everything is asked for anew, it may take twice
-    /// the time of its last full answer besides.
+    /// LAPI answered before, but not within three polls and two seconds. While a full answer is awaited, twice the duration of
+    /// the last one is added.
     Stale,
 }
 

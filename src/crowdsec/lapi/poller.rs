@@ -163,8 +163,8 @@ impl Poller {
         aside(|| changes.complete()).await
     }
 
-    /// Asks for everything. Where the answer lacks what stands, LAPI has to confirm it; and since that question moves the
-    /// mark that a delta begins at, everything is asked for once more then: gives no `InStep`.
+    /// Asks for everything. If the answer lacks decisions that stand, asks LAPI to confirm. That question moves the mark from
+    /// which LAPI computes the next delta, so the result has no `InStep`, and the next poll asks for everything.
     async fn everything(&mut self) -> Result<(Taken, Option<InStep>), Error> {
         let since = Instant::now();
         let all = self.lapi.ask(true, |now| self.set.everything(now), Everything::take).await?;

@@ -33,7 +33,7 @@ pub struct Telling {
     keeping: bool,
 }
 
-/// Of this many values it is told that they stand against nobody, so that the memory of it is bounded.
+/// At most this many unfit values are remembered as told, so that memory stays bounded.
 const MOST_TOLD: usize = 100;
 
 /// Between two lines that tell that LAPI is away.

@@ -160,7 +160,7 @@ impl Counts {
 }
 
 impl Figures {
-    /// What is expected is named from the start, with 0, and so is what has vanished; all else only where there is any.
+    /// An expected combination is listed even at 0, also after its decisions are gone. Others are listed only above 0.
     fn take(&mut self, origin: &str, row: &Row, has_trial: bool) {
         for (place, remediation) in REMEDIATIONS.into_iter().enumerate() {
             let is_expected = (place < BY_DECISION) == (origin != FALLBACK);

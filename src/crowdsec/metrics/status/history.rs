@@ -42,7 +42,7 @@ impl History {
         Self([Ring::new(60, 60, now), Ring::new(3600, 24, now)])
     }
 
-    /// To be told at least once a minute. A minute without is lost in the one before.
+    /// Call this at least once a minute. A minute without a call is counted in the minute before.
     pub fn note(&mut self, now: u64, totals: Totals) {
         self.0.iter_mut().for_each(|ring| ring.note(now, totals));
     }
