@@ -210,7 +210,7 @@ fn a_reference_that_a_visitor_reads_out_leads_to_their_refusals() {
 fn what_is_no_address_is_told_kindly_and_shown_harmlessly() {
     let site = site(|figment| figment);
     let long = "1".repeat(5000);
-    for asked in ["hello", "192.0.2.0/24", "192.0.2.1:80", "\"><script>alert(1)</script>", "\u{202e}1.2.3.4\n", &long] {
+    for asked in ["hello", "192.0.2.0/24", "\"><script>alert(1)</script>", "\u{202e}1.2.3.4\n", &long] {
         let explained = told(&site, asked)["explained"].clone();
         assert_eq!((&explained["kind"], &explained["verdict"]), (&Value::Null, &Value::Null), "{asked}");
         let query = format!("?address={}", RawStr::new(asked).percent_encode());

@@ -127,7 +127,7 @@ fn on_startup_failure_decides_unless_a_valid_snapshot_stands_in() {
             (None, ""),
             (Some(&whole), ""),
             (Some(&torn), "is not used: it was cut or changed"),
-            (Some(&foreign), "is not used: it was written with another api_url"),
+            (Some(&foreign), "or written with another secret_key, api_url or filters"),
         ];
         for (snapshot, told) in snapshots {
             for word in ["open", "closed", "abort"] {
@@ -187,8 +187,8 @@ fn a_forged_snapshot_is_not_believed_and_keeps_a_closed_application_closed() {
     let with = |key: &'static str| [closed.as_slice(), &[("ROCKET_SECRET_KEY", key)]].concat();
     // Who writes the file knows everything but the key: that nobody is banned, said without one and with another.
     for (settings, told) in [
-        (closed.to_vec(), "is not used: it is not signed, although secret_key is set"),
-        (with(theirs), "is not used: it was cut or changed, or signed with another secret_key"),
+        (closed.to_vec(), "is not used: it was cut or changed, or written with another secret_key"),
+        (with(theirs), "is not used: it was cut or changed, or written with another secret_key"),
         (with(ours), ""),
     ] {
         lapi.answers(standing(vec![]));

@@ -18,7 +18,7 @@ use super::background::Background;
 use super::bouncer::{Bouncer, Verdict, is_ours};
 use super::captcha::{Captcha, Passes};
 use super::config::Config;
-use super::lapi::{Live, Poller, first_answer};
+use super::lapi::{self, Live, Poller, first_answer};
 use super::pages::{self, Refusal, Texts, template_dir};
 use super::setting::Problems;
 use super::visitor::{ClientIp, Head};
@@ -80,30 +80,28 @@ impl Fairing for Crowdsec {
             request.set_method(Method::Get);
         }
         let head = Head::of(request, &bouncer.client_ip);
-        let unasked = bouncer.ask(request, &head).await;
-        let judgement = bouncer.judge(request, &head, unasked);
+        let if_unanswered = bouncer.ask(request, &head).await;
+        let judgement = bouncer.judge(request, &head, if_unanswered);
         bouncer.judged.count(judgement.address);
         bouncer.client_ip.look_for_forgotten(request, judgement.address, &head);
         if head.too_large.is_none() && bouncer.forgets(&judgement) {
             return pages::send_upload_on(request, data);
         }
         let visit = bouncer.remember(request, judgement);
-        visit.asked(request);
-        let verdict = match head.too_large {
-            // The banned get the ban, however much they send.
-            _ if visit.is_refused() => {
-                bouncer.log(visit.asked(request), &visit.judgement, visit.judgement.verdict, false);
-                visit.judgement.verdict
+        let asked = visit.asked(request);
+        // The banned get the ban, however much they send.
+        let verdict = if visit.is_refused() {
+            bouncer.log(asked, &visit.judgement, visit.judgement.verdict, false);
+            visit.judgement.verdict
+        } else if let Some(status) = head.too_large {
+            Verdict::TooLarge(status)
+        } else {
+            if let Some(trial) = visit.judgement.trial.filter(|_| !visit.spared) {
+                bouncer.log(asked, &visit.judgement, trial, true);
             }
-            Some(status) => Verdict::TooLarge(status),
-            None => {
-                if let Some(trial) = visit.judgement.trial.filter(|_| !visit.spared) {
-                    bouncer.log(visit.asked(request), &visit.judgement, trial, true);
-                }
-                return pages::send_upload_on(request, data);
-            }
+            return pages::send_upload_on(request, data);
         };
-        visit.refuse(verdict);
+        visit.refuse(verdict, None);
         pages::send_to_refusal(request);
     }
 
@@ -124,7 +122,7 @@ impl Fairing for Crowdsec {
         };
         // Another judge answers, and its own fairing puts that answer here.
         if verdict == Verdict::Answered && status == bouncer.status_of(verdict) {
-            visit.refuse(verdict);
+            visit.refuse(verdict, None);
         }
         // With any other status the handler has answered itself: it took `Option<Cleared>`, or the like.
         let refusal = Refusal::of(request, visit, verdict).filter(|refusal| refusal.status == status);
@@ -194,7 +192,7 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     bouncer.live = live;
     let thread = Background::start("crowdsec");
     let thread = thread.map_err(|error| format!("the poller's thread cannot be started: {error}"))?;
-    let answer = thread.runtime.spawn(async { (first_answer(poller, &bouncer.lapi).await, bouncer) });
-    let (poller, bouncer) = answer.await?;
-    Ok(SetUp { bouncer, texts, site, poller: Some((poller?, thread)) })
+    let lapi::Config { startup_timeout, on_startup_failure, .. } = bouncer.lapi;
+    let poller = thread.runtime.spawn(first_answer(poller, startup_timeout, on_startup_failure)).await??;
+    Ok(SetUp { bouncer, texts, site, poller: Some((poller, thread)) })
 }

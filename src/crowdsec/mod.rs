@@ -9,8 +9,8 @@
 //! [`metrics`] counts what the bouncer does. That room can be left out too.
 //!
 //! In reading order, each room imports only what stands before it: what stands against whom (decisions), how a setting is
-//! written, how LAPI is asked, who is asking, the captcha, the judgement, and then whoever acts by it: guards, observers,
-//! pages, and the fairing, which puts all of it together.
+//! written, how LAPI is asked, who is asking, the captcha, the judgement, and then whoever acts by it: guards, pages,
+//! observers, and the fairing, which puts all of it together.
 
 mod printable;
 mod panics;
@@ -25,9 +25,9 @@ mod visitor;
 mod captcha;
 mod bouncer;
 mod guards;
+mod pages;
 mod logs;
 mod metrics;
-mod pages;
 mod appsec;
 mod config;
 mod fairing;

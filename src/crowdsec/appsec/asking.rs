@@ -30,7 +30,7 @@ impl Fairing for AppSec {
         let answer = match address_of(request) {
             // Fails closed: a target that is no path cannot be judged, and no page has one.
             None => Answer::Unjudgeable,
-            Some(uri) if own::is_own(&uri) => return own::send_on(request, uri),
+            Some(uri) if own::is_challenge_path(&uri) => return own::send_on(request, uri),
             Some(_) if bouncer.spares_other_judges(request) => return,
             Some(uri) => {
                 let hearing = Hearing::of(request);
@@ -65,6 +65,7 @@ impl Fairing for AppSec {
 
 /// Sends a refused request to our own route. The application then does not see it.
 fn refuse(bouncer: &Bouncer, request: &mut Request<'_>, verdict: Verdict) {
-    bouncer.visit(request).refuse_for(verdict, Hearing::of(request).origin());
+    let visit = bouncer.visit(request);
+    visit.refuse(verdict, Some(visit.judgement.by_another(verdict, Hearing::of(request).origin())));
     pages::send_to_refusal(request);
 }

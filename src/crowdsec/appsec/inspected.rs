@@ -18,8 +18,8 @@ use crate::crowdsec::bouncer::{Bouncer, Verdict};
 
 /// Proof that AppSec has judged the whole request, its body included, before `T` was made of it.
 ///
-/// Without it AppSec sees bodies of up to 512 bytes. `T` is `Form<…>` (with [`File`](super::File) for files), `Json<…>`, `String`, `&str`,
-/// `Vec<u8>` or `&[u8]`, with Rocket's limits of each. Where no `appsec.url` is set, nobody is asked.
+/// Without it AppSec sees bodies of up to 512 bytes. `T` is `Form<…>` (with [`File`](super::File) for files), `Json<…>`,
+/// `String`, `&str`, `Vec<u8>` or `&[u8]`, with Rocket's limits of each. Where no `appsec.url` is set, nobody is asked.
 ///
 /// ```text
 /// #[post("/order", data = "<form>")]
@@ -98,7 +98,7 @@ async fn judged(appsec: &AppSec, request: &Request<'_>, body: &Arc<[u8]>) -> Res
     }
     let visit = bouncer.visit(request);
     visit.refuse_by_guard(verdict, Some(visit.judgement.by_another(verdict, hearing.origin())));
-    Err(visit.status().unwrap_or_else(|| bouncer.status_of(verdict)))
+    Err(visit.status.get().copied().unwrap_or_else(|| bouncer.status_of(verdict)))
 }
 
 impl<T> Sentinel for Inspected<T> {

@@ -77,10 +77,7 @@ impl AppSec {
         if verdict == Verdict::Admit {
             return verdict;
         }
-        let is_enforced = match verdict.remediation() {
-            Some(remediation) => bouncer.enforces(remediation),
-            None => !bouncer.config.enforced.is_empty(),
-        };
+        let is_enforced = bouncer.is_enforced(verdict);
         // A challenge is no refusal: every browser meets one.
         if verdict != Verdict::Answered {
             let asked = visit.asked(request);

@@ -19,7 +19,7 @@ use crate::crowdsec::pages::Refusal;
 /// Where the scripts and the form of AppSec's challenge lie. They belong to AppSec, wherever the application is mounted.
 const OWN_PATHS: &str = "/crowdsec-internal/challenge/";
 
-pub fn is_own(uri: &str) -> bool {
+pub fn is_challenge_path(uri: &str) -> bool {
     let path = uri.split('?').next().unwrap_or_default();
     RawStr::new(path).percent_decode_lossy().starts_with(OWN_PATHS)
 }
@@ -65,7 +65,7 @@ impl Handler for Own {
             verdict = hearing.relay(Relay::bare(Status::NotFound));
         }
         let visit = bouncer.visit(request);
-        visit.refuse_for(verdict, hearing.origin());
+        visit.refuse(verdict, Some(visit.judgement.by_another(verdict, hearing.origin())));
         match Refusal::of(request, visit, verdict).map(|refusal| refusal.respond_to(request)) {
             Some(Ok(page)) => Outcome::Success(page),
             Some(Err(status)) => Outcome::error(status),

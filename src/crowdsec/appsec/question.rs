@@ -13,6 +13,7 @@ use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Full;
 use rocket::Request;
 
+use super::relay::is_hop_by_hop;
 use crate::crowdsec::bouncer::Visit;
 
 /// A body in one piece, which goes out with its true length.
@@ -21,9 +22,6 @@ pub type Body = Full<Cursor<Arc<[u8]>>>;
 /// One question about one request.
 pub type Question = http::Request<Body>;
 
-/// What stands between two servers, and means nothing beyond. It is ours to set towards AppSec.
-const OF_THE_CONNECTION: [&str; 9] =
-    ["host", "content-length", "transfer-encoding", "te", "trailer", "connection", "keep-alive", "upgrade", "expect"];
 const OURS: &str = "x-crowdsec-appsec-";
 
 /// Fills a blank question (`Client::blank`) with this request. `None` where no valid one can be made of it: that
@@ -54,7 +52,8 @@ pub fn about(
     }
     for header in request.headers().iter() {
         let name = header.name().as_str().to_ascii_lowercase();
-        let is_kept_back = OF_THE_CONNECTION.contains(&&*name) || name.starts_with("proxy-") || name.starts_with(OURS);
+        // All that is ours to set towards AppSec.
+        let is_kept_back = is_hop_by_hop(&name) || ["host", "expect"].contains(&&*name) || name.starts_with(OURS);
         if !is_kept_back {
             add(headers, &name, header.value())?;
         }

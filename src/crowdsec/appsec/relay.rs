@@ -17,19 +17,11 @@ pub struct Relay {
 /// More is no answer of AppSec's, which sends five headers and one cookie.
 const MOST: usize = 64;
 const LONGEST: usize = 8 << 10;
-/// What belongs to the connection, or has a list of its own.
-const NOT_THEIRS: [&str; 10] = [
-    "connection",
-    "content-encoding",
-    "content-length",
-    "keep-alive",
-    "set-cookie",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "proxy-connection",
-];
+/// What stands between two servers and means nothing beyond, or says how long a body is that may not be this one.
+pub fn is_hop_by_hop(name: &str) -> bool {
+    let known = ["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
+    known.contains(&name) || name.starts_with("proxy-")
+}
 
 impl Relay {
     /// `None` where the answer cannot be served: the visitor then gets the ban page, since AppSec did not let them in.
@@ -81,7 +73,9 @@ fn is_header(name: &str, value: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     let is_name = (1..=64).contains(&name.len()) && name.bytes().all(is_token);
-    is_name && !NOT_THEIRS.contains(&&*lower) && is_value(value) && (lower != "location" || is_own_place(value))
+    // Cookies have a list of their own, and the body goes out as it is.
+    let is_theirs = !is_hop_by_hop(&lower) && !["content-encoding", "set-cookie"].contains(&&*lower);
+    is_name && is_theirs && is_value(value) && (lower != "location" || is_own_place(value))
 }
 
 /// Line ends would begin another header.

@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 use rocket::http::Status;
 use rocket::{Orbit, Request, Rocket};
 
-use super::captcha::{Captcha, Passes, unix_now};
+use super::captcha::{Captcha, Passes};
 use super::decisions::{DecisionSet, Remediation, Standing};
 use super::lapi::{self, Health, Live};
 use super::limit::Limit;
+use super::timestamp::unix_now;
 use super::visitor::{ClientIp, Head, Subject};
 use exemptions::{is_probe, needs_no_pass};
 use told::Told;
@@ -40,7 +41,7 @@ pub struct Bouncer {
     pub config: Config,
     pub lapi: lapi::Config,
     pub decisions: Arc<DecisionSet>,
-    pub status: Arc<lapi::Status>,
+    pub status: Arc<lapi::Contact>,
     /// Whom to ask about each visitor, in live mode.
     pub live: Option<Arc<Live>>,
     pub client_ip: ClientIp,
@@ -51,11 +52,10 @@ pub struct Bouncer {
     pub told: Told,
     /// Requests that were judged.
     pub judged: Arc<Judged>,
-    /// Set at ignition by whoever wants to look at every visit when the answer leaves: each is then kept from the start on,
-    /// with the request as it came in.
+    /// Set at ignition by the access log and AppSec, which need a `Visit` for every request. The fairing then keeps one for
+    /// admitted requests too.
     pub keeps_visits: AtomicBool,
-    /// Whom the fairing lets pass besides, whatever the judgement: set at ignition by whoever serves something to the operator
-    /// alone.
+    /// One more exemption. The metrics room sets it at ignition, so that a banned operator can open the status page.
     pub also_spared: OnceLock<fn(&Request<'_>) -> bool>,
     /// The questions to AppSec, set at ignition where it is asked.
     pub questions: OnceLock<Questions>,
@@ -86,7 +86,7 @@ impl Bouncer {
         }
         Self {
             decisions: Arc::new(decisions),
-            status: Arc::new(lapi::Status::new(lapi.update_frequency)),
+            status: Arc::new(lapi::Contact::new(lapi.update_frequency)),
             live: None,
             debug,
             lapi,
@@ -109,8 +109,8 @@ impl Bouncer {
     /// Judges a request anew. The order is the policy: who hides, what is allowed by the operator, then a ban, which no
     /// solved captcha outweighs, then the captcha, then how often.
     ///
-    /// `unasked` is what visitors meet about whom LAPI could not be asked, in live mode.
-    pub fn judge(&self, request: &Request<'_>, head: &Head<'_>, unasked: Option<Remediation>) -> Judgement {
+    /// `if_unanswered` is what visitors meet about whom LAPI could not be asked, in live mode.
+    pub fn judge(&self, request: &Request<'_>, head: &Head<'_>, if_unanswered: Option<Remediation>) -> Judgement {
         let ((address, unnamed), at) = (self.client_ip.of(request, head), self.now());
         let mut judgement =
             Judgement { address, at, verdict: Verdict::Admit, trial: None, standing: Vec::new(), unnamed };
@@ -120,7 +120,7 @@ impl Bouncer {
             let country = || self.client_ip.country(request, address);
             let system = || self.client_ip.system(request, address);
             judgement.standing = self.decisions.against(address, country, system, at);
-            if let Some(remediation) = unasked {
+            if let Some(remediation) = if_unanswered {
                 judgement.standing.push(Standing::said_by("live", remediation, address));
                 judgement.standing.sort_by_key(|standing| Reverse(standing.rank()));
             }

@@ -52,7 +52,7 @@ impl Bouncer {
     }
 
     /// A refusal without a decision is enforced if any remediation is.
-    fn is_enforced(&self, verdict: Verdict) -> bool {
+    pub fn is_enforced(&self, verdict: Verdict) -> bool {
         verdict.remediation().map_or(!self.config.enforced.is_empty(), |remediation| self.enforces(remediation))
     }
 }

@@ -28,8 +28,8 @@ pub struct Record {
 }
 
 impl Record {
-    #[allow(dead_code, reason = "the rooms that list refusals can be left out")]
     /// The refusal that leaves with this status.
+    #[allow(dead_code, reason = "the rooms that list refusals can be left out")]
     pub fn of(request: &Request<'_>, status: Status) -> Option<Self> {
         // No refusal is a success. To look for one would have most visitors judged a second time.
         let bouncer = request.rocket().state::<Bouncer>().filter(|_| status.code >= 300)?;

@@ -1,15 +1,12 @@
 //! Which refusals does the log tell, and by which reference does an operator find them?
 
-use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{Asked, Judgement, Verdict};
 use crate::crowdsec::decisions::Standing;
 use crate::crowdsec::limit::Limit;
-use crate::crowdsec::panics::lock;
 use crate::crowdsec::printable::printable;
 
 /// The log's lines about refusals.
@@ -19,8 +16,6 @@ pub struct Told {
     /// A crowd of addresses must not fill the disk. `refusal_log` has all of them.
     of_all: Limit,
     unlogged: AtomicU64,
-    /// Scopes that a handler asked for and that are not in `scopes`.
-    unlisted: Mutex<BTreeSet<String>>,
     /// Keys the references, so that nobody can make one.
     chance: RandomState,
 }
@@ -38,7 +33,6 @@ impl Default for Told {
             of_one: Limit::new(1, MINUTE),
             of_all: Limit::new(LINES, Duration::from_secs(10)),
             unlogged: AtomicU64::new(0),
-            unlisted: Mutex::default(),
             chance: RandomState::new(),
         }
     }
@@ -54,11 +48,10 @@ impl Told {
         format!("{}-{}", &letters[..4], &letters[4..])
     }
 
-    /// Tells once of a scope that a handler asks for, and of which nothing is known since LAPI is not asked for it.
+    /// Tells at most once a minute of a scope that a handler asks for, and of which nothing is known since LAPI is not asked
+    /// for it. Whichever it is: a handler that takes the name from its visitor must not fill the log.
     pub fn unlisted(&self, scope: &str) {
-        let mut told = lock(&self.unlisted);
-        // A handler names few. One that takes the name from its visitor must not fill the memory.
-        if told.len() < 16 && told.insert(scope.to_owned()) {
+        if self.of_one.count("unlisted", Instant::now()).is_ok() {
             log::error!(
                 "A handler asks for decisions of scope `{0}`, which is not in `crowdsec.scopes`, so that none is ever found and \
                  nobody refused for it. Set scopes = [\"ip\", \"range\", \"{0}\"].",
@@ -67,8 +60,8 @@ impl Told {
         }
     }
 
-    /// Tells of a refusal, or of one that is only tried, as often as is good for the log. `who` is named where no decision
-    /// is behind it.
+    /// Logs a refusal, or a trial of one, at most once a minute for each address (IPv6: /64). `who` is named if no decision is
+    /// behind it.
     pub fn refused_by(&self, judgement: &Judgement, verdict: Verdict, asked: &Asked, is_trial: bool, who: &str) {
         // A refusal that is only tried takes no line away from a real one.
         let is_first = self.of_one.count((judgement.subject(), is_trial), judgement.at).is_ok();

@@ -23,7 +23,7 @@ pub struct Visit {
     /// What the visitor has been refused with.
     refused: OnceLock<Wanted>,
     /// The status of that answer, where another judge chose one.
-    pub(super) status: OnceLock<Status>,
+    pub status: OnceLock<Status>,
     /// What became of it, if the visitor came to one of the captcha's own routes.
     pub captcha: OnceLock<CaptchaOutcome>,
 }
@@ -81,8 +81,8 @@ pub enum Verdict {
     NotYet,
     /// More was sent than anybody may send: 414 or 431.
     TooLarge(Status),
-    #[allow(dead_code, reason = "the room of that judge can be left out")]
     /// Another judge has an answer of its own for the visitor, and puts it in the place of ours.
+    #[allow(dead_code, reason = "the room of that judge can be left out")]
     Answered,
 }
 
@@ -172,7 +172,7 @@ impl Visit {
     /// Notes what a guard refuses with, so that our fairing puts the right page in the catcher's place; and the judgement on
     /// an account, where it was that.
     pub fn refuse_by_guard(&self, verdict: Verdict, account: Option<Judgement>) {
-        *lock(&self.wanted) = Some(Wanted { verdict, account: account.map(Box::new) });
+        *lock(&self.wanted) = Some(Wanted { verdict, ground: account.map(Box::new) });
     }
 
     /// What a guard refuses with, if nobody else has refused. (A handler that asks for `Option<Cleared>` may have served the
@@ -181,16 +181,10 @@ impl Visit {
         self.refused.get().is_none().then(|| lock(&self.wanted).as_ref().map(|wanted| wanted.verdict)).flatten()
     }
 
-    /// Notes that the visitor is refused: the application never sees the request.
-    pub fn refuse(&self, verdict: Verdict) {
-        let _ = self.refused.set(Wanted { verdict, account: None });
-    }
-
-    #[allow(dead_code, reason = "the room of that judge can be left out")]
-    /// The same where another judge refuses, who is the `origin` of it.
-    pub fn refuse_for(&self, verdict: Verdict, origin: &str) {
-        let _ =
-            self.refused.set(Wanted { verdict, account: Some(Box::new(self.judgement.by_another(verdict, origin))) });
+    /// Notes that the visitor is refused: the application never sees the request; and what another judge says of them, where
+    /// it refuses.
+    pub fn refuse(&self, verdict: Verdict, by_another: Option<Judgement>) {
+        let _ = self.refused.set(Wanted { verdict, ground: by_another.map(Box::new) });
     }
 
     /// Notes that the application's answer is replaced by what a guard wanted.
@@ -200,26 +194,21 @@ impl Visit {
         }
     }
 
-    /// The status of the refusal, where another judge chose one.
-    pub fn status(&self) -> Option<Status> {
-        self.status.get().copied()
-    }
-
     /// What the visitor has been refused with; `None` for one whom the application has served.
     pub fn refusal(&self) -> Option<Verdict> {
         self.refused.get().map(|refused| refused.verdict)
     }
 
-    /// What the refusal rests on: the judgement on the visitor, or on an account of theirs.
+    /// What the refusal rests on: the judgement on the visitor or on an account of theirs, or another judge's.
     pub fn ground(&self) -> &Judgement {
-        self.refused.get().and_then(|refused| refused.account.as_deref()).unwrap_or(&self.judgement)
+        self.refused.get().and_then(|refused| refused.ground.as_deref()).unwrap_or(&self.judgement)
     }
 }
 
-/// A refusal, and the judgement on an account where it rests on that.
+/// A refusal, and the judgement that it rests on where that is another one: on an account, or by another judge.
 struct Wanted {
     verdict: Verdict,
-    account: Option<Box<Judgement>>,
+    ground: Option<Box<Judgement>>,
 }
 
 /// Before any route of the application's, however it is ranked.
@@ -228,7 +217,7 @@ pub const OUR_RANK: isize = isize::MIN;
 /// Where refused requests are sent. All others find nothing there.
 pub const REFUSED: &str = "/crowdsec/refused";
 
-/// Whether a request was answered by one of our own routes, for who is not refused.
+/// Whether one of the bouncer's own routes answered the request. The route for refusals does not count.
 pub fn is_ours(request: &Request<'_>) -> bool {
     let is_ours =
         |route: &Route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec" && route.uri.path() != REFUSED;

@@ -16,7 +16,8 @@ use ::altcha::{CreateChallengeOptions, Payload, VerifySolutionOptions, create_ch
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Verdict, unix_now};
+use super::Finding;
+use crate::crowdsec::timestamp::unix_now;
 use crate::crowdsec::visitor::Subject;
 
 /// Long enough to fetch a coffee before looking at the page. Half of `captcha.expiration` where that is less, so that
@@ -69,9 +70,9 @@ impl Altcha {
         serde_json::to_string(&challenge.map_err(|e| e.to_string())?).map_err(|e| e.to_string())
     }
 
-    pub fn verify(&self, answer: &str, subject: Subject) -> Verdict {
+    pub fn verify(&self, answer: &str, subject: Subject) -> Finding {
         let json = STANDARD.decode(answer).unwrap_or_default();
-        let Ok(Payload { challenge, solution }) = serde_json::from_slice(&json) else { return Verdict::Wrong };
+        let Ok(Payload { challenge, solution }) = serde_json::from_slice(&json) else { return Finding::Wrong };
         let options = VerifySolutionOptions {
             hmac_key_signature_secret: Some(self.key_secret.clone()),
             ..VerifySolutionOptions::new(&challenge, &solution, self.challenge_secret.as_str())
@@ -80,11 +81,11 @@ impl Altcha {
         let bound_to = said(SUBJECT).and_then(|subject| subject.as_str());
         let issued = said(ISSUED).and_then(|issued| issued.as_u64());
         match (verify_solution(options), issued) {
-            (Ok(result), _) if result.expired => Verdict::Expired,
+            (Ok(result), _) if result.expired => Finding::Expired,
             (Ok(result), Some(since)) if result.verified && bound_to == Some(subject.to_string().as_str()) => {
-                Verdict::Human { since }
+                Finding::Human { since }
             }
-            _ => Verdict::Wrong,
+            _ => Finding::Wrong,
         }
     }
 }
@@ -116,10 +117,10 @@ mod tests {
     fn a_solved_challenge_counts_only_for_its_visitor_and_from_when_it_was_made() {
         let (altcha, issued) = (altcha("s"), unix_now() - 500);
         let answer = solve(&altcha.challenge_at(subject("192.0.2.1"), issued).unwrap());
-        assert_eq!(altcha.verify(&answer, subject("192.0.2.2")), Verdict::Wrong);
+        assert_eq!(altcha.verify(&answer, subject("192.0.2.2")), Finding::Wrong);
         // The second time it gives what it gave the first time, and no second more.
         for _ in 0..2 {
-            assert_eq!(altcha.verify(&answer, subject("192.0.2.1")), Verdict::Human { since: issued });
+            assert_eq!(altcha.verify(&answer, subject("192.0.2.1")), Finding::Human { since: issued });
         }
     }
 
@@ -127,7 +128,7 @@ mod tests {
     fn a_challenge_lives_ten_minutes_or_half_of_what_a_pass_does() {
         let (altcha, visitor) = (altcha("s"), subject("192.0.2.1"));
         let old = solve(&altcha.challenge_at(visitor, unix_now() - 602).unwrap());
-        assert_eq!(altcha.verify(&old, visitor), Verdict::Expired);
+        assert_eq!(altcha.verify(&old, visitor), Finding::Expired);
         for (expiration, lifetime) in [(3600, 600), (1200, 600), (60, 30), (3, 1), (1, 1)] {
             assert_eq!(Altcha::new(50, Duration::from_secs(expiration), "s").lifetime, lifetime, "{expiration}");
         }
@@ -137,24 +138,24 @@ mod tests {
     fn the_whole_64_of_an_ipv6_visitor_may_answer() {
         let altcha = altcha("s");
         let answer = solve(&altcha.challenge(subject("2001:db8::1")).unwrap());
-        assert_eq!(altcha.verify(&answer, subject("2001:db8:0:1::1")), Verdict::Wrong);
-        assert!(matches!(altcha.verify(&answer, subject("2001:db8::ffff:2")), Verdict::Human { .. }));
+        assert_eq!(altcha.verify(&answer, subject("2001:db8:0:1::1")), Finding::Wrong);
+        assert!(matches!(altcha.verify(&answer, subject("2001:db8::ffff:2")), Finding::Human { .. }));
     }
 
     #[test]
     fn a_forged_challenge_proves_nothing() {
         let (ours, theirs, visitor) = (altcha("ours"), altcha("theirs"), subject("192.0.2.1"));
-        assert_eq!(ours.verify(&solve(&theirs.challenge(visitor).unwrap()), visitor), Verdict::Wrong);
+        assert_eq!(ours.verify(&solve(&theirs.challenge(visitor).unwrap()), visitor), Finding::Wrong);
         let challenge = ours.challenge(visitor).unwrap();
         let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&challenge)).unwrap()).unwrap();
         payload.challenge.parameters.expires_at = Some(payload.challenge.parameters.expires_at.unwrap() + 1);
-        assert_eq!(ours.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Verdict::Wrong);
+        assert_eq!(ours.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Finding::Wrong);
         // Who could choose when it was issued could choose when the pass ends.
         let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&challenge)).unwrap()).unwrap();
         payload.challenge.parameters.data.as_mut().unwrap().insert(ISSUED.into(), (unix_now() + 9).into());
-        assert_eq!(ours.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Verdict::Wrong);
+        assert_eq!(ours.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Finding::Wrong);
         for junk in ["", "junk", "e30=", "bnVsbA=="] {
-            assert_eq!(ours.verify(junk, visitor), Verdict::Wrong);
+            assert_eq!(ours.verify(junk, visitor), Finding::Wrong);
         }
     }
 
@@ -164,6 +165,6 @@ mod tests {
         let challenge = altcha.challenge(visitor).unwrap();
         let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&challenge)).unwrap()).unwrap();
         payload.solution.derived_key = "00".repeat(32);
-        assert_eq!(altcha.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Verdict::Wrong);
+        assert_eq!(altcha.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Finding::Wrong);
     }
 }

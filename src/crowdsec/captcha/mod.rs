@@ -8,7 +8,7 @@ mod third_party;
 mod tries;
 
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use reqwest::Url;
 use serde::Serialize;
@@ -66,7 +66,7 @@ impl Widget {
 
 /// What a provider makes of a visitor's answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Verdict {
+pub enum Finding {
     /// The answer is right. `since` is when the question was asked or answered, in seconds since 1970: from there on a
     /// pass counts.
     Human {
@@ -114,7 +114,7 @@ impl Captcha {
     }
 
     /// Judges a visitor's answer; `address` is whom it came from.
-    pub async fn verify(&self, answer: &str, address: IpAddr) -> Verdict {
+    pub async fn verify(&self, answer: &str, address: IpAddr) -> Finding {
         match &self.asked_by {
             Asker::Altcha(altcha) => altcha.verify(answer, address.into()),
             Asker::ThirdParty(provider) => provider.verify(answer, address).await,
@@ -136,8 +136,4 @@ fn content_sources(config: &Config) -> String {
 /// profile) chance stands in, so that nothing that anybody else made holds.
 pub fn secret_or_chance(shared: Option<&Secret>) -> String {
     shared.map_or_else(|| format!("{:032x}", rand::random::<u128>()), |secret| secret.0.clone())
-}
-
-pub fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -7,11 +7,12 @@ use reqwest::{Client, StatusCode, redirect};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Finding;
 use super::config::Config;
 use super::tries::Tries;
-use super::{Verdict, unix_now};
 use crate::crowdsec::lapi::error::chain;
 use crate::crowdsec::reminder::Reminder;
+use crate::crowdsec::timestamp::unix_now;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most bytes of an answer that are read. `siteverify` answers in a few hundred.
@@ -52,11 +53,11 @@ impl ThirdParty {
 
     /// Right answers do not count against the limit: they have been earned. Each other one costs a question to the provider,
     /// and a line of the log now and then, so that it counts even where the provider cannot tell.
-    pub async fn verify(&self, answer: &str, address: IpAddr) -> Verdict {
+    pub async fn verify(&self, answer: &str, address: IpAddr) -> Finding {
         let subject = address.into();
-        let Some(_turn) = self.tries.turn(subject, PATIENCE).await else { return Verdict::Away };
+        let Some(_turn) = self.tries.turn(subject, PATIENCE).await else { return Finding::Away };
         if let Some(wait) = self.tries.wrong.wait(subject, Instant::now()) {
-            return Verdict::TooMany(wait);
+            return Finding::TooMany(wait);
         }
         let verdict = match self.ask(answer, address).await {
             Ok(said) => self.judge(&said),
@@ -67,10 +68,10 @@ impl ThirdParty {
                         self.name()
                     );
                 }
-                Verdict::Away
+                Finding::Away
             }
         };
-        if !matches!(verdict, Verdict::Human { .. }) {
+        if !matches!(verdict, Finding::Human { .. }) {
             // The next answer is told to wait, not this one.
             let _ = self.tries.wrong.count(subject, Instant::now());
         }
@@ -102,7 +103,7 @@ impl ThirdParty {
         }
     }
 
-    fn judge(&self, said: &SiteVerify) -> Verdict {
+    fn judge(&self, said: &SiteVerify) -> Finding {
         let hostnames = &self.config.hostnames;
         let is_ours = |host: &String| hostnames.iter().any(|name| name.eq_ignore_ascii_case(host));
         let says = |codes: &[&str]| said.error_codes.iter().any(|code| codes.contains(&code.as_str()));
@@ -110,7 +111,7 @@ impl ThirdParty {
             // A captcha that was solved on another site with our site key does not count. Fails closed: if the operator
             // set `hostnames`, an answer without a hostname does not count either, because it may come from anywhere.
             let counts = hostnames.is_empty() || said.hostname.as_ref().is_some_and(is_ours);
-            if counts { Verdict::Human { since: unix_now() } } else { Verdict::Wrong }
+            if counts { Finding::Human { since: unix_now() } } else { Finding::Wrong }
         } else if says(&["invalid-input-secret", "missing-input-secret", "sitekey-secret-mismatch"]) {
             if self.refuses.count(1, Instant::now()).is_some() {
                 log::error!(
@@ -118,13 +119,13 @@ impl ThirdParty {
                     self.name()
                 );
             }
-            Verdict::Away
+            Finding::Away
         } else if says(&["timeout-or-duplicate", "already-seen-response", "expired-input-response"]) {
-            Verdict::Expired
+            Finding::Expired
         } else if says(&["internal-error", "bad-request"]) {
-            Verdict::Away
+            Finding::Away
         } else {
-            Verdict::Wrong
+            Finding::Wrong
         }
     }
 

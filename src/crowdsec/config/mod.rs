@@ -169,7 +169,7 @@ impl Config {
     }
 }
 
-/// The keys that the rooms take: they name them when they read a configuration, also one that says nothing.
+/// All keys of all rooms. A room registers its keys while it reads its settings, so reading an empty configuration lists them.
 fn known_keys() -> Vec<String> {
     let nothing = Figment::from(rocket::Config::debug_default());
     let mut reading = Reading::of(&nothing);

@@ -1,10 +1,11 @@
 //! How does a full answer take the place of what we remember? Built beside it, and never believed at once where it lacks
 //! something.
 //!
-//! LAPI 1.7.8 and newer answer 200 with a short or empty list while their database fails, also several times in a row. So
-//! what no delta ended, no single answer ends. A decision that a full answer lacks, and that neither a `deleted` entry nor
-//! its own time ended, is *missing*: it ends once two answers lack it that LAPI has confirmed, some time apart. A missing
-//! decision of many is confirmed by the question for its value, which a database that fails cannot answer.
+//! While its database fails, LAPI 1.7.8 and newer answers 200 with a short or empty list, even several times in a row. So
+//! one full answer alone does not end a decision for being absent. A decision that a full answer lacks, and that neither a
+//! `deleted` entry nor its own time ended, is *missing*: it ends once two answers lack it that LAPI has confirmed, some
+//! time apart. To confirm, the poller asks LAPI about a few missing decisions by value; a failing database cannot answer
+//! that.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 use super::decision::Key;
 use super::{NEVER, Remediation, Ticks};
 
-/// At most this many decisions are held on one address, network or other value. CrowdSec makes a handful; a broken LAPI that sends
-/// tens of thousands must not make each look-up and each change walk through all of them.
+/// At most this many decisions are held on one address, network or other value. CrowdSec makes a handful; a broken LAPI that
+/// sends tens of thousands must not make each look-up and each change walk through all of them.
 pub const MOST_ON_ONE_VALUE: usize = 256;
 
 /// One decision in memory, without what it stands against.

@@ -1,7 +1,8 @@
 //! What stands against a visitor now? Every decision that we know, found by what it stands against, each until its own end.
 //!
 //! In reading order: a [`Decision`] as LAPI sends it with its [`Value`], the [`Remediation`] that it becomes, what is
-//! [`Standing`] against one visitor, the table that holds all of it, and how answers of LAPI's change that: [`Changes`] and [`Everything`].
+//! [`Standing`] against one visitor, the table that holds all of it, and how answers of LAPI's change that: [`Changes`] and
+//! [`Everything`].
 
 mod decision;
 mod held;
@@ -46,7 +47,7 @@ pub struct DecisionSet {
     lapis: RwLock<Table>,
 }
 
-/// Tenths of a second, since the set's start where it is a time: 32 bits last for 13 years.
+/// Tenths of a second. A point in time counts from the start of the set. 32 bits last for 13 years.
 pub type Ticks = u32;
 const NEVER: Ticks = u32::MAX;
 const A_SECOND: Ticks = 10;

@@ -52,7 +52,7 @@ impl Sources {
     }
 
     /// How many decisions come from a source, by the family of their values.
-    pub fn count(&mut self, place: u32, value: &Value) -> &mut usize {
+    pub fn count_mut(&mut self, place: u32, value: &Value) -> &mut usize {
         let family = match value {
             Value::Network(IpNet::V4(_)) => 0,
             Value::Network(IpNet::V6(_)) => 1,

@@ -121,7 +121,7 @@ impl Table {
             }
             return Put::LeftOut;
         }
-        *self.sources.count(held.source, value) += 1;
+        *self.sources.count_mut(held.source, value) += 1;
         let held = Held { next: first, ..held };
         let place = match self.free.pop() {
             Some(place) => {
@@ -140,8 +140,8 @@ impl Table {
     /// Puts a decision in the place of another one on the same value.
     fn replace(&mut self, place: usize, value: &Value, new: Held) {
         let Held { source, next, .. } = self.held[place];
-        *self.sources.count(source, value) -= 1;
-        *self.sources.count(new.source, value) += 1;
+        *self.sources.count_mut(source, value) -= 1;
+        *self.sources.count_mut(new.source, value) += 1;
         self.held[place] = Held { next, ..new };
     }
 
@@ -159,7 +159,7 @@ impl Table {
             Some(before) => self.held[before as usize].next = removed.next,
             None => self.set_first(value, removed.next),
         }
-        *self.sources.count(removed.source, value) -= 1;
+        *self.sources.count_mut(removed.source, value) -= 1;
         self.free.push(place);
         Some(removed)
     }

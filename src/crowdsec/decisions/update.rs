@@ -137,7 +137,7 @@ impl Changes {
     }
 
     fn make(&mut self) {
-        // In live mode most answers are empty: nobody waits for the lock on their account.
+        // In live mode most answers are empty. An empty answer takes no lock.
         if self.batch.is_empty() {
             return;
         }

@@ -13,7 +13,8 @@ use crate::crowdsec::printable::printable;
 
 /// The most that one entry may take, since it is held as a whole. LAPI's are of some hundred bytes.
 const LARGEST_ENTRY: usize = 8 << 20;
-/// The most that scope, type, duration and the value of one of CrowdSec's own scopes may take. LAPI's own longest is `999999h59m59.999999999s`.
+/// The most that scope, type, duration and the value of one of CrowdSec's own scopes may take. LAPI's own longest is
+/// `999999h59m59.999999999s`.
 const LONGEST_FIELD: usize = 64;
 /// An answer in live mode with more entries that cannot be read is no answer: each of them takes time and memory.
 const MOST_UNREAD: usize = 1_000;

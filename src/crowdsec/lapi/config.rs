@@ -18,21 +18,21 @@ use crate::crowdsec::printable::printable;
 use crate::crowdsec::setting::{List, Reading, Secret, Span, Told, url, word};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Settings {
-    api_url: String,
+    api_url: Option<String>,
     api_key: Option<Secret>,
     api_key_file: Option<RelativePathBuf>,
     cert_path: Option<RelativePathBuf>,
     key_path: Option<RelativePathBuf>,
     ca_cert_path: Option<RelativePathBuf>,
-    update_frequency: Span,
-    resync_frequency: Span,
-    startup_timeout: Span,
+    update_frequency: Option<Span>,
+    resync_frequency: Option<Span>,
+    startup_timeout: Option<Span>,
     #[serde(deserialize_with = "word")]
     on_startup_failure: OnStartupFailure,
-    scopes: List<String>,
+    scopes: Option<List<String>>,
     origins: List<String>,
     scenarios_containing: List<String>,
     scenarios_not_containing: List<String>,
@@ -41,32 +41,10 @@ struct Settings {
     mode: Mode,
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            api_url: "http://127.0.0.1:8080/".into(),
-            api_key: None,
-            api_key_file: None,
-            cert_path: None,
-            key_path: None,
-            ca_cert_path: None,
-            update_frequency: Span::seconds(10),
-            resync_frequency: Span::seconds(15 * 60),
-            startup_timeout: Span::seconds(60),
-            on_startup_failure: OnStartupFailure::Open,
-            scopes: List(vec!["ip".into(), "range".into()]),
-            origins: List::default(),
-            scenarios_containing: List::default(),
-            scenarios_not_containing: List::default(),
-            snapshot: None,
-            mode: Mode::Stream,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnStartupFailure {
+    #[default]
     Open,
     Closed,
     Abort,
@@ -97,7 +75,8 @@ impl Config {
             let help = "Make its folder, and let this user write there";
             reading.wrong("snapshot", &format!("cannot write to {path}: {error}. {help}"));
         }
-        let scopes = Scopes::new(&settings.scopes.0).unwrap_or_else(|| {
+        let scopes = settings.scopes.as_ref().map_or(Some(Scopes::default()), |scopes| Scopes::new(&scopes.0));
+        let scopes = scopes.unwrap_or_else(|| {
             let help =
                 "write [\"ip\", \"range\"], and beside them \"country\", \"as\" or a word of your own without a comma";
             reading.wrong("scopes", help);
@@ -112,11 +91,12 @@ impl Config {
         }
         let scopes = Arc::new(scopes);
         let live = live::Config::read(reading, settings.mode, snapshot.is_some());
+        let span = |set: Option<Span>, seconds| set.map_or(Duration::from_secs(seconds), |span| span.0);
         Ok(Self {
             connection: connection(reading, &settings, &scopes),
-            update_frequency: settings.update_frequency.0,
-            resync_frequency: settings.resync_frequency.0,
-            startup_timeout: settings.startup_timeout.0,
+            update_frequency: span(settings.update_frequency, 10),
+            resync_frequency: span(settings.resync_frequency, 15 * 60),
+            startup_timeout: span(settings.startup_timeout, 60),
             on_startup_failure: settings.on_startup_failure,
             snapshot,
             scopes,
@@ -149,7 +129,7 @@ fn connection(reading: &mut Reading<'_>, settings: &Settings, scopes: &Arc<Scope
         }
         return None;
     }
-    let at = location(reading, &settings.api_url)?;
+    let at = location(reading, settings.api_url.as_deref().unwrap_or("http://127.0.0.1:8080/"))?;
     let credentials = credentials(reading, settings)?;
     let ca = settings.ca_cert_path.as_ref();
     if !at.is_https() && (matches!(credentials, Credentials::Certificate(_)) || ca.is_some()) {

@@ -1,20 +1,24 @@
 //! How long does the launch wait for LAPI?
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use log::warn;
 use tokio::time::{sleep, timeout};
 
-use super::{Config, Error, OnStartupFailure, Poller};
+use super::{Error, OnStartupFailure, Poller};
 
 /// Waits for LAPI's first answer, as long as the operator said: `open` for one attempt, since visitors would be waiting;
 /// the others ask again each second, since CrowdSec may need some seconds after a boot.
-pub async fn first_answer(mut poller: Poller, config: &Config) -> Result<Poller, String> {
+pub async fn first_answer(
+    mut poller: Poller,
+    startup_timeout: Duration,
+    on_startup_failure: OnStartupFailure,
+) -> Result<Poller, String> {
     if poller.recall() {
         return Ok(poller);
     }
-    let (lapi, begin, mut told) = (poller.address().to_owned(), Instant::now(), false);
-    let left = || config.startup_timeout.saturating_sub(begin.elapsed());
+    let (lapi, begin, mut told) = (poller.telling.address.clone(), Instant::now(), false);
+    let left = || startup_timeout.saturating_sub(begin.elapsed());
     let error = loop {
         let asked = Instant::now();
         let result = timeout(left(), poller.try_poll()).await;
@@ -23,12 +27,12 @@ pub async fn first_answer(mut poller: Poller, config: &Config) -> Result<Poller,
         // LAPI has answered, and no time will change what it says of this key.
         let is_final = matches!(error, Error::Forbidden);
         let pause = poller.pause();
-        if config.on_startup_failure == OnStartupFailure::Open || is_final || left() <= pause {
+        if on_startup_failure == OnStartupFailure::Open || is_final || left() <= pause {
             break error;
         }
         if !told {
             told = true;
-            let seconds = config.startup_timeout.as_secs_f32();
+            let seconds = startup_timeout.as_secs_f32();
             warn!(
                 "CrowdSec's LAPI at {lapi} does not answer yet: {error}. The launch waits and asks again each second, for \
                  `startup_timeout` ({seconds} s) at most."
@@ -36,7 +40,7 @@ pub async fn first_answer(mut poller: Poller, config: &Config) -> Result<Poller,
         }
         sleep(pause).await;
     };
-    if config.on_startup_failure == OnStartupFailure::Abort {
+    if on_startup_failure == OnStartupFailure::Abort {
         return Err(format!("no first answer from LAPI at {lapi}: {error}. `on_startup_failure` is `abort`"));
     }
     poller.note(Err(error));

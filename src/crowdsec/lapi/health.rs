@@ -8,7 +8,7 @@ use super::polls::Polls;
 use crate::crowdsec::panics::lock;
 
 /// Whether we are in step with LAPI, for those who want to know.
-pub struct Status {
+pub struct Contact {
     start: Instant,
     patience: Duration,
     answers: Mutex<Answers>,
@@ -31,15 +31,15 @@ pub enum Health {
     /// LAPI has not answered since the launch.
     Starting,
     Ok,
-    /// LAPI answered before, but not for three polls and two seconds; while everything is asked for anew, it may take twice
-    /// the time of its last full answer besides.
+    /// LAPI answered before, but not within three polls and two seconds. While a full answer is awaited, twice the duration of
+    /// the last one is added.
     Stale,
 }
 
 /// Beside three polls: what a short poll and a busy machine may take.
 const SLACK: Duration = Duration::from_secs(2);
 
-impl Status {
+impl Contact {
     pub fn new(update_frequency: Duration) -> Self {
         let patience = update_frequency.saturating_mul(3) + SLACK;
         Self {
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn health_is_stale_three_polls_and_two_seconds_after_the_last_answer() {
-        let status = Status::new(Duration::from_secs(10));
+        let status = Contact::new(Duration::from_secs(10));
         let answered = status.start;
         let after = |seconds| status.health_at(answered + Duration::from_secs(seconds));
         assert_eq!(after(1), Health::Starting);

@@ -19,17 +19,18 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{Connection, Error, Lapi, QUESTION, Status};
+use super::{Connection, Contact, Error, Lapi, QUESTION};
 use crate::crowdsec::decisions::{DecisionSet, Remediation, Taken};
 use crate::crowdsec::panics::{lock, survive};
 use crate::crowdsec::reminder::Reminder;
 use crate::crowdsec::setting::{FailureAction, Reading, Span, Told, word};
 
 /// How we learn what stands against a visitor.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// The poller keeps all decisions.
+    #[default]
     Stream,
     Live,
 }
@@ -48,8 +49,8 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let timeout = Span(Duration::from_millis(200));
-        Self { failure_action: FailureAction::Passthrough, cache: Span::seconds(10), timeout }
+        let (cache, timeout) = (Span(Duration::from_secs(10)), Span(Duration::from_millis(200)));
+        Self { failure_action: FailureAction::Passthrough, cache, timeout }
     }
 }
 
@@ -91,7 +92,7 @@ const REST: Duration = Duration::from_secs(1);
 pub struct Live {
     lapi: Lapi,
     set: Arc<DecisionSet>,
-    status: Arc<Status>,
+    status: Arc<Contact>,
     config: Config,
     known: Mutex<HashMap<IpAddr, Known>>,
     turns: [Semaphore; LANES],
@@ -115,7 +116,7 @@ impl Live {
         connection: &Connection,
         config: &Config,
         set: Arc<DecisionSet>,
-        status: Arc<Status>,
+        status: Arc<Contact>,
     ) -> Result<Arc<Self>, Error> {
         let lapi = Lapi::new(connection, Duration::ZERO)?;
         let (known, taken, late, hasher) = Default::default();

@@ -41,7 +41,7 @@ pub use config::{Config, OnStartupFailure};
 pub use connection::{Connection, Credentials, Location};
 pub use error::Error;
 pub use first_answer::first_answer;
-pub use health::{Health, Status};
+pub use health::{Contact, Health};
 pub use live::Live;
 pub use poller::Poller;
 

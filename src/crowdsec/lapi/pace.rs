@@ -37,9 +37,10 @@ impl Pace {
 
     /// How long to go on with deltas. LAPI loses additions while many come at once (each is dated before it is written,
     /// and the mark it compares with has moved meanwhile), and a lost one leaves no trace: not in ids, which other scopes
-    /// and simulated decisions use up as well, and not in counts, which LAPI does not tell. So after a change everything
-    /// is asked for sooner than `resync_frequency`: after three polls, but never for more than a sixtieth of LAPI's time. So
-    /// it is after an empty answer: it costs LAPI nothing, and may be that of a database that fails while we start.
+    /// and simulated decisions use up as well, and not in counts, which LAPI does not tell. So after a change the
+    /// poller asks for everything after three polls, not after `resync_frequency`, and takes at most a sixtieth of LAPI's
+    /// time for it. It does the same after an empty full answer, which costs LAPI nothing and may come from a failing
+    /// database.
     pub fn until_everything(&self, in_step: &InStep) -> Duration {
         let soon = (self.update_frequency * 3).max(in_step.cost * 60).max(Duration::from_secs(10));
         let longest = if in_step.named > 0 || in_step.was_empty {
@@ -47,7 +48,7 @@ impl Pace {
         } else {
             self.resync_frequency
         };
-        // What a full answer lacked ends with the second one that lacks it, as soon as that may count.
+        // From `kept_until` on, a second full answer may end a missing decision: ask then, not later.
         in_step.kept_until.map_or(longest, |until| longest.min(until.saturating_duration_since(in_step.since)))
     }
 

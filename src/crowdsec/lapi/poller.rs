@@ -9,7 +9,7 @@ use rocket::futures::future::join_all;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
-use super::health::Status;
+use super::health::Contact;
 use super::pace::{EAGER, InStep, Pace};
 use super::saving::Saving;
 use super::snapshot::Snapshot;
@@ -28,13 +28,13 @@ use crate::crowdsec::setting::Secret;
 pub struct Poller {
     lapi: Lapi,
     set: Arc<DecisionSet>,
-    status: Arc<Status>,
+    status: Arc<Contact>,
     pace: Pace,
     /// `None` while the last poll is not known to have succeeded: then everything is asked for.
     in_step: Option<InStep>,
     /// In live mode, who is asked instead.
     live: Option<Arc<Live>>,
-    telling: Telling,
+    pub(super) telling: Telling,
     saving: Saving,
 }
 
@@ -47,7 +47,7 @@ impl Poller {
         connection: &Connection,
         config: &Config,
         set: Arc<DecisionSet>,
-        status: Arc<Status>,
+        status: Arc<Contact>,
         secret: Option<&Secret>,
         live: Option<Arc<Live>>,
     ) -> Result<Self, Error> {
@@ -62,11 +62,6 @@ impl Poller {
             in_step: None,
             live,
         })
-    }
-
-    /// Where LAPI is, for messages.
-    pub fn address(&self) -> &str {
-        &self.telling.address
     }
 
     /// Reads the snapshot, where there is one. True if it was believed: it counts as the first answer.
@@ -168,8 +163,8 @@ impl Poller {
         aside(|| changes.complete()).await
     }
 
-    /// Asks for everything. Where the answer lacks what stands, LAPI has to confirm it; and since that question moves the
-    /// mark that a delta begins at, everything is asked for once more then: gives no `InStep`.
+    /// Asks for everything. If the answer lacks decisions that stand, asks LAPI to confirm. That question moves the mark from
+    /// which LAPI computes the next delta, so the result has no `InStep`, and the next poll asks for everything.
     async fn everything(&mut self) -> Result<(Taken, Option<InStep>), Error> {
         let since = Instant::now();
         let all = self.lapi.ask(true, |now| self.set.everything(now), Everything::take).await?;

@@ -43,7 +43,7 @@ impl Saving {
                 info!("{} decisions come from the snapshot of {} s ago.", self.set.len(), age.as_secs());
             }
             // Fails towards LAPI: it will say what stands, and the next snapshot takes this one's place.
-            Err(reason) => warn!("The snapshot {} is not used: {reason}.", snapshot.path().display()),
+            Err(reason) => warn!("The snapshot {} is not used: {reason}.", snapshot.path.display()),
         }
         matches!(read, Ok(Some(_)))
     }
@@ -83,7 +83,7 @@ impl Saving {
             Ok(took) => self.took = took,
             Err(error) => {
                 self.is_due = true;
-                let path = snapshot.path().display();
+                let path = snapshot.path.display();
                 // A logger that panics costs this line alone.
                 let _ = survive_now(|| {
                     warn!(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::health::Status;
+use super::health::Contact;
 use super::{Config, Connection, Error, OnStartupFailure};
 use crate::crowdsec::decisions::{DecisionSet, MOST_ON_ONE_VALUE, Taken};
 use crate::crowdsec::printable::printable;
@@ -16,7 +16,7 @@ pub struct Telling {
     /// Where LAPI is.
     pub address: String,
     set: Arc<DecisionSet>,
-    status: Arc<Status>,
+    status: Arc<Contact>,
     on_startup_failure: OnStartupFailure,
     pub away_since: Option<Instant>,
     /// When it was last told that LAPI is away.
@@ -33,14 +33,14 @@ pub struct Telling {
     keeping: bool,
 }
 
-/// Of this many values it is told that they stand against nobody, so that the memory of it is bounded.
+/// At most this many unfit values are remembered as told, so that memory stays bounded.
 const MOST_TOLD: usize = 100;
 
 /// Between two lines that tell that LAPI is away.
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Telling {
-    pub fn new(connection: &Connection, config: &Config, set: Arc<DecisionSet>, status: Arc<Status>) -> Self {
+    pub fn new(connection: &Connection, config: &Config, set: Arc<DecisionSet>, status: Arc<Contact>) -> Self {
         Self {
             address: connection.at.to_string(),
             set,

@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use super::journal::Journal;
 use super::line::escaped;
 use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, is_ours};
-use crate::crowdsec::captcha::unix_now;
+use crate::crowdsec::timestamp::unix_now;
 use crate::crowdsec::visitor::head;
 
 /// The log of every request that was let in.

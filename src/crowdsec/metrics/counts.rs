@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Judged, Judgement, Verdict, Visit};
 use crate::crowdsec::decisions::{DecisionSet, Source};
-use crate::crowdsec::lapi::Status;
+use crate::crowdsec::lapi::Contact;
 
 /// By the family of the visitor's address.
 pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
@@ -36,7 +36,7 @@ const LONGEST_ORIGIN: usize = 200;
 pub struct Counts {
     judged: Arc<Judged>,
     decisions: Arc<DecisionSet>,
-    pub status: Arc<Status>,
+    pub status: Arc<Contact>,
     skipped: Arc<AtomicU64>,
     /// Read by refused requests and by those in a trial alone. It is written once for each origin.
     origins: RwLock<BTreeMap<String, Row>>,
@@ -160,7 +160,7 @@ impl Counts {
 }
 
 impl Figures {
-    /// What is expected is named from the start, with 0, and so is what has vanished; all else only where there is any.
+    /// An expected combination is listed even at 0, also after its decisions are gone. Others are listed only above 0.
     fn take(&mut self, origin: &str, row: &Row, has_trial: bool) {
         for (place, remediation) in REMEDIATIONS.into_iter().enumerate() {
             let is_expected = (place < BY_DECISION) == (origin != FALLBACK);

@@ -10,9 +10,9 @@ use rocket::{Responder, State, get};
 use super::counts::{CAPTCHA, Counts, FAMILIES, VALUES};
 use super::operator::Operator;
 use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Questions, SECONDS};
-use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::polls::{BOUNDS, RESULTS};
-use crate::crowdsec::lapi::{Health, Status, VERSION};
+use crate::crowdsec::lapi::{Contact, Health, VERSION};
+use crate::crowdsec::timestamp::unix_now;
 
 #[derive(Responder)]
 #[response(content_type = "text/plain; version=0.0.4; charset=utf-8")]
@@ -105,7 +105,7 @@ fn written(counts: &Counts, lapi: Option<Health>) -> Text {
     text
 }
 
-fn of_lapi(text: &mut Text, status: &Status, health: Health) {
+fn of_lapi(text: &mut Text, status: &Contact, health: Health) {
     text.number("ready", "gauge", "Whether LAPI's first answer has come.", u8::from(health != Health::Starting));
     let since = status.since_last_answer().map_or(0, |since| unix_now().saturating_sub(since.as_secs()));
     let help = "When LAPI answered last, in seconds since 1970; 0 for never.";

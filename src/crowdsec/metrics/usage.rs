@@ -24,10 +24,10 @@ use tokio::time::{sleep, timeout};
 
 use super::counts::{Counts, FAMILIES, Figures, REMEDIATIONS, VALUES};
 use crate::crowdsec::background::Background;
-use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::{Error, Lapi, USER_AGENT};
 use crate::crowdsec::panics::survive;
 use crate::crowdsec::printable::printable;
+use crate::crowdsec::timestamp::unix_now;
 
 const WITHIN: Duration = Duration::from_secs(10);
 /// All that the shutdown waits for.

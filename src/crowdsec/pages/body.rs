@@ -36,8 +36,8 @@ pub async fn nothing_here(data: Data<'_>) -> route::Outcome<'_> {
     route::Outcome::error(Status::NotFound)
 }
 
-/// Whether the visitor waits to be told whether to send the body (`Expect: 100-continue`). (Rocket has answered `100 Continue` by now: it
-/// looks at the first bytes of every body.)
+/// Whether the visitor waits to be told whether to send the body (`Expect: 100-continue`). (Rocket has answered
+/// `100 Continue` by now: it looks at the first bytes of every body.)
 pub fn is_waited_for(request: &Request<'_>) -> bool {
     request.headers().get_one("Expect").is_some_and(|wish| wish.eq_ignore_ascii_case("100-continue"))
 }

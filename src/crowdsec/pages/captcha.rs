@@ -10,10 +10,10 @@ use rocket::{Either, Request, get, post};
 
 use super::Leading;
 use super::body::{Dropped, Posted};
-use super::refusal::{Kind, Refusal, whole_seconds};
+use super::refusal::{Refusal, whole_seconds};
 use super::return_to::{return_to, without};
 use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Verdict, Visit};
-use crate::crowdsec::captcha;
+use crate::crowdsec::captcha::Finding;
 use crate::crowdsec::decisions::Remediation;
 use crate::crowdsec::guards::{self, SameOrigin};
 
@@ -31,7 +31,7 @@ pub fn show_captcha(
         return Ok(caller.lead(&back));
     }
     let _ = caller.visit.captcha.set(CaptchaOutcome::Shown);
-    Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) })
+    Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Verdict::Captcha) })
 }
 
 /// Judges an answer; a right one always gives a pass. The order spares the provider: nothing to solve, then another site's
@@ -59,17 +59,17 @@ pub async fn check_captcha(
     };
     let address = caller.visit.judgement.address;
     let (status, problem, retry_after) = match captcha.verify(answer, address).await {
-        captcha::Verdict::Human { since } => {
+        Finding::Human { since } => {
             let _ = caller.visit.captcha.set(CaptchaOutcome::Solved);
             let since = since + bouncer.skipped.load(Ordering::Relaxed);
             bouncer.passes.grant(cookies, address, since, caller.https);
             return caller.solved(form.get("cookies").unwrap_or_default(), cookies, back);
         }
-        captcha::Verdict::Wrong => (Status::Forbidden, "wrong", None),
-        captcha::Verdict::Expired => (Status::Forbidden, "expired", None),
-        captcha::Verdict::TooMany(wait) => (Status::TooManyRequests, "too_many", Some(whole_seconds(wait))),
+        Finding::Wrong => (Status::Forbidden, "wrong", None),
+        Finding::Expired => (Status::Forbidden, "expired", None),
+        Finding::TooMany(wait) => (Status::TooManyRequests, "too_many", Some(whole_seconds(wait))),
         // Fails closed: nobody could tell, so nobody is let in; but it is not the visitor's fault, and it is said.
-        captcha::Verdict::Away => {
+        Finding::Away => {
             let _ = caller.visit.captcha.set(CaptchaOutcome::Away);
             (Status::ServiceUnavailable, "away", Some(30))
         }
@@ -105,7 +105,7 @@ impl Caller<'_> {
     /// The page again. What has been noted of this try already stays noted.
     fn failed(&self, problem: &'static str, back: String) -> Refusal {
         let _ = self.visit.captcha.set(CaptchaOutcome::Failed);
-        Refusal { problem: Some(problem), return_to: Some(back), ..Refusal::new(Status::Forbidden, Kind::Captcha) }
+        Refusal { problem: Some(problem), return_to: Some(back), ..Refusal::new(Status::Forbidden, Verdict::Captcha) }
     }
 
     /// Leads on who has just got a pass. `seen` is what the page's script found out of cookies: `kept` where the browser keeps

@@ -42,7 +42,7 @@ impl Handler for BadRequest {
             let refuses = visit.is_refused() || (by_fairing && request.route().is_none());
             let verdict = visit.judgement.verdict;
             if let Some(refusal) = refuses.then(|| Refusal::of(request, visit, verdict)).flatten() {
-                visit.refuse(verdict);
+                visit.refuse(verdict, None);
                 bouncer.log(visit.asked(request), &visit.judgement, verdict, false);
                 return refusal.respond_to(request);
             }

@@ -32,8 +32,9 @@ pub use trial::try_pages;
 pub use unrouted::send_upload_on;
 pub use words::{Texts, Words, template_dir};
 
-/// Sends a refused request to a route of ours, where nobody else finds anything, with a method that the route has. The address in the visitor's browser stays what it was,
-/// and no handler of the owner's sees the request. HEAD keeps its method, by which Rocket knows to send no body.
+/// Sends a refused request to a route of ours, where nobody else finds anything, with a method that the route has. The
+/// address in the visitor's browser stays what it was, and no handler of the owner's sees the request. HEAD keeps its
+/// method, by which Rocket knows to send no body.
 pub fn send_to_refusal(request: &mut Request<'_>) {
     request.set_uri(Origin::path_only(REFUSED));
     if head::is_accept_too_dear(request) {

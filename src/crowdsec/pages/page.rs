@@ -5,26 +5,21 @@ use rocket::Request;
 use rocket_dyn_templates::Template;
 
 use super::config::Config;
-use super::refusal::{Kind, Refusal};
+use super::refusal::Refusal;
 use super::variables::Variables;
 use super::words::Texts;
-use crate::crowdsec::bouncer::{Bouncer, Visit};
+use crate::crowdsec::bouncer::{Bouncer, Verdict};
 use crate::crowdsec::guards::DecisionView;
 
 impl Refusal {
     /// The page, and the content security policy that fits it.
-    pub fn page(
-        &self,
-        request: &Request<'_>,
-        bouncer: &Bouncer,
-        visit: &Visit,
-        prefix: &str,
-    ) -> Option<(String, String)> {
+    pub fn page(&self, request: &Request<'_>, bouncer: &Bouncer, prefix: &str) -> Option<(String, String)> {
+        let visit = bouncer.visit(request);
         let judgement = &visit.judgement;
         let nonce = nonce();
         let nonce = str::from_utf8(&nonce).ok()?;
-        let (widget, sources) = match (self.kind, &bouncer.captcha) {
-            (Kind::Captcha, Some(captcha)) => {
+        let (widget, sources) = match (self.verdict, &bouncer.captcha) {
+            (Verdict::Captcha, Some(captcha)) => {
                 let widget = captcha.widget(judgement.subject());
                 let widget = widget.inspect_err(|reason| log::error!("No captcha can be made: {reason}.")).ok()?;
                 (Some(widget), &*captcha.content_sources)
@@ -34,7 +29,7 @@ impl Refusal {
         let verdict = visit.refusal().unwrap_or(judgement.verdict);
         let decision = match (judgement.behind(verdict).or(judgement.greatest()), &self.preview) {
             (Some(standing), _) => Some(DecisionView::from(standing)),
-            (None, Some(_)) => Some(DecisionView::example(self.kind.name())),
+            (None, Some(_)) => Some(DecisionView::example(self.verdict.name())),
             (None, None) => None,
         };
         let site = request.rocket().state::<Config>()?;
@@ -50,7 +45,7 @@ impl Refusal {
                 nonce,
                 ..Variables::of(self, site, language)
             };
-            Template::show(request.rocket(), self.kind.name(), variables)
+            Template::show(request.rocket(), self.verdict.name(), variables)
         });
         Some((page?, content_security_policy(nonce, sources)))
     }
@@ -63,7 +58,8 @@ pub fn nonce() -> [u8; 32] {
     nonce.map(|byte| b'a' + byte % 16)
 }
 
-/// Exactly what a page needs: its own style and script by nonce, the captcha provider's places, and frames of this site alone around it.
+/// Exactly what a page needs: its own style and script by nonce, the captcha provider's places, and frames of this site alone
+/// around it.
 pub fn content_security_policy(nonce: &str, sources: &str) -> String {
     let own = [" 'nonce-", nonce, "' ", sources].concat();
     let own = own.trim_end();

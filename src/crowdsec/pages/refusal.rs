@@ -20,8 +20,9 @@ use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, Visit};
 #[derive(Serialize)]
 pub struct Refusal {
     pub status: Status,
+    /// One that has a page. Its name is that of the template, and of the problem's type.
     #[serde(skip)]
-    pub kind: Kind,
+    pub verdict: Verdict,
     /// What went wrong with the last try at the captcha: `missing`, `wrong`, `away`, `too_many`, `expired`, `cookie_lost`.
     pub problem: Option<&'static str>,
     /// In seconds.
@@ -35,55 +36,34 @@ pub struct Refusal {
     pub preview: Option<Box<Preview>>,
 }
 
-#[derive(Clone, Copy, PartialEq)]
-pub enum Kind {
-    Ban,
-    Captcha,
-    Throttle,
-    Starting,
-}
-
-impl Kind {
-    /// The name of the template, and of the problem's type.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ban => "ban",
-            Self::Captcha => "captcha",
-            Self::Throttle => "throttle",
-            Self::Starting => "starting",
-        }
-    }
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::Ban => "Access denied",
-            Self::Captcha => "Captcha required",
-            Self::Throttle => "Too many requests",
-            Self::Starting => "Not ready yet",
-        }
-    }
-}
-
 impl Refusal {
-    pub fn new(status: Status, kind: Kind) -> Self {
-        Self { status, kind, problem: None, retry_after: None, return_to: None, not_sent: false, preview: None }
+    pub fn new(status: Status, verdict: Verdict) -> Self {
+        Self { status, verdict, problem: None, retry_after: None, return_to: None, not_sent: false, preview: None }
     }
 
     /// The answer to a request that is refused; `None` for one that is not, or whose answer is no page.
     pub fn of(request: &Request<'_>, visit: &Visit, verdict: Verdict) -> Option<Self> {
-        let status =
-            visit.status().or(request.rocket().state::<Bouncer>().map(|bouncer| bouncer.status_of(verdict)))?;
+        let status = visit
+            .status
+            .get()
+            .copied()
+            .or(request.rocket().state::<Bouncer>().map(|bouncer| bouncer.status_of(verdict)))?;
         Some(match verdict {
             Verdict::Admit | Verdict::TooLarge(_) | Verdict::Answered => return None,
-            Verdict::Ban | Verdict::Hidden => Self::new(status, Kind::Ban),
-            Verdict::Throttle(wait) => {
-                Self { retry_after: Some(whole_seconds(wait)), ..Self::new(status, Kind::Throttle) }
-            }
-            Verdict::NotYet => Self { retry_after: Some(5), ..Self::new(status, Kind::Starting) },
-            Verdict::Captcha => {
-                Self { not_sent: !is_safe(visit.asked(request).method), ..Self::new(status, Kind::Captcha) }
-            }
+            Verdict::Ban | Verdict::Hidden => Self::new(status, Verdict::Ban),
+            Verdict::Throttle(wait) => Self { retry_after: Some(whole_seconds(wait)), ..Self::new(status, verdict) },
+            Verdict::NotYet => Self { retry_after: Some(5), ..Self::new(status, verdict) },
+            Verdict::Captcha => Self { not_sent: !is_safe(visit.asked(request).method), ..Self::new(status, verdict) },
         })
+    }
+
+    fn title(&self) -> &'static str {
+        match self.verdict {
+            Verdict::Captcha => "Captcha required",
+            Verdict::Throttle(_) => "Too many requests",
+            Verdict::NotYet => "Not ready yet",
+            _ => "Access denied",
+        }
     }
 
     /// Where the visitor goes on: to what they asked for, or to the page that they see, if a script on it has asked or a
@@ -104,33 +84,27 @@ impl Refusal {
     }
 
     /// The page and its content security policy; words alone where it cannot be made.
-    fn page_or_words(
-        &self,
-        request: &Request<'_>,
-        bouncer: &Bouncer,
-        visit: &Visit,
-        prefix: &str,
-    ) -> (String, Option<String>) {
+    fn page_or_words(&self, request: &Request<'_>, bouncer: &Bouncer, prefix: &str) -> (String, Option<String>) {
         // Whoever edits the words is told here, where the page would show those of the launch.
         let texts = request.rocket().state::<Texts>().filter(|_| self.preview.is_some());
         if let Some(slip) = texts.and_then(Texts::slip) {
             return (slip, Some(content_security_policy("none", "")));
         }
-        if let Some((page, policy)) = self.page(request, bouncer, visit, prefix) {
+        if let Some((page, policy)) = self.page(request, bouncer, prefix) {
             return (page, Some(policy));
         }
         // A slip in a template must not make a refusal anything but a refusal: bare words stand in.
-        let slip = format!("The template `{}` cannot be rendered", self.kind.name());
+        let slip = format!("The template `{}` cannot be rendered", self.verdict.name());
         log::error!("{slip}; see the lines above.");
         let is_preview = self.preview.is_some();
-        (if is_preview { format!("{slip}: the log says why.") } else { self.kind.title().into() }, None)
+        (if is_preview { format!("{slip}: the log says why.") } else { self.title().into() }, None)
     }
 
     /// Nothing of why: whoever is refused must not learn how to be refused less.
     fn json(&self, captcha_url: Option<&str>) -> Value {
         let mut json = json!({
-            "type": format!("urn:crowdsec:{}", self.kind.name()),
-            "title": self.kind.title(),
+            "type": format!("urn:crowdsec:{}", self.verdict.name()),
+            "title": self.title(),
             "status": self.status.code,
         });
         if let Some(captcha_url) = captcha_url {
@@ -150,15 +124,15 @@ impl<'r> Responder<'r, 'static> for Refusal {
         let bouncer = request.rocket().state::<Bouncer>().ok_or(Status::InternalServerError)?;
         let visit = bouncer.visit(request);
         let mut response = Response::build();
-        let can_flood = matches!(self.kind, Kind::Ban | Kind::Throttle);
+        let can_flood = matches!(self.verdict, Verdict::Ban | Verdict::Throttle(_));
         let flood = || can_flood && bouncer.ban_pages.count((), Instant::now()).is_err();
         let prefix = bouncer.client_ip.prefix(request);
-        let captcha_url = (self.kind == Kind::Captcha).then(|| self.captcha_url(request, visit, prefix));
+        let captcha_url = (self.verdict == Verdict::Captcha).then(|| self.captcha_url(request, visit, prefix));
         if is_from_htmx(request) {
             // htmx swaps no part of the page for a refusal, so that the whole page has to go, or to be asked for again.
             match &captcha_url {
                 Some(captcha_url) => _ = response.header(Header::new("HX-Redirect", captcha_url.clone())),
-                None if self.kind == Kind::Ban => _ = response.header(Header::new("HX-Refresh", "true")),
+                None if self.verdict == Verdict::Ban => _ = response.header(Header::new("HX-Refresh", "true")),
                 None => {}
             }
         }
@@ -166,13 +140,13 @@ impl<'r> Responder<'r, 'static> for Refusal {
         let (kind, body) = if wants_json(request) {
             ("application/problem+json", self.json(captcha_url.as_deref()).to_string())
         } else if flood() {
-            ("text/html; charset=utf-8", self.kind.title().into())
+            ("text/html; charset=utf-8", self.title().into())
         } else {
-            let (body, policy) = self.page_or_words(request, bouncer, visit, prefix);
+            let (body, policy) = self.page_or_words(request, bouncer, prefix);
             if let Some(policy) = policy {
                 response.header(Header::new("Content-Security-Policy", policy));
                 // A captcha's provider must not learn which page it was. A ban page asks nobody, and is made often.
-                if self.kind == Kind::Captcha {
+                if self.verdict == Verdict::Captcha {
                     response.header(Header::new("Referrer-Policy", "same-origin"));
                 }
             }
@@ -182,8 +156,8 @@ impl<'r> Responder<'r, 'static> for Refusal {
         response.status(self.status).header(Header::new("Content-Type", kind)).header(Header::new("Vary", vary));
         // A cache must neither keep a refusal nor hand it to somebody else.
         response.header(Header::new("Cache-Control", "no-store"));
-        if self.kind != Kind::Starting {
-            response.header(Header::new("Crowdsec-Remediation", self.kind.name()));
+        if self.verdict != Verdict::NotYet {
+            response.header(Header::new("Crowdsec-Remediation", self.verdict.name()));
         }
         if let Some(seconds) = self.retry_after {
             response.header(Header::new("Retry-After", seconds.to_string()));

@@ -15,13 +15,13 @@ pub fn return_to(wish: &str) -> String {
     // Rocket's parser takes what RFC 7230 calls origin-form: no control characters, spaces, backslashes or fragments.
     let safe = wish.len() <= LONGEST && wish.starts_with('/') && !wish.starts_with("//");
     match Origin::parse(wish) {
-        Ok(origin) if safe && !is_ours(origin.path().as_str()) => wish.to_owned(),
+        Ok(origin) if safe && !leads_to_bouncer(origin.path().as_str()) => wish.to_owned(),
         _ => "/".to_owned(),
     }
 }
 
 /// Whether a browser could take the path for one of `/crowdsec/*`, which would lead in circles.
-fn is_ours(path: &str) -> bool {
+fn leads_to_bouncer(path: &str) -> bool {
     let decoded = RawStr::new(path).percent_decode_lossy();
     let mut segments = decoded.split('/').filter(|segment| !matches!(*segment, "" | "."));
     decoded.split('/').any(|segment| segment == "..") || segments.next() == Some("crowdsec")

@@ -9,9 +9,9 @@ use rocket_dyn_templates::{Engines, tera};
 
 use super::config::Config;
 use super::preview::cases;
-use super::refusal::Kind;
 use super::variables::Variables;
 use super::words::{Texts, template_dir};
+use crate::crowdsec::bouncer::Verdict;
 use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guards::DecisionView;
 use crate::crowdsec::setting::Reading;
@@ -26,10 +26,12 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
         let (Ok(texts), Ok(site)) = (Texts::read(&templates, true), &site) else { return Ok(()) };
         let mut problems = BTreeMap::new();
         for (case, refusal) in cases() {
-            let page = refusal.kind.name();
-            let is_captcha = refusal.kind == Kind::Captcha;
+            let page = refusal.verdict.name();
+            let is_captcha = refusal.verdict == Verdict::Captcha;
             let widgets = if is_captcha { Widget::examples().map(Some).into() } else { vec![None] };
-            for (language, widget) in texts.all().iter().flat_map(|it| widgets.iter().map(move |widget| (it, widget))) {
+            for (language, widget) in
+                texts.languages.iter().flat_map(|it| widgets.iter().map(move |widget| (it, widget)))
+            {
                 for decision in [None, Some(DecisionView::example(page))] {
                     let variables =
                         Variables { decision, captcha: widget.as_ref(), ..Variables::of(&refusal, site, language) };

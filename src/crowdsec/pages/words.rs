@@ -55,7 +55,8 @@ pub struct Texts {
     path: PathBuf,
     /// Whether to read the file anew for each page, for an owner who is editing it.
     live: bool,
-    languages: Vec<Language>,
+    /// All of them, as they were read at first; the default one comes first.
+    pub languages: Vec<Language>,
 }
 
 /// The language of a table `[default]`, which a file may have in place of `default = "…"`.
@@ -74,11 +75,6 @@ impl Texts {
         let path = templates.join("texts.toml");
         let languages = languages(&path)?;
         Ok(Self { path, live, languages })
-    }
-
-    /// All languages, as they were read at first; the default one comes first.
-    pub fn all(&self) -> &[Language] {
-        &self.languages
     }
 
     /// Why the file cannot be read any more, for whoever edits it.

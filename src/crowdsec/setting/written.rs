@@ -44,10 +44,6 @@ pub struct Span(pub Duration);
 impl Span {
     /// Lengths of time that can be added to any time without an overflow.
     const SENSIBLE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10 * 365 * 86_400);
-
-    pub const fn seconds(seconds: u64) -> Self {
-        Self(Duration::from_secs(seconds))
-    }
 }
 
 impl<'de> Deserialize<'de> for Span {
@@ -59,12 +55,13 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-/// One word of a list. Figment would take a number for the place of one.
+/// Reads an enum from its word alone. Figment would also take a number for the variant at that position: `mode = 1` for
+/// "live".
 pub fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     T::deserialize(String::deserialize(deserializer)?.into_deserializer())
 }
 
-/// What a visitor meets while one who is asked about them on their way does not answer.
+/// What becomes of a visitor when LAPI (live mode) or AppSec does not answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FailureAction {

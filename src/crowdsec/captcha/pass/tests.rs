@@ -58,7 +58,7 @@ mod properties {
     use rocket::{State, get, routes};
 
     use super::*;
-    use crate::crowdsec::captcha::unix_now;
+    use crate::crowdsec::timestamp::unix_now;
 
     const VISITOR: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 

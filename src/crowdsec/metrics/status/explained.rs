@@ -11,6 +11,7 @@ use crate::crowdsec::guards::DecisionView;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::timestamp;
 use crate::crowdsec::visitor::Unnamed;
+use crate::crowdsec::visitor::proxies::address;
 
 /// What an operator asked for, and what there is to say of it.
 #[derive(Debug, Default, Serialize)]
@@ -115,12 +116,6 @@ fn foreseen(bouncer: &Bouncer, address: IpAddr, refusals: &[Record]) -> Judgemen
     judgement
 }
 
-/// An address in any spelling that is common: also in brackets, or IPv4 mapped into IPv6.
-fn address(text: &str) -> Option<IpAddr> {
-    let text = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
-}
-
 /// A reference as a page shows it, or as somebody has typed it: in small letters, without the dash.
 fn reference(text: &str) -> Option<String> {
     let letters: String = text.chars().filter(|letter| !matches!(letter, '-' | ' ')).collect();
@@ -134,11 +129,11 @@ mod tests {
 
     #[test]
     fn addresses_and_references_are_read_as_people_write_them() {
-        for text in ["192.0.2.1", "::ffff:192.0.2.1"] {
+        for text in ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.1:80"] {
             assert_eq!(address(text), Some(IpAddr::from([192, 0, 2, 1])), "{text}");
         }
         assert_eq!(address("[2001:DB8::1]"), "2001:db8::1".parse().ok());
-        for text in ["", "192.0.2.0/24", "192.0.2.1:80", "example.org", "[192.0.2.1", "7QK3-0M2F"] {
+        for text in ["", "192.0.2.0/24", "example.org", "[192.0.2.1", "7QK3-0M2F"] {
             assert_eq!(address(text), None, "{text}");
         }
         for text in ["7QK3-0M2F", "7qk30m2f", "7qk3 0m2f"] {

@@ -42,7 +42,7 @@ impl History {
         Self([Ring::new(60, 60, now), Ring::new(3600, 24, now)])
     }
 
-    /// To be told at least once a minute. A minute without is lost in the one before.
+    /// Call this at least once a minute. A minute without a call is counted in the minute before.
     pub fn note(&mut self, now: u64, totals: Totals) {
         self.0.iter_mut().for_each(|ring| ring.note(now, totals));
     }
@@ -95,6 +95,13 @@ impl Totals {
         }
         let judged: u64 = figures.processed.iter().sum();
         Self { let_in: judged.saturating_sub(totals.refused()), ..totals }
+    }
+
+    /// All numbers, by their names on the page and in the JSON.
+    pub fn numbers(self) -> [(&'static str, u64); 5] {
+        let Self { let_in, banned, captchas, others } = self;
+        let refused = ("refused", self.refused());
+        [("let_in", let_in), refused, ("banned", banned), ("captchas", captchas), ("others", others)]
     }
 
     pub fn refused(self) -> u64 {

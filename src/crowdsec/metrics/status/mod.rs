@@ -23,13 +23,12 @@ use super::counts::Counts;
 use super::operator::Operator;
 use crate::crowdsec::background::Background;
 use crate::crowdsec::bouncer::{Bouncer, Record};
-use crate::crowdsec::captcha::unix_now;
 use crate::crowdsec::lapi::VERSION;
 use crate::crowdsec::pages::page::{content_security_policy, nonce};
 use crate::crowdsec::pages::{self, Texts, wants_json};
 use crate::crowdsec::panics::lock;
 use crate::crowdsec::printable::printable;
-use crate::crowdsec::timestamp::timestamp;
+use crate::crowdsec::timestamp::{timestamp, unix_now};
 use explained::Explained;
 use history::{History, Totals};
 use view::{AppSec, Counted, Decisions, Lapi, Variables, View};
@@ -82,7 +81,7 @@ fn try_page(rocket: &Rocket<Orbit>, memory: &Memory) {
     let (Some(bouncer), Some(texts)) = (rocket.state::<Bouncer>(), rocket.state::<Texts>()) else { return };
     let Some(site) = rocket.state::<pages::Config>() else { return };
     let view = memory.view(bouncer, Some("192.0.2.1"));
-    for language in texts.all() {
+    for language in &texts.languages {
         if Template::show(rocket, "status", Variables::of(&view, site, language)).is_none() {
             log::error!(
                 "The page `status` cannot be made with the words of [{}]; see the lines above. Write the missing word into the \

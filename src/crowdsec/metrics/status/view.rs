@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::MOST;
 use super::explained::Explained;
-use super::history::{Bin, Totals};
+use super::history::Bin;
 use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Record};
 use crate::crowdsec::lapi::Health;
 use crate::crowdsec::metrics::counts::Figures;
@@ -72,12 +72,10 @@ pub struct Decisions {
 /// What was let in and refused in a minute or an hour; no numbers before the launch.
 #[derive(Serialize)]
 pub struct Counted {
-    pub begin: String,
-    pub let_in: Option<u64>,
-    pub refused: Option<u64>,
-    pub banned: Option<u64>,
-    pub captchas: Option<u64>,
-    pub others: Option<u64>,
+    begin: String,
+    /// Those of `Totals::numbers`.
+    #[serde(flatten)]
+    numbers: BTreeMap<&'static str, Option<u64>>,
 }
 
 impl Lapi {
@@ -130,15 +128,9 @@ impl Decisions {
 
 impl From<&Bin> for Counted {
     fn from(Bin { begin, counted }: &Bin) -> Self {
-        let number = |of: fn(&Totals) -> u64| counted.as_ref().map(of);
-        Self {
-            begin: timestamp(*begin),
-            let_in: number(|it| it.let_in),
-            refused: number(|it| it.refused()),
-            banned: number(|it| it.banned),
-            captchas: number(|it| it.captchas),
-            others: number(|it| it.others),
-        }
+        let numbers = counted.unwrap_or_default().numbers();
+        let numbers = numbers.map(|(name, number)| (name, counted.map(|_| number)));
+        Self { begin: timestamp(*begin), numbers: numbers.into() }
     }
 }
 
@@ -148,15 +140,12 @@ pub struct Chart<'a> {
     /// `hour` or `day`.
     name: &'static str,
     bins: &'a [Counted],
-    let_in: Sum,
-    refused: Sum,
-    banned: Sum,
-    captchas: Sum,
-    others: Sum,
+    #[serde(flatten)]
+    sums: BTreeMap<&'static str, Sum>,
 }
 
 /// The sum of some numbers, and the greatest of them.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Sum {
     total: u64,
     most: u64,
@@ -164,19 +153,12 @@ struct Sum {
 
 impl<'a> Chart<'a> {
     fn of(name: &'static str, bins: &'a [Counted]) -> Self {
-        let sum = |number: fn(&Counted) -> Option<u64>| Sum {
-            total: bins.iter().filter_map(number).sum(),
-            most: bins.iter().filter_map(number).max().unwrap_or(0),
-        };
-        Self {
-            name,
-            bins,
-            let_in: sum(|bin| bin.let_in),
-            refused: sum(|bin| bin.refused),
-            banned: sum(|bin| bin.banned),
-            captchas: sum(|bin| bin.captchas),
-            others: sum(|bin| bin.others),
+        let mut sums = BTreeMap::<_, Sum>::new();
+        for (name, number) in bins.iter().flat_map(|bin| &bin.numbers) {
+            let (sum, number) = (sums.entry(*name).or_default(), number.unwrap_or(0));
+            (sum.total, sum.most) = (sum.total + number, sum.most.max(number));
         }
+        Self { name, bins, sums }
     }
 }
 
