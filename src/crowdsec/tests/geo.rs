@@ -210,7 +210,9 @@ fn a_record_that_holds_itself_makes_an_address_unknown_and_nothing_worse() {
     let itself = map(&[("autonomous_system_number", vec![1 << 5, 0])]);
     fs::write(&path, file("GeoLite2-ASN", 4, &[("192.0.2.0/24", itself)])).unwrap();
     let database = Database::open(path).unwrap();
-    assert_eq!(database.system("192.0.2.1".parse().unwrap()), None);
+    let look_up = move || database.system("192.0.2.1".parse().unwrap());
+    let on_a_small_stack = std::thread::Builder::new().stack_size(256 << 10).spawn(look_up).unwrap();
+    assert_eq!(on_a_small_stack.join().unwrap(), None);
 }
 
 #[test]
