@@ -11,9 +11,10 @@ mod visitor;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::Command;
-use std::thread;
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
+use std::{iter, thread};
 
 pub use app::{App, Ended, Process, Verdict, command};
 pub use fake::{FakeServer, Reply, Seen, ban, standing};
@@ -46,10 +47,14 @@ pub fn eventually_within(patience: Duration, what: &str, mut holds: impl FnMut()
     }
 }
 
-/// An address of this machine on which nobody listens.
+/// An address of this machine on which nobody listens, and nobody will but whoever is told to: it lies below the ports that
+/// Linux gives to connections and to those who ask for any port, and each caller gets another one.
 pub fn closed_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("the port just bound")
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + (process::id() % 200) as u16 * 100;
+    let mut ports = iter::repeat_with(|| first + CALLS.fetch_add(1, Ordering::Relaxed) % 2_000);
+    let listener = ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    listener.expect("a free port").local_addr().expect("the port just bound")
 }
 
 /// The repository's root: the folder above this package, and the application's working directory.
