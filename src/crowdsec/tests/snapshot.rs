@@ -1,13 +1,12 @@
 //! The snapshot: what it brings back, and what is not believed.
 
+mod properties;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proptest::collection::vec;
-use proptest::prelude::*;
-use proptest::sample::Index;
 use tempfile::TempDir;
 
 use crate::crowdsec::decisions::{Country, Decision, DecisionSet, Entry, Remediation, Scopes, Types, Value, network};
@@ -242,29 +241,4 @@ fn the_signature_of_a_snapshot_has_one_spelling() {
         pairs.iter().enumerate().map(spelled).collect::<String>() + if at.is_none() { "+" } else { "" }
     };
     assert!(matches!(respelled(plus), (Err(_), 0)));
-}
-
-proptest! {
-    #[test]
-    fn any_bytes_are_no_snapshot(bytes in vec(any::<u8>(), 0..300), ours in any::<bool>()) {
-        let folder = tempfile::tempdir().unwrap();
-        let snapshot = snapshot(&folder, "/lapi", None);
-        store(&snapshot, &set_of(&[]));
-        let line = fs::read(&snapshot.path).unwrap().split(|byte| *byte == b'\n').next().unwrap().to_vec();
-        fs::write(&snapshot.path, if ours { [line, bytes].concat() } else { bytes }).unwrap();
-        prop_assert!(matches!(read(&snapshot), (Err(_), 0)));
-    }
-
-    #[test]
-    fn any_change_to_a_snapshot_makes_it_none(changes in vec((any::<Index>(), any::<u8>()), 1..6)) {
-        let folder = tempfile::tempdir().unwrap();
-        let snapshot = snapshot(&folder, "/lapi", Some("secret"));
-        store(&snapshot, &set_of(&[(1, "192.0.2.1", "ban", 100), (2, "2001:db8::/32", "captcha", 200)]));
-        let whole = fs::read(&snapshot.path).unwrap();
-        let mut changed = whole.clone();
-        changes.iter().for_each(|(at, byte)| changed[at.index(whole.len())] = *byte);
-        prop_assume!(changed != whole);
-        fs::write(&snapshot.path, &changed).unwrap();
-        prop_assert!(matches!(read(&snapshot), (Err(_), 0)));
-    }
 }

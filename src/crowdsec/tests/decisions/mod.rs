@@ -1,6 +1,7 @@
 //! The decisions: what stands against whom, and what ends it.
 
 mod forgetting;
+mod live;
 mod model;
 
 use std::net::IpAddr;
@@ -241,27 +242,4 @@ fn twenty_thousand_decisions_without_an_id_are_told_apart_by_value_scope_and_typ
     assert_eq!(set.len(), 20_200);
     let taken = take_changes(&set, now, (0..20_000).map(values).map(Entry::Deleted));
     assert_eq!((taken.ended, set.len()), (20_000, 200));
-}
-
-/// Live mode: two questions are under way, and the one that was answered first arrives last.
-#[test]
-fn an_answer_about_one_address_ends_nothing_that_another_one_has_brought_since_it_was_asked() {
-    let (set, now) = set_of([]);
-    let [first, second] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse::<IpAddr>().unwrap());
-    let answer = |before, decisions: &[Decision]| {
-        let entries = decisions.iter().cloned().map(Entry::New).collect();
-        set.take_answer(before, entries, now, &mut Taken::default());
-    };
-    let stands = |address| strongest(&set, address, now).is_some();
-    let range = decision(1, "192.0.2.0/24", "ban", 600);
-    let asked = [first, second].map(|address| set.held_against(Some(address)));
-    let [asked_first, asked_second] = asked;
-    answer(asked_second, std::slice::from_ref(&range));
-    answer(asked_first, &[]);
-    assert!(stands(first) && stands(second));
-    // What was held when it was asked, and is not said any more, ends.
-    answer(set.held_against(Some(first)), &[decision(2, "192.0.2.1", "captcha", 600)]);
-    assert!(stands(first) && !stands(second));
-    answer(set.held_against(Some(first)), &[]);
-    assert!(!stands(first));
 }

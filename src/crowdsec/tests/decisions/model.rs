@@ -1,5 +1,7 @@
 //! The set against a naive model: a plain list of decisions, searched from end to end.
 
+mod plain_list;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -7,6 +9,8 @@ use std::time::Instant;
 use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
+
+use plain_list::Model;
 
 use super::{APART, decision, scoped, set_of, strongest, tenths, types};
 use crate::crowdsec::decisions::{Country, Decision, DecisionSet, Entry, Remediation, Standing, Value};
@@ -86,126 +90,6 @@ fn any_event() -> impl Strategy<Value = Event> {
         6 => answer.prop_map(|(full, cut, confirmed, entries)| Event::Answer { full, cut, confirmed, entries }),
         2 => prop_oneof![1..30_u64, 1..500_u64].prop_map(|tenths| Event::Wait { tenths }),
     ]
-}
-
-#[derive(Clone)]
-struct Known {
-    decision: Decision,
-    remediation: Remediation,
-    end: u64,
-    missed: Option<u64>,
-}
-
-impl Known {
-    fn is(&self, other: &Decision) -> bool {
-        let this = &self.decision;
-        let keyed = this.id.is_some() || (this.scope == other.scope && this.kind == other.kind);
-        meaning(this) == meaning(other) && this.id == other.id && keyed
-    }
-}
-
-/// Whom a decision stands against, in one spelling, whatever spelling was typed.
-fn meaning(decision: &Decision) -> (String, String) {
-    let (scope, typed) = (decision.scope.to_lowercase(), decision.scenario.as_str());
-    match scope.as_str() {
-        "country" => (scope, typed.trim().to_uppercase()),
-        "as" => (scope, typed.to_lowercase().replace("as", "").trim().to_owned()),
-        "ip" | "range" => ("address".into(), decision.value.to_string()),
-        _ => (decision.scope.clone(), typed.to_owned()),
-    }
-}
-
-/// The plain list, and the rules as plainly as they can be said.
-#[derive(Clone, Default)]
-struct Model(Vec<Known>);
-
-impl Model {
-    fn add(&mut self, now: u64, new: &Decision) {
-        let remediation = match new.kind.to_lowercase().as_str() {
-            "allow" => return,
-            "captcha" => Remediation::Captcha,
-            _ => Remediation::Ban,
-        };
-        if new.duration.is_zero() {
-            return;
-        }
-        self.0.retain(|known| !known.is(new));
-        let end = now + new.duration.as_millis() as u64 / 100;
-        self.0.push(Known { decision: new.clone(), remediation, end, missed: None });
-    }
-
-    fn changes(&mut self, now: u64, entries: &[Entry]) {
-        let mut new = Model::default();
-        for entry in entries {
-            match entry {
-                Entry::New(decision) => {
-                    self.add(now, decision);
-                    // Kept also if `add` ignores it: a deletion after it in the same answer must not count.
-                    new.0.push(Known {
-                        decision: decision.clone(),
-                        remediation: Remediation::Ban,
-                        end: 0,
-                        missed: None,
-                    });
-                }
-                Entry::Deleted(gone) if gone.id.is_some() || !new.0.iter().any(|known| known.is(gone)) => {
-                    self.0.retain(|known| !known.is(gone));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Returns how many of the missing decisions LAPI has to confirm.
-    fn everything(&mut self, now: u64, confirmed: bool, entries: &[Entry]) -> usize {
-        let mut new = Model::default();
-        for entry in entries {
-            if let Entry::New(decision) = entry {
-                new.add(now, decision);
-            }
-        }
-        let is_deleted =
-            |known: &Known| entries.iter().any(|entry| matches!(entry, Entry::Deleted(deleted) if known.is(deleted)));
-        let mut to_confirm = 0;
-        for mut old in std::mem::take(&mut self.0) {
-            if old.end <= now || is_deleted(&old) || new.0.iter().any(|known| known.is(&old.decision)) {
-                continue;
-            }
-            if old.end > now + 100 {
-                let is_due = old.missed.is_some_and(|missed| missed + APART <= now);
-                to_confirm += usize::from(is_due || old.missed.is_none());
-                if is_due && confirmed {
-                    continue;
-                }
-                old.missed = if confirmed { old.missed.or(Some(now)) } else { None };
-            }
-            new.0.push(old);
-        }
-        *self = new;
-        to_confirm
-    }
-
-    fn strongest(&self, about: impl Fn(&Decision) -> bool, now: u64) -> Option<(Remediation, u64)> {
-        let against = self.0.iter().filter(|known| known.end > now && about(&known.decision));
-        against.map(|known| (known.remediation, known.end)).max()
-    }
-
-    /// What each visitor and each account meets, and until when.
-    fn met(&self, now: u64) -> Vec<Option<(Remediation, u64)>> {
-        let visitors = VISITORS.iter().map(|(address, country, system)| {
-            let address = address.parse::<IpAddr>().unwrap().to_canonical();
-            let about = |decision: &Decision| match meaning(decision) {
-                (scope, text) if scope == "country" => text == *country,
-                (scope, text) if scope == "as" => text == system.to_string(),
-                (_, text) => text.parse::<IpNet>().is_ok_and(|net| net.contains(&address)),
-            };
-            self.strongest(about, now)
-        });
-        let accounts = ACCOUNTS.iter().map(|(scope, name)| {
-            self.strongest(|decision| meaning(decision) == ((*scope).to_owned(), (*name).to_owned()), now)
-        });
-        visitors.chain(accounts).collect()
-    }
 }
 
 /// What each visitor and each account meets by the real set, and until when.

@@ -1,0 +1,29 @@
+//! Answers about one address at a time.
+
+use std::net::IpAddr;
+
+use super::{decision, set_of, strongest};
+use crate::crowdsec::decisions::{Decision, Entry, Taken};
+
+/// Live mode: two questions are under way, and the one that was answered first arrives last.
+#[test]
+fn an_answer_about_one_address_ends_nothing_that_another_one_has_brought_since_it_was_asked() {
+    let (set, now) = set_of([]);
+    let [first, second] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse::<IpAddr>().unwrap());
+    let answer = |before, decisions: &[Decision]| {
+        let entries = decisions.iter().cloned().map(Entry::New).collect();
+        set.take_answer(before, entries, now, &mut Taken::default());
+    };
+    let stands = |address| strongest(&set, address, now).is_some();
+    let range = decision(1, "192.0.2.0/24", "ban", 600);
+    let asked = [first, second].map(|address| set.held_against(Some(address)));
+    let [asked_first, asked_second] = asked;
+    answer(asked_second, std::slice::from_ref(&range));
+    answer(asked_first, &[]);
+    assert!(stands(first) && stands(second));
+    // What was held when it was asked, and is not said any more, ends.
+    answer(set.held_against(Some(first)), &[decision(2, "192.0.2.1", "captcha", 600)]);
+    assert!(stands(first) && !stands(second));
+    answer(set.held_against(Some(first)), &[]);
+    assert!(!stands(first));
+}
