@@ -47,8 +47,8 @@ pub fn eventually_within(patience: Duration, what: &str, mut holds: impl FnMut()
     }
 }
 
-/// An address of this machine on which nobody listens, and nobody will but whoever is told to: it lies below the ports that
-/// Linux gives to connections and to those who ask for any port, and each caller gets another one.
+/// An address of this machine on which nobody listens, and nobody will but whoever is told to: its port lies below those that
+/// Linux gives to connections and to whoever asks for any port, and each caller of one program gets another one.
 pub fn closed_port() -> SocketAddr {
     static CALLS: AtomicU16 = AtomicU16::new(0);
     let first = 10_000 + (process::id() % 200) as u16 * 100;

@@ -232,6 +232,7 @@ async fn no_answer_with_an_entry_that_cannot_be_read_lifts_a_decision_that_stood
         list(&["{}".into()]),
         list(&["0".into(), decision(2, "198.51.100.1", "ban")]),
         list(&vec!["0".into(); 100_000]),
+        list(&[format!("\"{}\"", "x".repeat(5 << 20))]),
     ] {
         lapi.says_of_one(list(std::slice::from_ref(&ban)));
         eventually(async || of(&client, "192.0.2.1").await.as_deref() == Some("ban")).await;

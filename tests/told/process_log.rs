@@ -2,7 +2,7 @@
 
 use crate::common::logger::{logged, logger};
 use crate::common::{Visitor, with_decisions, without_captcha};
-use rocket::http::ContentType;
+use rocket::http::{ContentType, Status};
 use rocket::local::asynchronous::Client;
 
 #[rocket::async_test]
@@ -39,7 +39,8 @@ async fn an_outage_of_the_captchas_provider_is_one_line_however_many_answers_com
     let client = Client::tracked(app::app(figment)).await.expect("a launch");
     for host in 1..=30 {
         let request = client.post("/crowdsec/captcha").header(ContentType::Form).visitor(&format!("192.0.2.{host}"));
-        request.body("cf-turnstile-response=x").dispatch().await;
+        let answer = request.body("cf-turnstile-response=x").dispatch().await;
+        assert_eq!(answer.status(), Status::ServiceUnavailable);
     }
     assert_eq!(logged("turnstile cannot be asked"), 1);
     assert_eq!(logged("Connection refused"), 1, "with the reason");

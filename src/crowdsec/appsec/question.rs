@@ -35,14 +35,16 @@ pub fn about(
     uri: &str,
     body: Arc<[u8]>,
 ) -> Option<Question> {
-    // Rocket reads the body by the first, and AppSec by the last.
-    if request.headers().get("Content-Type").nth(1).is_some() {
+    // Rocket reads the body by the first type, and AppSec by the last; and no host is to hide behind another one.
+    if ["Content-Type", "Host"].iter().any(|name| request.headers().get(name).nth(1).is_some()) {
         return None;
     }
     let headers = question.headers_mut();
     let agent = request.headers().get_one("User-Agent").unwrap_or_default();
-    // As it was sent: Rocket takes one that it cannot read for none, and handlers may read it all the same.
-    let host = request.headers().get("Host").collect::<Vec<_>>().join(", ");
+    // As it was sent: Rocket takes one that it cannot read for none, and handlers may read it all the same. In HTTP/2 Rocket
+    // alone knows it.
+    let host = request.headers().get_one("Host").map(str::to_owned);
+    let host = host.or_else(|| request.host().map(ToString::to_string)).unwrap_or_default();
     // The bouncer may have sent an upload on by another method.
     let (method, address) = (visit.asked(request).method, visit.judgement.address.to_string());
     let ours =
@@ -52,7 +54,7 @@ pub fn about(
     }
     for header in request.headers().iter() {
         let name = header.name().as_str().to_ascii_lowercase();
-        // All that is ours to set towards AppSec.
+        // What belongs to the connection, or is ours to set.
         let is_kept_back = is_hop_by_hop(&name) || ["host", "expect"].contains(&&*name) || name.starts_with(OURS);
         if !is_kept_back {
             add(headers, &name, header.value())?;

@@ -17,7 +17,7 @@ pub struct Relay {
 /// More is no answer of AppSec's, which sends five headers and one cookie.
 const MOST: usize = 64;
 const LONGEST: usize = 8 << 10;
-/// What stands between two servers and means nothing beyond, or says how long a body is that may not be this one.
+/// What stands between two servers and means nothing beyond, or names the length of a body, which ours may not have.
 pub fn is_hop_by_hop(name: &str) -> bool {
     let known = ["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
     known.contains(&name) || name.starts_with("proxy-")

@@ -8,6 +8,7 @@ use super::{Asked, Judgement, Verdict};
 use crate::crowdsec::decisions::Standing;
 use crate::crowdsec::limit::Limit;
 use crate::crowdsec::printable::printable;
+use crate::crowdsec::reminder::Reminder;
 
 /// The log's lines about refusals.
 pub struct Told {
@@ -16,6 +17,7 @@ pub struct Told {
     /// A crowd of addresses must not fill the disk. `refusal_log` has all of them.
     of_all: Limit,
     unlogged: AtomicU64,
+    unlisted: Reminder,
     /// Keys the references, so that nobody can make one.
     chance: RandomState,
 }
@@ -33,6 +35,7 @@ impl Default for Told {
             of_one: Limit::new(1, MINUTE),
             of_all: Limit::new(LINES, Duration::from_secs(10)),
             unlogged: AtomicU64::new(0),
+            unlisted: Reminder::default(),
             chance: RandomState::new(),
         }
     }
@@ -48,10 +51,10 @@ impl Told {
         format!("{}-{}", &letters[..4], &letters[4..])
     }
 
-    /// Tells at most once a minute of a scope that a handler asks for, and of which nothing is known since LAPI is not asked
+    /// Tells at most once an hour of a scope that a handler asks for, and of which nothing is known since LAPI is not asked
     /// for it. Whichever it is: a handler that takes the name from its visitor must not fill the log.
     pub fn unlisted(&self, scope: &str) {
-        if self.of_one.count("unlisted", Instant::now()).is_ok() {
+        if self.unlisted.count(1, Instant::now()).is_some() {
             log::error!(
                 "A handler asks for decisions of scope `{0}`, which is not in `crowdsec.scopes`, so that none is ever found and \
                  nobody refused for it. Set scopes = [\"ip\", \"range\", \"{0}\"].",

@@ -75,7 +75,9 @@ impl Config {
             let what = "write bare host names, \"www.example.org\", without https://, port or path";
             reading.wrong("captcha.hostnames", what);
         }
-        if settings.expiration.as_ref().is_some_and(|span| span.0 < Duration::from_secs(60)) {
+        if provider == Provider::Altcha
+            && settings.expiration.as_ref().is_some_and(|span| span.0 < Duration::from_secs(60))
+        {
             let what = "`crowdsec.captcha.expiration` is under a minute: visitors who need longer to solve the captcha never get in.";
             reading.warnings.push(what.into());
         }

@@ -51,12 +51,12 @@ impl ThirdParty {
         Ok(Self { config: config.clone(), client, tries, away, refuses })
     }
 
-    /// Right answers do not count against the limit: they have been earned. Each other one costs a question to the provider,
-    /// and a line of the log now and then, so that it counts even where the provider cannot tell.
+    /// Right answers do not count against the limit: they have been earned. Each other one costs a question to the provider, so
+    /// that it counts even where the provider cannot tell.
     pub async fn verify(&self, answer: &str, address: IpAddr) -> Finding {
         let subject = address.into();
         let Some(_turn) = self.tries.turn(subject, PATIENCE).await else { return Finding::Away };
-        if let Some(wait) = self.tries.wrong.wait(subject, Instant::now()) {
+        if let Some(wait) = self.tries.failed.wait(subject, Instant::now()) {
             return Finding::TooMany(wait);
         }
         let verdict = match self.ask(answer, address).await {
@@ -64,7 +64,7 @@ impl ThirdParty {
             Err(reason) => {
                 if let Some(times) = self.away.count(1, Instant::now()) {
                     log::warn!(
-                        "The captcha provider {} cannot be asked, {times} times so far: {reason}. Visitors must retry.",
+                        "The captcha provider {} cannot be asked ({times} so far): {reason}. Visitors must retry.",
                         self.name()
                     );
                 }
@@ -73,7 +73,7 @@ impl ThirdParty {
         };
         if !matches!(verdict, Finding::Human { .. }) {
             // The next answer is told to wait, not this one.
-            let _ = self.tries.wrong.count(subject, Instant::now());
+            let _ = self.tries.failed.count(subject, Instant::now());
         }
         verdict
     }

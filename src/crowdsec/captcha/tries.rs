@@ -11,22 +11,22 @@ use crate::crowdsec::limit::Limit;
 use crate::crowdsec::panics::lock;
 use crate::crowdsec::visitor::Subject;
 
-/// Wrong answers of one visitor's in a minute.
-const MOST_WRONG: u32 = 20;
+/// Answers of one visitor's in a minute that were wrong, or that the provider could not judge.
+const MOST_FAILED: u32 = 20;
 /// Questions about one visitor's answers at the same time. Whether an answer was wrong is known only after the question,
 /// so that without this a visitor could send any number of wrong ones at once. More have to wait for their turn.
 const MOST_AT_ONCE: usize = 20;
 
 /// What is counted per visitor alone: nobody has to wait for what others did, unless they share one address.
 pub struct Tries {
-    pub wrong: Limit,
+    pub failed: Limit,
     /// Who has a question under way; never more entries than there are connections.
     asking: Mutex<HashMap<Subject, Arc<Semaphore>>>,
 }
 
 impl Default for Tries {
     fn default() -> Self {
-        Self { wrong: Limit::new(MOST_WRONG, Duration::from_secs(60)), asking: Mutex::default() }
+        Self { failed: Limit::new(MOST_FAILED, Duration::from_secs(60)), asking: Mutex::default() }
     }
 }
 

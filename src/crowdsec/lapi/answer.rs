@@ -58,13 +58,19 @@ pub fn read_list(json: &[u8], scopes: &Scopes, asked: Option<u64>) -> Result<Vec
 
 /// Reads what LAPI says in live mode: a list, or `null`.
 pub fn read_entries(json: &[u8], scopes: &Scopes) -> Result<Vec<Entry>, String> {
-    let mut unread = 0;
-    let read = |entry| {
-        let entry = as_entry(entry, scopes, Entry::New)?;
-        unread += usize::from(matches!(entry, Entry::Unread(_)));
-        Some(if unread > MOST_UNREAD { Err("it is full of what is no decision".into()) } else { Ok(entry) })
+    let (mut entries, mut unread) = (Vec::new(), 0);
+    let hand_on: HandOn<'_> = &mut |entry, kind| {
+        if unread <= MOST_UNREAD
+            && let Some(entry) = as_entry(entry, scopes, kind)
+        {
+            unread += usize::from(matches!(&entry, Entry::Unread(unread) if !unread.is_unfit));
+            entries.push(entry);
+        }
     };
-    raw_entries(json)?.filter_map(read).collect()
+    let mut json = serde_json::Deserializer::from_slice(json);
+    let read = List { kind: Entry::New, hand_on }.deserialize(&mut json).and_then(|()| json.end());
+    read.map_err(|error| printable(&error.to_string()))?;
+    if unread > MOST_UNREAD { Err("it is full of what is no decision".into()) } else { Ok(entries) }
 }
 
 fn raw_entries(json: &[u8]) -> Result<impl Iterator<Item = &RawValue>, String> {
@@ -194,6 +200,7 @@ fn read_entry(json: &RawValue, scopes: &Scopes) -> Result<Option<Decision>, Unre
         return Ok(None);
     }
     let shown = printable(&wire.value);
+    let is_address = ["ip", "range"].iter().any(|scope| wire.scope.eq_ignore_ascii_case(scope));
     let longest = if scopes.have_own(&wire.scope) { LONGEST_OWN } else { LONGEST_FIELD };
     for (name, field, longest) in [
         ("type", &wire.kind, LONGEST_FIELD),
@@ -201,13 +208,13 @@ fn read_entry(json: &RawValue, scopes: &Scopes) -> Result<Option<Decision>, Unre
         ("duration", &wire.duration, LONGEST_FIELD),
     ] {
         if field.len() > longest {
-            return Err(broken(format!("the {name} of the one on `{shown}` is over {longest} bytes")));
+            let reason = format!("the {name} of the one on `{shown}` is over {longest} bytes");
+            return Err(Unread { reason, is_unfit: name == "value" && !is_address });
         }
     }
     let no_duration = || format!("`{}`, of the one on `{shown}`, is no duration", printable(&wire.duration));
     let duration = go_duration(&wire.duration).ok_or_else(|| broken(no_duration()))?;
     let value = Value::read(&wire.scope, &wire.value).map_err(|what| {
-        let is_address = ["ip", "range"].iter().any(|scope| wire.scope.eq_ignore_ascii_case(scope));
         let scope = if is_address { String::new() } else { format!(" (scope {})", printable(&wire.scope)) };
         Unread { reason: format!("`{shown}` is {what}{scope}"), is_unfit: !is_address }
     })?;

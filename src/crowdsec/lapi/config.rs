@@ -78,7 +78,7 @@ impl Config {
         let scopes = settings.scopes.as_ref().map_or(Some(Scopes::default()), |scopes| Scopes::new(&scopes.0));
         let scopes = scopes.unwrap_or_else(|| {
             let help =
-                "write [\"ip\", \"range\"], and beside them \"country\", \"as\" or a word of your own without a comma";
+                "write [\"ip\", \"range\"], and beside them \"country\", \"as\" or a word of your own, without commas, quotes or brackets";
             reading.wrong("scopes", help);
             Scopes::default()
         });

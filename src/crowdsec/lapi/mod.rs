@@ -60,8 +60,8 @@ const CHANGES: Duration = Duration::from_secs(15);
 /// For what stands against one address: a LAPI with a million decisions needs half a second.
 const QUESTION: Duration = Duration::from_secs(5);
 const LONGEST_LIST: usize = 16 << 20;
-/// The same of one address, which every new visitor costs in live mode: some thousand decisions.
-const LONGEST_OF_ONE: usize = 1 << 20;
+/// The same of one address, which every new visitor may cost in live mode: it holds twenty thousand decisions.
+const LONGEST_OF_ONE: usize = 4 << 20;
 
 pub struct Lapi {
     pub client: Client,

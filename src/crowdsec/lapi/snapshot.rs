@@ -46,9 +46,10 @@ impl Snapshot {
     pub fn new(path: PathBuf, lapi: &Connection, secret: Option<&Secret>) -> Self {
         let hmac = |key: &[u8]| Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length");
         // The secret also signs and encrypts other things, so the snapshot derives its own key: of LAPI's address and our filters
-        // too, since another's decisions are not ours. Without a secret, the HMAC only detects torn and foreign files.
+        // too, since another's decisions are not ours. Without a secret anybody can make this HMAC: it only
+        // detects torn files and those of another LAPI.
         let secret = secret.map_or("", |secret| &secret.0).as_bytes();
-        let mut key = hmac(secret).chain_update(FORMAT).chain_update(lapi.at.to_string());
+        let mut key = hmac(secret).chain_update(FORMAT).chain_update([0]).chain_update(lapi.at.to_string());
         for text in lapi.filters.iter().flat_map(|(name, value)| [*name, value]) {
             key = key.chain_update([0]).chain_update(text);
         }

@@ -131,10 +131,14 @@ impl<'a> Reading<'a> {
         self.figment.extract_inner("address").ok()
     }
 
-    /// Rocket's `secret_key`, where one is set, as text or as a list of bytes: what is signed with it holds on every instance that shares it.
+    /// Rocket's `secret_key`, where one is set, as text or as a list of bytes: what is signed with it holds on every instance
+    /// that shares it. Rocket's own default is a list of zeros, which everybody knows.
     pub fn shared_secret(&self) -> Option<Secret> {
-        let bytes = || self.figment.extract_inner::<Vec<u8>>("secret_key").ok().map(|bytes| STANDARD.encode(bytes));
-        self.figment.extract_inner("secret_key").ok().or_else(bytes).map(Secret)
+        let listed = || {
+            let bytes: Vec<u8> = self.figment.extract_inner("secret_key").ok()?;
+            bytes.iter().any(|byte| *byte != 0).then(|| STANDARD.encode(bytes))
+        };
+        self.figment.extract_inner("secret_key").ok().or_else(listed).map(Secret)
     }
 }
 

@@ -63,11 +63,14 @@ fn the_number_of_a_system_is_found_and_a_file_of_ipv4_alone_knows_nothing_of_ipv
         ("192.0.2.128/25", system(short(64501))),
         ("198.51.100.0/25", system(number(0))),
         ("198.51.100.128/25", system(text("AS64502"))),
+        // A number of 64 bits, which is of an extended type.
+        ("203.0.113.0/25", system([&[4, 2][..], &64503_u32.to_be_bytes()].concat())),
     ];
     fs::write(&path, file("GeoLite2-ASN", 4, &records)).unwrap();
     let database = Database::open(path).unwrap();
     let of = |address: &str| database.system(address.parse().unwrap());
-    assert_eq!((of("192.0.2.1"), of("198.51.100.1"), of("203.0.113.1")), (Some(64500), None, None));
+    assert_eq!((of("192.0.2.1"), of("198.51.100.1"), of("203.0.113.200")), (Some(64500), None, None));
+    assert_eq!(of("203.0.113.1"), Some(64503));
     assert_eq!((of("192.0.2.200"), of("198.51.100.200")), (Some(64501), Some(64502)));
     assert_eq!((of("::ffff:192.0.2.1"), of("2001:db8::1")), (Some(64500), None));
     assert!(database.has(Kind::As) && !database.has(Kind::Country));

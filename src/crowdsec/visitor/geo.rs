@@ -123,14 +123,16 @@ impl Database {
         })
     }
 
-    /// As a number of 32 or 16 bits, or as text: not every maker of databases writes it as MaxMind does. Never read as just any
+    /// As a number of 64, 32 or 16 bits, or as text: not every maker of databases writes it as MaxMind does. Never read as just any
     /// value: one of a damaged file may hold itself, without end.
     pub fn system(&self, address: IpAddr) -> Option<u32> {
         let path = [Key("autonomous_system_number")];
         self.look_up(address, |found| {
-            let short = |_| Ok(found.decode_path::<u16>(&path)?.map(u32::from));
+            let short = |_: MaxMindDbError| Ok(found.decode_path::<u16>(&path)?.map(u64::from));
+            let usual = |_: MaxMindDbError| Ok(found.decode_path::<u32>(&path)?.map(u64::from));
+            let number = found.decode_path(&path).or_else(usual).or_else(short);
             let text = |_: MaxMindDbError| Ok(found.decode_path::<&str>(&path)?.and_then(system));
-            found.decode_path(&path).or_else(short).map(|number| number.filter(|number| *number > 0)).or_else(text)
+            number.map(|number| u32::try_from(number?).ok().filter(|number| *number > 0)).or_else(text)
         })
     }
 

@@ -208,18 +208,20 @@ fn no_target_that_the_application_serves_and_go_cannot_read_gets_in_unjudged() {
 }
 
 #[test]
-fn a_host_is_judged_as_it_was_sent_also_one_that_rocket_cannot_read() {
+fn a_host_is_judged_as_it_was_sent_and_two_are_refused() {
     let stub = Stub::new();
     let port = launched(with_appsec(&stub));
-    for hosts in
-        [&["${jndi:ldap://a}"][..], &["app.example, evil.example"], &["app.example", "evil.example"], &["a\" or 1=1"]]
-    {
+    let ask = |hosts: &str| {
         stub.take();
-        let lines: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
-        raw(port, &[format!("GET /page HTTP/1.1\r\n{lines}Connection: close\r\n\r\n").as_bytes()], Duration::ZERO);
-        let told: Vec<_> = stub.take().iter().map(|seen| seen.told("host")).collect();
-        assert_eq!(told, [hosts.join(", ")]);
+        let request = format!("GET /page HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
+        let answer = raw(port, &[request.as_bytes()], Duration::ZERO);
+        (answer[..12].to_owned(), stub.take().iter().map(|seen| seen.told("host")).collect::<Vec<_>>())
+    };
+    // Rocket cannot read these.
+    for host in ["${jndi:ldap://a}", "app.example, evil.example", "a\" or 1=1"] {
+        assert_eq!(ask(&format!("Host: {host}\r\n")), ("HTTP/1.1 200".into(), vec![host.to_owned()]));
     }
+    assert_eq!(ask("Host: app.example\r\nHost: evil.example\r\n"), ("HTTP/1.1 403".into(), vec![]));
 }
 
 #[test]

@@ -233,3 +233,15 @@ fn a_captcha_key_without_a_provider_stops_no_debug_launch_and_leaves_out_the_exa
     let said = problems(toml("").merge(environment(&[("CROWDSEC_CAPTCHA_SITE_KEY", "x")])));
     assert!(said.contains("captcha.provider") && said.lines().count() == 1, "{said}");
 }
+
+#[test]
+fn a_secret_key_counts_as_text_or_as_bytes_and_rockets_default_of_zeros_is_none() {
+    let secret =
+        |figment: Figment| Config::read(&figment).expect("a configuration").shared_secret.map(|secret| secret.0);
+    assert_eq!(secret(toml("")), None);
+    assert_eq!(secret(Figment::from(rocket::Config::debug_default())), None);
+    let text = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let bytes = b"0123456789abcdef0123456789abcdef".to_vec();
+    assert_eq!(secret(toml("").merge(("secret_key", text))), Some(text.to_owned()));
+    assert_eq!(secret(toml("").merge(("secret_key", bytes))), Some(text.to_owned()), "the same key, the same secret");
+}

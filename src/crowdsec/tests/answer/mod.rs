@@ -210,3 +210,19 @@ fn an_answer_that_breaks_off_leaves_what_came_before() {
         assert_eq!(heard.added.len(), 99);
     }
 }
+
+/// An account's name may be as long as its owner likes, and no such decision is ever held.
+#[test]
+fn in_live_mode_a_value_that_is_unfit_costs_itself_and_an_answer_full_of_junk_is_none() {
+    let scopes = Scopes::new(&["ip", "range", "username"].map(str::to_owned)).unwrap();
+    let read = |entry: &str, count| {
+        let list = format!("[{}]", vec![entry; count].join(","));
+        answer::read_entries(list.as_bytes(), &scopes).map(|entries| {
+            entries.iter().filter(|entry| matches!(entry, Entry::Unread(unread) if unread.is_unfit)).count()
+        })
+    };
+    let long = entry(&[("scope", "username".into()), ("value", "x".repeat(300).into())]);
+    assert_eq!(read(&long, 2_000), Ok(2_000));
+    assert_eq!(read("0", 1_000), Ok(0));
+    assert!(read("0", 1_001).is_err());
+}
