@@ -1,11 +1,12 @@
 //! Under which name are AppSec's refusals counted? Gone with either of the two rooms.
 
-use crate::common::appsec::{KEY, Says, Stub};
-use crate::common::{Visitor, client, without_captcha};
 use app::crowdsec::Inspected;
 use rocket::http::Accept;
 use rocket::{post, routes};
 use serde_json::{Value, json};
+
+use crate::common::appsec::{KEY, Says, Stub};
+use crate::common::{Visitor, client, without_captcha};
 
 const VISITOR: &str = "192.0.2.1";
 const OPERATOR: &str = "198.51.100.1";

@@ -1,9 +1,10 @@
 //! What changes where a proxy shows the application below a path of the site?
 
-use crate::common::{Visitor, client, header, with_decisions};
 use rocket::http::{ContentType, Status};
 use rocket::local::blocking::{Client, LocalResponse};
 use rocket::serde::json::Value;
+
+use crate::common::{Visitor, client, header, with_decisions};
 
 const PROXY: &str = "10.0.0.1";
 

@@ -1,15 +1,16 @@
 //! Does a visitor get through by solving the captcha, and nobody without?
 
-use crate::common::{
-    Visitor, app_with, bouncer_refuses, challenge_on, client, header, send_answer, send_field, solve, with_decisions,
-    without_captcha,
-};
 use altcha::Challenge;
 use app::crowdsec::Cleared;
 use rocket::figment::Figment;
 use rocket::http::{ContentType, Cookie, Status};
 use rocket::local::blocking::{Client, LocalResponse};
 use rocket::{post, routes};
+
+use crate::common::{
+    Visitor, app_with, bouncer_refuses, challenge_on, client, header, send_answer, send_field, solve, with_decisions,
+    without_captcha,
+};
 
 const VISITOR: &str = "192.0.2.1";
 const PASS: &str = concat!(env!("CARGO_PKG_NAME"), "-captcha");

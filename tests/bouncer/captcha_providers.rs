@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::{Visitor, header, with_decisions};
 use rocket::figment::Figment;
 use rocket::form::Form;
 use rocket::http::{ContentType, Status};
 use rocket::local::blocking::{Client, LocalResponse};
 use rocket::{FromForm, State, post, routes};
+
+use crate::common::{Visitor, header, with_decisions};
 
 const VISITOR: &str = "192.0.2.1";
 

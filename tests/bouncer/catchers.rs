@@ -1,10 +1,11 @@
 //! Do your catchers answer as they would without the bouncer? It puts one of its own before your default ones, for 400.
 
-use crate::common::{Visitor, client, with_decisions};
 use app::crowdsec;
 use rocket::http::Status;
 use rocket::{Build, Catcher, Request, Rocket, catch, catchers, get, routes};
 use rocket_dyn_templates::Template;
+
+use crate::common::{Visitor, client, with_decisions};
 
 #[get("/bad")]
 fn bad() -> Status {

@@ -1,9 +1,10 @@
 //! What stops a launch, and what is said about it?
 
-use crate::common::{Visitor, bouncer_refuses, client, header, with_decisions, without_captcha};
 use rocket::figment::Figment;
 use rocket::http::Status;
 use rocket::local::blocking::Client;
+
+use crate::common::{Visitor, bouncer_refuses, client, header, with_decisions, without_captcha};
 
 fn refused(figment: Figment) {
     assert!(bouncer_refuses(Client::tracked(app::app(figment))));

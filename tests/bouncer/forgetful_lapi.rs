@@ -1,10 +1,11 @@
 //! Does a LAPI whose database fails lift bans? It answers 200 with an empty or a short list. What is missing from a full
 //! answer ends only when LAPI confirms twice that it is gone, half a `resync_frequency` apart.
 
-use crate::common::{Answer, FakeLapi, answer, decision, eventually};
 use rocket::figment::Figment;
 use rocket::http::Status;
 use rocket::local::asynchronous::Client;
+
+use crate::common::{Answer, FakeLapi, answer, decision, eventually};
 
 async fn launch(figment: Figment) -> Client {
     Client::tracked(app::app(figment)).await.expect("the application launches")

@@ -1,8 +1,9 @@
 //! Are browsers told what they may do with a page? Every answer has its security headers.
 
-use crate::common::{Visitor, app_with, client, figment, header};
 use rocket::http::Status;
 use rocket::local::blocking::LocalResponse;
+
+use crate::common::{Visitor, app_with, client, figment, header};
 
 const NAMES: [&str; 5] =
     ["Content-Security-Policy", "Permissions-Policy", "Referrer-Policy", "X-Content-Type-Options", "X-Frame-Options"];

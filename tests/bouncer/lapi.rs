@@ -1,9 +1,10 @@
 //! Does the application keep in step with CrowdSec? Shown against a LAPI that says what it is told.
 
-use crate::common::{Answer, FakeLapi, answer, bouncer_refuses, decision, eventually};
 use rocket::figment::Figment;
 use rocket::http::Status;
 use rocket::local::asynchronous::Client;
+
+use crate::common::{Answer, FakeLapi, answer, bouncer_refuses, decision, eventually};
 
 async fn launch(figment: Figment) -> Client {
     Client::tracked(app::app(figment)).await.expect("the application launches")

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use crate::common::{client, figment};
 use rocket::local::blocking::Client;
+
+use crate::common::{client, figment};
 
 /// Your templates, with one of the bouncer's changed.
 fn with_ban_page(source: &str) -> tempfile::TempDir {

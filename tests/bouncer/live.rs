@@ -3,13 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::common::{Answer, FakeLapi, answer, bouncer_refuses, decision, eventually, scoped, without_captcha};
 use app::crowdsec::{Accounts, Cleared, Refused, skip_time};
 use rocket::figment::Figment;
 use rocket::futures::future::join_all;
 use rocket::http::{Header, Status};
 use rocket::local::asynchronous::Client;
 use rocket::{get, post, routes};
+
+use crate::common::{Answer, FakeLapi, answer, bouncer_refuses, decision, eventually, scoped, without_captcha};
 
 const PROXY: &str = "198.51.100.1";
 

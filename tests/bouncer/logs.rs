@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::{Visitor, bouncer_refuses, client, figment, header, with_decisions};
 use app::crowdsec::{Cleared, Events};
 use rocket::fairing::AdHoc;
 use rocket::figment::Figment;
@@ -12,6 +11,8 @@ use rocket::http::{Header, Status};
 use rocket::local::blocking::Client;
 use rocket::response::stream::TextStream;
 use rocket::{get, head, post, routes};
+
+use crate::common::{Visitor, bouncer_refuses, client, figment, header, with_decisions};
 
 #[get("/logs/guarded")]
 fn guarded(_visitor: Cleared) {}

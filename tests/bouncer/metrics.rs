@@ -1,13 +1,14 @@
 //! What does Prometheus read of the bouncer, and who may read it?
 
-use crate::common::{
-    FakeLapi, Visitor, answer, app_with, bouncer_refuses, client, decision, figment, header, scoped, with_decisions,
-};
 use app::crowdsec::{Cleared, Human, NoDecision};
 use rocket::figment::Figment;
 use rocket::http::{ContentType, Method, Status};
 use rocket::local::blocking::Client;
 use rocket::{get, routes};
+
+use crate::common::{
+    FakeLapi, Visitor, answer, app_with, bouncer_refuses, client, decision, figment, header, scoped, with_decisions,
+};
 
 const OPERATOR: &str = "198.51.100.1";
 const PROXY: &str = "10.0.0.1";

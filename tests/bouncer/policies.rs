@@ -1,8 +1,5 @@
 //! Does each guard prove what it says, and does whoever it refuses get the bouncer's page, whatever stands beside it?
 
-use crate::common::Refusal::{Ban, Captcha, Throttle};
-use crate::common::{Visitor, app_with, assert_refused, assert_served, client, header, skip};
-use crate::common::{solve_captcha, with_decisions, without_captcha};
 use app::crowdsec::{Cleared, Human, NoDecision, Visitor as Seen};
 use rocket::figment::Figment;
 use rocket::http::{Accept, Status};
@@ -11,6 +8,10 @@ use rocket::request::{FromRequest, Outcome};
 use rocket::serde::json::{Json, Value};
 use rocket::{Request, catch, catchers, get, post, routes};
 use std::time::Duration;
+
+use crate::common::Refusal::{Ban, Captcha, Throttle};
+use crate::common::{Visitor, app_with, assert_refused, assert_served, client, header, skip};
+use crate::common::{solve_captcha, with_decisions, without_captcha};
 
 const BANNED: &str = "192.0.2.1";
 const DOUBTED: &str = "192.0.2.2";

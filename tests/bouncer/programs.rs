@@ -1,11 +1,12 @@
 //! What do scripts, htmx and other programs meet, and how do they lead their visitor to the captcha?
 
-use crate::common::{Visitor, app_with, client, with_decisions};
 use rocket::http::uri::Host;
 use rocket::http::{ContentType, Header, Method, Status};
 use rocket::local::blocking::{Client, LocalResponse};
 use rocket::serde::json::Value;
 use rocket::{options, post, routes};
+
+use crate::common::{Visitor, app_with, client, with_decisions};
 
 const BANNED: &str = "192.0.2.1";
 const ASKED: &str = "192.0.2.2";

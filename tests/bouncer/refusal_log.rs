@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::{Answer, FakeLapi, Visitor, answer, client, decision, figment, header, with_decisions};
 use app::crowdsec::{Cleared, Human, NoDecision};
 use rocket::error::ErrorKind;
 use rocket::figment::Figment;
@@ -12,6 +11,8 @@ use rocket::local::asynchronous;
 use rocket::local::blocking::Client;
 use rocket::{get, routes};
 use serde_json::{Value, json};
+
+use crate::common::{Answer, FakeLapi, Visitor, answer, client, decision, figment, header, with_decisions};
 
 #[get("/refusals/cleared")]
 fn cleared(_visitor: Cleared) {}

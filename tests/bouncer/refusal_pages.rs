@@ -1,8 +1,9 @@
 //! What are the refused answered? A page or JSON that tells nothing of why; and the bouncer's other pages.
 
-use crate::common::{Visitor, app_with, client, figment, header, with_decisions};
 use rocket::fairing::AdHoc;
 use rocket::http::{ContentType, Method, Status};
+
+use crate::common::{Visitor, app_with, client, figment, header, with_decisions};
 
 #[test]
 fn programs_are_told_in_json_and_learn_nothing_of_why() {

@@ -2,13 +2,14 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::common::{Visitor, client, header, with_decisions};
 use app::crowdsec::Cleared;
 use rocket::fairing::AdHoc;
 use rocket::http::{ContentType, Method, Status};
 use rocket::local::blocking::Client;
 use rocket::request::{FromRequest, Outcome};
 use rocket::{Build, Request, Rocket, State, get, head, post, put, routes};
+
+use crate::common::{Visitor, client, header, with_decisions};
 
 struct Runs(AtomicUsize);
 
@@ -30,11 +31,11 @@ fn guarded(visitor: Cleared, runs: &State<Runs>) -> String {
     visitor.address.to_string()
 }
 
-fn with_probes(app: Rocket<Build>) -> Client {
+pub fn with_probes(app: Rocket<Build>) -> Client {
     client(app.manage(Runs(AtomicUsize::new(0))).mount("/", routes![probe, probe_post, guarded]))
 }
 
-fn runs(client: &Client) -> usize {
+pub fn runs(client: &Client) -> usize {
     client.rocket().state::<Runs>().unwrap().0.load(Ordering::SeqCst)
 }
 

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use crate::common::Refusal::{Ban, Captcha, Throttle};
-use crate::common::{
-    FakeLapi, Refusal, Visitor, answer, assert_refused, assert_served, bouncer_refuses, client, header, skip,
-};
-use crate::common::{solve_captcha, with_decisions, without_captcha};
 use rocket::figment::Figment;
 use rocket::figment::util::map;
 use rocket::http::{Accept, Status};
 use rocket::local::blocking::{Client, LocalResponse};
 use rocket::serde::json::Value;
+
+use crate::common::Refusal::{Ban, Captcha, Throttle};
+use crate::common::{
+    FakeLapi, Refusal, Visitor, answer, assert_refused, assert_served, bouncer_refuses, client, header, skip,
+};
+use crate::common::{solve_captcha, with_decisions, without_captcha};
 
 const VISITOR: &str = "192.0.2.1";
 

@@ -1,34 +1,9 @@
 //! Who is asking? The address of the connection, or whom a trusted proxy names, in any spelling.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use crate::common::{Visitor, app_with, client, figment, header, with_decisions};
-use app::crowdsec::Cleared;
 use rocket::http::{Header, Status};
-use rocket::local::blocking::Client;
-use rocket::{Build, Rocket, State, get, routes};
 
-struct Runs(AtomicUsize);
-
-#[get("/tests/probe/<_..>")]
-fn probe(runs: &State<Runs>) -> &'static str {
-    runs.0.fetch_add(1, Ordering::SeqCst);
-    "the handler ran"
-}
-
-#[get("/tests/guarded")]
-fn guarded(visitor: Cleared, runs: &State<Runs>) -> String {
-    runs.0.fetch_add(1, Ordering::SeqCst);
-    visitor.address.to_string()
-}
-
-fn with_probes(app: Rocket<Build>) -> Client {
-    client(app.manage(Runs(AtomicUsize::new(0))).mount("/", routes![probe, guarded]))
-}
-
-fn runs(client: &Client) -> usize {
-    client.rocket().state::<Runs>().unwrap().0.load(Ordering::SeqCst)
-}
+use super::refusals::{runs, with_probes};
+use crate::common::{Visitor, app_with, figment, header, with_decisions};
 
 #[test]
 fn a_visitor_is_recognised_in_any_spelling_of_the_address() {

@@ -7,13 +7,14 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::common::appsec::{ATTACK, KEY, Says, Stub};
-use crate::common::logger::{logged, logger};
-use crate::common::{Visitor, client, figment};
 use rocket::fairing::AdHoc;
 use rocket::figment::Figment;
 use rocket::http::{ContentType, Header};
 use rocket::{post, routes};
+
+use crate::common::appsec::{ATTACK, KEY, Says, Stub};
+use crate::common::logger::{logged, logger};
+use crate::common::{Visitor, client, figment};
 
 static RAN: AtomicUsize = AtomicUsize::new(0);
 

@@ -5,9 +5,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::Ordering;
 
+use rocket::local::asynchronous::Client;
+
 use crate::common::logger::{PANICS, logger, panic_at};
 use crate::common::{eventually, figment};
-use rocket::local::asynchronous::Client;
 
 #[rocket::async_test]
 async fn an_access_log_goes_on_where_it_cannot_be_told_that_its_disk_was_full() {

@@ -1,9 +1,10 @@
 //! What does a panic cost? The piece of work that it came from.
 
-use crate::common::logger::{logged, logger, panic_at};
-use crate::common::{Answer, FakeLapi, answer, decision, eventually};
 use rocket::http::Status;
 use rocket::local::asynchronous::Client;
+
+use crate::common::logger::{logged, logger, panic_at};
+use crate::common::{Answer, FakeLapi, answer, decision, eventually};
 
 async fn is_banned(client: &Client, visitor: &str) -> bool {
     let remote = std::net::SocketAddr::new(visitor.parse().unwrap(), 4711);

@@ -1,9 +1,10 @@
 //! What does the process's own log say of refusals? A line for each address and minute, with what was asked for.
 
-use crate::common::logger::{logged, logger};
-use crate::common::{Visitor, with_decisions, without_captcha};
 use rocket::http::{ContentType, Status};
 use rocket::local::asynchronous::Client;
+
+use crate::common::logger::{logged, logger};
+use crate::common::{Visitor, with_decisions, without_captcha};
 
 #[rocket::async_test]
 async fn each_address_of_a_crowd_is_told_once_a_minute_with_method_and_path_and_without_the_query() {

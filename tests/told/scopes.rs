@@ -1,16 +1,15 @@
 //! Do decisions count that are about no address: on a country, on an autonomous system, on an account? Shown against a LAPI
 //! that says what it is told.
 
-// Each test takes its turn at the logger, which has to be in its place before any application's own, and hears no other test.
-
-use crate::common::logger::{logged, logger};
-use crate::common::{Answer, FakeLapi, answer, decision, eventually, scoped};
 use app::crowdsec::{Accounts, Refused, Visitor};
 use rocket::figment::Figment;
 use rocket::http::{Header, Status};
 use rocket::local::asynchronous::Client;
 use rocket::serde::json::{Json, Value};
 use rocket::{get, post, routes};
+
+use crate::common::logger::{logged, logger};
+use crate::common::{Answer, FakeLapi, answer, decision, eventually, scoped};
 
 /// Signs an account in that nothing stands against.
 #[post("/scopes/enter/<scope>/<account>")]
