@@ -105,3 +105,18 @@ impl Config {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_without_an_address_are_told_to_count_for_nothing() {
+        let figment = figment::Figment::from(rocket::Config::debug_default());
+        for (figment, told) in [(figment.clone(), 0), (figment.merge(("crowdsec.appsec.failure_action", "ban")), 1)] {
+            let mut reading = Reading::of(&figment);
+            assert!(Config::read(&mut reading).is_ok_and(|config| config.is_none()));
+            assert_eq!(reading.warnings.iter().filter(|text| text.contains("nobody is asked")).count(), told);
+        }
+    }
+}

@@ -87,7 +87,6 @@ fn a_setting_that_is_allowed_but_hardly_meant_is_told_with_the_next_step() {
     for scopes in ["'ip'", "'range', 'country'", "'username'", "'ips', 'range'"] {
         assert!(release(&format!("scopes = [{scopes}]")).contains("count for nothing"), "{scopes}");
     }
-    assert!(release("appsec.failure_action = 'ban'").contains("nobody is asked"));
     assert!(release("captcha = { provider = 'altcha', expiration = 1 }").contains("under a minute"));
     let reachable = |profile: &str, address: &str| {
         warnings(toml(live).merge(("address", address)).select(profile)).contains("ROCKET_PROFILE=release")
