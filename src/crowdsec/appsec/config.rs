@@ -52,6 +52,7 @@ pub enum LargeBodies {
 const LARGEST: ByteUnit = ByteUnit::Mebibyte(128);
 /// Shorter ones are judged with the request line. The page of a challenge posts some kilobytes.
 const SMALLEST: ByteUnit = ByteUnit::Kibibyte(16);
+/// A request whose question is not answered waits for all of `timeout`.
 const LONGEST: Duration = Duration::from_secs(10);
 
 impl Config {

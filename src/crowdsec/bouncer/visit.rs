@@ -181,8 +181,8 @@ impl Visit {
         self.refused.get().is_none().then(|| lock(&self.wanted).as_ref().map(|wanted| wanted.verdict)).flatten()
     }
 
-    /// Notes that the visitor is refused: the application never sees the request; and what another judge says of them, where
-    /// it refuses.
+    /// Notes that the visitor is refused: the application never sees the request. Where another judge refuses them,
+    /// `by_another` is its judgement.
     pub fn refuse(&self, verdict: Verdict, by_another: Option<Judgement>) {
         let _ = self.refused.set(Wanted { verdict, ground: by_another.map(Box::new) });
     }
