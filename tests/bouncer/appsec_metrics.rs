@@ -1,6 +1,7 @@
 //! Under which name are AppSec's refusals counted? Gone with either of the two rooms.
 
 use app::crowdsec::Inspected;
+use rocket::figment::Figment;
 use rocket::http::Accept;
 use rocket::{post, routes};
 use serde_json::{Value, json};
@@ -16,17 +17,20 @@ fn text(body: Inspected<String>) -> String {
     body.len().to_string()
 }
 
-#[test]
-fn refusals_are_counted_as_appsecs_and_what_an_outage_refuses_as_a_fallback() {
-    let stub = Stub::new();
-    let figment = without_captcha()
-        // Nobody listens there: LAPI is not what this test is about.
+fn with_appsec(stub: &Stub) -> Figment {
+    without_captcha()
+        // Nobody listens there: LAPI is not what these tests are about.
         .merge(("crowdsec.api_url", "http://127.0.0.1:9/"))
         .merge(("crowdsec.api_key", KEY))
         .merge(("crowdsec.metrics_from", [OPERATOR]))
         .merge(("crowdsec.appsec.url", &stub.url))
         .merge(("crowdsec.appsec.timeout", "5s"))
-        .merge(("crowdsec.appsec.failure_action", "ban"));
+}
+
+#[test]
+fn refusals_are_counted_as_appsecs_and_what_an_outage_refuses_as_a_fallback() {
+    let stub = Stub::new();
+    let figment = with_appsec(&stub).merge(("crowdsec.appsec.failure_action", "ban"));
     let client = client(app::protected(figment).mount("/", routes![text]));
     let status = |path: &'static str| client.get(path).visitor(VISITOR).dispatch().status().code;
     assert_eq!(status("/page?x=ATTACK"), 403);
@@ -45,13 +49,7 @@ fn refusals_are_counted_as_appsecs_and_what_an_outage_refuses_as_a_fallback() {
 #[test]
 fn questions_are_counted_by_what_came_of_them_and_by_how_long_they_took() {
     let stub = Stub::new();
-    let figment = without_captcha()
-        .merge(("crowdsec.api_url", "http://127.0.0.1:9/"))
-        .merge(("crowdsec.api_key", KEY))
-        .merge(("crowdsec.metrics_from", [OPERATOR]))
-        .merge(("crowdsec.appsec.url", &stub.url))
-        .merge(("crowdsec.appsec.timeout", "5s"));
-    let client = client(app::protected(figment));
+    let client = client(app::protected(with_appsec(&stub)));
     let ask = |path: &'static str| client.get(path).visitor(VISITOR).dispatch().status().code;
     let told = || {
         let request = client.get("/crowdsec/status").visitor(OPERATOR).header(Accept::JSON);
