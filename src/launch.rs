@@ -18,15 +18,13 @@ use rocket::fs::FileServer;
 use rocket::{Build, Config, Rocket};
 use tokio::net::TcpSocket;
 
+use crate::crowdsec::{unreplaced_variables, where_set};
 use signals::{end_in_time, stay_alive, stop};
 
 /// Runs the application to its end. Status 0 after a stop that was asked for, 1 where the launch failed.
 pub fn run(rocket: Rocket<Build>) -> ExitCode {
-    let ended = match config(rocket.figment()) {
-        // `rocket::execute` reads the configuration itself, and on a bad value panics and prints it: so ours is read first.
-        Ok(config) => rocket::execute(launch(rocket, config)),
-        Err(problems) => Err(problems),
-    };
+    // `rocket::execute` reads the configuration itself, and on a bad value panics and prints it: so ours is read first.
+    let ended = config(rocket.figment()).and_then(|config| rocket::execute(launch(rocket, config)));
     let status = if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     for problem in ended.err().unwrap_or_default() {
         log::error!("{problem}");
@@ -34,7 +32,7 @@ pub fn run(rocket: Rocket<Build>) -> ExitCode {
             let _ = writeln!(io::stderr(), "{problem}");
         }
     }
-    crate::log::finish();
+    log::logger().flush();
     status
 }
 
@@ -62,14 +60,14 @@ fn config(figment: &Figment) -> Result<Config, Vec<String>> {
         return Err(errors.into_iter().map(unreadable).collect());
     }
     // Rocket would only say that it cannot use such a value.
-    let unreplaced = crate::crowdsec::unreplaced_variables(figment);
+    let unreplaced = unreplaced_variables(figment);
     if !unreplaced.is_empty() {
         return Err(unreplaced.into_iter().map(|what| format!("Cannot start: {what}.")).collect());
     }
     let config = Config::try_from(figment);
     let folder = figment.extract_inner::<RelativePathBuf>("template_dir").err().filter(|error| !error.missing());
     let errors = config.as_ref().err().cloned().into_iter().chain(folder).flatten();
-    let mut problems: Vec<String> = errors.map(unusable).collect();
+    let mut problems: Vec<String> = errors.map(|error| unusable(figment, error)).collect();
     if let Ok(config) = &config {
         for (key, number) in [("workers", config.workers), ("max_blocking", config.max_blocking)] {
             if !(1..=10_000).contains(&number) {
@@ -83,13 +81,12 @@ fn config(figment: &Figment) -> Result<Config, Vec<String>> {
 
 /// Says where a configuration file cannot be read, and nothing of what stands there.
 fn unreadable(error: figment::Error) -> String {
-    let file = match error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref()) {
-        Some(Source::File(path)) => path.clone(),
-        _ => return "The configuration cannot be read: one of its sources is malformed.".into(),
+    let Some(Source::File(file)) = error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref()) else {
+        return "The configuration cannot be read: one of its sources is malformed.".into();
     };
     let said = error.to_string();
     let place_in_toml = said.lines().next().and_then(|line| line.strip_prefix("TOML parse error at "));
-    let problem = match (place_in_toml, fs::read(&file)) {
+    let problem = match (place_in_toml, fs::read(file)) {
         (Some(place), _) => format!(
             "at {place} it is no TOML that Rocket takes. Put text in quotes, key = \"…\", write each key once, and beneath a table such as [default]"
         ),
@@ -110,17 +107,11 @@ fn place(text: &[u8]) -> (usize, usize) {
 }
 
 /// Says which key of Rocket's has a value that Rocket cannot use.
-fn unusable(error: figment::Error) -> String {
+fn unusable(figment: &Figment, error: figment::Error) -> String {
     // Figment has a name of its own for paths, in front of their key.
-    let path: Vec<&str> = error.path.iter().map(String::as_str).filter(|key| !key.starts_with("___")).collect();
-    let key = path.first().copied().unwrap_or_default();
-    let (name, source) = error.metadata.as_ref().map_or(("", None), |from| (from.name.as_ref(), from.source.as_ref()));
-    let from = match source {
-        Some(Source::File(path)) => format!(" in {}", path.display()),
-        _ if name.contains("environment") => format!(" in the variable ROCKET_{}", key.to_uppercase()),
-        _ => String::new(),
-    };
-    format!("`{}`{from} has a value that Rocket cannot use: write {}.", path.join("."), wanted(key))
+    let path: Vec<String> = error.path.into_iter().filter(|key| !key.starts_with("___")).collect();
+    let (key, wanted) = (path.join("."), wanted(path.first().map_or("", String::as_str)));
+    format!("`{key}`{} has a value that Rocket cannot use: write {wanted}.", where_set(figment, &key))
 }
 
 /// What a key of Rocket's takes.

@@ -57,16 +57,9 @@ pub fn install(figment: &Figment) {
             if !said.is_empty() {
                 log::error!("{said}");
             }
-            finish();
+            log::logger().flush();
         }
     }));
-}
-
-/// Waits until all lines are written, and no longer than a second: nobody may be reading them.
-pub fn finish() {
-    if let Some(logger) = LOGGER.get() {
-        logger.queue.finish();
-    }
 }
 
 /// Whether an error of ours has been logged: then a launch that fails has been explained.
@@ -77,7 +70,9 @@ pub fn has_told_an_error() -> bool {
 /// What Rocket said of a launch that failed, from its first error on.
 pub fn rockets_error() -> String {
     let Some(logger) = LOGGER.get() else { return String::new() };
-    let said = mem::take(&mut *lock(&logger.failure)).replace("\\n", " ");
+    let held = mem::take(&mut *lock(&logger.held));
+    let said = held.iter().skip_while(|(level, ..)| *level != Level::Error).map(|(_, text, _)| text.as_str());
+    let said = said.collect::<Vec<_>>().join(" ").replace("\\n", " ");
     said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -89,10 +84,9 @@ struct Logger {
     /// Whether Rocket's lines about single requests are shown: in the debug profile alone.
     requests: bool,
     style: Style,
-    /// Lines of Rocket's until it has launched: of a launch that fails one sentence is told, and not its whole configuration.
-    held: Mutex<Vec<String>>,
-    /// That sentence: what Rocket has said since its first error.
-    failure: Mutex<String>,
+    /// Rocket's messages until it has launched, each with its level and its line: of a launch that fails one sentence is told,
+    /// and not Rocket's whole configuration.
+    held: Mutex<Vec<(Level, String, String)>>,
     launched: AtomicBool,
     told: AtomicBool,
     queue: Queue,
@@ -108,7 +102,6 @@ impl Logger {
             requests: figment.profile() == rocket::Config::DEBUG_PROFILE,
             style: Style::of(figment, output),
             held: Mutex::default(),
-            failure: Mutex::default(),
             launched: AtomicBool::new(false),
             told: AtomicBool::new(false),
             queue,
@@ -144,14 +137,9 @@ impl Log for Logger {
         let line = if shown { self.style.line(seen_as, target, &text) } else { String::new() };
         if is_launch {
             self.launched.store(true, Ordering::Relaxed);
-            lock(&self.held).drain(..).for_each(|line| self.queue.send(line));
+            lock(&self.held).drain(..).for_each(|(.., line)| self.queue.send(line));
         } else if hold {
-            let mut failure = lock(&self.failure);
-            if level == Level::Error || !failure.is_empty() {
-                *failure += &text;
-                failure.push(' ');
-            }
-            return lock(&self.held).push(line);
+            return lock(&self.held).push((level, text, line));
         }
         if level == Level::Error {
             self.told.store(true, Ordering::Relaxed);
@@ -159,8 +147,9 @@ impl Log for Logger {
         self.queue.send(line);
     }
 
-    /// Nobody waits: that is what `finish` is for.
-    fn flush(&self) {}
+    fn flush(&self) {
+        self.queue.finish();
+    }
 }
 
 /// Whether a target is of Rocket's lines about single requests. Visitors write those, as many as they like. Rocket indents

@@ -88,14 +88,11 @@ async fn any_error(status: Status, request: &Request<'_>) -> Result<(Status, Eit
         return Ok((status, Either::Right(Problem::new(status))));
     }
     let words = request.guard::<Words>().await.succeeded().ok_or(status)?;
-    // Some have words of their own in texts.toml.
-    let name = match status.code {
-        code @ (403 | 404 | 413 | 422 | 429) => code.to_string(),
-        500.. => "5xx".into(),
-        _ => "4xx".into(),
-    };
-    let title = words.get(&format!("error_{name}_title")).unwrap_or(status.reason_lossy());
-    let explanation = words.get(&format!("error_{name}_text"));
+    // A status without words of its own in texts.toml has those of its class.
+    let (code, class) = (status.code.to_string(), if status.code >= 500 { "5xx" } else { "4xx" });
+    let word = |end: &str| [&*code, class].into_iter().find_map(|name| words.get(&format!("error_{name}_{end}")));
+    let title = word("title").unwrap_or(status.reason_lossy());
+    let explanation = word("text");
     let page = Page::new("error", &words, context! { status: status.code, title, explanation });
     Ok((status, Either::Left(page)))
 }

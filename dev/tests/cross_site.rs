@@ -2,7 +2,7 @@
 
 use dev::{App, Folder, KEY, Lapi, Request, Site, eventually};
 
-/// An application that faces the internet by itself, and writes both of its logs into this folder.
+/// An application that faces the internet by itself, and writes its access log and its event log into this folder.
 fn facing_everybody(lapi_url: &str, logs: &Folder) -> App {
     let path = |name: &str| logs.path(name).to_str().expect("a plain path").to_owned();
     App::polling(
@@ -15,13 +15,13 @@ fn facing_everybody(lapi_url: &str, logs: &Folder) -> App {
     )
 }
 
-/// What a browser says of a form that a page of another origin has sent.
+/// The headers that a browser sends with a form from another origin.
 const FOREIGN: [&[(&str, &str)]; 8] = [
     &[("Sec-Fetch-Site", "cross-site"), ("Origin", "https://evil.example")],
     &[("Sec-Fetch-Site", "same-site"), ("Origin", "http://127.0.0.1:1")],
     &[("Sec-Fetch-Site", "cross-site")],
     &[("Sec-Fetch-Site", "cross-site"), ("Origin", "null")],
-    // On plain HTTP, and older ones.
+    // On plain HTTP, and from browsers without `Sec-Fetch-Site`.
     &[("Origin", "https://evil.example")],
     &[("Origin", "http://127.0.0.1:1")],
     &[("Origin", "http://localhost")],
@@ -51,7 +51,7 @@ fn forms_of_other_sites_have_nobody_banned() {
             assert_eq!(answer.status, 422, "{headers:?}: {}", answer.everything());
         }
     }
-    // Who signs in on our own page, and by a program, is told to CrowdSec as before.
+    // A failed sign-in on our own page, or by a program, is still reported to CrowdSec.
     let own = format!("http://{}", app.address());
     let at_home: [&[(&str, &str)]; 3] = [&[], &[("Sec-Fetch-Site", "same-origin")], &[("Origin", &own)]];
     for (n, headers) in at_home.iter().enumerate() {
@@ -59,8 +59,8 @@ fn forms_of_other_sites_have_nobody_banned() {
         (0..6).for_each(|_| assert_eq!(sign_in(app, &guesser, "", headers).send().status, 401));
         eventually("the guesser is banned", || bans(lapi, &guesser).contains("failed-sign-ins"));
     }
-    // The agent reads each log in order: by now it has read all of the visitors' lines too. The last ones of all are
-    // an attack that is known by the access log alone.
+    // The agent reads each log in order: by now it has read all of the visitors' lines too. The last requests are an
+    // attack that only the access log shows: once the scanner is banned, the agent has read that log to its end.
     (0..11).for_each(|n| assert_eq!(app.get(&format!("/admin{n}.php")).peer("127.80.2.1").send().status, 404));
     eventually("the scanner is banned", || bans(lapi, "127.80.2.1").contains("http-probing"));
     for n in 0..FOREIGN.len() {
@@ -85,7 +85,7 @@ fn a_form_of_another_site_is_not_noted_and_stands_in_the_access_log_all_the_same
     assert_eq!(sign_in(&app, "127.0.0.1", "Bob", &[]).send().status, 401);
     eventually("an event", || !logs.lines("events.log").is_empty());
     assert_eq!(logs.lines("events.log").len(), 1, "that one alone");
-    // A page that is missing counts, whatever a header claims: else it would blind CrowdSec.
+    // A missing page is logged whatever the headers say; otherwise a scanner would send these headers.
     let missing = app.get("/missing").header("Sec-Fetch-Site", "cross-site").header("Origin", "null").send();
     assert_eq!(missing.status, 404);
     eventually("it is in the log", || logs.count("access.log", "/missing") == 1);

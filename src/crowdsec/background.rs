@@ -1,9 +1,13 @@
 //! Where does work run that no request waits for?
 
+use std::time::Duration;
 use std::{io, thread};
 
+use rocket::fairing::AdHoc;
+use rocket::{Build, Rocket, Shutdown};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 /// A runtime of its own, of one thread. On Rocket's, each worker would have to arm a timer whenever it waits for a request,
 /// and the memory of LAPI's answers would lie between that of requests, which makes both dearer to come by.
@@ -14,10 +18,36 @@ pub struct Background {
 }
 
 impl Background {
-    pub fn start(name: &str) -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+    pub fn start(name: &str) -> Result<Self, String> {
+        let cannot = |error: io::Error| format!("the thread `{name}` cannot be started: {error}");
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(cannot)?;
         let (handle, (end, ended)) = (runtime.handle().clone(), oneshot::channel());
-        thread::Builder::new().name(name.into()).spawn(move || runtime.block_on(ended))?;
+        thread::Builder::new().name(name.into()).spawn(move || runtime.block_on(ended)).map_err(cannot)?;
         Ok(Self { runtime: handle, _end: end })
+    }
+
+    /// Does the work from liftoff on. The shutdown waits until the work has ended, and no longer than `patience`.
+    pub fn work<W: Future<Output = ()> + Send + 'static>(
+        self,
+        rocket: Rocket<Build>,
+        name: &'static str,
+        patience: Duration,
+        work: impl FnOnce(Shutdown) -> W + Send + Sync + 'static,
+    ) -> Rocket<Build> {
+        let (runtime, (ends, ended)) = (self.runtime.clone(), oneshot::channel::<()>());
+        let rocket = rocket.attach(AdHoc::on_liftoff(name, move |rocket| {
+            let work = work(rocket.shutdown());
+            runtime.spawn(async {
+                work.await;
+                drop(ends);
+            });
+            Box::pin(async {})
+        }));
+        rocket.attach(AdHoc::on_shutdown(name, move |_| {
+            Box::pin(async move {
+                let _ = timeout(patience, ended).await;
+                drop(self);
+            })
+        }))
     }
 }

@@ -3,22 +3,19 @@
 mod protection;
 
 use std::net::SocketAddr;
-use std::path;
 use std::time::Duration;
 
 use log::info;
-use rocket::fairing::{AdHoc, Fairing, Info, Kind, Result};
+use rocket::fairing::{Fairing, Info, Kind, Result};
 use rocket::http::{Method, Status, StatusClass};
 use rocket::response::{Responder, Response};
 use rocket::{Build, Data, Orbit, Request, Rocket};
-use tokio::sync::oneshot;
-use tokio::time::timeout;
 
 use super::background::Background;
 use super::bouncer::{Bouncer, Verdict, is_ours};
-use super::captcha::{Captcha, Passes};
+use super::captcha::Captcha;
 use super::config::Config;
-use super::lapi::{self, Live, Poller, first_answer};
+use super::lapi::{Live, Poller};
 use super::pages::{self, Refusal, Texts, template_dir};
 use super::setting::Problems;
 use super::visitor::{ClientIp, Head};
@@ -46,10 +43,10 @@ impl Fairing for Crowdsec {
             Ok(SetUp { bouncer, texts, site, poller }) => {
                 let rocket = pages::mount(rocket, bouncer.debug).manage(bouncer).manage(texts).manage(site);
                 let rocket = rocket.attach(super::logs::must_be_attached());
-                Ok(match poller {
-                    Some((poller, thread)) => polling(rocket, poller, thread),
-                    None => rocket,
-                })
+                let Some((poller, thread)) = poller else { return Ok(rocket) };
+                // The shutdown waits until the last snapshot is written, for as long as a disk may reasonably take.
+                let patience = Duration::from_secs(5);
+                Ok(thread.work(rocket, "CrowdSec's polls", patience, |shutdown| poller.run(shutdown)))
             }
             Err(Problems(problems)) => {
                 for problem in problems {
@@ -88,16 +85,15 @@ impl Fairing for Crowdsec {
             return pages::send_upload_on(request, data);
         }
         let visit = bouncer.remember(request, judgement);
-        let asked = visit.asked(request);
         // The banned get the ban, however much they send.
         let verdict = if visit.is_refused() {
-            bouncer.log(asked, &visit.judgement, visit.judgement.verdict, false);
+            bouncer.log(&visit.asked, &visit.judgement, visit.judgement.verdict, false);
             visit.judgement.verdict
         } else if let Some(status) = head.too_large {
             Verdict::TooLarge(status)
         } else {
             if let Some(trial) = visit.judgement.trial.filter(|_| !visit.spared) {
-                bouncer.log(asked, &visit.judgement, trial, true);
+                bouncer.log(&visit.asked, &visit.judgement, trial, true);
             }
             return pages::send_upload_on(request, data);
         };
@@ -125,12 +121,12 @@ impl Fairing for Crowdsec {
             visit.refuse(verdict, None);
         }
         // With any other status the handler has answered itself: it took `Option<Cleared>`, or the like.
-        let refusal = Refusal::of(request, visit, verdict).filter(|refusal| refusal.status == status);
+        let refusal = Refusal::of(request, bouncer, verdict).filter(|refusal| refusal.status == status);
         if let Some(refusal) = refusal {
             visit.refuse_as_wanted();
             // A captcha that the route asks of everybody says nothing about this visitor, so it is not logged.
             if visit.ground().verdict != Verdict::Admit || verdict != Verdict::Captcha {
-                bouncer.log(visit.asked(request), visit.ground(), verdict, false);
+                bouncer.log(&visit.asked, visit.ground(), verdict, false);
             }
             if let Ok(page) = refusal.respond_to(request) {
                 // Merged, so that the headers of other fairings and routes stay.
@@ -138,25 +134,6 @@ impl Fairing for Crowdsec {
             }
         }
     }
-}
-
-/// Polls from liftoff on. The shutdown waits until the last snapshot is written, for as long as a disk may reasonably take.
-fn polling(rocket: Rocket<Build>, poller: Poller, thread: Background) -> Rocket<Build> {
-    let (runtime, (ends, ended)) = (thread.runtime.clone(), oneshot::channel::<()>());
-    let rocket = rocket.attach(AdHoc::on_liftoff("CrowdSec's polls", move |rocket| {
-        let polls = poller.run(rocket.shutdown());
-        runtime.spawn(async {
-            polls.await;
-            drop(ends);
-        });
-        Box::pin(async {})
-    }));
-    rocket.attach(AdHoc::on_shutdown("CrowdSec's last snapshot", |_| {
-        Box::pin(async {
-            let _ = timeout(Duration::from_secs(5), ended).await;
-            drop(thread);
-        })
-    }))
 }
 
 /// Everything that the fairing needs, made from the configuration.
@@ -174,14 +151,13 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     }
     let secret = config.shared_secret.as_ref();
     let captcha = config.captcha.as_ref().map(|captcha| Captcha::new(captcha, secret)).transpose()?;
-    let passes = Passes::new(secret, config.captcha.as_ref().map_or(Duration::ZERO, |captcha| captcha.expiration));
     let templates = template_dir(rocket.figment());
-    let texts = Texts::read(&templates, config.debug || cfg!(debug_assertions)).map_err(|reason| {
-        let at = path::absolute(&templates).unwrap_or(templates).join("texts.toml");
+    let texts = Texts::read(&templates).map_err(|reason| {
+        let at = templates.join("texts.toml");
         Problems::from(format!("the words of the bouncer's pages cannot be read from {}: {reason}. Start the application in the folder that holds its templates (systemd: WorkingDirectory=), or mend that file", at.display()))
     })?;
     let Config { debug, bouncer, lapi, visitor, pages: site, shared_secret, .. } = config;
-    let mut bouncer = Bouncer::new(debug, bouncer, lapi, ClientIp::new(visitor), captcha, passes);
+    let mut bouncer = Bouncer::new(debug, bouncer, lapi, ClientIp::new(visitor), captcha);
     let Some(connection) = &bouncer.lapi.connection else {
         return Ok(SetUp { bouncer, texts, site, poller: None });
     };
@@ -190,9 +166,7 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     let live = live.map(|live| Live::new(connection, live, set.clone(), status.clone())).transpose()?;
     let poller = Poller::new(connection, &bouncer.lapi, set, status, shared_secret.as_ref(), live.clone())?;
     bouncer.live = live;
-    let thread = Background::start("crowdsec");
-    let thread = thread.map_err(|error| format!("the poller's thread cannot be started: {error}"))?;
-    let lapi::Config { startup_timeout, on_startup_failure, .. } = bouncer.lapi;
-    let poller = thread.runtime.spawn(first_answer(poller, startup_timeout, on_startup_failure)).await??;
+    let thread = Background::start("crowdsec")?;
+    let poller = thread.runtime.spawn(poller.first_answer(bouncer.lapi.startup_timeout)).await??;
     Ok(SetUp { bouncer, texts, site, poller: Some((poller, thread)) })
 }

@@ -1,9 +1,13 @@
 //! How often may somebody do something? Counts per key, in memory that never grows beyond a bound.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
 
 use super::panics::lock;
 
@@ -24,8 +28,8 @@ struct Counts {
     of: HashMap<u64, u32>,
 }
 
-/// The most keys that are counted in one window, in 1 MB. One more key clears all counts, so that a crowd never gets a
-/// newcomer refused. The crowd gains nothing by that: with 50,000 addresses it had enough tries already.
+/// The most keys that are counted in one window, in 1 MB. With one more, all counts start anew: a
+/// newcomer is never refused because the memory is full. The crowd gains nothing by that: with 50,000 addresses it had enough tries already.
 const MOST_KEYS: usize = 50_000;
 
 impl Limit {
@@ -61,6 +65,23 @@ impl Limit {
 
     fn rest_of(&self, window: u32, now: Instant) -> Duration {
         (self.start + self.window * (window + 1)).saturating_duration_since(now)
+    }
+}
+
+/// Whom a limit or a solved captcha counts for: an IPv4 address, or the /64 that an IPv6 visitor can move in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Subject(IpNet);
+
+impl From<IpAddr> for Subject {
+    fn from(address: IpAddr) -> Self {
+        let length = if address.is_ipv4() { 32 } else { 64 };
+        Self(IpNet::new_assert(address, length).trunc())
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -1,12 +1,15 @@
 //! The bouncer: keeps CrowdSec's decisions in memory and enforces them on every request.
 //!
-//! An application needs few names of it: [`figment`] to read its configuration, [`fairing`] to be protected, and the guards
-//! [`Cleared`], [`SameOrigin`], [`Report`] and [`Words`], and [`wants_json`] for its errors. The folder names
-//! nothing of the application's, so that it can be replaced whole by a newer one, or be copied into another application:
+//! An application needs few names of it: [`figment`] to read its configuration, [`try_pages`] and [`fairing`] to be
+//! protected, the guards [`Cleared`], [`SameOrigin`], [`Report`], [`Words`] and [`Accounts`] (which refuses with
+//! [`Refused`]), and [`wants_json`] and [`FORMAT_HEADERS`] for its errors. The folder names nothing of the
+//! application's, so that it can be replaced whole by a newer one, or be copied into another application:
 //! docs/into-an-existing-application.md.
-//! [`logs`] and [`Events`] feed CrowdSec. That room can be left out: docs/leaving-a-room-out.md.
-//! [`appsec`] and [`Inspected`] have CrowdSec's AppSec judge requests. That room can be left out, too.
-//! [`metrics`] counts what the bouncer does. That room can be left out too.
+//!
+//! [`logs`] and [`Events`] feed CrowdSec.
+//! [`appsec`] and [`Inspected`] have CrowdSec's AppSec judge requests.
+//! [`metrics`] counts what the bouncer does.
+//! Each of these rooms can be left out: docs/leaving-a-room-out.md.
 //!
 //! In reading order, each room imports only what stands before it: what stands against whom (decisions), how a setting is
 //! written, how LAPI is asked, who is asking, the captcha, the judgement, and then whoever acts by it: guards, pages,
@@ -44,4 +47,4 @@ pub use logs::{Events, logs};
 pub use metrics::metrics;
 pub use pages::{FORMAT_HEADERS, Words, try_pages, wants_json};
 pub use printable::is_harmful;
-pub use setting::unreplaced_variables;
+pub use setting::{unreplaced_variables, where_set};

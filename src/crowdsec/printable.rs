@@ -1,5 +1,8 @@
 //! How is a stranger's text written into a log? On one line, without power over a terminal, and cut to a length.
 
+use std::error::Error;
+use std::iter;
+
 /// At most this many characters of a text are shown.
 const LONGEST: usize = 200;
 
@@ -13,10 +16,29 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
+/// An error with its causes, which Rust leaves out where an error is printed.
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let errors = iter::successors(Some(error), |&error: &&(dyn Error + 'static)| error.source());
+    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// Whether a character has power over a terminal, or over the order of the text around it.
 pub fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// How many bytes a text takes with nginx's escapes.
+pub fn escaped_length(text: &str) -> usize {
+    text.bytes().map(|byte| if is_plain(&byte) { 1 } else { LONGEST_ESCAPE }).sum()
+}
+
+/// How many bytes one byte takes at most, as `\x22`.
+pub const LONGEST_ESCAPE: usize = 4;
+
+/// Whether a byte stands in the access log as it is.
+pub fn is_plain(byte: &u8) -> bool {
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub fn end_in_time(shutdown: Shutdown, config: &Config) -> impl Future<Output = 
         thread::spawn(move || {
             thread::sleep(most - Duration::from_secs(1));
             log::warn!("Stopped before all was done: something takes longer than the time for a stop.");
-            crate::log::finish();
+            log::logger().flush();
             process::exit(0);
         });
     }

@@ -95,7 +95,7 @@ async fn a_ban_of_appsecs_is_told_with_its_reference() {
         let stub = Stub::new();
         let client = client(app::app(with_appsec(&stub)));
         client.get("/.env").visitor("192.0.2.77").dispatch();
-        assert_eq!(logged("Refused 192.0.2.77: ban by AppSec, for GET /.env, reference "), 1);
+        assert_eq!(logged("Refused 192.0.2.77: ban by appsec, no decision of LAPI's, for GET /.env, reference "), 1);
     })
     .join()
     .unwrap();

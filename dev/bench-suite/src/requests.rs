@@ -1,4 +1,4 @@
-//! What does a request cost? Its instructions, counted by callgrind: the figure that does not wobble.
+//! How many instructions does a request take? Callgrind counts them; counts vary less between runs than times do.
 
 use std::fs;
 use std::net::IpAddr;
@@ -13,19 +13,20 @@ use crate::report::{Report, mean_and_error, thousands};
 use crate::server::{PROXY, Server, Setup, Snapshot, root};
 use crate::visitor::{V4, V6, Visitor, request};
 
-/// So many processes of each kind are counted: where their memory happens to lie makes one of them cost a percent or two
-/// more than the next.
+/// Processes measured for each kind of application. The memory layout of a process changes its count by one or two
+/// percent, so the mean of several is taken.
 const PROCESSES: usize = 4;
-/// And so many where the access log is measured.
+/// Processes measured for the access log, whose cost is smaller than that difference.
 const MANY: usize = 12;
-/// So many visitors come to each of them, one after another, and ask so often.
+/// Connections to each process, one after the other.
 const VISITORS: usize = 6;
+/// Requests that are counted on each connection, after as many that are not.
 const ROUNDS: usize = 20;
-/// Before each of them others come and ask so often for this and that, which leaves the memory in another state: what
-/// visitors find there would otherwise be alike in all processes of a kind, and chance would pass for a cost of that kind.
+/// Requests that other clients send before each measured connection. They bring each process into another memory state.
+/// Without them all processes of one kind would share one state, and its effect would look like a cost.
 const OTHERS: usize = 30;
-/// Between two requests, so that the worker is found asleep each time: now and then it would be just in time for the next
-/// request, and the counts would wobble by that.
+/// Pause between two requests, so that the worker always sleeps when a request comes. A worker that is still awake
+/// takes fewer instructions, and the counts would vary.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// A kind of request.
@@ -90,19 +91,20 @@ pub fn run(directory: &Path) {
     for (name, headers) in [("page", [].as_slice()), ("JSON", &[("Accept", "application/json")])] {
         let cost = with_many.cost(&case(BANNED, "/text", headers, 403));
         with_many.keep_profile(&format!("refused-{name}"));
-        row(name, cost, "≤ 1 of the Tera page, better of the text page");
+        row(name, cost, "≤ 3 of the Tera page");
     }
     let fixed = plain.cost(&case(V4, "/fixed", &[], 403));
     row("the floor: 4 kB of fixed words with four headers, without the bouncer", fixed, "");
     report.note(&format!(
         "Means over {PROCESSES} processes of each kind, {VISITORS} connections to each and {ROUNDS} requests over each; after ± \
-         stands one standard error, and twice to three times that is what chance may make of it. \"Without the bouncer\" is \
-         the same application without the fairing; what is refused is compared with the pages of that one."
+         stands one standard error. A difference of less than three standard errors may be chance. \"Without the bouncer\" \
+         is the same application without the fairing. Refused requests are compared with the pages of that application."
     ));
     report.finish();
 }
 
-/// What an admitted request pays for that it does not use: the other rooms, and decisions against countries.
+/// How much more an admitted request costs when the other rooms are attached, or when decisions on countries exist,
+/// although neither concerns it.
 fn rooms(report: &mut Report, none: &mut Herd, protected: &Setup, directory: &Path) {
     report.columns(&["admitted, text page", "with the fairing alone", "with this as well", "more", "target"]);
     let mut row = |name: &str, alone: Cost, with: Cost, target: &str| {
@@ -134,7 +136,7 @@ fn rooms(report: &mut Report, none: &mut Herd, protected: &Setup, directory: &Pa
     row("a hundred Country decisions, behind a proxy that names the country", without, with, "≤ +3 %");
 }
 
-/// What the access log adds. Its processes are many, since it is little beside what they differ by.
+/// What the access log adds. The log adds less than two processes differ by, so more processes are measured.
 pub fn log(directory: &Path) {
     let lapi = FakeLapi::start(directory, Vec::new());
     let off = Setup::protected(&lapi).with("BENCH_ROOMS", "all");
@@ -159,7 +161,7 @@ pub fn log(directory: &Path) {
     assert!(fs::metadata(&file).is_ok_and(|log| log.len() > 0), "nothing is in the access log");
     report.note(&format!(
         "Means over {MANY} processes of each kind, counted as `dev/bench requests` does; after ± stands one standard error. The \
-         log's thread looks ten times a second, which is spread over few requests here."
+         log's thread wakes ten times a second. Here each request carries more of that work than under load."
     ));
     report.finish();
 }
@@ -212,10 +214,10 @@ impl Herd {
 /// An application under callgrind.
 struct Counted {
     server: Server,
-    /// Where callgrind writes its counts, and how it is spoken to.
+    /// Folder of callgrind's output files and of the pipes by which vgdb controls it.
     directory: PathBuf,
     dumps: usize,
-    /// What the others ask for, which is not the same in two processes of a kind.
+    /// Random numbers that choose the other clients' requests, different in each process of a kind.
     chance: Chance,
 }
 
@@ -278,7 +280,8 @@ impl Counted {
         }
     }
 
-    /// Leaves the functions of the last count in target/bench, the costliest first, with all that they call and alone.
+    /// Writes two lists to target/bench, the costliest function first: one counts a function with its callees, one the
+    /// function alone.
     fn keep_profile(&self, name: &str) {
         fs::create_dir_all(root().join("target/bench")).expect("target/bench");
         for (kind, inclusive) in [("inclusive", "--inclusive=yes"), ("own", "--inclusive=no")] {
@@ -300,7 +303,7 @@ impl Counted {
         self.directory.join(format!("out.{}", self.dumps))
     }
 
-    /// Says something to callgrind.
+    /// Sends callgrind a command.
     fn control(&self, command: &[&str]) {
         let mut vgdb = Command::new("vgdb");
         vgdb.arg(format!("--vgdb-prefix={}", self.directory.join("vgdb").display()));

@@ -1,4 +1,4 @@
-//! Do the application's own pages work under their security headers, and do these hold in a real browser?
+//! Do the application's own pages work under their security headers, and does a real browser enforce these headers?
 
 use dev::{App, closed_port};
 use serde_json::json;
@@ -21,7 +21,7 @@ fn the_applications_own_pages_break_no_rule_of_their_own() {
         }
         browser.open(&at(&app, "/sign-in"));
         let background = browser.run("return getComputedStyle(document.querySelector('button')).backgroundColor");
-        assert_eq!(background, "rgb(29, 95, 90)", "the stylesheet counts");
+        assert_eq!(background, "rgb(29, 95, 90)", "the stylesheet is applied");
         browser.run("document.forms[0].user.value = 'a'; document.forms[0].password.value = 'b'");
         browser.click("button");
         browser.shows(&word("sign_in_failed"));

@@ -1,8 +1,7 @@
 //! What did AppSec say? Its word counts, whatever the status and the type of the answer; the status only where there is none.
 
-use std::collections::BTreeMap;
-
 use http::StatusCode;
+use rocket::http::Status;
 use serde::Deserialize;
 
 use super::relay::Relay;
@@ -10,10 +9,10 @@ use super::relay::Relay;
 /// What came of one question.
 pub enum Answer {
     Allow,
-    /// `ban`, `captcha`, or a word of the operator's, and the status that the visitor is to get.
+    /// `ban`, `captcha`, or a word of the operator's, and the status of a ban, if AppSec names one.
     Act {
         word: String,
-        status: Option<u16>,
+        status: Option<Status>,
     },
     /// A challenge's page, script or verdict, to be handed on.
     Relay(Relay),
@@ -23,17 +22,12 @@ pub enum Answer {
     Unjudgeable,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Envelope {
     action: String,
-    #[serde(default)]
-    http_status: i64,
-    #[serde(default)]
-    user_body_content: String,
-    #[serde(default)]
-    user_cookies: Vec<String>,
-    #[serde(default)]
-    user_headers: BTreeMap<String, Vec<String>>,
+    #[serde(flatten)]
+    relay: Relay,
 }
 
 impl Answer {
@@ -64,14 +58,14 @@ impl Answer {
         Self::Act { word: "ban".into(), status: None }
     }
 
-    fn of(envelope: Envelope) -> Self {
-        let Envelope { action, http_status, user_body_content, user_cookies, user_headers } = envelope;
+    fn of(Envelope { action, relay }: Envelope) -> Self {
+        let status = matches!(relay.http_status, 400..=499).then(|| Status::new(relay.http_status as u16));
         match action.to_ascii_lowercase().as_str() {
             "allow" => Self::Allow,
+            "challenge" if relay.is_safe() => Self::Relay(relay),
             // Fails closed: AppSec did not let the visitor in, and there is nothing that they could do about it.
-            "challenge" => Relay::new(http_status, user_body_content, user_cookies, user_headers)
-                .map_or_else(Self::ban, Self::Relay),
-            _ => Self::Act { word: action, status: u16::try_from(http_status).ok() },
+            "challenge" => Self::ban(),
+            _ => Self::Act { word: action, status },
         }
     }
 

@@ -20,9 +20,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::answer::Answer;
 use super::question::{Body, Question};
-use crate::crowdsec::lapi::error::chain;
-use crate::crowdsec::lapi::tls;
+use crate::crowdsec::lapi::tls_client;
 use crate::crowdsec::panics::lock;
+use crate::crowdsec::printable::with_causes;
 use crate::crowdsec::setting::Secret;
 
 /// Questions in flight. The others wait for their turn within `appsec.timeout`: an AppSec that is slow gathers neither
@@ -56,7 +56,7 @@ impl Client {
         let builder = HttpsConnectorBuilder::new();
         let builder = match (at.scheme_str(), ca) {
             (Some("https"), Some(ca)) => {
-                tls::client(ca, None).map(|tls| builder.with_tls_config(tls)).map_err(io::Error::other)
+                tls_client(ca, None).map(|tls| builder.with_tls_config(tls)).map_err(io::Error::other)
             }
             (Some("https"), None) => builder.with_provider_and_platform_verifier(default_provider()),
             // Over plain HTTP no CA is asked for, and a machine without any must not fail for it.
@@ -117,7 +117,7 @@ impl Client {
 
 /// The error and what caused it, without any text of the question's.
 fn told(error: &legacy::Error) -> String {
-    let reason = chain(error);
+    let reason = with_causes(error);
     // The words of rustls. What is told first is not cut off.
     match reason.contains("invalid peer certificate") {
         true => format!("its certificate is out of date, not for `appsec.url` or by no CA of `ca_cert_path`: {reason}"),

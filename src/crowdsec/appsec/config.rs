@@ -9,27 +9,26 @@ use serde::Deserialize;
 use crate::crowdsec::bouncer::{self, EnforceBy};
 use crate::crowdsec::captcha;
 use crate::crowdsec::lapi::{self, Credentials};
-pub use crate::crowdsec::setting::FailureAction;
-use crate::crowdsec::setting::{Reading, Span, Told, word};
+use crate::crowdsec::setting::{BadSetting, FailureAction, Reading, Span, word};
 
 /// `[default.crowdsec.appsec]`: each key as Rocket.toml and the variables write it; docs/configuration.md says what each
 /// means.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// `None` once it is read: `read` gives it beside the others.
-    url: Option<String>,
+    url: String,
     pub timeout: Span,
     #[serde(deserialize_with = "word")]
     pub failure_action: FailureAction,
     pub body_limit: ByteUnit,
+    #[serde(deserialize_with = "word")]
     pub large_bodies: LargeBodies,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            url: None,
+            url: String::new(),
             timeout: Span(Duration::from_millis(200)),
             failure_action: FailureAction::Passthrough,
             body_limit: ByteUnit::Mebibyte(1),
@@ -57,14 +56,14 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 impl Config {
     /// The settings, and where AppSec is. `None` where no `appsec.url` is set: then nobody is asked.
-    pub fn read(reading: &mut Reading<'_>) -> Result<Option<(Self, Uri)>, Told> {
-        let Some(mut config) = reading.table_of::<Self>("appsec")? else { return Ok(None) };
-        let Some(url) = config.url.take().filter(|url| !url.is_empty()) else {
+    pub fn read(reading: &mut Reading<'_>) -> Result<Option<(Self, Uri)>, BadSetting> {
+        let Some(config) = reading.table_of::<Self>("appsec")? else { return Ok(None) };
+        if config.url.is_empty() {
             let what = "`crowdsec.appsec` is set, and counts for nothing without `url`: nobody is asked.";
             reading.warnings.push(what.into());
             return Ok(None);
-        };
-        let url = reading.url("appsec.url", Some(url)).ok_or(Told)?;
+        }
+        let url = reading.url("appsec.url", Some(config.url.clone())).ok_or(BadSetting)?;
         if url.fragment().or(url.password()).is_some() || !url.username().is_empty() {
             reading.wrong("appsec.url", "write the address alone, without a user, a password or a `#`");
         }
@@ -76,7 +75,7 @@ impl Config {
         }
         let Ok(at) = url.as_str().parse() else {
             reading.wrong("appsec.url", "AppSec cannot be asked there: write \"http://127.0.0.1:7422\"");
-            return Err(Told);
+            return Err(BadSetting);
         };
         Ok(Some((config, at)))
     }
@@ -85,9 +84,9 @@ impl Config {
     /// is told already.
     pub fn check(
         reading: &mut Reading<'_>,
-        lapi: &Result<lapi::Config, Told>,
-        captcha: &Result<Option<captcha::Config>, Told>,
-        bouncer: &Result<bouncer::Config, Told>,
+        lapi: &Result<lapi::Config, BadSetting>,
+        captcha: &Result<Option<captcha::Config>, BadSetting>,
+        bouncer: &Result<bouncer::Config, BadSetting>,
     ) {
         let Ok(Some((config, _))) = Self::read(reading) else { return };
         let has_key = |lapi: &lapi::Config| {

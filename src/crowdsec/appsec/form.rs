@@ -1,5 +1,6 @@
 //! How is a form made of a body that lies in memory? Rocket reads its fields one by one; files are in memory, too.
 
+use std::cell::RefCell;
 use std::io::Cursor;
 use std::str;
 
@@ -10,14 +11,19 @@ use rocket::form::{self, Form, FromForm, FromFormField, ValueField};
 use rocket::http::{ContentType, Status};
 
 use super::from_body::FromBody;
-use crate::crowdsec::pages::body::fields;
+use crate::crowdsec::pages::fields;
 
-/// Text and files of one form, by name, as `Form` can read them.
+/// The fields of one form by name, as `Form` can read them.
 struct Fields(Vec<(String, String)>);
 
-/// Begins the value of a field that bears a file. No text may begin so: it would pass for a file that AppSec has not seen
-/// as one.
+/// Begins the value of a field that bears a file, and the place of that file among all of the form's follows. So a field of
+/// text gets nothing of a file, which AppSec has judged as one. No text may begin so: it would pass for a file.
 const FILE: &str = "\0file\0";
+
+thread_local! {
+    /// The files of the form that this thread is reading.
+    static FILES: RefCell<Vec<File>> = RefCell::default();
+}
 
 #[rocket::async_trait]
 impl<'r, T: FromForm<'r> + Send> FromBody<'r> for Form<T> {
@@ -37,49 +43,51 @@ impl<'r, T: FromForm<'r> + Send> FromBody<'r> for Form<T> {
     async fn from_body(request: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, Self::Error)> {
         let fields = match request.content_type() {
             Some(kind) if kind.is_form_data() => parts(kind, body).await,
-            _ => encoded(body),
+            _ => encoded(body).map(|fields| (fields, Vec::new())),
         };
-        let form = fields.and_then(|fields| {
+        let form = fields.and_then(|(fields, files)| {
             let Fields(fields) = request.local_cache(|| Fields(fields));
-            Self::parse_iter(fields.iter().map(|(name, value)| ValueField::from((name.as_str(), value.as_str()))))
+            FILES.set(files);
+            let form =
+                Self::parse_iter(fields.iter().map(|(name, value)| ValueField::from((name.as_str(), value.as_str()))));
+            FILES.take();
+            form
         });
         form.map(Self::from).map_err(|errors| (errors.status(), errors))
     }
 }
-
-type Read<'v, T> = form::Result<'v, T>;
 
 fn invalid<'v>(what: &'static str) -> form::Errors<'v> {
     form::Error::validation(what).into()
 }
 
 /// A field of text.
-fn text<'v>(name: String, value: String) -> Read<'v, (String, String)> {
+fn text<'v>(name: String, value: String) -> form::Result<'v, (String, String)> {
     if value.starts_with(FILE) { Err(invalid("a text that no form has")) } else { Ok((name, value)) }
 }
 
-fn encoded<'v>(body: &[u8]) -> Read<'v, Vec<(String, String)>> {
+fn encoded<'v>(body: &[u8]) -> form::Result<'v, Vec<(String, String)>> {
     fields(str::from_utf8(body).map_err(form::Errors::from)?).map(|(name, value)| text(name, value)).collect()
 }
 
-async fn parts<'v>(kind: &ContentType, body: &[u8]) -> Read<'v, Vec<(String, String)>> {
+async fn parts<'v>(kind: &ContentType, body: &[u8]) -> form::Result<'v, (Vec<(String, String)>, Vec<File>)> {
     let boundary = kind.param("boundary").ok_or_else(|| invalid("no boundary"))?;
     let mut parts = Multipart::with_reader(Cursor::new(body), boundary);
-    let mut fields = Vec::new();
+    let (mut fields, mut files) = (Vec::new(), Vec::new());
     while let Some(part) = parts.next_field().await.map_err(form::Errors::from)? {
         let name = part.name().unwrap_or_default().to_owned();
-        let file = part.file_name().map(|file| (file.to_owned(), part.content_type().map(ToString::to_string)));
+        let file = part.file_name().map(str::to_owned);
+        let content_type = part.content_type().and_then(|kind| kind.to_string().parse().ok());
         let bytes = part.bytes().await.map_err(form::Errors::from)?;
         fields.push(match file {
-            // A text has room for bytes as the first 256 letters.
-            Some((file, kind)) => {
-                let bytes: String = bytes.iter().copied().map(char::from).collect();
-                (name, format!("{FILE}{file}\0{}\0{bytes}", kind.unwrap_or_default()))
+            Some(file) => {
+                files.push(File { name: file, content_type, bytes: bytes.into() });
+                (name, format!("{FILE}{}", files.len() - 1))
             }
             None => text(name, str::from_utf8(&bytes).map_err(form::Errors::from)?.to_owned())?,
         });
     }
-    Ok(fields)
+    Ok((fields, files))
 }
 
 /// A file of a form, in memory.
@@ -93,10 +101,7 @@ pub struct File {
 
 impl<'r> FromFormField<'r> for File {
     fn from_value(field: ValueField<'r>) -> form::Result<'r, Self> {
-        let mut parts = field.value.strip_prefix(FILE).into_iter().flat_map(|file| file.splitn(3, '\0'));
-        let mut next = || parts.next().ok_or_else(|| invalid("no file"));
-        let (name, kind, bytes) = (next()?.to_owned(), next()?, next()?);
-        let bytes = bytes.chars().map(u8::try_from).collect::<Result<_, _>>().map_err(|_| invalid("no file"))?;
-        Ok(Self { name, content_type: kind.parse().ok(), bytes })
+        let place = field.value.strip_prefix(FILE).and_then(|place| place.parse::<usize>().ok());
+        FILES.with_borrow(|files| files.get(place?).cloned()).ok_or_else(|| invalid("no file"))
     }
 }

@@ -9,18 +9,24 @@ use rocket::serde::json::Json;
 use serde::Deserialize;
 use serde_json::error::Category;
 
-/// What can be made of a body that lies in memory.
+/// A type that can be made from a request's body, once all of the body is in memory.
 #[rocket::async_trait]
 pub trait FromBody<'r>: Sized {
     type Error: Send + std::fmt::Debug;
 
-    /// Whether the body is of a kind that this can be made of. If not, Rocket asks the next route.
+    /// Whether the request's content type fits this type. If not, the request goes to the next route.
     fn takes(_: &Request<'_>) -> bool {
         true
     }
 
+    /// Which of Rocket's limits counts for the body, and what it is where none is set.
+    const LIMIT: (&'static str, ByteUnit) = ("bytes", Limits::BYTES);
+
     /// How long the body may be.
-    fn limit(request: &Request<'_>) -> ByteUnit;
+    fn limit(request: &Request<'_>) -> ByteUnit {
+        let (name, default) = Self::LIMIT;
+        request.limits().get(name).unwrap_or(default)
+    }
 
     async fn from_body(request: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, Self::Error)>;
 }
@@ -29,12 +35,10 @@ pub trait FromBody<'r>: Sized {
 impl<'r, T: Deserialize<'r> + Send> FromBody<'r> for Json<T> {
     type Error = serde_json::Error;
 
-    fn limit(request: &Request<'_>) -> ByteUnit {
-        request.limits().get("json").unwrap_or(Limits::JSON)
-    }
+    const LIMIT: (&'static str, ByteUnit) = ("json", Limits::JSON);
 
     async fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, Self::Error)> {
-        // With the statuses of Rocket's own.
+        // With the statuses of Rocket's own `Json`: 422 for JSON of the wrong shape, 400 for what is no JSON.
         serde_json::from_slice(body).map(Self).map_err(|error| match error.classify() {
             Category::Data => (Status::UnprocessableEntity, error),
             _ => (Status::BadRequest, error),
@@ -46,10 +50,6 @@ impl<'r, T: Deserialize<'r> + Send> FromBody<'r> for Json<T> {
 impl<'r> FromBody<'r> for &'r [u8] {
     type Error = ();
 
-    fn limit(request: &Request<'_>) -> ByteUnit {
-        request.limits().get("bytes").unwrap_or(Limits::BYTES)
-    }
-
     async fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, ())> {
         Ok(body)
     }
@@ -58,10 +58,6 @@ impl<'r> FromBody<'r> for &'r [u8] {
 #[rocket::async_trait]
 impl<'r> FromBody<'r> for Vec<u8> {
     type Error = ();
-
-    fn limit(request: &Request<'_>) -> ByteUnit {
-        <&[u8]>::limit(request)
-    }
 
     async fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, ())> {
         Ok(body.to_vec())
@@ -72,9 +68,7 @@ impl<'r> FromBody<'r> for Vec<u8> {
 impl<'r> FromBody<'r> for &'r str {
     type Error = str::Utf8Error;
 
-    fn limit(request: &Request<'_>) -> ByteUnit {
-        request.limits().get("string").unwrap_or(Limits::STRING)
-    }
+    const LIMIT: (&'static str, ByteUnit) = ("string", Limits::STRING);
 
     async fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, str::Utf8Error)> {
         str::from_utf8(body).map_err(|error| (Status::BadRequest, error))
@@ -85,9 +79,7 @@ impl<'r> FromBody<'r> for &'r str {
 impl<'r> FromBody<'r> for String {
     type Error = str::Utf8Error;
 
-    fn limit(request: &Request<'_>) -> ByteUnit {
-        <&str>::limit(request)
-    }
+    const LIMIT: (&'static str, ByteUnit) = ("string", Limits::STRING);
 
     async fn from_body(request: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, str::Utf8Error)> {
         <&str>::from_body(request, body).await.map(str::to_owned)

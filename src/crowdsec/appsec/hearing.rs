@@ -1,7 +1,7 @@
-//! What is known here of one request? One value, kept with it.
+//! How much of a request has AppSec judged, and what has it for the visitor? One value, kept with the request.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, OnceLock};
 
 use rocket::Request;
 use rocket::response::Response;
@@ -16,10 +16,6 @@ pub struct Hearing {
     pub is_whole: AtomicBool,
     /// Whether its body was left to `Inspected`.
     pub is_half: AtomicBool,
-    /// Whether AppSec did not answer, so that `appsec.failure_action` speaks.
-    pub is_outage: AtomicBool,
-    /// The address of a request to one of AppSec's own paths.
-    pub own: OnceLock<String>,
     /// An answer of AppSec's for the visitor.
     relay: Mutex<Option<Relay>>,
 }
@@ -27,11 +23,6 @@ pub struct Hearing {
 impl Hearing {
     pub fn of<'r>(request: &'r Request<'_>) -> &'r Self {
         request.local_cache(Self::default)
-    }
-
-    /// Where a refusal comes from, for logs and figures.
-    pub fn origin(&self) -> &'static str {
-        if self.is_outage.load(Ordering::Relaxed) { "fallback" } else { "appsec" }
     }
 
     /// Keeps an answer until the response is made.

@@ -12,9 +12,8 @@ use super::body::read_body;
 use super::config::LargeBodies;
 use super::from_body::FromBody;
 use super::hearing::Hearing;
-use super::judge::{AppSec, Judge};
-use super::question::address_of;
-use crate::crowdsec::bouncer::{Bouncer, Verdict};
+use super::judge::AppSec;
+use crate::crowdsec::bouncer::Bouncer;
 
 /// Proof that AppSec has judged the whole request, its body included, before `T` was made of it.
 ///
@@ -51,7 +50,7 @@ impl<'r, T: FromBody<'r>> FromData<'r> for Inspected<T> {
 
     async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
         // Fails closed: without a judge nothing is proven.
-        let Some(Judge(appsec)) = request.rocket().state() else {
+        let Some(appsec) = request.rocket().state::<Option<Arc<AppSec>>>() else {
             return Outcome::Error((Status::InternalServerError, None));
         };
         if !T::takes(request) {
@@ -80,30 +79,22 @@ impl<'r, T: FromBody<'r>> FromData<'r> for Inspected<T> {
 
 /// Asks about the whole request, unless that is done. `Err` is the status by which our fairing knows a refusal.
 async fn judged(appsec: &AppSec, request: &Request<'_>, body: &Arc<[u8]>) -> Result<(), Status> {
-    let hearing = Hearing::of(request);
-    if hearing.is_whole.swap(true, Ordering::Relaxed) {
-        return Ok(());
-    }
-    // The operator wants those judged by their heads alone, which the fairing has done.
-    if body.len() as u64 > appsec.config.body_limit.as_u64() {
+    // The operator wants these judged by their heads alone, which the fairing has done.
+    let is_too_long = body.len() as u64 > appsec.config.body_limit.as_u64();
+    if Hearing::of(request).is_whole.swap(true, Ordering::Relaxed) || is_too_long {
         return Ok(());
     }
     let bouncer = request.rocket().state::<Bouncer>().ok_or(Status::InternalServerError)?;
-    // Fails closed: the fairing has refused a request whose address cannot be told.
-    let uri = address_of(request).ok_or(Status::BadRequest)?;
-    let answer = appsec.ask(bouncer, request, &uri, body.clone()).await;
-    let verdict = appsec.verdict(bouncer, request, answer);
-    if verdict == Verdict::Admit {
-        return Ok(());
-    }
-    let visit = bouncer.visit(request);
-    visit.refuse_by_guard(verdict, Some(visit.judgement.by_another(verdict, hearing.origin())));
+    let answer = appsec.ask(bouncer, request, body.clone()).await;
+    let Some(judgement) = appsec.refusal(bouncer, request, answer) else { return Ok(()) };
+    let (visit, verdict) = (bouncer.visit(request), judgement.verdict);
+    visit.refuse_by_guard(verdict, Some(judgement));
     Err(visit.status.get().copied().unwrap_or_else(|| bouncer.status_of(verdict)))
 }
 
 impl<T> Sentinel for Inspected<T> {
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        let is_missing = rocket.state::<Judge>().is_none();
+        let is_missing = rocket.state::<Option<Arc<AppSec>>>().is_none();
         if is_missing {
             log::error!(
                 "A route asks for `Inspected`, and nobody is there to judge: attach `crowdsec::appsec()` after `crowdsec::fairing()`."

@@ -1,45 +1,93 @@
-//! What becomes of a request by AppSec's word? The second judge, asked after the first has let the visitor in.
+//! What becomes of a request by AppSec's word? The second judge, asked after the first has let the visitor in and before the
+//! application sees the request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rocket::Request;
+use rocket::fairing::{Fairing, Info, Kind};
+use rocket::response::Response;
+use rocket::{Data, Request};
 
 use super::answer::Answer;
-use super::body::PEEK;
+use super::body::{PEEK, shown};
+use super::challenge;
 use super::client::Client;
-use super::config::{Config, FailureAction};
+use super::config::Config;
 use super::hearing::Hearing;
 use super::question::about;
-use crate::crowdsec::bouncer::{Bouncer, Verdict, Visit};
+use super::relay::Relay;
+use crate::crowdsec::bouncer::{Bouncer, Judgement, OUR_RANK, Verdict};
 use crate::crowdsec::decisions::{Remediation, Source};
 use crate::crowdsec::limit::Limit;
+use crate::crowdsec::pages;
 use crate::crowdsec::printable::printable;
+use crate::crowdsec::setting::FailureAction;
 
-/// All that questions are asked by, kept as Rocket's state. `None` inside where no `appsec.url` is set.
-pub struct Judge(pub Option<Arc<AppSec>>);
-
+/// Kept as Rocket's state in an `Option`, which is `None` where no `appsec.url` is set.
 pub struct AppSec {
     pub config: Config,
     client: Client,
     /// The log's lines about an AppSec that does not answer: one a minute.
     outages: Limit,
-    untold: AtomicU64,
-    /// Bodies that handlers have read and nobody has judged.
+    /// Questions that it has not answered.
+    unanswered: AtomicU64,
+    /// Requests that reached a handler while AppSec had not seen their body.
     unjudged: AtomicU64,
+}
+
+#[rocket::async_trait]
+impl Fairing for AppSec {
+    fn info(&self) -> Info {
+        Info { name: "CrowdSec's AppSec", kind: Kind::Request | Kind::Response }
+    }
+
+    async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+        let is_refused = bouncer.visit(request).refusal().is_some();
+        // About a path of the challenge its route asks, which reads all of the body.
+        if is_refused || challenge::is_its_path(request) || bouncer.spares_other_judges(request) {
+            return;
+        }
+        let hearing = Hearing::of(request);
+        let (verdict, judgement) = match shown(request, data).await {
+            Ok(body) => {
+                let mark = if body.is_some() { &hearing.is_whole } else { &hearing.is_half };
+                mark.store(true, Ordering::Relaxed);
+                let answer = self.ask(bouncer, request, body.unwrap_or_default()).await;
+                let Some(judgement) = self.refusal(bouncer, request, answer) else { return };
+                (judgement.verdict, Some(judgement))
+            }
+            // Neither an outage nor an attack: nobody is asked, and no handler runs.
+            Err(status) => (hearing.relay(Relay::bare(status)), None),
+        };
+        refuse(bouncer, request, verdict, judgement);
+        pages::send_to_refusal(request);
+    }
+
+    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+        let hearing = Hearing::of(request);
+        let has_handler = request.route().is_some_and(|route| route.rank > OUR_RANK + 1);
+        match bouncer.visit(request).refusal() {
+            Some(Verdict::Answered) => hearing.answer(response),
+            None if has_handler && hearing.is_left_half() => self.tell_unjudged(request),
+            _ => {}
+        }
+    }
 }
 
 impl AppSec {
     pub fn new(config: Config, client: Client) -> Self {
         let outages = Limit::new(1, Duration::from_secs(60));
-        Self { config, client, outages, untold: AtomicU64::new(0), unjudged: AtomicU64::new(0) }
+        Self { config, client, outages, unanswered: AtomicU64::new(0), unjudged: AtomicU64::new(0) }
     }
 
-    /// Asks about a request at this address, with this much of its body.
-    pub async fn ask(&self, bouncer: &Bouncer, request: &Request<'_>, uri: &str, body: Arc<[u8]>) -> Answer {
+    /// Asks about a request, with this much of its body.
+    pub async fn ask(&self, bouncer: &Bouncer, request: &Request<'_>, body: Arc<[u8]>) -> Answer {
         let visit = bouncer.visit(request);
-        let Some(question) = about(self.client.blank(), request, visit, uri, body) else { return Answer::Unjudgeable };
+        // Fails closed: what no question can be made of, such as a target that is no path, is no page either.
+        let Some(question) = about(self.client.blank(), request, visit, body) else { return Answer::Unjudgeable };
         let began = Instant::now();
         let answer = self.client.ask(question).await;
         if let Some(questions) = bouncer.questions.get() {
@@ -48,47 +96,40 @@ impl AppSec {
         answer
     }
 
-    /// What an answer means for the visitor, logged. `Admit` as well where `enforce` makes it a trial.
-    pub fn verdict(&self, bouncer: &Bouncer, request: &Request<'_>, answer: Answer) -> Verdict {
+    /// The judgement by which an answer refuses the visitor, `None` where they are let in, as in a trial, which
+    /// the log is told of.
+    pub fn refusal(&self, bouncer: &Bouncer, request: &Request<'_>, answer: Answer) -> Option<Judgement> {
         let visit = bouncer.visit(request);
-        let verdict = match answer {
-            Answer::Allow => Verdict::Admit,
-            Answer::Act { word, status } => {
-                let verdict = by_word(bouncer, request, visit, word);
-                if let Some(status) = status.filter(|_| verdict == Verdict::Ban) {
-                    visit.answer_with(status);
-                }
-                verdict
-            }
-            Answer::Relay(relay) => Hearing::of(request).relay(relay),
+        let (origin, verdict, status) = match answer {
+            Answer::Allow => return None,
+            Answer::Act { word, status } => ("appsec", bouncer.verdict_by(request, meaning(bouncer, word)), status),
+            Answer::Relay(relay) => ("appsec", Hearing::of(request).relay(relay), None),
             // Fails closed: what a visitor can make unreadable must not get in by being so.
-            Answer::Unjudgeable => Verdict::Ban,
+            Answer::Unjudgeable => ("appsec", Verdict::Ban, None),
             Answer::Outage(reason) => {
                 self.tell_outage(&reason);
-                Hearing::of(request).is_outage.store(true, Ordering::Relaxed);
-                match self.config.failure_action {
-                    // Fails open, as the operator asked: the decisions of LAPI are enforced all the same.
-                    FailureAction::Passthrough => Verdict::Admit,
-                    FailureAction::Captcha => captcha(bouncer, request, visit),
-                    FailureAction::Ban => Verdict::Ban,
-                }
+                // `passthrough` fails open, as the operator asked: the decisions of LAPI are enforced all the same.
+                ("fallback", bouncer.verdict_by(request, self.config.failure_action.remediation()), None)
             }
         };
         if verdict == Verdict::Admit {
-            return verdict;
+            return None;
         }
-        let is_enforced = bouncer.is_enforced(verdict);
+        let judgement = visit.judgement.by_another(verdict, origin);
+        if bouncer.is_enforced(verdict) {
+            let _ = status.filter(|_| verdict == Verdict::Ban).map(|status| visit.status.set(status));
+            return Some(judgement);
+        }
         // A challenge is no refusal: every browser meets one.
         if verdict != Verdict::Answered {
-            let asked = visit.asked(request);
-            bouncer.told.refused_by(&visit.judgement, verdict, asked, !is_enforced, "AppSec");
+            bouncer.log(&visit.asked, &judgement, verdict, true);
         }
-        if is_enforced { verdict } else { Verdict::Admit }
+        None
     }
 
     pub fn tell_outage(&self, reason: &str) {
+        let times = self.unanswered.fetch_add(1, Ordering::Relaxed) + 1;
         if self.outages.count((), Instant::now()).is_err() {
-            self.untold.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let what = match self.config.failure_action {
@@ -96,16 +137,14 @@ impl AppSec {
             FailureAction::Captcha => "asked to solve a captcha",
             FailureAction::Ban => "refused",
         };
-        let more = match self.untold.swap(0, Ordering::Relaxed) {
-            0 => String::new(),
-            more => format!(" ({more} more questions went unanswered before)"),
-        };
         let (url, reason) = (&self.client.at, printable(reason));
-        log::warn!("AppSec at {url} does not answer: {reason}. Visitors are {what}: `appsec.failure_action`.{more}");
+        log::warn!(
+            "AppSec at {url} does not answer: {reason} ({times} times so far). Visitors are {what}: `appsec.failure_action`."
+        );
     }
 
     /// Tells of a body that a handler has read and nobody has judged: the first one, the tenth, the hundredth and so on.
-    pub fn tell_unjudged(&self, request: &Request<'_>) {
+    fn tell_unjudged(&self, request: &Request<'_>) {
         let count = self.unjudged.fetch_add(1, Ordering::Relaxed) + 1;
         if count != 10_u64.pow(count.ilog10()) {
             return;
@@ -118,21 +157,17 @@ impl AppSec {
     }
 }
 
-/// What a word of AppSec's means: the same as the type of a decision.
-fn by_word(bouncer: &Bouncer, request: &Request<'_>, visit: &Visit, word: String) -> Verdict {
-    let source = Source { origin: "appsec".into(), scenario: String::new(), scope: String::new(), kind: word };
-    match bouncer.config.types.remediation(&source) {
-        Some(Remediation::Ban) => Verdict::Ban,
-        Some(Remediation::Captcha) => captcha(bouncer, request, visit),
-        Some(Remediation::Throttle) => bouncer.throttled(&visit.judgement).unwrap_or(Verdict::Admit),
-        Some(Remediation::Pass | Remediation::Allow) | None => Verdict::Admit,
+/// Refuses the visitor, and tells the log. A challenge is no refusal: every browser meets one.
+pub fn refuse(bouncer: &Bouncer, request: &Request<'_>, verdict: Verdict, judgement: Option<Judgement>) {
+    let visit = bouncer.visit(request);
+    if let Some(judgement) = judgement.as_ref().filter(|_| verdict != Verdict::Answered) {
+        bouncer.log(&visit.asked, judgement, verdict, false);
     }
+    visit.refuse(verdict, judgement);
 }
 
-/// A solved captcha satisfies AppSec's as well as a decision's.
-fn captcha(bouncer: &Bouncer, request: &Request<'_>, visit: &Visit) -> Verdict {
-    match bouncer.passes.since(request, visit.judgement.address, bouncer.unix_now()) {
-        Some(_) => Verdict::Admit,
-        None => Verdict::Captcha,
-    }
+/// What a word of AppSec's means: the same as the type of a decision.
+fn meaning(bouncer: &Bouncer, word: String) -> Option<Remediation> {
+    let source = Source { origin: "appsec".into(), scenario: String::new(), scope: String::new(), kind: word };
+    bouncer.config.types.remediation(&source)
 }

@@ -4,8 +4,8 @@
 //! docs/leaving-a-room-out.md.
 
 mod answer;
-mod asking;
 mod body;
+mod challenge;
 mod client;
 mod config;
 mod form;
@@ -13,7 +13,6 @@ mod from_body;
 mod hearing;
 mod inspected;
 mod judge;
-mod own;
 mod question;
 mod relay;
 
@@ -27,7 +26,7 @@ use super::bouncer::{Bouncer, Questions};
 use super::lapi::{Connection, Credentials};
 use super::setting::Reading;
 use client::Client;
-use judge::{AppSec, Judge};
+use judge::AppSec;
 
 pub use config::Config;
 pub use form::File;
@@ -45,10 +44,9 @@ pub fn appsec() -> impl Fairing {
                 log::error!("Cannot start: {reason}.");
                 Err(rocket)
             }
-            Some(Ok(None)) => Ok(rocket.manage(Judge(None))),
+            Some(Ok(None)) => Ok(rocket.manage(None::<Arc<AppSec>>)),
             Some(Ok(Some(appsec))) => {
-                let routes = own::routes(&appsec);
-                let rocket = rocket.manage(Judge(Some(appsec.clone()))).mount("/crowdsec", routes);
+                let rocket = rocket.mount(challenge::BASE, challenge::routes(&appsec)).manage(Some(appsec.clone()));
                 // Attached now, it comes after all others: what is judged is what Rocket routes.
                 Ok(rocket.attach(appsec))
             }

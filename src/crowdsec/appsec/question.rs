@@ -28,17 +28,12 @@ const OURS: &str = "x-crowdsec-appsec-";
 /// is in the visitor's power. The body is empty where there is none, or none that this question is about.
 ///
 /// A header that the visitor's `Connection` names is judged like any other, since handlers see it too.
-pub fn about(
-    mut question: Question,
-    request: &Request<'_>,
-    visit: &Visit,
-    uri: &str,
-    body: Arc<[u8]>,
-) -> Option<Question> {
+pub fn about(mut question: Question, request: &Request<'_>, visit: &Visit, body: Arc<[u8]>) -> Option<Question> {
     // Rocket reads the body by the first type, and AppSec by the last; and no host is to hide behind another one.
     if ["Content-Type", "Host"].iter().any(|name| request.headers().get(name).nth(1).is_some()) {
         return None;
     }
+    let uri = address_of(request)?;
     let headers = question.headers_mut();
     let agent = request.headers().get_one("User-Agent").unwrap_or_default();
     // As it was sent: Rocket takes one that it cannot read for none, and handlers may read it all the same. In HTTP/2 Rocket
@@ -46,9 +41,9 @@ pub fn about(
     let host = request.headers().get_one("Host").map(str::to_owned);
     let host = host.or_else(|| request.host().map(ToString::to_string)).unwrap_or_default();
     // The bouncer may have sent an upload on by another method.
-    let (method, address) = (visit.asked(request).method, visit.judgement.address.to_string());
+    let (method, address) = (visit.asked.method, visit.judgement.address.to_string());
     let ours =
-        [("ip", address.as_str()), ("uri", uri), ("verb", method.as_str()), ("host", &host), ("user-agent", agent)];
+        [("ip", address.as_str()), ("uri", &uri), ("verb", method.as_str()), ("host", &host), ("user-agent", agent)];
     for (name, value) in ours.into_iter().filter(|(_, value)| !value.is_empty()) {
         add(headers, &format!("{OURS}{name}"), value)?;
     }
@@ -77,7 +72,7 @@ fn add(headers: &mut HeaderMap, name: &str, value: &str) -> Option<()> {
 
 /// Path and query as Rocket routes them: without empty segments, and in letters that AppSec can read. `None` where the
 /// target is no path.
-pub fn address_of(request: &Request<'_>) -> Option<String> {
+fn address_of(request: &Request<'_>) -> Option<String> {
     let (path, query) = (request.uri().path().as_str(), request.uri().query());
     let mut address = String::with_capacity(path.len() + 16);
     if !path.starts_with('/') {

@@ -3,15 +3,21 @@
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
+use http::HeaderName;
 use rocket::http::{Header, Status};
 use rocket::response::Response;
+use serde::Deserialize;
 
-/// An answer that AppSec wrote for the visitor: the page of a challenge, its scripts, or what its form is answered with.
+/// An answer that AppSec wrote for the visitor, as its JSON says it: the page of a challenge, its scripts, or what its form is
+/// answered with.
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub struct Relay {
-    status: Status,
-    headers: Vec<(String, Vec<String>)>,
-    cookies: Vec<String>,
-    body: String,
+    /// 0 where AppSec names none, which is 200.
+    pub http_status: i64,
+    user_body_content: String,
+    user_cookies: Vec<String>,
+    user_headers: BTreeMap<String, Vec<String>>,
 }
 
 /// More is no answer of AppSec's, which sends five headers and one cookie.
@@ -24,58 +30,50 @@ pub fn is_hop_by_hop(name: &str) -> bool {
 }
 
 impl Relay {
-    /// `None` where the answer cannot be served: the visitor then gets the ban page, since AppSec did not let them in.
-    pub fn new(
-        status: i64,
-        body: String,
-        cookies: Vec<String>,
-        headers: BTreeMap<String, Vec<String>>,
-    ) -> Option<Self> {
-        let status = u16::try_from(if status == 0 { 200 } else { status }).ok()?;
-        let bears_body = (200..=599).contains(&status) && !matches!(status, 204 | 205 | 304);
-        let headers: Vec<_> = headers.into_iter().collect();
-        let lines = headers.iter().map(|(_, values)| values.len()).sum::<usize>() + cookies.len();
-        let is_safe = !body.is_empty()
+    /// Whether the answer can be served. If not, the visitor gets the ban page, since AppSec did not let them in.
+    pub fn is_safe(&self) -> bool {
+        let bears_body = matches!(self.http_status, 0 | 200..=203 | 206..=303 | 305..=599);
+        let lines = self.user_headers.values().map(Vec::len).sum::<usize>() + self.user_cookies.len();
+        !self.user_body_content.is_empty()
             && bears_body
             && lines <= MOST
-            && cookies.iter().all(|cookie| is_value(cookie))
-            && headers.iter().all(|(name, values)| values.iter().all(|value| is_header(name, value)));
-        is_safe.then_some(Self { status: Status::new(status), headers, cookies, body })
+            && self.user_cookies.iter().all(|cookie| is_value(cookie))
+            && self.user_headers.iter().all(|(name, values)| values.iter().all(|value| is_header(name, value)))
     }
 
     /// Our own word where AppSec has none for one of its paths, which the application must not answer in its place.
     pub fn bare(status: Status) -> Self {
         let header = |name: &str, value: &str| (name.to_owned(), vec![value.to_owned()]);
-        let headers = vec![header("Content-Type", "text/plain; charset=utf-8"), header("Cache-Control", "no-store")];
-        Self { status, headers, cookies: Vec::new(), body: status.reason_lossy().into() }
+        let headers = [header("Content-Type", "text/plain; charset=utf-8"), header("Cache-Control", "no-store")];
+        let (http_status, user_body_content) = (status.code.into(), status.reason_lossy().into());
+        Self { http_status, user_body_content, user_cookies: Vec::new(), user_headers: headers.into() }
     }
 
     /// Puts this answer in the place of another one. A second content security policy would break the page.
     pub fn replace(self, response: &mut Response<'_>) {
-        response.set_status(self.status);
+        response.set_status(if self.http_status == 0 { Status::Ok } else { Status::new(self.http_status as u16) });
         for name in ["Content-Security-Policy", "Vary", "Crowdsec-Remediation"] {
             response.remove_header(name);
         }
-        for (name, values) in self.headers {
+        for (name, values) in self.user_headers {
             response.remove_header(&name);
             for value in values {
                 response.adjoin_raw_header(name.clone(), value);
             }
         }
-        for cookie in self.cookies {
+        for cookie in self.user_cookies {
             response.adjoin_header(Header::new("Set-Cookie", cookie));
         }
-        response.set_sized_body(self.body.len(), Cursor::new(self.body));
+        response.set_sized_body(self.user_body_content.len(), Cursor::new(self.user_body_content));
     }
 }
 
 fn is_header(name: &str, value: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    let is_name = (1..=64).contains(&name.len()) && name.bytes().all(is_token);
+    // In lower case.
+    let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return false };
     // Cookies have a list of their own, and the body goes out as it is.
-    let is_theirs = !is_hop_by_hop(&lower) && !["content-encoding", "set-cookie"].contains(&&*lower);
-    is_name && is_theirs && is_value(value) && (lower != "location" || is_own_place(value))
+    let is_theirs = !is_hop_by_hop(name.as_str()) && name != "content-encoding" && name != "set-cookie";
+    is_theirs && is_value(value) && (name != "location" || is_own_place(value))
 }
 
 /// Line ends would begin another header.
@@ -95,8 +93,9 @@ mod tests {
     #[test]
     fn an_answer_that_cannot_be_served_safely_is_none() {
         let relay = |status, body: &str, cookie: &str, name: &str, value: &str| {
-            let headers = BTreeMap::from([(name.to_owned(), vec![value.to_owned()])]);
-            Relay::new(status, body.into(), vec![cookie.into()], headers).is_some()
+            let user_headers = BTreeMap::from([(name.to_owned(), vec![value.to_owned()])]);
+            let (user_body_content, user_cookies) = (body.to_owned(), vec![cookie.to_owned()]);
+            Relay { http_status: status, user_body_content, user_cookies, user_headers }.is_safe()
         };
         let cookie = "__crowdsec_challenge=x; Path=/; HttpOnly";
         assert!(relay(200, "page", cookie, "Content-Type", "text/html"));
@@ -122,6 +121,6 @@ mod tests {
             assert!(!relay(status, body, cookie, name, value), "{status} {body} {cookie} {name} {value}");
         }
         let many = vec!["x=y".to_owned(); MOST + 1];
-        assert!(Relay::new(200, "page".into(), many, BTreeMap::new()).is_none());
+        assert!(!Relay { user_body_content: "page".into(), user_cookies: many, ..Relay::default() }.is_safe());
     }
 }

@@ -1,9 +1,9 @@
 //! What did the operator decide themselves? The settings of the judgement, read and checked.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
+use figment::error::Kind;
 use figment::value::Value;
 use rocket::http::Status;
 use serde::de::{Error, IntoDeserializer};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::exemptions::Prefix;
 use crate::crowdsec::decisions::{Remediation, Types, network};
-use crate::crowdsec::setting::{List, Network, Number, Reading, Span, Told, word};
+use crate::crowdsec::setting::{BadSetting, List, Network, Number, Reading, Span, word};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
 #[derive(Default, Deserialize)]
@@ -56,13 +56,10 @@ impl<'de> Deserialize<'de> for Remediation {
 
 /// Which remediation each type of decision becomes: `{ mfa = "pass", "CAPI/ban" = "captcha" }`, or the same as text.
 fn table_of_types<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Remediation>, D::Error> {
-    let wrong = || D::Error::custom("not a table of types: write { mfa = \"pass\", \"CAPI/ban\" = \"captcha\" }");
-    let table = as_written(deserializer)?.into_dict().ok_or_else(wrong)?;
-    let entry = |(key, value): (String, Value)| {
-        let remediation = value.into_string().ok_or_else(wrong)?;
-        Ok((key, Remediation::deserialize(remediation.into_deserializer())?))
-    };
-    table.into_iter().map(entry).collect()
+    as_written(deserializer)?.deserialize().map_err(|error: figment::Error| match error.kind {
+        Kind::Message(told) => D::Error::custom(told),
+        _ => D::Error::custom("not a table of types: write { mfa = \"pass\", \"CAPI/ban\" = \"captcha\" }"),
+    })
 }
 
 /// A number of requests in a span of time: `"30/1m"` is 30 in a minute.
@@ -146,7 +143,7 @@ pub struct Config {
 
 impl Config {
     /// `can_ask` says whether there is a captcha to show.
-    pub fn read(reading: &mut Reading<'_>, can_ask: bool) -> Result<Self, Told> {
+    pub fn read(reading: &mut Reading<'_>, can_ask: bool) -> Result<Self, BadSetting> {
         let settings: Settings = reading.room()?;
         let fallback = settings.fallback_remediation.unwrap_or(Remediation::Ban);
         let enforced = settings.enforce.unwrap_or(ENFORCED.to_vec());
@@ -187,7 +184,7 @@ impl Config {
             }
         }
         Ok(Self {
-            types: Types { captcha: can_ask, fallback, mapped: Arc::new(mapped) },
+            types: Types { captcha: can_ask, fallback, mapped },
             throttle: settings.throttle.unwrap_or(Rate { most: 30, span: Duration::from_secs(60) }),
             enforced,
             enforce_by: settings.enforce_by,

@@ -10,6 +10,7 @@ mod told;
 mod visit;
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -17,12 +18,12 @@ use std::time::{Duration, Instant};
 use rocket::http::Status;
 use rocket::{Orbit, Request, Rocket};
 
-use super::captcha::{Captcha, Passes};
+use super::captcha::Captcha;
 use super::decisions::{DecisionSet, Remediation, Standing};
 use super::lapi::{self, Health, Live};
-use super::limit::Limit;
+use super::limit::{Limit, Subject};
 use super::timestamp::unix_now;
-use super::visitor::{ClientIp, Head, Subject};
+use super::visitor::{ClientIp, Head};
 use exemptions::{is_probe, needs_no_pass};
 use told::Told;
 
@@ -46,7 +47,6 @@ pub struct Bouncer {
     pub live: Option<Arc<Live>>,
     pub client_ip: ClientIp,
     pub captcha: Option<Captcha>,
-    pub passes: Passes,
     /// Ban pages. In a flood of them only bare words are sent.
     pub ban_pages: Limit,
     pub told: Told,
@@ -72,14 +72,7 @@ pub struct Bouncer {
 const BAN_PAGES: u32 = 500;
 
 impl Bouncer {
-    pub fn new(
-        debug: bool,
-        config: Config,
-        lapi: lapi::Config,
-        client_ip: ClientIp,
-        captcha: Option<Captcha>,
-        passes: Passes,
-    ) -> Self {
+    pub fn new(debug: bool, config: Config, lapi: lapi::Config, client_ip: ClientIp, captcha: Option<Captcha>) -> Self {
         let mut decisions = DecisionSet::new(Instant::now(), config.types.clone());
         for own in &config.decisions {
             decisions.pin(own.value.0, own.remediation, &own.reason);
@@ -92,7 +85,6 @@ impl Bouncer {
             lapi,
             client_ip,
             captcha,
-            passes,
             ban_pages: Limit::new(BAN_PAGES, Duration::from_secs(1)),
             told: Told::default(),
             judged: Arc::default(),
@@ -125,9 +117,14 @@ impl Bouncer {
                 judgement.standing.sort_by_key(|standing| Reverse(standing.rank()));
             }
         }
-        let solved = || needs_no_pass(request) || self.passes.since(request, address, self.unix_now()).is_some();
+        let solved = || needs_no_pass(request) || self.solved(request, address).is_some();
         self.decide(&mut judgement, &solved, &|| self.throttle.count(Subject::from(address), at).err());
         judgement
+    }
+
+    /// When the visitor has solved a captcha that still counts, in seconds since 1970.
+    pub fn solved(&self, request: &Request<'_>, address: IpAddr) -> Option<u64> {
+        self.captcha.as_ref()?.passes.since(request, address, self.unix_now())
     }
 
     /// In live mode, has LAPI asked about a visitor. Gives what they meet where it does not answer. On `excluded_paths` too: a
@@ -192,7 +189,7 @@ impl Bouncer {
         if let Some(why) = judgement.unnamed.filter(|_| !is_trial) {
             self.client_ip.tell_unnamed(judgement.address, why);
         }
-        self.told.refused_by(judgement, verdict, asked, is_trial, "a guard of the route");
+        self.told.refused_by(judgement, verdict, asked, is_trial);
     }
 
     /// The time, which a test may have moved.
@@ -205,7 +202,7 @@ impl Bouncer {
         unix_now() + self.skipped.load(Ordering::Relaxed)
     }
 
-    /// Whether LAPI answers; true as well where there is none to ask.
+    /// LAPI's health; `Ok` if there is no LAPI to ask.
     pub fn health(&self) -> Health {
         if self.lapi.connection.is_some() { self.status.health() } else { Health::Ok }
     }

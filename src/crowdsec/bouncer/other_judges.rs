@@ -1,15 +1,14 @@
-//! What does another judge, which is asked about single requests after the bouncer, need from it?
+//! What does the bouncer offer to a second judge of requests, such as AppSec, which is asked after it?
 #![allow(dead_code, reason = "the room of that judge can be left out")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rocket::Request;
-use rocket::http::Status;
 
 use super::exemptions::is_captcha;
-use super::{Bouncer, Judgement, Verdict, Visit};
-use crate::crowdsec::decisions::Standing;
+use super::{Bouncer, Judgement, Verdict};
+use crate::crowdsec::decisions::{Remediation, Standing};
 
 /// The questions to such a judge since the launch, for whoever counts. Kept here, so that each of the two rooms can go
 /// without the other.
@@ -53,9 +52,18 @@ impl Bouncer {
         self.spares(request) || is_captcha(request)
     }
 
-    /// Counts a request of a visitor whom another judge throttles. `None` while they are served.
-    pub fn throttled(&self, judgement: &Judgement) -> Option<Verdict> {
-        self.throttle.count(judgement.subject(), judgement.at).err().map(Verdict::Throttle)
+    /// The verdict that follows from another judge's remediation. A solved captcha satisfies that judge's as well as a
+    /// decision's.
+    pub fn verdict_by(&self, request: &Request<'_>, remediation: Option<Remediation>) -> Verdict {
+        let judgement = &self.visit(request).judgement;
+        let is_solved = || self.solved(request, judgement.address).is_some();
+        let wait = || self.throttle.count(judgement.subject(), judgement.at).err();
+        match remediation {
+            Some(Remediation::Ban) => Verdict::Ban,
+            Some(Remediation::Captcha) if !is_solved() => Verdict::Captcha,
+            Some(Remediation::Throttle) => wait().map_or(Verdict::Admit, Verdict::Throttle),
+            Some(Remediation::Captcha | Remediation::Pass | Remediation::Allow) | None => Verdict::Admit,
+        }
     }
 }
 
@@ -64,14 +72,5 @@ impl Judgement {
     pub fn by_another(&self, verdict: Verdict, origin: &str) -> Self {
         let standing = verdict.remediation().map(|remediation| Standing::said_by(origin, remediation, self.address));
         Self { verdict, standing: standing.into_iter().collect(), ..self.clone() }
-    }
-}
-
-impl Visit {
-    /// Has the visitor refused with this status, if it is one of a refusal.
-    pub fn answer_with(&self, status: u16) {
-        if (400..=499).contains(&status) {
-            let _ = self.status.set(Status::new(status));
-        }
     }
 }

@@ -36,7 +36,7 @@ impl Record {
         let visit = bouncer.visit(request);
         // A challenge is no refusal: every browser meets one.
         let verdict = visit.refusal().filter(|verdict| *verdict != Verdict::Answered)?;
-        let (judgement, asked) = (visit.ground(), visit.asked(request));
+        let (judgement, asked) = (visit.ground(), &visit.asked);
         let decision = judgement.cause(verdict);
         Some(Self {
             time: timestamp(bouncer.unix_now()),

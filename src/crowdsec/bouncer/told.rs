@@ -63,9 +63,8 @@ impl Told {
         }
     }
 
-    /// Logs a refusal, or a trial of one, at most once a minute for each address (IPv6: /64). `who` is named if no decision is
-    /// behind it.
-    pub fn refused_by(&self, judgement: &Judgement, verdict: Verdict, asked: &Asked, is_trial: bool, who: &str) {
+    /// Logs a refusal, or a trial of one, at most once a minute for each address (IPv6: /64).
+    pub fn refused_by(&self, judgement: &Judgement, verdict: Verdict, asked: &Asked, is_trial: bool) {
         // A refusal that is only tried takes no line away from a real one.
         let is_first = self.of_one.count((judgement.subject(), is_trial), judgement.at).is_ok();
         if !is_first || self.of_all.count((), Instant::now()).is_err() {
@@ -81,7 +80,7 @@ impl Told {
         let what = match (verdict, judgement.cause(verdict)) {
             (Verdict::Hidden, _) => format!("a visitor whom the proxy {address} does not name"),
             (Verdict::NotYet, _) => format!("{address}: LAPI has not answered yet"),
-            (verdict, None) => format!("{address}: {} by {who}", verdict.name()),
+            (verdict, None) => format!("{address}: {} by a guard of the route", verdict.name()),
             (_, Some(standing)) => {
                 let Standing { remediation, source, .. } = standing;
                 let (origin, mut scenario) = (printable(&source.origin), printable(&source.scenario));

@@ -4,20 +4,23 @@ use std::net::IpAddr;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use rocket::Request;
 use rocket::http::{Method, Status};
-use rocket::{Request, Route};
 
 use super::{Bouncer, EnforceBy};
 use crate::crowdsec::decisions::{Remediation, Standing};
+use crate::crowdsec::limit::Subject;
 use crate::crowdsec::panics::lock;
-use crate::crowdsec::visitor::{Subject, Unnamed};
+use crate::crowdsec::visitor::Unnamed;
 
 /// A request as it came in, the judgement on it, and who refused it.
 pub struct Visit {
     pub judgement: Judgement,
     /// Whether the fairing lets it pass whatever the judgement.
     pub spared: bool,
-    asked: OnceLock<Asked>,
+    /// The request as it was when this was made: as it came in, but for a request that nothing stood against, which another
+    /// fairing may have changed since.
+    pub asked: Asked,
     /// What a guard wants the visitor to be refused with. The last one counts: a handler may go on without the others.
     wanted: Mutex<Option<Wanted>>,
     /// What the visitor has been refused with.
@@ -150,18 +153,12 @@ impl Visit {
         Self {
             judgement,
             spared: bouncer.config.enforce_by == EnforceBy::Guards || bouncer.spares(request),
-            asked: OnceLock::new(),
+            asked: Asked { method: request.method(), uri: request.uri().to_string() },
             wanted: Mutex::default(),
             refused: OnceLock::new(),
             status: OnceLock::new(),
             captcha: OnceLock::new(),
         }
-    }
-
-    /// The request as it was when this was first asked for: as it came in where the fairing has refused it, or where there
-    /// is an access log.
-    pub fn asked(&self, request: &Request<'_>) -> &Asked {
-        self.asked.get_or_init(|| Asked { method: request.method(), uri: request.uri().to_string() })
     }
 
     /// Whether the judgement is for the fairing to enforce.
@@ -219,7 +216,5 @@ pub const REFUSED: &str = "/crowdsec/refused";
 
 /// Whether one of the bouncer's own routes answered the request. The route for refusals does not count.
 pub fn is_ours(request: &Request<'_>) -> bool {
-    let is_ours =
-        |route: &Route| route.rank == OUR_RANK && route.uri.base() == "/crowdsec" && route.uri.path() != REFUSED;
-    request.route().is_some_and(is_ours)
+    request.route().is_some_and(|route| route.rank == OUR_RANK && route.uri.path() != REFUSED)
 }

@@ -17,8 +17,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Finding;
-use crate::crowdsec::timestamp::unix_now;
-use crate::crowdsec::visitor::Subject;
+use crate::crowdsec::limit::Subject;
 
 /// Long enough to fetch a coffee before looking at the page. Half of `captcha.expiration` where that is less, so that
 /// whoever takes their time still has a pass for the other half.
@@ -43,13 +42,8 @@ impl Altcha {
         }
     }
 
-    /// A challenge for one visitor, as JSON.
-    pub fn challenge(&self, subject: Subject) -> Result<String, String> {
-        self.challenge_at(subject, unix_now())
-    }
-
-    /// `issued` is in seconds since 1970.
-    fn challenge_at(&self, subject: Subject, issued: u64) -> Result<String, String> {
+    /// A challenge for one visitor, as JSON. `issued` is in seconds since 1970.
+    pub fn challenge(&self, subject: Subject, issued: u64) -> Result<String, String> {
         let challenge = create_challenge(CreateChallengeOptions {
             algorithm: "SHA-256".into(),
             cost: 1,
@@ -98,6 +92,7 @@ mod tests {
     use ::altcha::{Challenge, SolveChallengeOptions, solve_challenge};
 
     use super::*;
+    use crate::crowdsec::timestamp::unix_now;
 
     fn altcha(secret: &str) -> Altcha {
         Altcha::new(50, Duration::from_secs(3600), secret)
@@ -116,7 +111,7 @@ mod tests {
     #[test]
     fn a_solved_challenge_counts_only_for_its_visitor_and_from_when_it_was_made() {
         let (altcha, issued) = (altcha("s"), unix_now() - 500);
-        let answer = solve(&altcha.challenge_at(subject("192.0.2.1"), issued).unwrap());
+        let answer = solve(&altcha.challenge(subject("192.0.2.1"), issued).unwrap());
         assert_eq!(altcha.verify(&answer, subject("192.0.2.2")), Finding::Wrong);
         // The second time it gives what it gave the first time, and no second more.
         for _ in 0..2 {
@@ -127,7 +122,7 @@ mod tests {
     #[test]
     fn a_challenge_lives_ten_minutes_or_half_of_what_a_pass_does() {
         let (altcha, visitor) = (altcha("s"), subject("192.0.2.1"));
-        let old = solve(&altcha.challenge_at(visitor, unix_now() - 602).unwrap());
+        let old = solve(&altcha.challenge(visitor, unix_now() - 602).unwrap());
         assert_eq!(altcha.verify(&old, visitor), Finding::Expired);
         for (expiration, lifetime) in [(3600, 600), (1200, 600), (60, 30), (3, 1), (1, 1)] {
             assert_eq!(Altcha::new(50, Duration::from_secs(expiration), "s").lifetime, lifetime, "{expiration}");
@@ -137,7 +132,7 @@ mod tests {
     #[test]
     fn the_whole_64_of_an_ipv6_visitor_may_answer() {
         let altcha = altcha("s");
-        let answer = solve(&altcha.challenge(subject("2001:db8::1")).unwrap());
+        let answer = solve(&altcha.challenge(subject("2001:db8::1"), unix_now()).unwrap());
         assert_eq!(altcha.verify(&answer, subject("2001:db8:0:1::1")), Finding::Wrong);
         assert!(matches!(altcha.verify(&answer, subject("2001:db8::ffff:2")), Finding::Human { .. }));
     }
@@ -145,8 +140,8 @@ mod tests {
     #[test]
     fn a_forged_challenge_proves_nothing() {
         let (ours, theirs, visitor) = (altcha("ours"), altcha("theirs"), subject("192.0.2.1"));
-        assert_eq!(ours.verify(&solve(&theirs.challenge(visitor).unwrap()), visitor), Finding::Wrong);
-        let challenge = ours.challenge(visitor).unwrap();
+        assert_eq!(ours.verify(&solve(&theirs.challenge(visitor, unix_now()).unwrap()), visitor), Finding::Wrong);
+        let challenge = ours.challenge(visitor, unix_now()).unwrap();
         let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&challenge)).unwrap()).unwrap();
         payload.challenge.parameters.expires_at = Some(payload.challenge.parameters.expires_at.unwrap() + 1);
         assert_eq!(ours.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Finding::Wrong);
@@ -162,7 +157,7 @@ mod tests {
     #[test]
     fn a_wrong_number_proves_nothing() {
         let (altcha, visitor) = (altcha("s"), subject("192.0.2.1"));
-        let challenge = altcha.challenge(visitor).unwrap();
+        let challenge = altcha.challenge(visitor, unix_now()).unwrap();
         let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&challenge)).unwrap()).unwrap();
         payload.solution.derived_key = "00".repeat(32);
         assert_eq!(altcha.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Finding::Wrong);

@@ -6,13 +6,14 @@ use figment::value::magic::RelativePathBuf;
 use serde::Deserialize;
 
 use super::provider::Provider;
-use crate::crowdsec::setting::{List, Number, Reading, Secret, Span, Told};
+use crate::crowdsec::setting::{BadSetting, List, Number, Reading, Secret, Span, optional_word};
 
 /// `[default.crowdsec.captcha]`: each key as Rocket.toml and the variables write it; docs/configuration.md says what each
 /// means.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Settings {
+    #[serde(deserialize_with = "optional_word")]
     provider: Option<Provider>,
     site_key: Option<Secret>,
     secret_key: Option<Secret>,
@@ -44,7 +45,7 @@ pub struct Config {
 
 impl Config {
     /// `None` where no provider is set. The debug profile then has the one that needs no account and no network.
-    pub fn read(reading: &mut Reading<'_>) -> Result<Option<Self>, Told> {
+    pub fn read(reading: &mut Reading<'_>) -> Result<Option<Self>, BadSetting> {
         let set: Option<Settings> = reading.table_of("captcha")?;
         let example = || Settings { provider: Some(Provider::Altcha), ..Settings::default() };
         let Some(settings) = set.or_else(|| reading.debug.then(example)) else { return Ok(None) };
@@ -75,9 +76,7 @@ impl Config {
             let what = "write bare host names, \"www.example.org\", without https://, port or path";
             reading.wrong("captcha.hostnames", what);
         }
-        if provider == Provider::Altcha
-            && settings.expiration.as_ref().is_some_and(|span| span.0 < Duration::from_secs(60))
-        {
+        if settings.expiration.as_ref().is_some_and(|span| span.0 < Duration::from_secs(60)) {
             let what = "`crowdsec.captcha.expiration` is under a minute: visitors who need longer to solve the captcha never get in.";
             reading.warnings.push(what.into());
         }

@@ -13,14 +13,14 @@ use std::time::Duration;
 use reqwest::Url;
 use serde::Serialize;
 
+use super::limit::Subject;
 use super::setting::Secret;
-use super::visitor::Subject;
 use altcha::Altcha;
+use pass::Passes;
 use provider::{Known, Provider};
 use third_party::ThirdParty;
 
 pub use config::Config;
-pub use pass::Passes;
 
 /// The captcha as it is configured.
 pub struct Captcha {
@@ -29,6 +29,7 @@ pub struct Captcha {
     /// What the page's content security policy has to allow besides our own script.
     pub content_sources: String,
     asked_by: Asker,
+    pub passes: Passes,
 }
 
 enum Asker {
@@ -82,22 +83,23 @@ pub enum Finding {
 }
 
 impl Captcha {
-    /// `shared` is Rocket's secret key, where one is set.
+    /// `shared` is Rocket's secret key: what is made with it holds on all instances that share it. Where none is set (the debug
+    /// profile) chance stands in, so that nothing that anybody else made holds.
     pub fn new(config: &Config, shared: Option<&Secret>) -> Result<Self, String> {
+        let secret = shared.map_or_else(|| format!("{:032x}", rand::random::<u128>()), |secret| secret.0.clone());
         let asked_by = match config.provider {
-            Provider::Altcha => {
-                Asker::Altcha(Altcha::new(config.difficulty, config.expiration, &secret_or_chance(shared)))
-            }
+            Provider::Altcha => Asker::Altcha(Altcha::new(config.difficulty, config.expiration, &secret)),
             _ => Asker::ThirdParty(Box::new(ThirdParty::new(config)?)),
         };
         let widget = Widget::new(config.provider, &config.site_key, &config.script_url, "");
-        Ok(Self { widget, content_sources: content_sources(config), asked_by })
+        let passes = Passes::new(&secret, config.expiration);
+        Ok(Self { widget, content_sources: content_sources(config), asked_by, passes })
     }
 
-    /// The widget for one visitor; ALTCHA's challenge is bound to who it is for.
-    pub fn widget(&self, subject: Subject) -> Result<Widget, String> {
+    /// The widget for one visitor; ALTCHA's challenge is bound to who it is for. `now` is in seconds since 1970.
+    pub fn widget(&self, subject: Subject, now: u64) -> Result<Widget, String> {
         let challenge = match &self.asked_by {
-            Asker::Altcha(altcha) => altcha.challenge(subject)?,
+            Asker::Altcha(altcha) => altcha.challenge(subject, now)?,
             Asker::ThirdParty(_) => String::new(),
         };
         Ok(Widget { challenge, ..self.widget.clone() })
@@ -113,11 +115,11 @@ impl Captcha {
         matches!(self.asked_by, Asker::ThirdParty(_))
     }
 
-    /// Judges a visitor's answer; `address` is whom it came from.
-    pub async fn verify(&self, answer: &str, address: IpAddr) -> Finding {
+    /// Judges a visitor's answer; `address` is whom it came from, `now` the time in seconds since 1970.
+    pub async fn verify(&self, answer: &str, address: IpAddr, now: u64) -> Finding {
         match &self.asked_by {
             Asker::Altcha(altcha) => altcha.verify(answer, address.into()),
-            Asker::ThirdParty(provider) => provider.verify(answer, address).await,
+            Asker::ThirdParty(provider) => provider.verify(answer, address, now).await,
         }
     }
 }
@@ -130,10 +132,4 @@ fn content_sources(config: &Config) -> String {
     let all = [config.provider.known().sources, &script, elsewhere].into_iter();
     let all = all.chain(config.sources.iter().map(String::as_str));
     all.filter(|source| !source.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-/// Rocket's `secret_key`, so that what is made with it holds on all instances that share it. Where none is set (the debug
-/// profile) chance stands in, so that nothing that anybody else made holds.
-pub fn secret_or_chance(shared: Option<&Secret>) -> String {
-    shared.map_or_else(|| format!("{:032x}", rand::random::<u128>()), |secret| secret.0.clone())
 }

@@ -8,9 +8,7 @@ use rocket::Request;
 use rocket::http::{Cookie, CookieJar, SameSite};
 use rocket::time;
 
-use super::secret_or_chance;
-use crate::crowdsec::setting::Secret;
-use crate::crowdsec::visitor::Subject;
+use crate::crowdsec::limit::Subject;
 
 /// Makes passes, and reads them. A pass lies in the visitor's browser and nowhere else: every instance that shares
 /// `secret_key` can read it.
@@ -27,8 +25,7 @@ pub struct Passes {
 const LONGEST: usize = 200;
 
 impl Passes {
-    pub fn new(shared: Option<&Secret>, expiration: Duration) -> Self {
-        let secret = secret_or_chance(shared);
+    pub fn new(secret: &str, expiration: Duration) -> Self {
         // The text has to be longer than 32 bytes, however short the secret is.
         let text = |purpose| format!("crowdsec captcha pass, key for the {purpose}: {secret}");
         let key = |purpose| Key::derive_from(text(purpose).as_bytes());

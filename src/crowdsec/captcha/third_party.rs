@@ -10,9 +10,8 @@ use serde_json::Value;
 use super::Finding;
 use super::config::Config;
 use super::tries::Tries;
-use crate::crowdsec::lapi::error::chain;
+use crate::crowdsec::printable::with_causes;
 use crate::crowdsec::reminder::Reminder;
-use crate::crowdsec::timestamp::unix_now;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most bytes of an answer that are read. `siteverify` answers in a few hundred.
@@ -22,15 +21,15 @@ pub struct ThirdParty {
     config: Config,
     client: Client,
     tries: Tries,
-    /// Whether the log has told that nobody could be asked, and that the provider refuses the key.
+    /// When the log tells again that the provider cannot be asked.
     away: Reminder,
+    /// When the log tells again that the provider refuses the key.
     refuses: Reminder,
 }
 
 #[derive(Deserialize)]
 struct SiteVerify {
     success: bool,
-    #[serde(default)]
     hostname: Option<String>,
     #[serde(default, rename = "error-codes")]
     error_codes: Vec<String>,
@@ -53,14 +52,14 @@ impl ThirdParty {
 
     /// Right answers do not count against the limit: they have been earned. Each other one costs a question to the provider, so
     /// that it counts even where the provider cannot tell.
-    pub async fn verify(&self, answer: &str, address: IpAddr) -> Finding {
+    pub async fn verify(&self, answer: &str, address: IpAddr, now: u64) -> Finding {
         let subject = address.into();
         let Some(_turn) = self.tries.turn(subject, PATIENCE).await else { return Finding::Away };
         if let Some(wait) = self.tries.failed.wait(subject, Instant::now()) {
             return Finding::TooMany(wait);
         }
-        let verdict = match self.ask(answer, address).await {
-            Ok(said) => self.judge(&said),
+        let finding = match self.ask(answer, address).await {
+            Ok(said) => self.meaning(&said, now),
             Err(reason) => {
                 if let Some(times) = self.away.count(1, Instant::now()) {
                     log::warn!(
@@ -71,11 +70,11 @@ impl ThirdParty {
                 Finding::Away
             }
         };
-        if !matches!(verdict, Finding::Human { .. }) {
+        if !matches!(finding, Finding::Human { .. }) {
             // The next answer is told to wait, not this one.
             let _ = self.tries.failed.count(subject, Instant::now());
         }
-        verdict
+        finding
     }
 
     async fn ask(&self, answer: &str, address: IpAddr) -> Result<SiteVerify, String> {
@@ -83,14 +82,14 @@ impl ThirdParty {
         let form = [("secret", secret), ("response", answer), ("remoteip", &address)];
         let sent = self.client.post(&self.config.verify_url).form(&form).send().await;
         // The error goes to the log without the URL, which may hold what the operator does not want there.
-        let mut response = sent.map_err(|e| chain(&e.without_url()))?;
+        let mut response = sent.map_err(|e| with_causes(&e.without_url()))?;
         let status = response.status();
         let kind = response.headers().get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         if !kind.starts_with("application/json") {
             return Err(format!("status {status}, an answer of type `{kind:.100}`"));
         }
         let mut body = Vec::new();
-        while let Some(piece) = response.chunk().await.map_err(|e| chain(&e.without_url()))? {
+        while let Some(piece) = response.chunk().await.map_err(|e| with_causes(&e.without_url()))? {
             if body.len() + piece.len() > LONGEST {
                 return Err("its answer is too long".into());
             }
@@ -103,7 +102,7 @@ impl ThirdParty {
         }
     }
 
-    fn judge(&self, said: &SiteVerify) -> Finding {
+    fn meaning(&self, said: &SiteVerify, now: u64) -> Finding {
         let hostnames = &self.config.hostnames;
         let is_ours = |host: &String| hostnames.iter().any(|name| name.eq_ignore_ascii_case(host));
         let says = |codes: &[&str]| said.error_codes.iter().any(|code| codes.contains(&code.as_str()));
@@ -111,7 +110,7 @@ impl ThirdParty {
             // A captcha that was solved on another site with our site key does not count. Fails closed: if the operator
             // set `hostnames`, an answer without a hostname does not count either, because it may come from anywhere.
             let counts = hostnames.is_empty() || said.hostname.as_ref().is_some_and(is_ours);
-            if counts { Finding::Human { since: unix_now() } } else { Finding::Wrong }
+            if counts { Finding::Human { since: now } } else { Finding::Wrong }
         } else if says(&["invalid-input-secret", "missing-input-secret", "sitekey-secret-mismatch"]) {
             if self.refuses.count(1, Instant::now()).is_some() {
                 log::error!(

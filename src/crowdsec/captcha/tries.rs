@@ -7,9 +7,8 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::crowdsec::limit::Limit;
+use crate::crowdsec::limit::{Limit, Subject};
 use crate::crowdsec::panics::lock;
-use crate::crowdsec::visitor::Subject;
 
 /// Answers of one visitor's in a minute that were wrong, or that the provider could not judge.
 const MOST_FAILED: u32 = 20;

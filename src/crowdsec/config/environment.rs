@@ -2,9 +2,9 @@
 
 use std::env;
 
-use figment::providers::Env;
+use figment::providers::{Env, Serialized};
 use figment::value::{Dict, Map};
-use figment::{Error, Metadata, Profile, Provider};
+use figment::{Error, Figment, Metadata, Profile, Provider};
 
 use super::known_keys;
 use crate::crowdsec::setting::VARIABLE;
@@ -31,7 +31,7 @@ impl Environment {
     }
 
     /// An empty variable is an unset one: Compose and Kubernetes hand such on for what their user left out. White space at
-    /// the ends is nobody's intention: a file with Windows' line ends leaves a carriage return at each value's.
+    /// the ends is nobody's intention: a file with Windows' line ends leaves a carriage return at the end of each value.
     pub fn of(vars: impl Iterator<Item = (String, String)>) -> Self {
         let (known, mut ours, mut ignored, mut unknown) = (known_keys(), Vec::new(), Vec::new(), Vec::new());
         for (name, value) in vars {
@@ -47,9 +47,9 @@ impl Environment {
                     unknown.push(name);
                 }
             } else if looks_ours(&upper) && !value.is_empty() {
-                // What no room knows is somebody else's, whatever it holds: it must not get among the settings.
-                match upper.strip_prefix("CROWDSEC_").map(key_of).filter(|key| known.contains(key)) {
-                    Some(key) => ours.push((key, value)),
+                // A variable that no setting is named after belongs to another program: its value is ignored.
+                match upper.strip_prefix("CROWDSEC_").and_then(|name| key_of(name, &known)) {
+                    Some(key) => ours.push((key.clone(), value)),
                     None => unknown.push(name),
                 }
             }
@@ -62,11 +62,6 @@ impl Environment {
         let ignored: Vec<&str> = self.ignored.iter().map(String::as_str).collect();
         Env::prefixed("ROCKET_").ignore(&["PROFILE"]).ignore(&ignored).global()
     }
-
-    pub fn profile(&self) -> Profile {
-        let named = Env::var("ROCKET_PROFILE").filter(|profile| !profile.is_empty());
-        named.map_or(rocket::Config::DEFAULT_PROFILE, |profile| Profile::new(&profile))
-    }
 }
 
 /// Whether a name was meant to be ours. Not `crowdsourcing`: that may be the owner's own.
@@ -74,11 +69,10 @@ pub fn looks_ours(name: &str) -> bool {
     name.to_uppercase().replace(['-', '_'], "").starts_with("CROWDSE")
 }
 
-/// The key that a variable means: `CAPTCHA_SITE_KEY` is `captcha.site_key`.
-fn key_of(name: &str) -> String {
-    let key = name.to_lowercase();
-    let in_table = TABLES.iter().find_map(|table| Some((table, key.strip_prefix(table)?.strip_prefix('_')?)));
-    in_table.map_or(key.clone(), |(table, key)| format!("{table}.{key}"))
+/// The setting whose variable this is: `CAPTCHA_SITE_KEY`, or `CAPTCHA.SITE_KEY`, is `captcha.site_key`.
+fn key_of<'a>(name: &str, known: &'a [String]) -> Option<&'a String> {
+    let name = name.to_lowercase();
+    known.iter().find(|key| **key == name || key.replace('.', "_") == name)
 }
 
 impl Provider for Environment {
@@ -88,21 +82,14 @@ impl Provider for Environment {
 
     /// Variables count in every profile. Each is text as it stands, `007` stays `007`, and the setting itself reads it.
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
-        let (mut crowdsec, mut tables) = (Dict::new(), Map::<&str, Dict>::new());
+        let mut all = Figment::new();
         for (key, text) in &self.ours {
-            match key.split_once('.') {
-                Some((table, key)) => tables.entry(table).or_default().insert(key.into(), text.as_str().into()),
-                None => crowdsec.insert(key.clone(), text.as_str().into()),
-            };
-        }
-        crowdsec.extend(tables.into_iter().map(|(table, keys)| (table.to_owned(), keys.into())));
-        let mut all = Dict::new();
-        if !crowdsec.is_empty() {
-            all.insert("crowdsec".into(), crowdsec.into());
+            all = all.merge((format!("crowdsec.{key}"), text));
         }
         if !self.unknown.is_empty() {
-            all.insert(UNKNOWN.into(), self.unknown.clone().into());
+            all = all.merge((UNKNOWN, &self.unknown));
         }
-        Ok(Map::from([(Profile::Global, all)]))
+        // Copied, because figment would keep the source that it has noted with these values, and not name the variable.
+        Serialized::globals(all.extract::<Dict>()?).data()
     }
 }

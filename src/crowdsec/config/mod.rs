@@ -17,7 +17,7 @@ use figment::{Figment, Profile, Provider as _};
 use rocket::config::SecretKey;
 use serde::Deserialize;
 
-use super::setting::{Problems, Reading, Secret, Told, source, unreplaced_variables};
+use super::setting::{BadSetting, Problems, Reading, Secret, unreplaced_variables, where_set, word};
 use super::{bouncer, captcha, lapi, pages, visitor};
 use environment::{Environment, TABLES, UNKNOWN, looks_ours};
 
@@ -36,12 +36,12 @@ pub struct Config {
     pub warnings: Vec<String>,
 }
 
-/// What is no room's of this folder: how the records of the `log` crate are written, which is only checked here, and a file
-/// with Rocket's own `secret_key`, as Docker and systemd hand it over.
+/// Settings that belong to no room: how the application's log is written, which is only checked here, and the file with
+/// Rocket's own `secret_key`, as Docker and systemd hand it over.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Settings {
-    #[serde(rename = "log_format")]
+    #[serde(rename = "log_format", deserialize_with = "word")]
     _log_format: LogFormat,
     rocket_secret_key_file: Option<RelativePathBuf>,
 }
@@ -67,37 +67,38 @@ const FILE: &str = "Rocket.toml";
 
 /// Rocket's own sources (Rocket.toml, then `ROCKET_*`), and `CROWDSEC_*` over them.
 pub fn figment() -> Figment {
-    let environment = Environment::read();
-    let name = Env::var("ROCKET_CONFIG").filter(|name| !name.is_empty()).unwrap_or(FILE.into());
+    let set = |name| Env::var(name).filter(|text| !text.is_empty());
+    let name = set("ROCKET_CONFIG").unwrap_or(FILE.into());
+    let profile = set("ROCKET_PROFILE").map_or(rocket::Config::DEFAULT_PROFILE, |name| Profile::new(&name));
     let file = Toml::file(&name).nested();
     // Figment takes a file that is not there for an empty one.
     let missing = file.metadata().source.is_none().then_some(name);
-    let figment = defaults().merge(file).merge(environment.of_rocket());
+    let figment = defaults().merge(file).merge(Environment::read().of_rocket());
     let figment = missing.into_iter().fold(figment, |figment, name| figment.merge((MISSING_FILE, name)));
-    with_variables(figment.select(environment.profile()))
+    with_variables(figment.select(profile))
 }
 
 /// Any figment with the variables `CROWDSEC_*` over it: for an application that has a figment of its own.
 pub fn with_variables(figment: Figment) -> Figment {
-    // Over what is no table they would hide it, and all that it was meant to say: the launch tells of it instead.
-    let is_hidden = no_tables(&figment).next().is_some();
+    // Where `crowdsec` is no table, the variables would replace it and hide the mistake: the launch tells of it instead.
+    let is_hidden = not_tables(&figment).next().is_some();
     with_secret_of_file(if is_hidden { figment } else { figment.merge(Environment::read()) })
 }
 
 /// The paths of our tables at which something else stands.
-fn no_tables(figment: &Figment) -> impl Iterator<Item = String> {
+fn not_tables(figment: &Figment) -> impl Iterator<Item = String> {
     let within = TABLES.iter().map(|name| format!("crowdsec.{name}"));
     let is_none = |path: &String| figment.find_value(path).is_ok_and(|value| value.as_dict().is_none());
     iter::once("crowdsec".to_owned()).chain(within).filter(is_none)
 }
 
-/// Where a file has Rocket's `secret_key`, Rocket finds it where it looks. What is wrong with the file is told when the
+/// Copies Rocket's `secret_key` from its file to the key that Rocket reads. What is wrong with the file is told when the
 /// settings are read.
 fn with_secret_of_file(figment: Figment) -> Figment {
     let file: Option<RelativePathBuf> = figment.extract_inner("crowdsec.rocket_secret_key_file").ok();
     let text = file.and_then(|file| fs::read_to_string(file.relative()).ok()).unwrap_or_default();
     match is_secret_key(text.trim()) && !has_secret_key(&figment) {
-        true => figment.merge(Serialized::global("secret_key", text.trim()).profile(Profile::Global)),
+        true => figment.merge(("secret_key", text.trim())),
         false => figment,
     }
 }
@@ -115,16 +116,16 @@ fn has_secret_key(figment: &Figment) -> bool {
 impl Config {
     pub fn read(figment: &Figment) -> Result<Self, Problems> {
         let mut reading = Reading::of(figment);
-        Self::gather(&mut reading).map_err(|Told| Problems(reading.problems))
+        Self::gather(&mut reading).map_err(|BadSetting| Problems(reading.problems))
     }
 
-    fn gather(reading: &mut Reading<'_>) -> Result<Self, Told> {
+    fn gather(reading: &mut Reading<'_>) -> Result<Self, BadSetting> {
         reading.problems = unreplaced_variables(reading.figment);
         if reading.problems.is_empty() {
             is_table(reading);
         }
         if !reading.problems.is_empty() {
-            return Err(Told);
+            return Err(BadSetting);
         }
         let lapi = lapi::Config::read(reading);
         let visitor = visitor::Config::read(reading);
@@ -145,14 +146,14 @@ impl Config {
         match reading.room::<Settings>() {
             Ok(Settings { rocket_secret_key_file: Some(file), .. }) => secret_of_file(reading, &file),
             Ok(_) => no_secret(reading),
-            // Told. Whether there is a file with the secret is not known.
-            Err(Told) => {}
+            // BadSetting. Whether there is a file with the secret is not known.
+            Err(BadSetting) => {}
         }
         let unknown = unknown_keys(reading);
         if !reading.problems.is_empty() {
-            // What is missing may stand under one of these names. Each problem gets its full stop where it is told.
+            // A setting that is missing may be misspelt in one of these variables. The caller adds the full stop.
             reading.problems.extend(unknown.map(|told| told.trim_end_matches('.').to_owned()));
-            return Err(Told);
+            return Err(BadSetting);
         }
         warnings::told(reading);
         reading.warnings.extend(unknown);
@@ -180,8 +181,8 @@ fn known_keys() -> Vec<String> {
 /// Figment's own message for what is no table would show the text, and a key in it.
 fn is_table(reading: &mut Reading<'_>) {
     let figment = reading.figment;
-    for path in no_tables(figment) {
-        let at = source(figment, &path);
+    for path in not_tables(figment) {
+        let at = where_set(figment, &path);
         let remedy = match path.as_str() {
             "crowdsec" => "in ROCKET_CROWDSEC check braces and quotes, {api_key=\"…\"}".into(),
             _ => format!("write [default.{path}], and its keys below it"),
@@ -213,8 +214,8 @@ fn no_secret(reading: &mut Reading<'_>) {
     }
 }
 
-/// Keys that no room has taken, and tables that were meant to be ours: nobody would read them, and what the operator wants
-/// would be lost in silence. Gives a warning of variables, which stop nothing: programs set such for others.
+/// Reports keys that no room reads, and tables with a misspelt name. Gives a warning of unknown variables, which do not stop
+/// the launch, since other programs may have set them.
 fn unknown_keys(reading: &mut Reading<'_>) -> Option<String> {
     let figment = reading.figment;
     let profiles = figment.profiles().filter(|profile| looks_ours(profile.as_str().as_str()));
@@ -222,11 +223,11 @@ fn unknown_keys(reading: &mut Reading<'_>) -> Option<String> {
     reading.problems.extend(profiles);
     let keys = figment.extract::<Dict>().unwrap_or_default().into_keys();
     let keys = keys.filter(|key| looks_ours(key) && !["crowdsec", UNKNOWN, MISSING_FILE].contains(&key.as_str()));
-    let keys = keys.map(|key| format!("`{key}`{} is read by nobody: write `crowdsec`", source(figment, &key)));
+    let keys = keys.map(|key| format!("`{key}`{} is read by nobody: write `crowdsec`", where_set(figment, &key)));
     reading.problems.extend(keys);
     let variables: Vec<String> = figment.extract_inner(UNKNOWN).unwrap_or_default();
     let table = figment.find_value("crowdsec").ok().and_then(Value::into_dict).unwrap_or_default();
-    let mut keys = keys_of(&table);
+    let mut keys = keys_in(&table);
     keys.retain(|key| !reading.known.contains(key));
     for key in keys {
         reading.wrong(&key, &format!("no setting is called so: write one of {}", reading.known.join(", ")));
@@ -235,7 +236,7 @@ fn unknown_keys(reading: &mut Reading<'_>) -> Option<String> {
 }
 
 /// The keys of the table, those of a table in it with that table's name.
-fn keys_of(table: &Dict) -> Vec<String> {
+fn keys_in(table: &Dict) -> Vec<String> {
     let of = |(key, value): (&String, &Value)| match value.as_dict() {
         Some(inner) if TABLES.contains(&key.as_str()) => inner.keys().map(|name| format!("{key}.{name}")).collect(),
         _ => vec![key.clone()],

@@ -8,13 +8,14 @@
 //! that.
 
 use std::collections::HashSet;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::decision::Key;
 use super::held::Held;
 use super::update::BATCH;
-use super::{A_SECOND, DecisionSet, Entry, NEVER, Source, Table, Taken, Ticks, Value, left, ticks};
+use super::{A_SECOND, DecisionSet, Entry, NEVER, Table, Taken, Ticks, Value, left, ticks};
 
 /// A full answer on its way. Dropped before it is complete, it changes nothing.
 pub struct Everything {
@@ -32,14 +33,8 @@ pub struct Compared {
     now: Ticks,
     /// How far apart the two answers have to be that end a missing decision.
     apart: Ticks,
-    missing: Vec<Missing>,
+    missing: Vec<(Value, Held)>,
     taken: Taken,
-}
-
-struct Missing {
-    value: Value,
-    held: Held,
-    source: Arc<Source>,
 }
 
 /// What ends within ten seconds anyway is kept until then: LAPI's clock and ours are never quite the same.
@@ -56,10 +51,7 @@ impl DecisionSet {
 impl Everything {
     pub fn take(&mut self, entry: Entry) {
         match entry {
-            Entry::New(decision) => {
-                let (now, ends) = (self.set.ticks(self.now), self.set.end_of(self.now, decision.duration));
-                self.taken.put(&mut self.table, decision, &self.set.types, now, ends);
-            }
+            Entry::New(decision) => self.taken.put(&self.set, &mut self.table, decision, self.now),
             // A full answer lists every decision that ever ended: only those that stand here are of interest.
             Entry::Deleted(decision) => {
                 let (key, value) = (decision.key(), decision.value);
@@ -80,21 +72,21 @@ impl Everything {
         // For what deltas bring until the next full answer.
         self.table.make_room();
         for (value, held) in old.iter().filter(|(_, held)| held.ends > now) {
+            let is_ending = held.ends <= now.saturating_add(SOON);
             if self.table.get(&value, held.key).is_some() {
                 self.taken.renewed += 1;
             } else if self.deleted.contains(&(value.clone(), held.key)) {
                 self.taken.ended += usize::from(held.ends > now.saturating_add(A_SECOND));
-            } else if held.ends <= now.saturating_add(SOON) {
+            } else if is_ending || !self.table.leaves_out(&value, &Held { ends: held.ends - SOON, ..*held }, now) {
                 self.table.put(&value, *held, old.source(held).clone(), now);
-            } else if !self.table.leaves_out(&value, held.remediation, held.ends - SOON, now) {
-                missing.push(Missing { value, held: *held, source: old.source(held).clone() });
+                if !is_ending {
+                    missing.push((value, *held));
+                }
             }
         }
         drop(old);
-        for Missing { value, held, source } in &missing {
-            self.table.put(value, *held, source.clone(), now);
-        }
-        set.replace(self.table);
+        // Given back at the end, when the lock is free: nobody waits for a million decisions.
+        let _old = mem::replace(&mut *set.write(), self.table);
         Compared { set, now, apart: ticks(apart), missing, taken: self.taken }
     }
 }
@@ -109,8 +101,8 @@ impl Compared {
     /// them. The others wait.
     pub fn to_confirm(&self) -> impl Iterator<Item = (Value, Key)> {
         let is_doubtful = |held: &Held| held.missed == NEVER || has_waited(held, self.now, self.apart);
-        let doubtful = self.missing.iter().filter(move |missing| is_doubtful(&missing.held));
-        doubtful.map(|missing| (missing.value.clone(), missing.held.key))
+        let doubtful = self.missing.iter().filter(move |(_, held)| is_doubtful(held));
+        doubtful.map(|(value, held)| (value.clone(), held.key))
     }
 
     /// What the answer lacks stands on, until a second answer that is confirmed lacks it too. An answer that is not confirmed
@@ -120,23 +112,19 @@ impl Compared {
         let mut first_missed = NEVER;
         for batch in missing.chunks(BATCH) {
             let mut table = set.write();
-            for Missing { value, held, source } in batch {
+            for (value, held) in batch {
                 if confirmed && has_waited(held, now, apart) {
                     table.remove(value, held.key);
                     taken.ended += 1;
-                } else {
-                    let missed = if confirmed { held.missed.min(now) } else { NEVER };
-                    first_missed = first_missed.min(missed);
-                    let mut held = *held;
-                    held.missed = missed;
-                    table.put(value, held, source.clone(), now);
+                } else if let Some(held) = table.get_mut(value, held.key) {
+                    held.missed = if confirmed { held.missed.min(now) } else { NEVER };
+                    first_missed = first_missed.min(held.missed);
                     taken.kept += 1;
                 }
             }
         }
         if first_missed != NEVER {
-            let until = first_missed.saturating_add(apart);
-            taken.kept_until = Some(set.start + left(until, 0));
+            taken.kept_until = Some(set.start + left(first_missed.saturating_add(apart), 0));
         }
         taken
     }

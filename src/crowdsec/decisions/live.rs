@@ -13,15 +13,12 @@ use super::{DecisionSet, Entry, Key, Taken, Value};
 impl DecisionSet {
     /// What is held against one address, or without one, against everything that is no address.
     pub fn held_against(&self, about: Option<IpAddr>) -> HashSet<(Value, Key)> {
-        let (table, mut found) = (self.read(), HashSet::new());
+        let table = self.read();
+        let key = |(value, held): (Value, &Held)| (value, held.key);
         match about {
-            Some(address) => table.against(address.to_canonical(), |value, held| _ = found.insert((value, held.key))),
-            None => {
-                let others = table.iter().filter(|(value, _)| !matches!(value, Value::Network(_)));
-                found.extend(others.map(|(value, held)| (value, held.key)));
-            }
+            Some(address) => table.against(address.to_canonical()).map(key).collect(),
+            None => table.iter().filter(|(value, _)| !matches!(value, Value::Network(_))).map(key).collect(),
         }
-        found
     }
 
     /// Takes over an answer of LAPI's. What was held when it was asked, `before`, and is not in the answer ends, unless an

@@ -4,11 +4,11 @@
 //! [`Standing`] against one visitor, the table that holds all of it, and how answers of LAPI's change that: [`Changes`] and
 //! [`Everything`].
 
-mod decision;
-mod held;
 mod value;
-mod remediation;
+mod decision;
 mod source;
+mod remediation;
+mod held;
 mod standing;
 mod table;
 mod update;
@@ -16,14 +16,13 @@ mod everything;
 mod live;
 
 use std::cmp::Reverse;
-use std::mem;
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-pub use decision::{Decision, Key, LARGEST_ID, go_duration, network};
+pub use decision::{Decision, Key, LARGEST_ID, go_duration};
 pub use everything::{Compared, Everything};
 use held::Held;
 pub use held::MOST_ON_ONE_VALUE;
@@ -32,7 +31,7 @@ pub use source::Source;
 pub use standing::Standing;
 use table::Table;
 pub use update::{Changes, Entry, Taken, Unread};
-pub use value::{Country, LONGEST_OWN, Scopes, Value, single, system};
+pub use value::{Country, Scopes, Value, network, single, system};
 
 /// The decisions, shared between whoever takes over answers of LAPI's, one at a time, and every request.
 ///
@@ -58,11 +57,11 @@ impl DecisionSet {
     }
 
     /// Adds a decision of the operator's own: it never ends, and no answer of LAPI's takes it away.
-    pub fn pin(&mut self, value: IpNet, remediation: Remediation, reason: &str) {
+    pub fn pin(&mut self, net: IpNet, remediation: Remediation, reason: &str) {
         let (origin, scope, kind) = ("config".into(), "own".into(), remediation.to_string());
         let source = Arc::new(Source { origin, scenario: reason.into(), scope, kind });
-        let held = Held::new(Key::own(self.own.len()), remediation, NEVER);
-        self.own.put(&value.into(), held, source, 0);
+        let held = Held::new(Key(self.own.len() as u64), remediation, NEVER);
+        self.own.put(&Value::Network(net), held, source, 0);
     }
 
     /// All that stands against a visitor, the greatest remediation first, and of several such the one that stands longest.
@@ -77,15 +76,16 @@ impl DecisionSet {
     ) -> Vec<Standing> {
         // The decisions are canonical, so the address has to be too: ::ffff:192.0.2.1 is 192.0.2.1.
         let (address, now) = (address.to_canonical(), self.ticks(now));
+        // Asked before the lock is taken: a damaged database is told of, and a log may take its time.
+        let has_regions = !self.read().regions.is_empty();
+        let region = has_regions.then(|| [country().map(Value::Country), system().map(Value::As)]);
         let lapis = self.read();
         let mut found = Vec::new();
         for table in [&self.own, &*lapis] {
-            table.against(address, |value, held| found.extend(table.standing(value, held, now)));
+            found.extend(table.against(address).filter_map(|(value, held)| table.standing(value, held, now)));
         }
         // The operator's own decisions are about addresses alone.
-        let country = (!lapis.countries.is_empty()).then(country).flatten().map(Value::Country);
-        let system = (!lapis.systems.is_empty()).then(system).flatten().map(Value::As);
-        for value in country.into_iter().chain(system) {
+        for value in region.into_iter().flatten().flatten() {
             found.extend(lapis.on(&value).filter_map(|held| lapis.standing(value.clone(), held, now)));
         }
         drop(lapis);
@@ -105,9 +105,7 @@ impl DecisionSet {
 
     /// Whether any decision bears this origin, or bore it since the last full answer.
     pub fn has_origin(&self, origin: &str) -> bool {
-        let mut has = false;
-        self.by_source(|source, is_own, _| has |= !is_own && source.origin == origin);
-        has
+        self.read().sources.counts().any(|(source, _)| source.origin == origin)
     }
 
     /// Shows how many decisions are held of each source (on IPv4, on IPv6, and on what is no address), and whether they are
@@ -131,12 +129,6 @@ impl DecisionSet {
     /// Rounds up, so that nobody is let go early.
     fn end_of(&self, now: Instant, duration: Duration) -> Ticks {
         ticks(now.saturating_duration_since(self.start) + duration + Duration::from_millis(99))
-    }
-
-    fn replace(&self, table: Table) {
-        let old = mem::replace(&mut *self.write(), table);
-        // The lock is free again by now: nobody waits while a million decisions are given back.
-        drop(old);
     }
 
     /// A panic under the lock leaves every decision whole, and to refuse to read would take the application down: go on.

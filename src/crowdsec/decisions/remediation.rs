@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use super::Source;
 
@@ -54,28 +53,25 @@ pub struct Types {
     /// What stands in for a captcha that cannot be shown, and for every type we do not know.
     pub fallback: Remediation,
     /// The operator's own: by `TYPE` or `ORIGIN/TYPE`, in lower case.
-    pub mapped: Arc<BTreeMap<String, Remediation>>,
+    pub mapped: BTreeMap<String, Remediation>,
 }
 
 impl Default for Types {
     fn default() -> Self {
-        Self { captcha: false, fallback: Remediation::Ban, mapped: Arc::default() }
+        Self { captcha: false, fallback: Remediation::Ban, mapped: BTreeMap::new() }
     }
 }
 
 impl Types {
     /// `None` for `allow`, which exempts nobody when it comes from LAPI: only the operator's own configuration can.
     pub fn remediation(&self, source: &Source) -> Option<Remediation> {
-        if source.kind.eq_ignore_ascii_case(Remediation::Allow.as_str()) {
-            return None;
-        }
-        let mapped = self.mapped(source);
-        let known = || match source.kind.to_ascii_lowercase().as_str() {
-            "ban" => Some(Remediation::Ban),
-            "captcha" if self.captcha => Some(Remediation::Captcha),
-            _ => None,
+        let known = match Remediation::from_name(&source.kind) {
+            Some(Remediation::Allow) => return None,
+            Some(Remediation::Ban) => Remediation::Ban,
+            Some(Remediation::Captcha) if self.captcha => Remediation::Captcha,
+            _ => self.fallback,
         };
-        Some(mapped.or_else(known).unwrap_or(self.fallback))
+        Some(self.mapped(source).unwrap_or(known))
     }
 
     /// Whether a decision asks for a captcha that cannot be shown, and the operator has not said what to do then.

@@ -5,16 +5,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use serde::Serialize;
 
 use super::Value;
 
 /// What many decisions have in common.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Source {
     pub origin: String,
     pub scenario: String,
     pub scope: String,
     /// `type` on the wire.
+    #[serde(rename = "type")]
     pub kind: String,
 }
 

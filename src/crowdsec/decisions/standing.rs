@@ -4,8 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use super::{Remediation, Source, Value};
 use crate::crowdsec::printable::printable;
 
@@ -27,7 +25,8 @@ impl Standing {
     pub fn said_by(origin: &str, remediation: Remediation, address: IpAddr) -> Self {
         let (origin, scope, kind) = (origin.to_owned(), "ip".to_owned(), remediation.to_string());
         let source = Arc::new(Source { origin, scenario: String::new(), scope, kind });
-        Self { remediation, id: None, value: IpNet::from(address).into(), source, expires_in: Some(Duration::ZERO) }
+        let value = Value::Network(address.into());
+        Self { remediation, id: None, value, source, expires_in: Some(Duration::ZERO) }
     }
 
     /// The greatest remediation counts, and of several such the one that stands longest.

@@ -12,8 +12,8 @@ use prefix_trie::joint::JointPrefixMap;
 use super::decision::Key;
 use super::held::{Held, LAST, MOST_ON_ONE_VALUE};
 use super::source::{Source, Sources};
-use super::value::{Country, Own, Value, single};
-use super::{NEVER, Remediation, Standing, Ticks, left};
+use super::value::{Own, Value, single};
+use super::{NEVER, Standing, Ticks, left};
 
 /// Decisions by what they stand against. Those on one value form a chain through `held`, which begins at the place that the
 /// maps tell.
@@ -22,9 +22,9 @@ pub struct Table {
     v4: HashMap<Ipv4Addr, u32>,
     v6: HashMap<Ipv6Addr, u32>,
     networks: JointPrefixMap<IpNet, u32>,
-    pub countries: HashMap<Country, u32>,
-    pub systems: HashMap<u32, u32>,
-    own: HashMap<Arc<Own>, u32>,
+    /// Countries and autonomous systems.
+    pub regions: HashMap<Value, u32>,
+    accounts: HashMap<Arc<Own>, u32>,
     held: Vec<Held>,
     /// Places in `held` that hold nothing any more.
     free: Vec<u32>,
@@ -61,54 +61,48 @@ impl Table {
         Some(Standing { remediation, id, value, source, expires_in })
     }
 
-    /// Shows all decisions on an address and on the networks around it. The address has to be canonical: not IPv4 mapped
-    /// into IPv6.
-    pub fn against<'a>(&'a self, address: IpAddr, mut show: impl FnMut(Value, &'a Held)) {
-        // Many applications have no decision on a network at all, or none of the operator's own.
-        if !self.networks.is_empty() {
-            for (network, first) in self.networks.cover(&address.into()) {
-                self.chain(*first).for_each(|held| show(network.into(), held));
-            }
-        }
-        let single = match address {
-            IpAddr::V4(address) => self.v4.get(&address),
-            IpAddr::V6(address) => self.v6.get(&address),
-        };
-        if let Some(first) = single {
-            self.chain(*first).for_each(|held| show(Value::Network(address.into()), held));
-        }
+    /// All decisions on an address and on the networks around it. The address has to be canonical: not IPv4 mapped into IPv6.
+    pub fn against(&self, address: IpAddr) -> impl Iterator<Item = (Value, &Held)> {
+        let single = Value::Network(address.into());
+        let around = self.networks.cover(&address.into()).map(|(net, first)| (Value::Network(net), *first));
+        let on_itself = self.first(&single);
+        let all = around.chain([(single, on_itself)]);
+        all.flat_map(|(value, first)| self.chain(first).map(move |held| (value.clone(), held)))
     }
 
     /// All decisions on just this value.
     pub fn on(&self, value: &Value) -> impl Iterator<Item = &Held> {
-        self.chain(self.first(value).unwrap_or(LAST))
+        self.chain(self.first(value))
     }
 
     pub fn get(&self, value: &Value, key: Key) -> Option<&Held> {
         self.on(value).find(|held| held.key == key)
     }
 
+    pub fn get_mut(&mut self, value: &Value, key: Key) -> Option<&mut Held> {
+        let place = self.places(self.first(value)).find(|place| self.held[*place].key == key)?;
+        Some(&mut self.held[place])
+    }
+
     /// Whether this value has so many decisions that one like this would be left out.
-    pub fn leaves_out(&self, value: &Value, remediation: Remediation, ends: Ticks, now: Ticks) -> bool {
-        let greater = self.on(value).filter(|held| held.rank(now) >= (ends > now, remediation, ends));
-        greater.count() >= MOST_ON_ONE_VALUE
+    pub fn leaves_out(&self, value: &Value, like: &Held, now: Ticks) -> bool {
+        self.on(value).filter(|held| held.rank(now) >= like.rank(now)).count() >= MOST_ON_ONE_VALUE
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Value, &Held)> {
-        let v4 = self.v4.iter().map(|(address, first)| (IpNet::from(IpAddr::V4(*address)).into(), first));
-        let v6 = self.v6.iter().map(|(address, first)| (IpNet::from(IpAddr::V6(*address)).into(), first));
-        let networks = self.networks.iter().map(|(network, first)| (network.into(), first));
-        let countries = self.countries.iter().map(|(country, first)| (Value::Country(*country), first));
-        let systems = self.systems.iter().map(|(number, first)| (Value::As(*number), first));
-        let own = self.own.iter().map(|(own, first)| (Value::Own(own.clone()), first));
-        let all = v4.chain(v6).chain(networks).chain(countries).chain(systems).chain(own);
+        let v4 = self.v4.iter().map(|(address, first)| (Value::Network(IpAddr::V4(*address).into()), first));
+        let v6 = self.v6.iter().map(|(address, first)| (Value::Network(IpAddr::V6(*address).into()), first));
+        let networks = self.networks.iter().map(|(network, first)| (Value::Network(network), first));
+        let regions = self.regions.iter().map(|(region, first)| (region.clone(), first));
+        let accounts = self.accounts.iter().map(|(account, first)| (Value::Own(account.clone()), first));
+        let all = v4.chain(v6).chain(networks).chain(regions).chain(accounts);
         all.flat_map(|(value, first)| self.chain(*first).map(move |held| (value.clone(), held)))
     }
 
     /// Adds a decision, or renews the one with its key.
     pub fn put(&mut self, value: &Value, held: Held, source: Arc<Source>, now: Ticks) -> Put {
         let held = Held { source: self.sources.place_of(source), ..held };
-        let first = self.first(value).unwrap_or(LAST);
+        let first = self.first(value);
         let known = self.places(first).find(|place| self.held[*place].key == held.key);
         if let Some(place) = known {
             self.replace(place, value, held);
@@ -123,16 +117,11 @@ impl Table {
         }
         *self.sources.count_mut(held.source, value) += 1;
         let held = Held { next: first, ..held };
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.held[place as usize] = held;
-                place
-            }
-            None => {
-                self.held.push(held);
-                self.held.len() as u32 - 1
-            }
-        };
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.held.push(held);
+            self.held.len() as u32 - 1
+        });
+        self.held[place as usize] = held;
         self.set_first(value, place);
         Put::Added
     }
@@ -146,37 +135,17 @@ impl Table {
     }
 
     pub fn remove(&mut self, value: &Value, key: Key) -> Option<Held> {
-        let (mut before, mut place) = (None, self.first(value)?);
-        while self.held[place as usize].key != key {
-            before = Some(place);
-            place = self.held[place as usize].next;
-            if place == LAST {
-                return None;
-            }
-        }
-        let removed = self.held[place as usize];
+        let first = self.first(value);
+        let place = self.places(first).find(|place| self.held[*place].key == key)?;
+        let before = self.places(first).find(|before| self.held[*before].next == place as u32);
+        let removed = self.held[place];
         match before {
-            Some(before) => self.held[before as usize].next = removed.next,
+            Some(before) => self.held[before].next = removed.next,
             None => self.set_first(value, removed.next),
         }
         *self.sources.count_mut(removed.source, value) -= 1;
-        self.free.push(place);
+        self.free.push(place as u32);
         Some(removed)
-    }
-
-    /// Whether a map would have to grow for this many more, and is so large that it takes milliseconds to lay everything
-    /// in it anew.
-    pub fn is_too_small_for(&self, more: usize) -> bool {
-        let is_too_small = |length: usize, capacity: usize| length > 10_000 && capacity - length < more;
-        is_too_small(self.v4.len(), self.v4.capacity()) || is_too_small(self.v6.len(), self.v6.capacity())
-    }
-
-    /// The same decisions with room for more.
-    pub fn with_room_for(&self, more: usize) -> Self {
-        let mut larger = self.clone();
-        larger.v4.reserve(more);
-        larger.v6.reserve(more);
-        larger
     }
 
     /// Room for a sixteenth more.
@@ -185,18 +154,18 @@ impl Table {
         self.v6.reserve(self.v6.len() / 16);
     }
 
-    fn first(&self, value: &Value) -> Option<u32> {
+    /// Where the chain of a value begins; `LAST` if there is none.
+    fn first(&self, value: &Value) -> u32 {
         let first = match value {
             Value::Network(net) => match single(*net) {
                 Some(IpAddr::V4(address)) => self.v4.get(&address),
                 Some(IpAddr::V6(address)) => self.v6.get(&address),
                 None => self.networks.get(net),
             },
-            Value::Country(country) => self.countries.get(country),
-            Value::As(number) => self.systems.get(number),
-            Value::Own(own) => self.own.get(own),
+            Value::Country(_) | Value::As(_) => self.regions.get(value),
+            Value::Own(account) => self.accounts.get(account),
         };
-        first.copied()
+        first.copied().unwrap_or(LAST)
     }
 
     fn set_first(&mut self, value: &Value, first: u32) {
@@ -207,9 +176,8 @@ impl Table {
                 (None, LAST) => _ = self.networks.remove(net),
                 (None, first) => _ = self.networks.insert(*net, first),
             },
-            Value::Country(country) => set(&mut self.countries, *country, first),
-            Value::As(number) => set(&mut self.systems, *number, first),
-            Value::Own(own) => set(&mut self.own, own.clone(), first),
+            Value::Country(_) | Value::As(_) => set(&mut self.regions, value.clone(), first),
+            Value::Own(account) => set(&mut self.accounts, account.clone(), first),
         }
     }
 

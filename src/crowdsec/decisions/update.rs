@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::decision::Key;
 use super::held::Held;
 use super::table::Put;
-use super::{A_SECOND, Decision, DecisionSet, Source, Table, Ticks, Types, Value};
+use super::{A_SECOND, Decision, DecisionSet, Table, Value};
 
 /// One entry of an answer of LAPI's.
 #[derive(Clone, Debug)]
@@ -72,12 +72,11 @@ impl Taken {
         }
     }
 
-    /// Puts a new decision into a table, if it means anything here.
-    pub(super) fn put(&mut self, table: &mut Table, decision: Decision, types: &Types, now: Ticks, ends: Ticks) {
+    /// Puts a new decision into a table of this set's, if it means anything there.
+    pub(super) fn put(&mut self, set: &DecisionSet, table: &mut Table, decision: Decision, now: Instant) {
         let key = decision.key();
-        let Decision { id, origin, scenario, scope, kind, value, duration } = decision;
-        let source = Source { origin, scenario, scope, kind };
-        let Some(remediation) = types.remediation(&source) else {
+        let Decision { id, source, value, duration } = decision;
+        let Some(remediation) = set.types.remediation(&source) else {
             self.allows += 1;
             return;
         };
@@ -85,11 +84,11 @@ impl Taken {
         if duration.is_zero() {
             return;
         }
-        self.captchas_without_provider += usize::from(types.lacks_captcha(&source));
-        let held = Held::new(key, remediation, ends);
+        self.captchas_without_provider += usize::from(set.types.lacks_captcha(&source));
+        let held = Held::new(key, remediation, set.end_of(now, duration));
         self.new += 1;
         self.without_id += usize::from(id.is_none());
-        match table.put(&value, held, Arc::new(source), now) {
+        match table.put(&value, held, Arc::new(source), set.ticks(now)) {
             Put::Added => {}
             Put::Renewed => self.renewed += 1,
             Put::LeftOut => {
@@ -142,12 +141,6 @@ impl Changes {
             return;
         }
         let (set, batch) = (self.set.clone(), mem::take(&mut self.batch));
-        // A map that grows lays a million entries anew, which takes 50 ms: that is done beside.
-        let too_small = set.read().is_too_small_for(batch.len());
-        if too_small {
-            let larger = set.read().with_room_for(BATCH);
-            set.replace(larger);
-        }
         let mut table = set.write();
         for entry in batch {
             match entry {
@@ -162,8 +155,7 @@ impl Changes {
         if decision.id.is_none() {
             self.new_without_id.insert((decision.value.clone(), decision.key()));
         }
-        let ends = self.set.end_of(self.now, decision.duration);
-        self.taken.put(table, decision, &self.set.types, self.set.ticks(self.now), ends);
+        self.taken.put(&self.set, table, decision, self.now);
     }
 
     fn delete(&mut self, table: &mut Table, decision: &Decision) {

@@ -5,10 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-use serde::Serialize;
-
-use super::network;
+use ipnet::{IpNet, Ipv4Net};
 
 /// What a decision stands against. LAPI hands values on as somebody typed them: here each has one spelling.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +31,7 @@ pub struct Own {
 }
 
 /// The most bytes that an own scope's text may have: an e-mail address has up to 254.
-pub const LONGEST_OWN: usize = 256;
+const LONGEST_OWN: usize = 256;
 /// CrowdSec's own scopes.
 const KNOWN: [&str; 4] = ["ip", "range", "country", "as"];
 
@@ -57,15 +54,30 @@ impl Value {
     }
 }
 
+/// Reads an address or a network in any spelling into its canonical form: IPv4-mapped IPv6 is IPv4, host bits are
+/// masked, a single address is a /32 or /128.
+///
+/// A network that holds more than the mapped half of IPv6 but is spelled as mapped has no clear meaning: refused.
+pub fn network(text: &str) -> Option<IpNet> {
+    let text = text.trim();
+    let net = match text.split_once('/') {
+        Some((address, prefix)) => IpNet::new(address.parse().ok()?, prefix.parse().ok()?).ok()?,
+        None => IpNet::from(text.parse::<IpAddr>().ok()?),
+    };
+    let net = match net {
+        IpNet::V6(v6) => match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
+            (Some(v4), Some(prefix)) => IpNet::V4(Ipv4Net::new(v4, prefix).ok()?),
+            (Some(_), None) => return None,
+            (None, _) => net,
+        },
+        IpNet::V4(_) => net,
+    };
+    Some(net.trunc())
+}
+
 /// The one address of a /32 or /128.
 pub fn single(net: IpNet) -> Option<IpAddr> {
     (net.prefix_len() == net.max_prefix_len()).then(|| net.addr())
-}
-
-impl From<IpNet> for Value {
-    fn from(net: IpNet) -> Self {
-        Self::Network(net)
-    }
 }
 
 /// Writes the spelling that `Value::read` reads again.
@@ -77,12 +89,6 @@ impl fmt::Display for Value {
             Self::As(number) => write!(f, "AS{number}"),
             Self::Own(own) => own.text.fmt(f),
         }
-    }
-}
-
-impl Serialize for Value {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
     }
 }
 

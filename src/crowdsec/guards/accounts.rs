@@ -7,7 +7,7 @@ use rocket::request::{FromRequest, Outcome};
 use rocket::response::{self, Responder};
 
 use super::{DecisionView, bouncer};
-use crate::crowdsec::bouncer::{Asked, Bouncer, Judgement, Verdict, Visit};
+use crate::crowdsec::bouncer::{Bouncer, Judgement, Verdict, Visit};
 use crate::crowdsec::decisions::Value;
 
 /// Asks for decisions on scopes of the owner's own: `cscli decisions add --scope username --value alice`. A scope has to be
@@ -23,7 +23,6 @@ use crate::crowdsec::decisions::Value;
 pub struct Accounts<'r> {
     bouncer: &'r Bouncer,
     visit: &'r Visit,
-    asked: &'r Asked,
     /// Whether the visitor has solved a captcha lately.
     solved: bool,
 }
@@ -48,7 +47,7 @@ impl Accounts<'_> {
         let judgement = bouncer.judge_account(&visit.judgement, &value, self.solved);
         let Judgement { verdict, trial, .. } = judgement;
         if verdict == Verdict::Admit {
-            trial.iter().for_each(|trial| bouncer.log(self.asked, &judgement, *trial, true));
+            trial.iter().for_each(|trial| bouncer.log(&visit.asked, &judgement, *trial, true));
             return Ok(());
         }
         visit.refuse_by_guard(verdict, Some(judgement));
@@ -84,7 +83,7 @@ impl<'r> FromRequest<'r> for Accounts<'r> {
         // Fails closed: without a bouncer nothing is proven of anybody.
         let bouncer = try_outcome!(bouncer(request));
         let visit = bouncer.visit(request);
-        let solved = bouncer.passes.since(request, visit.judgement.address, bouncer.unix_now()).is_some();
-        Outcome::Success(Self { bouncer, visit, asked: visit.asked(request), solved })
+        let solved = bouncer.solved(request, visit.judgement.address).is_some();
+        Outcome::Success(Self { bouncer, visit, solved })
     }
 }

@@ -41,11 +41,14 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
             if judgement.verdict != Verdict::Admit {
                 return judgement.verdict;
             }
-            let now = bouncer.unix_now();
-            let solved = bouncer.passes.since(request, judgement.address, now);
             // A pass that outlives `captcha.expiration` is none.
-            let is_fresh = |since: u64| MINUTES == 0 || now.saturating_sub(since) < MINUTES.saturating_mul(60);
-            if solved.is_some_and(is_fresh) { Verdict::Admit } else { Verdict::Captcha }
+            let is_fresh =
+                |since: u64| MINUTES == 0 || bouncer.unix_now().saturating_sub(since) < MINUTES.saturating_mul(60);
+            if bouncer.solved(request, judgement.address).is_some_and(is_fresh) {
+                Verdict::Admit
+            } else {
+                Verdict::Captcha
+            }
         })
         .map(|address| Self { address })
     }

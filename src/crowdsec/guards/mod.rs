@@ -25,7 +25,7 @@ pub use report::Report;
 pub use same_origin::{SameOrigin, is_own};
 pub use visitor::{DecisionView, Visitor};
 
-/// For guards that a route must not ask for where there is no bouncer: the launch then stops.
+/// Stops the launch if a route asks for one of these guards and `crowdsec::fairing()` is not attached.
 macro_rules! need_the_bouncer {
     ($($guard:ty),+) => {$(
         impl Sentinel for $guard {
@@ -44,8 +44,8 @@ pub fn bouncer<'r>(request: &'r Request<'_>) -> Outcome<&'r Bouncer, ()> {
     bouncer.map_or(Outcome::Error((Status::InternalServerError, ())), Outcome::Success)
 }
 
-/// What a guard makes of a visitor: their address, or a refusal, for which our fairing puts the right page in the
-/// catcher's place.
+/// What a guard decides: the visitor's address, or a refusal. The fairing then replaces the catcher's answer by the
+/// bouncer's page.
 fn policy(request: &Request<'_>, decide: impl FnOnce(&Bouncer, &Judgement) -> Verdict) -> Outcome<IpAddr, ()> {
     let bouncer = try_outcome!(bouncer(request));
     let visit = bouncer.visit(request);

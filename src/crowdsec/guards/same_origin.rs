@@ -69,13 +69,7 @@ fn is_cross_origin(request: &Request<'_>) -> bool {
 /// Whether an origin is the host that was asked. The scheme says nothing: a proxy may have ended TLS.
 pub fn is_own(request: &Request<'_>, origin: &str) -> bool {
     let (Ok(origin), Some(host)) = (Url::parse(origin), request.host()) else { return false };
-    let default = match origin.scheme() {
-        "http" => 80,
-        "https" => 443,
-        _ => return false,
-    };
-    origin.host_str().is_some_and(|name| host.domain() == name)
-        && origin.port().unwrap_or(default) == host.port().unwrap_or(default)
+    Url::parse(&format!("{}://{host}", origin.scheme())).is_ok_and(|asked| asked.origin() == origin.origin())
 }
 
 #[cfg(test)]

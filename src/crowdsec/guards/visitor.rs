@@ -57,7 +57,7 @@ impl Visitor {
             trial: judgement.trial.and_then(name),
             country: bouncer.country_of(request, judgement),
             asn: judgement.has_a_name().then(system).flatten(),
-            solved: bouncer.passes.since(request, judgement.address, bouncer.unix_now()).is_some(),
+            solved: bouncer.solved(request, judgement.address).is_some(),
         }
     }
 }

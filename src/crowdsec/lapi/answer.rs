@@ -8,13 +8,12 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::crowdsec::decisions::{Decision, Entry, LARGEST_ID, LONGEST_OWN, Scopes, Unread, Value, go_duration};
+use crate::crowdsec::decisions::{Decision, Entry, LARGEST_ID, Scopes, Source, Unread, Value, go_duration};
 use crate::crowdsec::printable::printable;
 
 /// The most that one entry may take, since it is held as a whole. LAPI's are of some hundred bytes.
 const LARGEST_ENTRY: usize = 8 << 20;
-/// The most that scope, type, duration and the value of one of CrowdSec's own scopes may take. LAPI's own longest is
-/// `999999h59m59.999999999s`.
+/// The most bytes that scope and type may have, which are kept as they came.
 const LONGEST_FIELD: usize = 64;
 /// An answer in live mode with more entries that cannot be read is no answer: each of them takes time and memory.
 const MOST_UNREAD: usize = 1_000;
@@ -45,15 +44,12 @@ pub fn read_answer(answer: impl Read, scopes: &Scopes, hand_on: &mut impl FnMut(
 /// Reads what LAPI says of one value, or of one scope: a list, or `null`. An entry that cannot be read is an error, since it
 /// may be the very one that is `asked` about; one with another id costs only itself.
 pub fn read_list(json: &[u8], scopes: &Scopes, asked: Option<u64>) -> Result<Vec<Decision>, String> {
-    let is_another = |entry: &RawValue| {
-        let id = serde_json::from_str::<Id>(entry.get()).ok().map(|entry| entry.id);
-        asked.is_some() && id.is_some() && id != asked
+    let is_asked = |entry: &&RawValue| match (asked, serde_json::from_str::<Id>(entry.get())) {
+        (Some(asked), Ok(entry)) => entry.id == asked,
+        _ => true,
     };
-    let read = |entry| match read_entry(entry, scopes) {
-        Err(_) if is_another(entry) => None,
-        read => read.map_err(|unread| unread.reason).transpose(),
-    };
-    raw_entries(json)?.filter_map(read).collect()
+    let read = |entry| read_entry(entry, scopes).map_err(|unread| unread.reason).transpose();
+    raw_entries(json)?.filter(is_asked).filter_map(read).collect()
 }
 
 /// Reads what LAPI says in live mode: a list, or `null`.
@@ -200,17 +196,9 @@ fn read_entry(json: &RawValue, scopes: &Scopes) -> Result<Option<Decision>, Unre
         return Ok(None);
     }
     let shown = printable(&wire.value);
-    let is_address = ["ip", "range"].iter().any(|scope| wire.scope.eq_ignore_ascii_case(scope));
-    let longest = if scopes.have_own(&wire.scope) { LONGEST_OWN } else { LONGEST_FIELD };
-    for (name, field, longest) in [
-        ("type", &wire.kind, LONGEST_FIELD),
-        ("value", &wire.value, longest),
-        ("duration", &wire.duration, LONGEST_FIELD),
-    ] {
-        if field.len() > longest {
-            let reason = format!("the {name} of the one on `{shown}` is over {longest} bytes");
-            return Err(Unread { reason, is_unfit: name == "value" && !is_address });
-        }
+    let is_address = ["ip", "range"].iter().any(|scope| wire.scope.trim().eq_ignore_ascii_case(scope));
+    if wire.scope.len().max(wire.kind.len()) > LONGEST_FIELD {
+        return Err(broken(format!("the scope or type of the one on `{shown}` is over {LONGEST_FIELD} bytes")));
     }
     let no_duration = || format!("`{}`, of the one on `{shown}`, is no duration", printable(&wire.duration));
     let duration = go_duration(&wire.duration).ok_or_else(|| broken(no_duration()))?;
@@ -218,15 +206,10 @@ fn read_entry(json: &RawValue, scopes: &Scopes) -> Result<Option<Decision>, Unre
         let scope = if is_address { String::new() } else { format!(" (scope {})", printable(&wire.scope)) };
         Unread { reason: format!("`{shown}` is {what}{scope}"), is_unfit: !is_address }
     })?;
-    Ok(Some(Decision {
-        id: wire.id.and_then(|id| id.get().parse().ok()).filter(|id| (1..=LARGEST_ID).contains(id)),
-        value,
-        duration,
-        origin: label(wire.origin),
-        scenario: label(wire.scenario),
-        scope: wire.scope,
-        kind: wire.kind,
-    }))
+    let id = wire.id.and_then(|id| id.get().parse().ok()).filter(|id| (1..=LARGEST_ID).contains(id));
+    let (origin, scenario) = (label(wire.origin), label(wire.scenario));
+    let source = Source { origin, scenario, scope: wire.scope, kind: wire.kind };
+    Ok(Some(Decision { id, source, value, duration }))
 }
 
 fn label(json: Option<&RawValue>) -> String {

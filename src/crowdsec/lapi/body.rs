@@ -28,22 +28,22 @@ pub async fn read_body<R: Send + 'static>(
 ) -> Result<R, Error> {
     let (pieces, body) = mpsc::channel(4);
     let reading = spawn_blocking(move || {
-        let body = Body { pieces: body, current: Default::default(), left: LONGEST };
+        let body = Body { pieces: body, current: Default::default() };
         read_answer(body, &scopes, &mut |entry| hand_on(&mut receiver, entry)).map(|()| receiver)
     });
-    let transferred = loop {
-        match response.chunk().await {
-            Ok(piece) => {
-                let last = piece.is_none();
-                // The reader hangs up where it finds no JSON; its own error says more.
-                if pieces.send(piece).await.is_err() || last {
-                    break Ok(());
-                }
+    let transferred: Result<(), Error> = async move {
+        let mut left = LONGEST;
+        while let Some(piece) = response.chunk().await.map_err(|error| transfer(&error, None))? {
+            left = left.checked_sub(piece.len()).ok_or_else(|| Error::Unreadable("it is over 512 MiB".into()))?;
+            // The reader hangs up where it finds no JSON; its own error says more.
+            if pieces.send(Some(piece)).await.is_err() {
+                break;
             }
-            Err(error) => break Err(transfer(&error, None)),
         }
-    };
-    drop(pieces);
+        let _ = pieces.send(None).await;
+        Ok(())
+    }
+    .await;
     let read = reading.await.map_err(|panic| Error::Panicked(panic.to_string()))?;
     transferred?;
     read.map_err(|error| Error::Unreadable(printable(&error.to_string())))
@@ -53,8 +53,7 @@ pub async fn read_body<R: Send + 'static>(
 /// or a poll that was given up, is an error and never looks like the end of the list.
 struct Body<B> {
     pieces: mpsc::Receiver<Option<B>>,
-    current: io::Cursor<Vec<u8>>,
-    left: usize,
+    current: io::Cursor<B>,
 }
 
 impl<B: AsRef<[u8]>> Read for Body<B> {
@@ -67,12 +66,7 @@ impl<B: AsRef<[u8]>> Read for Body<B> {
             match self.pieces.blocking_recv() {
                 None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer was cut off")),
                 Some(None) => return Ok(0),
-                Some(Some(piece)) => {
-                    let piece = piece.as_ref();
-                    self.left =
-                        self.left.checked_sub(piece.len()).ok_or_else(|| io::Error::other("it is over 512 MiB"))?;
-                    self.current = io::Cursor::new(piece.to_vec());
-                }
+                Some(Some(piece)) => self.current = io::Cursor::new(piece),
             }
         }
     }

@@ -15,7 +15,7 @@ use super::live::{self, Mode};
 use super::tls::{self, File};
 use crate::crowdsec::decisions::Scopes;
 use crate::crowdsec::printable::printable;
-use crate::crowdsec::setting::{List, Reading, Secret, Span, Told, url, word};
+use crate::crowdsec::setting::{BadSetting, List, Reading, Secret, Span, url, word};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
 #[derive(Default, Deserialize)]
@@ -67,7 +67,7 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn read(reading: &mut Reading<'_>) -> Result<Self, Told> {
+    pub fn read(reading: &mut Reading<'_>) -> Result<Self, BadSetting> {
         let settings: Settings = reading.room()?;
         reading.warnings.extend(misspelt_origins(&settings.origins.0, settings.mode));
         let snapshot = settings.snapshot.as_ref().map(RelativePathBuf::relative);
@@ -178,21 +178,13 @@ fn credentials(reading: &mut Reading<'_>, settings: &Settings) -> Option<Credent
 }
 
 fn identity(reading: &mut Reading<'_>, cert: &RelativePathBuf, key: &RelativePathBuf) -> Option<Secret> {
-    let (cert_pem, key_pem) = (reading.file("cert_path", cert)?, reading.file("key_path", key)?);
-    let (cert, key) = (cert.relative().display().to_string(), key.relative().display().to_string());
-    let (certificate, private) = (File { path: &cert, bytes: &cert_pem }, File { path: &key, bytes: &key_pem });
-    let told = |(setting, problem)| {
-        let path = if setting == "cert_path" { &cert } else { &key };
-        reading.wrong(setting, &format!("{path} {problem}"));
-    };
-    tls::identity(certificate, private).map_err(told).ok()
+    let (cert, key) = (File::read(reading, "cert_path", cert)?, File::read(reading, "key_path", key)?);
+    tls::identity(&cert, &key).map_err(|(setting, what)| reading.wrong(setting, &what)).ok()
 }
 
 fn authorities(reading: &mut Reading<'_>, path: &RelativePathBuf) -> Option<Vec<CertificateDer<'static>>> {
-    let bytes = reading.file("ca_cert_path", path)?;
-    let path = path.relative().display().to_string();
-    let told = |problem| reading.wrong("ca_cert_path", &format!("{path} {problem}"));
-    tls::authorities(File { path: &path, bytes: &bytes }).map_err(told).ok()
+    let file = File::read(reading, "ca_cert_path", path)?;
+    tls::authorities(&file).map_err(|(setting, what)| reading.wrong(setting, &what)).ok()
 }
 
 /// LAPI compares an origin letter by letter, and has no decision of one that is misspelt.

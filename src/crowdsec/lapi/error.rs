@@ -6,7 +6,7 @@ use std::io;
 use std::iter;
 
 use super::tls::Handshake;
-use crate::crowdsec::printable::printable;
+use crate::crowdsec::printable::{printable, with_causes};
 
 /// Why LAPI did not answer; each line says what to look at.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub enum Error {
     Setup(String),
     /// Nobody answered: the connection was refused, cut or too slow.
     Transfer(String),
-    /// `startup_timeout` passed.
+    /// `startup_timeout` passed; in live mode, `live.timeout` before the question had its turn.
     TooSlow,
     Forbidden,
     Redirect(String),
@@ -66,8 +66,8 @@ impl fmt::Display for Error {
     }
 }
 
-pub fn setup(error: reqwest::Error) -> Error {
-    let reason = chain(error.source().unwrap_or(&error));
+pub fn setup(error: impl std::error::Error + 'static) -> Error {
+    let reason = with_causes(error.source().unwrap_or(&error));
     let help = "install the package ca-certificates, or set ca_cert_path to LAPI's CA";
     Error::Setup(if reason.contains("No CA certificates") { format!("{reason}: {help}") } else { reason })
 }
@@ -78,7 +78,7 @@ pub fn transfer(error: &reqwest::Error, handshake: Option<&Handshake>) -> Error 
         PermissionDenied, UnexpectedEof,
     };
     // Without reqwest's own words, which hold the address: the operator wrote it, and it may be long.
-    let reason = chain(error.source().unwrap_or(error));
+    let reason = with_causes(error.source().unwrap_or(error));
     let tls = causes(error).find_map(|error| error.downcast_ref::<rustls::Error>());
     // The innermost: others wrap it as something of another kind.
     let kind = causes(error).filter_map(|error| error.downcast_ref::<io::Error>()).last().map(io::Error::kind);
@@ -117,10 +117,4 @@ fn causes<'a>(error: Cause<'a>) -> impl Iterator<Item = Cause<'a>> {
             None => error.source(),
         }
     })
-}
-
-/// An error with its causes.
-pub fn chain(error: Cause) -> String {
-    let errors = iter::successors(Some(error), |&error: &Cause| error.source());
-    errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -7,42 +7,46 @@ use tokio::time::{sleep, timeout};
 
 use super::{Error, OnStartupFailure, Poller};
 
-/// Waits for LAPI's first answer, as long as the operator said: `open` for one attempt, since visitors would be waiting;
-/// the others ask again each second, since CrowdSec may need some seconds after a boot.
-pub async fn first_answer(
-    mut poller: Poller,
-    startup_timeout: Duration,
-    on_startup_failure: OnStartupFailure,
-) -> Result<Poller, String> {
-    if poller.recall() {
-        return Ok(poller);
-    }
-    let (lapi, begin, mut told) = (poller.telling.address.clone(), Instant::now(), false);
-    let left = || startup_timeout.saturating_sub(begin.elapsed());
-    let error = loop {
-        let asked = Instant::now();
-        let result = timeout(left(), poller.try_poll()).await;
-        let result = result.unwrap_or_else(|_| poller.give_up(asked));
-        let Err(error) = result else { return Ok(poller) };
-        // LAPI has answered, and no time will change what it says of this key.
-        let is_final = matches!(error, Error::Forbidden);
-        let pause = poller.pause();
-        if on_startup_failure == OnStartupFailure::Open || is_final || left() <= pause {
-            break error;
+impl Poller {
+    /// Waits for LAPI's first answer, for which a snapshot stands in. With `open` it waits for one attempt, since visitors
+    /// would be waiting; otherwise it asks again each second, since CrowdSec may need some seconds after a boot.
+    pub async fn first_answer(mut self, startup_timeout: Duration) -> Result<Self, String> {
+        if self.saving.recall() {
+            self.status.recalled();
+            return Ok(self);
         }
-        if !told {
-            told = true;
-            let seconds = startup_timeout.as_secs_f32();
-            warn!(
-                "CrowdSec's LAPI at {lapi} does not answer yet: {error}. The launch waits and asks again each second, for \
-                 `startup_timeout` ({seconds} s) at most."
-            );
+        let (begin, mut told, on_failure) = (Instant::now(), false, self.telling.on_startup_failure);
+        let left = || startup_timeout.saturating_sub(begin.elapsed());
+        let error = loop {
+            let asked = Instant::now();
+            let result = timeout(left(), self.try_poll()).await;
+            let result = result.unwrap_or_else(|_| {
+                self.status.polls.count(&Err(Error::TooSlow), asked.elapsed());
+                Err(Error::TooSlow)
+            });
+            let Err(error) = result else { return Ok(self) };
+            // LAPI has answered, and no time will change what it says of this key.
+            let is_final = matches!(error, Error::Forbidden);
+            let pause = self.pause();
+            if on_failure == OnStartupFailure::Open || is_final || left() <= pause {
+                break error;
+            }
+            if !told {
+                told = true;
+                warn!(
+                    "CrowdSec's LAPI at {} does not answer yet: {error}. The launch waits and asks again each second, for \
+                     `startup_timeout` ({} s) at most.",
+                    self.telling.address,
+                    startup_timeout.as_secs_f32()
+                );
+            }
+            sleep(pause).await;
+        };
+        if on_failure == OnStartupFailure::Abort {
+            let lapi = &self.telling.address;
+            return Err(format!("no first answer from LAPI at {lapi}: {error}. `on_startup_failure` is `abort`"));
         }
-        sleep(pause).await;
-    };
-    if on_startup_failure == OnStartupFailure::Abort {
-        return Err(format!("no first answer from LAPI at {lapi}: {error}. `on_startup_failure` is `abort`"));
+        self.telling.of_poll(Err(error));
+        Ok(self)
     }
-    poller.note(Err(error));
-    Ok(poller)
 }

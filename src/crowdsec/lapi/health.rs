@@ -7,9 +7,10 @@ use super::hurry::Hurry;
 use super::polls::Polls;
 use crate::crowdsec::panics::lock;
 
-/// Whether we are in step with LAPI, for those who want to know.
+/// What the poller shares with requests: whether LAPI answers, whether to hurry, and how polls ended.
 pub struct Contact {
     start: Instant,
+    /// Older than this, the last answer is stale.
     patience: Duration,
     answers: Mutex<Answers>,
     /// Whether to ask LAPI sooner than usual.
@@ -22,7 +23,7 @@ struct Answers {
     /// The first of those that came in step with one another.
     first: Option<Instant>,
     last: Option<Instant>,
-    /// How much more than usual the next one may take, while a full answer is awaited.
+    /// Added to `patience` while a full answer is awaited.
     extra: Duration,
 }
 
@@ -42,13 +43,8 @@ const SLACK: Duration = Duration::from_secs(2);
 impl Contact {
     pub fn new(update_frequency: Duration) -> Self {
         let patience = update_frequency.saturating_mul(3) + SLACK;
-        Self {
-            start: Instant::now(),
-            patience,
-            answers: Mutex::default(),
-            hurry: Hurry::default(),
-            polls: Polls::default(),
-        }
+        let (answers, hurry, polls) = Default::default();
+        Self { start: Instant::now(), patience, answers, hurry, polls }
     }
 
     pub fn health(&self) -> Health {

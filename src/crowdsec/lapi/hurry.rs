@@ -20,7 +20,7 @@ pub struct Hurry {
     pub began: Notify,
 }
 
-/// So many refusals to one address within the window are a burst.
+/// More refusals than this to one address within `WINDOW` are a burst.
 const MOST: u32 = 4;
 const WINDOW: Duration = Duration::from_secs(10);
 /// How long after the last burst LAPI is asked each second: an agent reads the log, decides, and tells LAPI.
@@ -30,12 +30,8 @@ const POLLS: u32 = 120;
 
 impl Default for Hurry {
     fn default() -> Self {
-        Self {
-            refusals: Limit::new(MOST, WINDOW),
-            polls: Limit::new(POLLS, Duration::from_secs(600)),
-            until: Mutex::new(None),
-            began: Notify::new(),
-        }
+        let (refusals, polls) = (Limit::new(MOST, WINDOW), Limit::new(POLLS, Duration::from_secs(600)));
+        Self { refusals, polls, until: Mutex::default(), began: Notify::default() }
     }
 }
 

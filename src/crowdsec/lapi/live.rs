@@ -12,18 +12,19 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use rocket::futures::FutureExt;
 use rocket::futures::future::{BoxFuture, Shared};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::{Connection, Contact, Error, Lapi, QUESTION};
+use super::client::QUESTION;
+use super::{Connection, Contact, Error, Lapi};
 use crate::crowdsec::decisions::{DecisionSet, Remediation, Taken};
+use crate::crowdsec::limit::Subject;
 use crate::crowdsec::panics::{lock, survive};
 use crate::crowdsec::reminder::Reminder;
-use crate::crowdsec::setting::{FailureAction, Reading, Span, Told, word};
+use crate::crowdsec::setting::{BadSetting, FailureAction, Reading, Span, word};
 
 /// How we learn what stands against a visitor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
@@ -56,7 +57,7 @@ impl Default for Config {
 
 impl Config {
     /// `None` in stream mode.
-    pub fn read(reading: &mut Reading<'_>, mode: Mode, has_snapshot: bool) -> Result<Option<Self>, Told> {
+    pub fn read(reading: &mut Reading<'_>, mode: Mode, has_snapshot: bool) -> Result<Option<Self>, BadSetting> {
         let config = reading.table_of::<Self>("live")?;
         if mode == Mode::Stream {
             let useless =
@@ -80,11 +81,11 @@ impl Config {
     }
 }
 
-/// The questions that are under way go through this many lanes, with as many at once in each. LAPI answers one in some
-/// milliseconds. All addresses of one IPv6 /64 share a lane: whoever walks through their own leaves LAPI to the others.
+/// Questions to LAPI go through 16 lanes, four at once in each. LAPI answers one in some milliseconds. An IPv6 /64 has one
+/// lane: who walks through their own network leaves the other lanes to others.
 const LANES: usize = 16;
 const IN_A_LANE: usize = 4;
-/// Of at most this many addresses it is known that they were asked about: some 10 MB.
+/// The most addresses whose last question is remembered, in some 10 MB.
 const MOST: usize = 100_000;
 /// After a question that failed, LAPI is not asked about the same address for that long.
 const REST: Duration = Duration::from_secs(1);
@@ -105,7 +106,7 @@ pub struct Live {
 
 /// What is known of a question about an address.
 enum Known {
-    /// One that has ended, with an answer or without, and until when that counts.
+    /// Until when a question that has ended counts, and whether it was answered.
     Until(Instant, bool),
     /// One that is under way: everybody from this address waits for the same.
     Asking(Shared<BoxFuture<'static, bool>>),
@@ -162,8 +163,7 @@ impl Live {
     }
 
     fn lane(&self, address: IpAddr) -> &Semaphore {
-        let own = IpNet::new_assert(address, if address.is_ipv4() { 32 } else { 64 }).trunc();
-        &self.turns[self.hasher.hash_one(own) as usize % LANES]
+        &self.turns[self.hasher.hash_one(Subject::from(address)) as usize % LANES]
     }
 
     /// Asks about one address, or for all that stands against no address at all, and takes the answer over.
@@ -190,16 +190,12 @@ impl Live {
             return None;
         }
         if let Some(times) = self.late.count(1, Instant::now()) {
+            // Fails open, the default: what was known of the visitor before still stands.
             log::warn!(
-                "CrowdSec's LAPI did not answer within `live.timeout` ({:?}), {times} times so far. {}",
+                "CrowdSec's LAPI did not answer within `live.timeout` ({:?}), {times} times so far. What is known of such \
+                 visitors stands; of the others `live.failure_action` decides ({:?}).",
                 self.config.timeout.0,
-                match self.config.failure_action {
-                    // Fails open, the default: what was known of the visitor before still stands.
-                    FailureAction::Passthrough =>
-                        "Such visitors are let in, unless a decision was known before: `live.failure_action` is `passthrough`.",
-                    FailureAction::Captcha => "Such visitors meet a captcha, as `live.failure_action` says.",
-                    FailureAction::Ban => "Such visitors are refused, as `live.failure_action` says.",
-                }
+                self.config.failure_action
             );
         }
         self.config.failure_action.remediation()

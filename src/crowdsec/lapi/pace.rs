@@ -1,6 +1,5 @@
 //! When is LAPI asked next, and when for everything?
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use super::Config;
@@ -27,7 +26,7 @@ pub struct InStep {
 /// Between two polls before LAPI's first answer, until which nobody is protected, and while somebody scans.
 pub const EAGER: Duration = Duration::from_secs(1);
 /// The longest rest that LAPI gets after it worked in vain.
-const MINUTE: Duration = Duration::from_secs(60);
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
 impl Pace {
     pub fn of(config: &Config) -> Self {
@@ -43,29 +42,24 @@ impl Pace {
     /// database.
     pub fn until_everything(&self, in_step: &InStep) -> Duration {
         let soon = (self.update_frequency * 3).max(in_step.cost * 60).max(Duration::from_secs(10));
-        let longest = if in_step.named > 0 || in_step.was_empty {
-            soon.min(self.resync_frequency)
-        } else {
-            self.resync_frequency
-        };
+        let may_lack_some = in_step.named > 0 || in_step.was_empty;
+        let longest = if may_lack_some { soon.min(self.resync_frequency) } else { self.resync_frequency };
         // From `kept_until` on, a second full answer may end a missing decision: ask then, not later.
         in_step.kept_until.map_or(longest, |until| longest.min(until.saturating_duration_since(in_step.since)))
     }
 
-    /// Until the next poll, give or take a twentieth, so that many instances do not ask in step. Before the first answer,
-    /// until which nothing `is_known`, and while somebody scans and this one `hurries`, that is a second, whatever
-    /// `update_frequency` says. Where LAPI worked in vain, it may rest as long as it worked, so that no instance takes more
-    /// than half of its time; nobody listening, or a refused key, costs it none.
+    /// Until the next poll, give or take a twentieth, so that many instances do not ask in step. It is a second until LAPI's
+    /// first answer, before which nothing `is_known`, and at most a second while somebody scans and this one `hurries`. Where
+    /// LAPI worked in vain, it may rest as long as it worked, a minute at most, so that no instance takes more than half of
+    /// its time; nobody listening, or a refused key, costs it none.
     pub fn pause(&self, is_known: bool, hurries: bool) -> Duration {
         let usual = match is_known {
             false => EAGER,
             true if hurries => self.update_frequency.min(EAGER),
             true => self.update_frequency,
         };
-        let pause = usual.max(self.wasted.min(MINUTE));
-        // A std hasher is keyed at random: one number of it is all the chance this needs.
-        let chance = RandomState::new().hash_one(0) as f64 / u64::MAX as f64;
-        pause.mul_f64(0.95 + 0.1 * chance)
+        let pause = usual.max(self.wasted.min(LONGEST_REST));
+        pause.mul_f64(rand::random_range(0.95..1.05))
     }
 }
 

@@ -16,7 +16,7 @@ use super::snapshot::Snapshot;
 use super::telling::Telling;
 use super::{Config, Connection, Error, Lapi, Live};
 use crate::crowdsec::decisions::{Changes, Compared, DecisionSet, Everything, Taken};
-use crate::crowdsec::panics::survive;
+use crate::crowdsec::panics::{survive, survive_now};
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::setting::Secret;
 
@@ -28,17 +28,17 @@ use crate::crowdsec::setting::Secret;
 pub struct Poller {
     lapi: Lapi,
     set: Arc<DecisionSet>,
-    status: Arc<Contact>,
+    pub(super) status: Arc<Contact>,
     pace: Pace,
     /// `None` while the last poll is not known to have succeeded: then everything is asked for.
     in_step: Option<InStep>,
-    /// In live mode, who is asked instead.
+    /// In live mode: asks LAPI about each visitor, and polls in the place of this poller.
     live: Option<Arc<Live>>,
     pub(super) telling: Telling,
-    saving: Saving,
+    pub(super) saving: Saving,
 }
 
-/// Of so many decisions LAPI has to say that they are gone, before a full answer counts that lacks any.
+/// LAPI has to confirm of this many missing decisions that they are gone, before a full answer counts.
 const CONFIRMATIONS: usize = 5;
 
 impl Poller {
@@ -64,15 +64,6 @@ impl Poller {
         })
     }
 
-    /// Reads the snapshot, where there is one. True if it was believed: it counts as the first answer.
-    pub fn recall(&mut self) -> bool {
-        let is_believed = self.saving.recall();
-        if is_believed {
-            self.status.recalled();
-        }
-        is_believed
-    }
-
     /// Asks once, for changes and, where it is due, for everything, and takes the answers over.
     ///
     /// Given up halfway, it leaves the next poll to ask for everything.
@@ -82,8 +73,7 @@ impl Poller {
             self.telling.of_answer(&taken);
             return Ok(());
         }
-        let in_step = self.in_step.take();
-        let mut in_step = match in_step {
+        let mut in_step = match self.in_step.take() {
             None => {
                 let (taken, in_step) = self.everything().await?;
                 self.telling.of_answer(&taken);
@@ -91,7 +81,8 @@ impl Poller {
                 in_step
             }
             Some(in_step) => {
-                let taken = self.changes().await?;
+                let changes = self.lapi.ask(false, |now| self.set.changes(now), Changes::take).await?;
+                let taken = aside(|| changes.complete()).await?;
                 let named = taken.added() + taken.ended;
                 self.saving.is_due |= named > 0;
                 self.status.answered();
@@ -115,14 +106,8 @@ impl Poller {
         let (asked, everything) = (Instant::now(), self.in_step.is_none());
         let result = survive(self.poll()).await.unwrap_or_else(|panic| Err(Error::Panicked(panic)));
         self.status.polls.count(&result, asked.elapsed());
+        self.status.awaits_nothing();
         self.pace.wasted = if result.is_err() && everything { asked.elapsed() } else { Duration::ZERO };
-        result
-    }
-
-    /// A poll that took too long for the launch.
-    pub fn give_up(&self, asked: Instant) -> Result<(), Error> {
-        let result = Err(Error::TooSlow);
-        self.status.polls.count(&result, asked.elapsed());
         result
     }
 
@@ -131,8 +116,7 @@ impl Poller {
     /// Whatever panics here, polling goes on and the shutdown ends it. That is why no line of the log is written outside of
     /// `survive`.
     pub async fn run(mut self, mut shutdown: Shutdown) {
-        let is_first = self.in_step.is_none() && self.telling.away_since.is_none();
-        let mut pause = if is_first { Duration::ZERO } else { self.pause() };
+        let mut pause = if self.status.is_recalled() { Duration::ZERO } else { self.pause() };
         loop {
             self.saving.go_on().await;
             let status = self.status.clone();
@@ -146,21 +130,10 @@ impl Poller {
                 () = &mut shutdown => break,
                 result = self.try_poll() => result,
             };
-            let _ = survive(async { self.note(result) }).await;
+            let _ = survive_now(|| self.telling.of_poll(result));
             pause = self.pause();
         }
         self.saving.end().await;
-    }
-
-    /// Tells of the last poll's end.
-    pub fn note(&mut self, result: Result<(), Error>) {
-        self.status.awaits_nothing();
-        self.telling.of_poll(result);
-    }
-
-    async fn changes(&self) -> Result<Taken, Error> {
-        let changes = self.lapi.ask(false, |now| self.set.changes(now), Changes::take).await?;
-        aside(|| changes.complete()).await
     }
 
     /// Asks for everything. If the answer lacks decisions that stand, asks LAPI to confirm. That question moves the mark from

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::Error;
 
-/// All polls since the launch.
+/// All polls since the launch; in live mode, the questions about visitors too.
 #[derive(Default)]
 pub struct Polls {
     /// How many ended in each of `RESULTS`.
     pub ended: [AtomicU64; RESULTS.len()],
-    /// How many took at most as long as each of `BOUNDS`, and not as long as the one before; the last one has the rest.
+    /// How long they took: each place counts those within its bound and beyond the one before; the last has the rest.
     pub took: [AtomicU64; BOUNDS.len() + 1],
     /// How long all of them took.
     pub milliseconds: AtomicU64,

@@ -69,9 +69,8 @@ impl Snapshot {
         body.write_all(br#"{"deleted":null,"new":["#)?;
         for (place, (value, key, left, source)) in standing.iter().enumerate() {
             body.write_all(if place > 0 { b",\n" } else { b"\n" })?;
-            let duration = format!("{}.{}s", left / 10, left % 10);
-            let Source { origin, scenario, scope, kind } = &**source;
-            serde_json::to_writer(&mut body, &Row { duration, id: key.id(), origin, scenario, scope, kind, value })?;
+            let (duration, value) = (format!("{}.{}s", left / 10, left % 10), value.to_string());
+            serde_json::to_writer(&mut body, &Row { duration, id: key.id(), source, value })?;
         }
         body.write_all(b"\n]}\n")?;
         let Signing { inner: mut file, hmac } = body;
@@ -111,14 +110,11 @@ impl Snapshot {
         }
         let mut body = Signing { inner: file, hmac: self.hmac.clone().chain_update(head) };
         let mut everything = set.everything(now);
-        let read = read_answer(&mut body, &self.scopes, &mut |entry| {
-            everything.take(match entry {
-                Entry::New(mut decision) => {
-                    decision.duration = decision.duration.saturating_sub(age);
-                    Entry::New(decision)
-                }
-                entry => entry,
-            });
+        let read = read_answer(&mut body, &self.scopes, &mut |mut entry| {
+            if let Entry::New(decision) = &mut entry {
+                decision.duration = decision.duration.saturating_sub(age);
+            }
+            everything.take(entry);
         });
         // Both are signed once more: such HMACs are compared in constant time.
         let sum = |digits: &str| self.hmac.clone().chain_update(digits).finalize();
@@ -135,14 +131,10 @@ impl Snapshot {
 #[derive(Serialize)]
 struct Row<'a> {
     duration: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<u64>,
-    origin: &'a str,
-    scenario: &'a str,
-    scope: &'a str,
-    #[serde(rename = "type")]
-    kind: &'a str,
-    value: &'a Value,
+    #[serde(flatten)]
+    source: &'a Source,
+    value: String,
 }
 
 /// Signs what is written or read.

@@ -1,4 +1,4 @@
-//! What does the log say of LAPI? Each thing once, or once a minute, with what to do.
+//! What does the log say of LAPI, and what is to be done?
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,8 +17,8 @@ pub struct Telling {
     pub address: String,
     set: Arc<DecisionSet>,
     status: Arc<Contact>,
-    on_startup_failure: OnStartupFailure,
-    pub away_since: Option<Instant>,
+    pub on_startup_failure: OnStartupFailure,
+    away_since: Option<Instant>,
     /// When it was last told that LAPI is away.
     told: Instant,
     /// Full answers in a row that brought what no delta had.
@@ -172,7 +172,8 @@ impl Telling {
     }
 
     /// Asked for right after the changes, a full answer brings little that no delta named: what LAPI lost, and what came
-    /// while it was being made. Where it is a good part of all changes, three times in a row, somebody else gets them.
+    /// while it was being made. If that is more than a quarter of all changes, three times in a row, another instance with
+    /// our key takes them.
     pub fn of_drift(&mut self, taken: &Taken, named: usize) {
         let unnamed = taken.added() + taken.ended;
         if unnamed > 0 {

@@ -1,6 +1,5 @@
 //! Who was let in, and asked for what? A line for each request, as nginx writes it.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -19,48 +18,25 @@ use super::journal::Journal;
 use super::line::escaped;
 use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, is_ours};
 use crate::crowdsec::timestamp::unix_now;
-use crate::crowdsec::visitor::head;
+use crate::crowdsec::visitor::{AGENT, REFERER, TARGET};
 
 /// The log of every request that was let in.
 pub struct AccessLog(pub Arc<Journal>);
 
-/// What stands in a line of the access log.
-struct Line<'r> {
-    address: IpAddr,
-    asked: Cow<'r, Asked>,
-    /// Whence a visitor says that they come, and with what. As the headers are when the answer leaves: a fairing of the
-    /// owner's may have changed them on purpose.
-    referer: Cow<'r, str>,
-    agent: Cow<'r, str>,
-    status: Status,
-}
-
-impl Line<'_> {
-    fn into_owned(self) -> Line<'static> {
-        Line {
-            address: self.address,
-            asked: Cow::Owned(self.asked.into_owned()),
-            referer: Cow::Owned(self.referer.into_owned()),
-            agent: Cow::Owned(self.agent.into_owned()),
-            status: self.status,
-        }
-    }
-}
-
 impl Journal {
     /// Writes a line of nginx's combined format. It fits into the 16 KiB that Docker takes for one; fields are cut only
     /// where a request was refused for its length.
-    fn access(&self, entry: &Line<'_>, size: usize) {
+    fn access(&self, address: IpAddr, asked: &Asked, [referer, agent]: [&str; 2], status: Status, size: usize) {
         self.append(|line| {
-            let _ = write!(line, "{} - - [", entry.address);
+            let _ = write!(line, "{address} - - [");
             write_time(line);
-            let _ = write!(line, "] \"{} ", entry.asked.method);
-            escaped(line, &entry.asked.uri, head::TARGET);
+            let _ = write!(line, "] \"{} ", asked.method);
+            escaped(line, &asked.uri, TARGET);
             // Rocket does not tell the version.
-            let _ = write!(line, " HTTP/1.1\" {} {size} \"", entry.status.code);
-            escaped(line, &entry.referer, head::REFERER);
+            let _ = write!(line, " HTTP/1.1\" {} {size} \"", status.code);
+            escaped(line, referer, REFERER);
             line.extend_from_slice(b"\" \"");
-            escaped(line, &entry.agent, head::AGENT);
+            escaped(line, agent, AGENT);
             line.extend_from_slice(b"\"\n");
         });
     }
@@ -85,15 +61,16 @@ impl Fairing for AccessLog {
         if !is_told || !visit.judgement.has_a_name() {
             return;
         }
-        let header = |name| Cow::Borrowed(request.headers().get_one(name).unwrap_or("-"));
-        let (address, asked) = (visit.judgement.address, Cow::Borrowed(visit.asked(request)));
-        let line = Line { address, asked, referer: header("Referer"), agent: header("User-Agent"), status };
-        let has_no_body = visit.asked(request).method == Method::Head || matches!(status.code, 204 | 304);
+        // As the headers are when the answer leaves: a fairing of the owner's may have changed them on purpose.
+        let headers = ["Referer", "User-Agent"].map(|name| request.headers().get_one(name).unwrap_or("-"));
+        let (address, asked) = (visit.judgement.address, &visit.asked);
+        let has_no_body = asked.method == Method::Head || matches!(status.code, 204 | 304);
         if let Some(size) = if has_no_body { Some(0) } else { response.body_mut().size().await } {
-            return self.0.access(&line, size);
+            return self.0.access(address, asked, headers, status, size);
         }
         let (chunk, body) = (response.body().max_chunk_size(), response.body_mut().take());
-        response.set_streamed_body(Counted { body, count: 0, journal: self.0.clone(), line: line.into_owned() });
+        let (journal, asked, headers) = (self.0.clone(), asked.clone(), headers.map(str::to_owned));
+        response.set_streamed_body(Counted { body, count: 0, journal, address, asked, headers, status });
         response.set_max_chunk_size(chunk);
     }
 }
@@ -104,7 +81,11 @@ struct Counted<'r> {
     body: Body<'r>,
     count: usize,
     journal: Arc<Journal>,
-    line: Line<'static>,
+    address: IpAddr,
+    asked: Asked,
+    /// Whence the visitor says that they come, and with what.
+    headers: [String; 2],
+    status: Status,
 }
 
 impl AsyncRead for Counted<'_> {
@@ -118,7 +99,8 @@ impl AsyncRead for Counted<'_> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.journal.access(&self.line, self.count);
+        let [referer, agent] = &self.headers;
+        self.journal.access(self.address, &self.asked, [referer, agent], self.status, self.count);
     }
 }
 

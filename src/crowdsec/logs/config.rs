@@ -6,7 +6,7 @@ use figment::value::magic::RelativePathBuf;
 use serde::Deserialize;
 
 use super::journal::{self, STDOUT};
-use crate::crowdsec::setting::{Reading, Told};
+use crate::crowdsec::setting::{BadSetting, Reading};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
 #[derive(Default, Deserialize)]
@@ -17,38 +17,24 @@ struct Settings {
     refusal_log: Option<RelativePathBuf>,
 }
 
-/// Each a file, or `stdout`. All may be the same.
-pub struct Config {
-    pub access_log: Option<PathBuf>,
-    pub event_log: Option<PathBuf>,
-    pub refusal_log: Option<PathBuf>,
-}
+/// The key of each log, and its file or `stdout`: the access log, the event log, the refusal log. All may be the same.
+pub struct Config(pub [(&'static str, Option<PathBuf>); 3]);
 
 impl Config {
     /// Tries to write to the logs: what would fail at the first line fails at the launch.
-    pub fn read(reading: &mut Reading<'_>) -> Result<Self, Told> {
-        let settings: Settings = reading.room()?;
-        let mut log = |key, path: Option<RelativePathBuf>| {
-            let path = path.map(path_of)?;
-            if let Err(error) = journal::open(&path) {
-                let path = path.display();
+    pub fn read(reading: &mut Reading<'_>) -> Result<Self, BadSetting> {
+        let Settings { access_log, event_log, refusal_log } = reading.room()?;
+        let logs = [("access_log", access_log), ("event_log", event_log), ("refusal_log", refusal_log)];
+        Ok(Self(logs.map(|(key, path)| {
+            let path = path.map(path_of);
+            if let Some(path) = &path
+                && let Err(error) = journal::open(path)
+            {
                 let help = "Make its folder, and let this user write there";
-                reading.wrong(key, &format!("cannot write to {path}: {error}. {help}"));
+                reading.wrong(key, &format!("cannot write to {}: {error}. {help}", path.display()));
             }
-            Some(path)
-        };
-        Ok(Self {
-            access_log: log("access_log", settings.access_log),
-            event_log: log("event_log", settings.event_log),
-            refusal_log: log("refusal_log", settings.refusal_log),
-        })
-    }
-
-    /// The first key of those that name a log.
-    pub fn first_set(&self) -> Option<&'static str> {
-        let keys =
-            [("access_log", &self.access_log), ("event_log", &self.event_log), ("refusal_log", &self.refusal_log)];
-        keys.into_iter().find_map(|(key, path)| path.is_some().then_some(key))
+            (key, path)
+        })))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::crowdsec::visitor::head::is_plain;
+use crate::crowdsec::printable::is_plain;
 
 /// A text with nginx's escapes, cut where it is longer than `most`.
 pub fn escaped(line: &mut Vec<u8>, text: &str, most: usize) {
@@ -43,7 +43,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::crowdsec::visitor::head::escaped_length;
+    use crate::crowdsec::printable::escaped_length;
 
     fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
         let mut line = b"before ".to_vec();

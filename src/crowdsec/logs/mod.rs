@@ -35,13 +35,9 @@ pub fn logs() -> impl Fairing {
     AdHoc::try_on_ignite("CrowdSec's logs", |rocket| async {
         // Where there is no bouncer, the fairing before this one has told why.
         let Some(bouncer) = rocket.state::<Bouncer>() else { return Err(rocket) };
-        let [access, events, refusals] = match open(rocket.figment(), &bouncer.lost_lines) {
-            Ok(journals) => journals,
-            Err(error) => {
-                log::error!("Cannot start: the logs cannot be opened any more: {error}.");
-                return Err(rocket);
-            }
-        };
+        let journals = open(rocket.figment(), &bouncer.lost_lines)
+            .inspect_err(|error| log::error!("Cannot start: the logs cannot be opened any more: {error}."));
+        let Ok([access, events, refusals]) = journals else { return Err(rocket) };
         if access.is_some() {
             bouncer.keeps_visits.store(true, Ordering::Relaxed);
         }
@@ -57,23 +53,21 @@ pub fn logs() -> impl Fairing {
 pub fn must_be_attached() -> impl Fairing {
     AdHoc::try_on_ignite("CrowdSec's logs, if any are set", |rocket| async {
         let config = Config::read(&mut Reading::of(rocket.figment())).ok();
-        let key = config.and_then(|config| config.first_set()).filter(|_| rocket.state::<EventLog>().is_none());
-        match key {
-            None => Ok(rocket),
-            Some(key) => {
-                log::error!(
-                    "Cannot start: `crowdsec.{key}` is set, and nobody writes that log: attach `crowdsec::logs()` after \
-                     `crowdsec::fairing()`, or take the key away."
-                );
-                Err(rocket)
-            }
-        }
+        let first = config.and_then(|Config(logs)| logs.into_iter().find_map(|(key, path)| path.map(|_| key)));
+        let first = first.filter(|_| rocket.state::<EventLog>().is_none());
+        let Some(key) = first else { return Ok(rocket) };
+        log::error!(
+            "Cannot start: `crowdsec.{key}` is set, and nobody writes that log: attach `crowdsec::logs()` after \
+             `crowdsec::fairing()`, or take the key away."
+        );
+        Err(rocket)
     })
 }
 
 /// The access log, the event log and the refusal log, as far as they are set; one journal for those that are one file.
 fn open(figment: &Figment, lost: &Arc<AtomicU64>) -> io::Result<[Option<Arc<Journal>>; 3]> {
-    let config = Config::read(&mut Reading::of(figment)).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let Config([(_, access), (_, events), (_, refusals)]) =
+        Config::read(&mut Reading::of(figment)).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut journals = HashMap::<PathBuf, Arc<Journal>>::new();
     let mut open = |path: Option<PathBuf>| -> io::Result<_> {
         let Some(path) = path else { return Ok(None) };
@@ -82,5 +76,5 @@ fn open(figment: &Figment, lost: &Arc<AtomicU64>) -> io::Result<[Option<Arc<Jour
         }
         Ok(journals.get(&path).cloned())
     };
-    Ok([open(config.access_log)?, open(config.event_log)?, open(config.refusal_log)?])
+    Ok([open(access)?, open(events)?, open(refusals)?])
 }

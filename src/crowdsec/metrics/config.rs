@@ -7,38 +7,35 @@ use ipnet::IpNet;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use crate::crowdsec::setting::{List, Network, Reading, Span, Told};
+use crate::crowdsec::setting::{BadSetting, List, Network, Reading, Span};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(default)]
 struct Settings {
-    usage_metrics: Interval,
+    #[serde(deserialize_with = "interval")]
+    usage_metrics: Option<Duration>,
     metrics_from: List<Network>,
 }
 
-/// A length of time, or `"off"`.
-struct Interval(Option<Duration>);
-
-impl Default for Interval {
+impl Default for Settings {
     fn default() -> Self {
-        Self(Some(Duration::from_secs(15 * 60)))
+        Self { usage_metrics: Some(Duration::from_secs(15 * 60)), metrics_from: List::default() }
     }
 }
 
 /// LAPI keeps every push as a row for a week: more often than that would fill its database.
 const SHORTEST: Duration = Duration::from_secs(10 * 60);
 
-impl<'de> Deserialize<'de> for Interval {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = <Value as Deserialize>::deserialize(deserializer)?;
-        if value.as_str().is_some_and(|text| text.trim().eq_ignore_ascii_case("off")) {
-            return Ok(Self(None));
-        }
-        let span = value.deserialize::<Span>().ok().map(|Span(span)| span).filter(|span| *span >= SHORTEST);
-        let wrong = "write \"off\", or a length of time of at least ten minutes, \"15m\"";
-        span.map(|span| Self(Some(span))).ok_or_else(|| D::Error::custom(wrong))
+/// A length of time; `None` for `"off"`.
+fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    let value = <Value as Deserialize>::deserialize(deserializer)?;
+    if value.as_str().is_some_and(|text| text.trim().eq_ignore_ascii_case("off")) {
+        return Ok(None);
     }
+    let span = value.deserialize::<Span>().ok().map(|Span(span)| span).filter(|span| *span >= SHORTEST);
+    let wrong = "write \"off\", or a length of time of at least ten minutes, \"15m\"";
+    span.map(Some).ok_or_else(|| D::Error::custom(wrong))
 }
 
 pub struct Config {
@@ -49,13 +46,13 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn read(reading: &mut Reading<'_>) -> Result<Self, Told> {
+    pub fn read(reading: &mut Reading<'_>) -> Result<Self, BadSetting> {
         let Settings { usage_metrics, metrics_from } = reading.room()?;
         let metrics_from: Vec<IpNet> = metrics_from.0.into_iter().map(|Network(net)| net).collect();
         if let Some(all) = metrics_from.iter().find(|net| net.prefix_len() == 0) {
             let what = format!("{all} would show everybody whom you refuse: list the addresses that are to read it");
             reading.wrong("metrics_from", &what);
         }
-        Ok(Self { usage_metrics: usage_metrics.0, metrics_from })
+        Ok(Self { usage_metrics, metrics_from })
     }
 }

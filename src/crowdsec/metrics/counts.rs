@@ -1,12 +1,12 @@
 //! What did the bouncer do since the launch? One set of counters, for LAPI, for Prometheus and for the operator.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex};
 
 use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Judged, Judgement, Verdict, Visit};
 use crate::crowdsec::decisions::{DecisionSet, Source};
-use crate::crowdsec::lapi::Contact;
+use crate::crowdsec::panics::lock;
 
 /// By the family of the visitor's address.
 pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
@@ -36,53 +36,50 @@ const LONGEST_ORIGIN: usize = 200;
 pub struct Counts {
     judged: Arc<Judged>,
     decisions: Arc<DecisionSet>,
-    pub status: Arc<Contact>,
     skipped: Arc<AtomicU64>,
-    /// Read by refused requests and by those in a trial alone. It is written once for each origin.
-    origins: RwLock<BTreeMap<String, Row>>,
-    captcha: [AtomicU64; CAPTCHA.len()],
+    /// All but what the bouncer itself counts. Locked by refused requests and by those in a trial alone.
+    counted: Mutex<Figures>,
     /// When LAPI last took a push of the usage metrics, in seconds since 1970; 0 for never.
     pub pushed: AtomicU64,
     /// Whether some remediations only are tried.
     pub has_trial: bool,
 }
 
-/// What was done because of one origin's decisions.
-#[derive(Default)]
-struct Row {
-    dropped: [[AtomicU64; 2]; REMEDIATIONS.len()],
-    tried: [[AtomicU64; 2]; REMEDIATIONS.len()],
-}
+/// Numbers by origin, by remediation or scope, and by family, which is a place in `FAMILIES` or `VALUES`.
+pub type ByOrigin = BTreeMap<(String, &'static str, usize), u64>;
 
-/// All numbers at one moment. A family is its place in `FAMILIES`.
+/// All numbers at one moment. Of an origin what is expected is listed even at 0, everything else only above 0.
 #[derive(Clone, Default)]
 pub struct Figures {
-    /// Requests that were judged, let through or not.
+    /// Requests that were judged, let through or not, by family.
     pub processed: [u64; 2],
     /// Requests that were not let through, by origin, remediation and family.
-    pub dropped: BTreeMap<(String, &'static str, usize), u64>,
+    pub dropped: ByOrigin,
     /// The same for those that were let through because `enforce` leaves the remediation out.
-    pub tried: BTreeMap<(String, &'static str, usize), u64>,
-    /// Decisions that are held, by origin, scope and family.
-    pub decisions: BTreeMap<(String, &'static str, usize), u64>,
+    pub tried: ByOrigin,
+    /// Decisions that are held, by origin, scope and family of the value.
+    pub decisions: ByOrigin,
     /// In the order of `CAPTCHA`.
     pub captcha: [u64; CAPTCHA.len()],
+    /// The origins that are counted apart.
+    origins: BTreeSet<String>,
 }
 
 impl Counts {
     pub fn of(bouncer: &Bouncer) -> Self {
+        let has_trial = bouncer.config.enforced.len() < BY_DECISION;
         let own = (!bouncer.config.decisions.is_empty()).then_some(LOCAL);
-        let is_enforced = |name: &str| bouncer.config.enforced.iter().any(|enforced| enforced.as_str() == name);
-        let origins = EXPECTED.into_iter().chain(own).map(|origin| (origin.to_owned(), Row::default()));
+        let mut counted = Figures::default();
+        for origin in EXPECTED.into_iter().chain(own) {
+            counted.origin(origin.into(), has_trial);
+        }
         Self {
             judged: bouncer.judged.clone(),
             decisions: bouncer.decisions.clone(),
-            status: bouncer.status.clone(),
             skipped: bouncer.skipped.clone(),
-            origins: RwLock::new(origins.collect()),
-            captcha: Default::default(),
+            counted: Mutex::new(counted),
             pushed: AtomicU64::new(0),
-            has_trial: REMEDIATIONS[..BY_DECISION].iter().any(|name| !is_enforced(name)),
+            has_trial,
         }
     }
 
@@ -94,95 +91,80 @@ impl Counts {
     /// Counts what became of a request. The admitted ones are counted by the bouncer, when they are judged.
     pub fn note(&self, visit: &Visit) {
         if let Some(verdict) = visit.refusal() {
-            self.count(visit.ground(), verdict, |row| &row.dropped);
+            self.count(visit.ground(), verdict, |figures| &mut figures.dropped);
         } else if let Some(verdict) = visit.judgement.trial.filter(|_| !visit.spared) {
-            self.count(&visit.judgement, verdict, |row| &row.tried);
+            self.count(&visit.judgement, verdict, |figures| &mut figures.tried);
         }
         let refused = || (visit.refusal() == Some(Verdict::Captcha)).then_some(CaptchaOutcome::Shown);
         if let Some(outcome) = visit.captcha.get().copied().or_else(refused) {
-            self.captcha[outcome as usize].fetch_add(1, Ordering::Relaxed);
+            lock(&self.counted).captcha[outcome as usize] += 1;
         }
     }
 
-    fn count(
-        &self,
-        judgement: &Judgement,
-        verdict: Verdict,
-        numbers: fn(&Row) -> &[[AtomicU64; 2]; REMEDIATIONS.len()],
-    ) {
-        let Some(remediation) = REMEDIATIONS.iter().position(|name| *name == verdict.name()) else { return };
+    fn count(&self, judgement: &Judgement, verdict: Verdict, table: fn(&mut Figures) -> &mut ByOrigin) {
+        let Some(place) = REMEDIATIONS.iter().position(|name| *name == verdict.name()) else { return };
         // A guard may refuse because of a decision that says something else.
         let behind = || judgement.behind(verdict).or(judgement.greatest());
-        let standing = if remediation < BY_DECISION { behind() } else { None };
+        let standing = if place < BY_DECISION { behind() } else { None };
         let origin = standing.map(|standing| origin_of(&standing.source, standing.expires_in.is_none()));
-        let family = usize::from(judgement.address.is_ipv6());
-        self.with_row(origin.unwrap_or_else(|| FALLBACK.into()), |row| {
-            numbers(row)[remediation][family].fetch_add(1, Ordering::Relaxed);
-        });
-    }
-
-    /// Hands over the row of an origin, which is made where it is the first of its name. Gives the name that the origin is
-    /// counted under.
-    fn with_row(&self, origin: String, with: impl Fn(&Row)) -> String {
-        if let Some(row) = self.origins.read().unwrap_or_else(PoisonError::into_inner).get(&origin) {
-            with(row);
-            return origin;
-        }
-        let mut origins = self.origins.write().unwrap_or_else(PoisonError::into_inner);
-        let is_known = origins.contains_key(&origin);
-        let origin = if is_known || origins.len() < MOST_ORIGINS { origin } else { OTHER.into() };
-        with(origins.entry(origin.clone()).or_default());
-        origin
+        let mut counted = lock(&self.counted);
+        let origin = counted.origin(origin.unwrap_or_else(|| FALLBACK.into()), self.has_trial);
+        let key = (origin, REMEDIATIONS[place], usize::from(judgement.address.is_ipv6()));
+        *table(&mut counted).entry(key).or_default() += 1;
     }
 
     pub fn figures(&self) -> Figures {
-        let mut figures = Figures::default();
         let mut held = BTreeMap::<_, [usize; 3]>::new();
         self.decisions.by_source(|source, is_own, counts| {
             let sums = held.entry((origin_of(source, is_own), scope_of(source, is_own))).or_default();
             sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
         });
+        let mut decisions = ByOrigin::new();
         for ((origin, scope), counts) in held {
-            let origin = self.with_row(origin, |_| {});
+            let origin = lock(&self.counted).origin(origin, self.has_trial);
             let is_address = matches!(scope, "ip" | "range" | "own");
             for (family, count) in counts.into_iter().enumerate().filter(|(family, _)| is_address == (*family < 2)) {
-                *figures.decisions.entry((origin.clone(), scope, family)).or_default() += count as u64;
+                *decisions.entry((origin.clone(), scope, family)).or_default() += count as u64;
             }
         }
-        for (origin, row) in &*self.origins.read().unwrap_or_else(PoisonError::into_inner) {
-            figures.take(origin, row, self.has_trial);
-        }
+        let mut figures = lock(&self.counted).clone();
+        figures.decisions.extend(decisions);
         // Last, so that never more were refused than came.
         figures.processed = [&self.judged.0[0], &self.judged.0[1]].map(|count| count.load(Ordering::Relaxed));
-        figures.captcha = std::array::from_fn(|place| self.captcha[place].load(Ordering::Relaxed));
         figures
     }
 }
 
 impl Figures {
-    /// An expected combination is listed even at 0, also after its decisions are gone. Others are listed only above 0.
-    fn take(&mut self, origin: &str, row: &Row, has_trial: bool) {
-        for (place, remediation) in REMEDIATIONS.into_iter().enumerate() {
-            let is_expected = (place < BY_DECISION) == (origin != FALLBACK);
-            for family in 0..2 {
-                let get = |counts: &[[AtomicU64; 2]]| counts[place][family].load(Ordering::Relaxed);
-                let key = || (origin.to_owned(), remediation, family);
-                let (dropped, tried) = (get(&row.dropped), get(&row.tried));
-                if dropped > 0 || is_expected {
-                    self.dropped.insert(key(), dropped);
-                }
-                if tried > 0 || has_trial && is_expected {
-                    self.tried.insert(key(), tried);
+    /// Gives the name that an origin is counted under. What is expected of a new one is listed from now on.
+    fn origin(&mut self, name: String, has_trial: bool) -> String {
+        if self.origins.contains(&name) {
+            return name;
+        }
+        let name = if self.origins.len() < MOST_ORIGINS { name } else { OTHER.into() };
+        if self.origins.insert(name.clone()) {
+            self.expect(&name, has_trial);
+        }
+        name
+    }
+
+    fn expect(&mut self, origin: &str, has_trial: bool) {
+        let (by_decision, others) = REMEDIATIONS.split_at(BY_DECISION);
+        let (remediations, scopes): (_, &[&str]) = match origin {
+            FALLBACK => (others, &[]),
+            LOCAL => (by_decision, &["own"]),
+            _ => (by_decision, &["ip", "range"]),
+        };
+        for family in 0..FAMILIES.len() {
+            for &remediation in remediations {
+                self.dropped.insert((origin.to_owned(), remediation, family), 0);
+                if has_trial {
+                    self.tried.insert((origin.to_owned(), remediation, family), 0);
                 }
             }
-        }
-        let scopes: &[&str] = match origin {
-            FALLBACK => &[],
-            LOCAL => &["own"],
-            _ => &["ip", "range"],
-        };
-        for (scope, family) in scopes.iter().flat_map(|scope| [(*scope, 0), (*scope, 1)]) {
-            self.decisions.entry((origin.to_owned(), scope, family)).or_default();
+            for &scope in scopes {
+                self.decisions.insert((origin.to_owned(), scope, family), 0);
+            }
         }
     }
 }

@@ -10,14 +10,15 @@ mod prometheus;
 mod status;
 mod usage;
 
-use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rocket::fairing::{Fairing, Info, Kind, Result};
 use rocket::http::{Status, StatusClass};
 use rocket::response::Response;
 use rocket::{Build, Request, Rocket, routes};
 
+use super::background::Background;
 use super::bouncer::{Bouncer, is_ours};
 use super::lapi::Lapi;
 use super::pages;
@@ -25,6 +26,7 @@ use super::setting::Reading;
 use counts::Counts;
 use operator::{Operators, is_for_operators};
 use status::Memory;
+use usage::{AT_THE_END, Usage};
 
 pub use config::Config;
 
@@ -47,54 +49,49 @@ impl Fairing for Metrics {
         let (Some(bouncer), Ok(config)) = (rocket.state::<Bouncer>(), config) else { return Err(rocket) };
         let counts = Arc::new(Counts::of(bouncer));
         let _ = bouncer.also_spared.set(is_for_operators);
-        let (usage, memory) = match start(bouncer, &config, &counts) {
-            Ok(started) => started,
-            Err(error) => {
-                log::error!("Cannot start: {error}.");
-                return Err(rocket);
-            }
-        };
-        let mut rocket = rocket.manage(counts).manage(Operators(config.metrics_from));
-        for pushes in usage.into_iter().flatten() {
-            rocket = rocket.attach(pushes);
+        let started = start(bouncer, &config, &counts).inspect_err(|error| log::error!("Cannot start: {error}."));
+        let Ok((usage, page)) = started else { return Err(rocket) };
+        let mut rocket = rocket.manage(counts.clone()).manage(Operators(config.metrics_from));
+        if let Some((usage, thread)) = usage {
+            rocket = thread.work(rocket, "CrowdSec's usage metrics", AT_THE_END, |shutdown| usage.run(shutdown));
         }
-        if let Some(memory) = memory {
+        if let Some(thread) = page {
+            let memory = Arc::new(Memory::of(counts));
             let routes = pages::before_all_others(routes![prometheus::metrics, status::status]);
-            rocket = rocket.mount("/crowdsec", routes).manage(memory.clone()).attach(memory);
+            rocket = rocket.mount("/crowdsec", routes).manage(memory.clone()).attach(memory.clone());
+            rocket = thread.work(rocket, "CrowdSec's history", Duration::ZERO, |_| memory.look());
         }
         Ok(rocket)
     }
 
-    /// Only what can be a refusal is looked at, and what the captcha's own routes answer: most visits were never kept.
+    /// Looks at answers that may be refusals, and at those of the captcha's own routes: of most other requests nothing was kept.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let (rocket, status) = (request.rocket(), response.status());
         let (Some(bouncer), Some(counts)) = (rocket.state::<Bouncer>(), rocket.state::<Arc<Counts>>()) else { return };
         if status.class() == StatusClass::ClientError
             || status == Status::ServiceUnavailable
             || counts.has_trial
-            || status == Status::SeeOther && is_ours(request)
+            // A solved captcha is answered with 303, or with 204 to the page's script.
+            || matches!(status.code, 204 | 303) && is_ours(request)
         {
             counts.note(bouncer.visit(request));
         }
     }
 }
 
-/// The pushes to LAPI, where there is one to tell, and what the operator's page remembers, where somebody may read that.
-fn start(
-    bouncer: &Bouncer,
-    config: &Config,
-    counts: &Arc<Counts>,
-) -> std::result::Result<(Option<[impl Fairing; 2]>, Option<Arc<Memory>>), String> {
+type Started = (Option<(Usage, Background)>, Option<Background>);
+
+/// What tells LAPI, where there is one to tell, on a thread that the poller never waits for; and the thread of the operator's
+/// page, where somebody may read that.
+fn start(bouncer: &Bouncer, config: &Config, counts: &Arc<Counts>) -> std::result::Result<Started, String> {
     let usage = match (&bouncer.lapi.connection, config.usage_metrics) {
         (Some(connection), Some(every)) => {
-            let (poll, counts) = (bouncer.lapi.update_frequency, counts.clone());
-            let cannot = |error: &dyn Display| format!("the usage metrics cannot be sent: {error}");
-            let lapi = Lapi::new(connection, poll).map_err(|error| cannot(&error))?;
-            Some(usage::pushes(lapi, poll, every, counts).map_err(|error| cannot(&error))?)
+            let poll = bouncer.lapi.update_frequency;
+            let lapi = Lapi::new(connection, poll).map_err(|error| format!("no usage metrics can be sent: {error}"))?;
+            Some((Usage::new(lapi, poll, every, counts.clone()), Background::start("crowdsec-usage")?))
         }
         _ => None,
     };
-    let memory = (!config.metrics_from.is_empty()).then(|| Memory::of(counts.clone())).transpose();
-    let memory = memory.map_err(|error| format!("the status page's thread cannot be started: {error}"))?;
-    Ok((usage, memory))
+    let page = if config.metrics_from.is_empty() { None } else { Some(Background::start("crowdsec-status")?) };
+    Ok((usage, page))
 }

@@ -8,7 +8,7 @@ use rocket::data::{Data, FromData, Outcome};
 use rocket::http::{Method, Status};
 
 use crate::crowdsec::bouncer::Bouncer;
-use crate::crowdsec::pages::body::drop_body;
+use crate::crowdsec::pages::drop_body;
 use crate::crowdsec::visitor::{ClientIp, Head};
 
 /// The networks of `metrics_from`.
@@ -17,12 +17,9 @@ pub struct Operators(pub Vec<IpNet>);
 /// Whether a request comes from `metrics_from`. Fails closed: a visitor of whom it is not sure that they connect from there,
 /// or that a trusted proxy means them, is none.
 pub fn is_operator(request: &Request<'_>) -> bool {
-    let (Some(operators), Some(bouncer)) = (request.rocket().state::<Operators>(), request.rocket().state::<Bouncer>())
-    else {
-        return false;
-    };
-    let is_listed = |address| operators.0.iter().any(|net| net.contains(&address));
-    !operators.0.is_empty() && surely(&bouncer.client_ip, request).is_some_and(is_listed)
+    let rocket = request.rocket();
+    let (Some(Operators(nets)), Some(bouncer)) = (rocket.state(), rocket.state::<Bouncer>()) else { return false };
+    surely(&bouncer.client_ip, request).is_some_and(|address| nets.iter().any(|net| net.contains(&address)))
 }
 
 /// The visitor's address where it is sure: nobody stands between them and us but trusted proxies, and those name them.

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rocket::http::Header;
 use rocket::{Responder, State, get};
 
-use super::counts::{CAPTCHA, Counts, FAMILIES, VALUES};
+use super::counts::{CAPTCHA, Counts, FAMILIES, Figures, VALUES};
 use super::operator::Operator;
 use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Questions, SECONDS};
-use crate::crowdsec::lapi::polls::{BOUNDS, RESULTS};
+use crate::crowdsec::lapi::{BOUNDS, RESULTS};
 use crate::crowdsec::lapi::{Contact, Health, VERSION};
 use crate::crowdsec::timestamp::unix_now;
 
@@ -20,8 +20,12 @@ pub struct Page(String, Header<'static>);
 
 #[get("/metrics", data = "<_operator>")]
 pub fn metrics(_operator: Operator, counts: &State<Arc<Counts>>, bouncer: &State<Bouncer>) -> Page {
-    let lapi = bouncer.lapi.connection.is_some().then(|| bouncer.health());
-    let mut text = written(counts, lapi);
+    let mut text = Text::default();
+    of_requests(&mut text, &counts.figures());
+    // Without a LAPI to ask there is nothing to warn of.
+    if bouncer.lapi.connection.is_some() {
+        of_lapi(&mut text, &bouncer.status);
+    }
     let help = "Lines that the logs have dropped, because their disk is too slow or full.";
     text.number("log_lines_dropped_total", "counter", help, value_of(&bouncer.lost_lines));
     if let Some(questions) = bouncer.questions.get() {
@@ -77,9 +81,7 @@ impl Text {
     }
 }
 
-/// `lapi` is `None` where there is none to ask, and so nothing to warn of.
-fn written(counts: &Counts, lapi: Option<Health>) -> Text {
-    let (figures, mut text) = (counts.figures(), Text::default());
+fn of_requests(text: &mut Text, figures: &Figures) {
     text.metric("build_info", "gauge", "The bouncer's version.");
     text.sample("build_info", &[("version", VERSION)], 1);
     let help = "Requests that were judged, let through or not.";
@@ -99,14 +101,11 @@ fn written(counts: &Counts, lapi: Option<Health>) -> Text {
     for ((origin, scope, family), count) in &figures.decisions {
         text.sample("decisions", &[("origin", origin), ("ip_type", VALUES[*family]), ("scope", scope)], count);
     }
-    if let Some(health) = lapi {
-        of_lapi(&mut text, &counts.status, health);
-    }
-    text
 }
 
-fn of_lapi(text: &mut Text, status: &Contact, health: Health) {
-    text.number("ready", "gauge", "Whether LAPI's first answer has come.", u8::from(health != Health::Starting));
+fn of_lapi(text: &mut Text, status: &Contact) {
+    let is_ready = status.health() != Health::Starting;
+    text.number("ready", "gauge", "Whether LAPI's first answer has come.", u8::from(is_ready));
     let since = status.since_last_answer().map_or(0, |since| unix_now().saturating_sub(since.as_secs()));
     let help = "When LAPI answered last, in seconds since 1970; 0 for never.";
     text.number("lapi_last_success_timestamp_seconds", "gauge", help, since);

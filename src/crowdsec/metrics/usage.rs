@@ -9,34 +9,32 @@
 mod system;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
-use rocket::fairing::{AdHoc, Fairing};
+use rocket::Shutdown;
 use rocket::serde::json::{Value, json};
-use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::counts::{Counts, FAMILIES, Figures, REMEDIATIONS, VALUES};
-use crate::crowdsec::background::Background;
-use crate::crowdsec::lapi::{Error, Lapi, USER_AGENT};
+use crate::crowdsec::lapi::{BOUNCER_TYPE, Error, Lapi, VERSION};
 use crate::crowdsec::panics::survive;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::unix_now;
 
 const WITHIN: Duration = Duration::from_secs(10);
 /// All that the shutdown waits for.
-const AT_THE_END: Duration = Duration::from_millis(1500);
+pub const AT_THE_END: Duration = Duration::from_millis(1500);
 /// The first push comes after a poll, and soon: it shows version and system in `cscli bouncers list`.
 const SOON: Duration = Duration::from_secs(10);
 
 /// Tells LAPI what was done, now and then.
-struct Usage {
+pub struct Usage {
     lapi: Lapi,
     counts: Arc<Counts>,
     first: Duration,
@@ -53,50 +51,30 @@ struct Usage {
     failing: Option<String>,
 }
 
-/// Has LAPI told what was done, on a thread of its own: the poller never waits for it. At the shutdown LAPI is told once more,
-/// as far as it is quick.
-pub fn pushes(lapi: Lapi, poll: Duration, every: Duration, counts: Arc<Counts>) -> io::Result<[impl Fairing; 2]> {
-    let thread = Background::start("crowdsec-usage")?;
-    let usage = Usage {
-        lapi,
-        counts,
-        first: poll.min(SOON),
-        every,
-        launched: unix_now(),
-        os: system::named_by(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
-        told: Figures::default(),
-        told_at: Instant::now(),
-        next_time: unix_now(),
-        failing: None,
-    };
-    let (runtime, (stop, stopped), (ends, ended)) =
-        (thread.runtime.clone(), oneshot::channel(), oneshot::channel::<()>());
-    let begin = AdHoc::on_liftoff("CrowdSec's usage metrics", move |_| {
-        runtime.spawn(async {
-            usage.run(stopped).await;
-            drop(ends);
-        });
-        Box::pin(async {})
-    });
-    let end = AdHoc::on_shutdown("CrowdSec's last usage metrics", |_| {
-        Box::pin(async {
-            let _ = stop.send(());
-            let _ = timeout(AT_THE_END, ended).await;
-            drop(thread);
-        })
-    });
-    Ok([begin, end])
-}
-
 impl Usage {
-    /// Pushes until the shutdown, and then what is left.
-    async fn run(mut self, mut stop: oneshot::Receiver<()>) {
+    pub fn new(lapi: Lapi, poll: Duration, every: Duration, counts: Arc<Counts>) -> Self {
+        Self {
+            lapi,
+            counts,
+            first: poll.min(SOON),
+            every,
+            launched: unix_now(),
+            os: system::named_by(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
+            told: Figures::default(),
+            told_at: Instant::now(),
+            next_time: unix_now(),
+            failing: None,
+        }
+    }
+
+    /// Pushes until the shutdown, and then what is left, as far as LAPI is quick.
+    pub async fn run(mut self, mut shutdown: Shutdown) {
         let (counts, first, every) = (self.counts.clone(), self.first, self.every);
         let now = || Instant::now() + Duration::from_secs(counts.skipped());
         let mut due = now();
         loop {
             tokio::select! {
-                _ = &mut stop => break,
+                () = &mut shutdown => break,
                 () = sleep(first) => {}
             }
             if now() < due {
@@ -105,7 +83,7 @@ impl Usage {
             let mut push = pin!(survive(self.push(WITHIN, false)));
             tokio::select! {
                 _ = &mut push => {}
-                _ = &mut stop => {
+                () = &mut shutdown => {
                     // Its numbers may have arrived. To send them once more would count them twice.
                     if timeout(AT_THE_END / 2, push).await.is_err() {
                         return;
@@ -124,18 +102,16 @@ impl Usage {
         let skipped = self.counts.skipped();
         let (figures, now) = (self.counts.figures(), Instant::now() + Duration::from_secs(skipped));
         let body = self.payload(&figures, unix_now() + skipped, now).to_string();
-        let answer = self.send(body, within).await;
-        if let Ok((StatusCode::CREATED | StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, _)) = answer {
-            (self.told, self.told_at) = (figures, now);
-        }
         let kept = if is_last { "the process ends, and they are lost" } else { "they are kept until LAPI takes them" };
-        let why = match answer {
+        let why = match self.send(body, within).await {
             Ok((StatusCode::CREATED, _)) => {
                 self.counts.pushed.store(unix_now() + skipped, Ordering::Relaxed);
-                return self.failing = None;
+                (self.told, self.told_at, self.failing) = (figures, now, None);
+                return;
             }
             Ok((status @ (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY), said)) => {
                 // It would refuse the same numbers again, together with all that follow.
+                (self.told, self.told_at) = (figures, now);
                 format!("LAPI does not understand them, and these numbers are lost ({status}: {said}). That is a fault of this program, please report it")
             }
             Ok((StatusCode::NOT_FOUND, _)) => "LAPI is older than 1.6.3, which first takes them (404). Upgrade CrowdSec, or set CROWDSEC_USAGE_METRICS=off".into(),
@@ -151,17 +127,11 @@ impl Usage {
 
     /// LAPI's status, and what it says to a refusal.
     async fn send(&self, body: String, within: Duration) -> Result<(StatusCode, String), Error> {
-        let mut url = self.lapi.url.clone();
-        url.path_segments_mut().expect("an address of http").pop().pop().push("usage-metrics");
-        url.set_query(None);
+        let url = self.lapi.url.join("../usage-metrics").expect("an address of http");
         let request = self.lapi.client.post(url).timeout(within).header(CONTENT_TYPE, "application/json").body(body);
         let mut response = self.lapi.exchange(request).await?;
-        let mut said = Vec::new();
-        while said.len() < 1000
-            && let Ok(Some(piece)) = response.chunk().await
-        {
-            said.extend_from_slice(&piece[..piece.len().min(1000)]);
-        }
+        // The first piece of it is enough for a line of the log.
+        let said = response.chunk().await.ok().flatten().unwrap_or_default();
         Ok((response.status(), printable(&String::from_utf8_lossy(&said))))
     }
 
@@ -181,12 +151,11 @@ impl Usage {
                 json!({ "meta": { "window_size_seconds": window, "utc_now_timestamp": time }, "items": items })
             })
             .collect();
-        let (kind, version) = USER_AGENT.split_once('/').unwrap_or_default();
         let mut component = json!({
             "name": env!("CARGO_PKG_NAME"),
-            "type": kind,
+            "type": BOUNCER_TYPE,
             // The same as in the User-Agent: with two spellings, each poll and each push would have LAPI write its database.
-            "version": version,
+            "version": format!("v{VERSION}"),
             "utc_startup_timestamp": self.launched,
             "feature_flags": [],
             "metrics": metrics,

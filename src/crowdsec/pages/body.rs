@@ -15,7 +15,7 @@ use tokio::time::timeout;
 /// connection.
 const MOST: u64 = 8;
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest form of one of our own pages: a provider's answer has some 2 kB, a way back 8 at the most. Rocket's own limit
+/// The longest form of one of our own pages: a provider's answer has some 2 kB, a way back at most 2 kB, 6 when it is encoded. Rocket's own limit
 /// is the application's business, which may take forms of many megabytes.
 const LONGEST_FORM: u64 = 32 << 10;
 
@@ -26,8 +26,8 @@ pub async fn drop_body(data: Data<'_>) {
     }
 }
 
-/// For a route of ours that has nothing for a request: what comes along is dropped, and without any the application's
-/// routes are asked.
+/// Answers 404 for a route of ours that does not concern this request, after its body is dropped. A request without a body
+/// goes on to the application's routes.
 pub async fn nothing_here(data: Data<'_>) -> route::Outcome<'_> {
     if data.peek_complete() {
         return route::Outcome::forward(data, Status::NotFound);
@@ -42,20 +42,8 @@ pub fn is_waited_for(request: &Request<'_>) -> bool {
     request.headers().get_one("Expect").is_some_and(|wish| wish.eq_ignore_ascii_case("100-continue"))
 }
 
-/// For a route of our own that wants no body: what comes along is dropped.
-pub struct Dropped;
-
-#[rocket::async_trait]
-impl<'r> FromData<'r> for Dropped {
-    type Error = ();
-
-    async fn from_data(_: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
-        drop_body(data).await;
-        Outcome::Success(Self)
-    }
-}
-
-/// The fields that one of our own pages posts, with nothing left unread behind it; none where that is no form.
+/// The fields that one of our own pages posts; none where that is no form. Nothing is left unread, so that this also serves a
+/// route that wants no body.
 pub struct Posted(Vec<(String, String)>);
 
 impl Posted {
@@ -70,11 +58,8 @@ impl<'r> FromData<'r> for Posted {
     type Error = ();
 
     async fn from_data(request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r, Self> {
-        if !request.content_type().is_some_and(|kind| kind.is_form()) {
-            drop_body(data).await;
-            return Outcome::Success(Self(Vec::new()));
-        }
-        let body = timeout(PATIENCE, read(data)).await.ok().flatten().unwrap_or_default();
+        let is_form = request.content_type().is_some_and(|kind| kind.is_form());
+        let body = timeout(PATIENCE, read(data)).await.ok().flatten().filter(|_| is_form).unwrap_or_default();
         Outcome::Success(Self(fields(&String::from_utf8_lossy(&body)).collect()))
     }
 }

@@ -1,7 +1,5 @@
 //! How does a visitor answer a captcha? On a page at its own address, whose form is judged here.
 
-use std::sync::atomic::Ordering;
-
 use rocket::http::{Cookie, CookieJar, SameSite, Status};
 use rocket::outcome::try_outcome;
 use rocket::request::{FromRequest, Outcome};
@@ -9,7 +7,7 @@ use rocket::response::Redirect;
 use rocket::{Either, Request, get, post};
 
 use super::Leading;
-use super::body::{Dropped, Posted};
+use super::body::Posted;
 use super::refusal::{Refusal, whole_seconds};
 use super::return_to::{return_to, without};
 use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Verdict, Visit};
@@ -18,13 +16,14 @@ use crate::crowdsec::decisions::Remediation;
 use crate::crowdsec::guards::{self, SameOrigin};
 
 /// The captcha at an address of its own, for programs that were told `captcha_url`. Who needs no pass, or has got one just
-/// now, is led on. With `anew` everybody is asked: for routes that want a captcha of everybody, or a newer one.
+/// now, is led on. With `anew` also who needs no pass is asked, unless they solved one in the last minute: for
+/// routes that ask everybody (`Human`).
 #[get("/captcha?<return_to>&<anew>", data = "<_body>")]
 pub fn show_captcha(
     return_to: Option<&str>,
     anew: Option<&str>,
     caller: Caller<'_>,
-    _body: Dropped,
+    _body: Posted,
 ) -> Result<Leading, Refusal> {
     let back = caller.back(return_to.unwrap_or("/"));
     if caller.has_fresh_pass || caller.bouncer.captcha.is_none() || !(caller.needs_pass || anew.is_some()) {
@@ -34,8 +33,8 @@ pub fn show_captcha(
     Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Verdict::Captcha) })
 }
 
-/// Judges an answer; a right one always gives a pass. The order spares the provider: nothing to solve, then another site's
-/// form, then no answer at all.
+/// Judges an answer. A right one always gives a pass. The provider is asked last: not where there is nothing to solve, not
+/// about a form of another site, and not without an answer.
 #[post("/captcha", data = "<form>")]
 pub async fn check_captcha(
     form: Posted,
@@ -58,11 +57,10 @@ pub async fn check_captcha(
         return if caller.needs_pass { Err(caller.failed("missing", back)) } else { Ok(caller.lead(&back)) };
     };
     let address = caller.visit.judgement.address;
-    let (status, problem, retry_after) = match captcha.verify(answer, address).await {
+    let (status, problem, retry_after) = match captcha.verify(answer, address, bouncer.unix_now()).await {
         Finding::Human { since } => {
             let _ = caller.visit.captcha.set(CaptchaOutcome::Solved);
-            let since = since + bouncer.skipped.load(Ordering::Relaxed);
-            bouncer.passes.grant(cookies, address, since, caller.https);
+            captcha.passes.grant(cookies, address, since, caller.https);
             return caller.solved(form.get("cookies").unwrap_or_default(), cookies, back);
         }
         Finding::Wrong => (Status::Forbidden, "wrong", None),
@@ -102,7 +100,7 @@ impl Caller<'_> {
         Leading::new(Either::Right(Redirect::to(format!("{}{back}", self.prefix))))
     }
 
-    /// The page again. What has been noted of this try already stays noted.
+    /// The page again. `Solved` or `Away`, once noted, stays: the first note counts.
     fn failed(&self, problem: &'static str, back: String) -> Refusal {
         let _ = self.visit.captcha.set(CaptchaOutcome::Failed);
         Refusal { problem: Some(problem), return_to: Some(back), ..Refusal::new(Status::Forbidden, Verdict::Captcha) }
@@ -140,11 +138,10 @@ impl<'r> FromRequest<'r> for Caller<'r> {
             visit.refuse_by_guard(judgement.verdict, None);
             return Outcome::Error((bouncer.status_of(judgement.verdict), ()));
         }
-        let since = bouncer.passes.since(request, judgement.address, now);
+        let since = bouncer.solved(request, judgement.address);
         let has_fresh_pass = since.is_some_and(|since| now.saturating_sub(since) < 60);
         let stands = judgement.has(Remediation::Captcha) && !judgement.has(Remediation::Allow);
-        let needs_pass =
-            bouncer.captcha.is_some() && stands && bouncer.enforces(Remediation::Captcha) && since.is_none();
+        let needs_pass = stands && bouncer.enforces(Remediation::Captcha) && since.is_none();
         let (https, prefix) = (client_ip.is_https(request), client_ip.prefix(request));
         Outcome::Success(Self { bouncer, visit, has_fresh_pass, needs_pass, https, prefix })
     }

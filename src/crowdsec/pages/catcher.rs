@@ -12,17 +12,11 @@ use crate::crowdsec::visitor::Head;
 /// Rocket answers a method that it does not know, and a target without a path, with the 400 of a catcher. Wherever that
 /// would be the application's default catcher, or Rocket's own, a catcher of ours comes before it.
 pub fn register(mut rocket: Rocket<Build>) -> Rocket<Build> {
-    let catchers: Vec<Catcher> = rocket.catchers().cloned().collect();
-    let is_free = |base: &str| !catchers.iter().any(|other| other.code == Some(400) && other.base == *base);
-    let mut defaults: Vec<_> = catchers.iter().filter(|catcher| catcher.code.is_none()).collect();
-    let rockets = Catcher::default();
-    if !defaults.iter().any(|catcher| catcher.base == *"/") {
-        defaults.push(&rockets);
-    }
-    for default in defaults {
-        let base = default.base.to_string();
-        if is_free(&base) {
-            rocket = rocket.register(base, vec![Catcher::new(400, BadRequest(default.handler.clone()))]);
+    // Rocket's own comes last: it counts where the application has none at `/`.
+    let catchers: Vec<Catcher> = rocket.catchers().cloned().chain([Catcher::default()]).collect();
+    for default in catchers.into_iter().filter(|catcher| catcher.code.is_none()) {
+        if !rocket.catchers().any(|other| other.code == Some(400) && other.base == default.base) {
+            rocket = rocket.register(default.base.to_string(), vec![Catcher::new(400, BadRequest(default.handler))]);
         }
     }
     rocket
@@ -41,9 +35,9 @@ impl Handler for BadRequest {
             let by_fairing = bouncer.config.enforce_by == EnforceBy::Fairing;
             let refuses = visit.is_refused() || (by_fairing && request.route().is_none());
             let verdict = visit.judgement.verdict;
-            if let Some(refusal) = refuses.then(|| Refusal::of(request, visit, verdict)).flatten() {
+            if let Some(refusal) = refuses.then(|| Refusal::of(request, bouncer, verdict)).flatten() {
                 visit.refuse(verdict, None);
-                bouncer.log(visit.asked(request), &visit.judgement, verdict, false);
+                bouncer.log(&visit.asked, &visit.judgement, verdict, false);
                 return refusal.respond_to(request);
             }
             if let Some(status) = Head::of(request, &bouncer.client_ip).too_large {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::crowdsec::setting::{Reading, Told, url};
+use crate::crowdsec::setting::{BadSetting, Reading, url};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
 #[derive(Default, Deserialize)]
@@ -30,7 +30,7 @@ pub struct Contact {
 }
 
 impl Config {
-    pub fn read(reading: &mut Reading<'_>) -> Result<Self, Told> {
+    pub fn read(reading: &mut Reading<'_>) -> Result<Self, BadSetting> {
         let Settings { site_name, contact } = reading.room()?;
         let read = contact.clone().and_then(contact_of);
         if contact.is_some() && read.is_none() {

@@ -5,13 +5,13 @@ use rocket::serde::json::{Json, Value, json};
 use rocket::{State, get};
 
 use super::Uncached;
-use super::body::Dropped;
+use super::body::Posted;
 use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::lapi::Health;
 
 /// For load balancers: whether this instance is in step with CrowdSec, and nothing more.
 #[get("/health", data = "<_body>")]
-pub fn health(bouncer: &State<Bouncer>, _body: Dropped) -> Uncached<(Status, Json<Value>)> {
+pub fn health(bouncer: &State<Bouncer>, _body: Posted) -> Uncached<(Status, Json<Value>)> {
     let (status, word) = match bouncer.health() {
         Health::Ok => (Status::Ok, "ok"),
         Health::Starting => (Status::ServiceUnavailable, "starting"),
@@ -23,6 +23,6 @@ pub fn health(bouncer: &State<Bouncer>, _body: Dropped) -> Uncached<(Status, Jso
 /// For whoever ends a process that hangs: whether this one answers, and nothing more. It says nothing of CrowdSec, since a
 /// restart would not bring that back.
 #[get("/live", data = "<_body>")]
-pub fn live(_body: Dropped) -> Uncached<Json<Value>> {
+pub fn live(_body: Posted) -> Uncached<Json<Value>> {
     Uncached::new(Json(json!({ "status": "ok" })))
 }

@@ -1,6 +1,7 @@
 //! Which language does a page speak to a visitor?
 
 use std::collections::BTreeMap;
+use std::iter;
 
 use serde::Serialize;
 
@@ -39,30 +40,23 @@ fn direction(tag: &str) -> &'static str {
 /// Reads `Accept-Language`: the greatest weight wins, and of equals the one named first. `fr-CH` is content with `fr`.
 pub fn best<'a>(languages: &'a [Language], wishes: &str) -> &'a Language {
     let known = |tag: &str| languages.iter().find(|language| language.tag.eq_ignore_ascii_case(tag));
-    let mut best = (&languages[0], 0.0);
-    for wish in wishes.split(',') {
+    let wished = wishes.split(',').filter_map(|wish| {
         let (tag, weight) = wish.split_once(';').unwrap_or((wish, "q=1"));
-        let weight: f32 = weight.trim().strip_prefix("q=").and_then(|q| q.parse().ok()).unwrap_or(0.0);
-        let language = known(tag.trim()).or_else(|| known(tag.trim().split('-').next()?));
-        if let Some(language) = language
-            && weight > best.1
-        {
-            best = (language, weight);
-        }
-        // No valid weight is greater, and of equals the first one wins.
-        if best.1 >= 1.0 {
-            break;
-        }
-    }
-    best.0
+        let weight: f32 = weight.trim().strip_prefix("q=")?.parse().ok()?;
+        let language = iter::successors(Some(tag.trim()), |tag| Some(tag.rsplit_once('-')?.0)).find_map(known)?;
+        (weight > 0.0).then_some((language, weight))
+    });
+    // `max_by` would give the last of equals.
+    let best = wished.reduce(|best, next| if next.1 > best.1 { next } else { best });
+    best.map_or(&languages[0], |(language, _)| language)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn languages() -> [Language; 4] {
-        ["en", "fr", "de", "pt-BR"].map(|tag| Language::new(tag, BTreeMap::new()))
+    fn languages() -> [Language; 5] {
+        ["en", "fr", "de", "pt-BR", "zh-Hant"].map(|tag| Language::new(tag, BTreeMap::new()))
     }
 
     #[test]
@@ -78,6 +72,7 @@ mod tests {
             ("pt-BR,de;q=0.9", "pt-BR"),
             ("*", "en"),
             ("FR-ch", "fr"),
+            ("zh-Hant-TW, de;q=0.9", "zh-Hant"),
             (";;;,,q=1", "en"),
         ] {
             assert_eq!(best(&languages, wishes).tag, tag, "{wishes}");

@@ -1,20 +1,20 @@
 //! What do refused visitors see? The ban and captcha pages, their answers to programs, and the routes around them.
 
-pub mod body;
+mod body;
 mod captcha;
 mod catcher;
 mod config;
 mod health;
-pub mod language;
+mod language;
 mod negotiation;
-pub mod page;
+mod page;
 mod preview;
 mod refusal;
 mod return_to;
 mod trial;
 mod unrouted;
 mod variables;
-pub mod words;
+mod words;
 
 use rocket::http::uri::Origin;
 use rocket::http::{Header, Method, Status};
@@ -23,10 +23,13 @@ use rocket::response::{self, Redirect, Responder};
 use rocket::{Build, Data, Either, Request, Rocket, Route, route, routes};
 
 use super::bouncer::{Bouncer, OUR_RANK, REFUSED, Verdict};
-use super::visitor::head;
+use super::visitor::is_accept_too_dear;
 
+pub use body::{drop_body, fields};
 pub use config::Config;
+pub use language::Language;
 pub use negotiation::{FORMAT_HEADERS, wants_json};
+pub use page::{content_security_policy, nonce};
 pub use refusal::Refusal;
 pub use trial::try_pages;
 pub use unrouted::send_upload_on;
@@ -37,7 +40,7 @@ pub use words::{Texts, Words, template_dir};
 /// method, by which Rocket knows to send no body.
 pub fn send_to_refusal(request: &mut Request<'_>) {
     request.set_uri(Origin::path_only(REFUSED));
-    if head::is_accept_too_dear(request) {
+    if is_accept_too_dear(request) {
         // Rocket's log tells the format of a request, and reads it from the `Accept` unless it is a POST.
         request.set_method(Method::Post);
     } else if request.method() != Method::Head {
@@ -107,7 +110,7 @@ fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
         Verdict::TooLarge(status) => Some(too_large(status, request)),
         // Whoever has that answer puts it into this one.
         Verdict::Answered => Some((Status::Forbidden, Uncached::new(())).respond_to(request)),
-        verdict => Refusal::of(request, visit, verdict).map(|refusal| refusal.respond_to(request)),
+        verdict => Refusal::of(request, bouncer, verdict).map(|refusal| refusal.respond_to(request)),
     }
 }
 

@@ -3,7 +3,7 @@
 use rocket::Request;
 use rocket::http::{Accept, ContentType, MediaType};
 
-use crate::crowdsec::visitor::head;
+use crate::crowdsec::visitor::is_accept_too_dear;
 
 /// The headers that `wants_json` goes by, for the `Vary` of what it has decided: otherwise a cache could hand a script's JSON
 /// to a browser.
@@ -22,7 +22,7 @@ pub fn wants_json(request: &Request<'_>) -> bool {
     };
     let from_script = is_from_script(request);
     (from_script || says_json())
-        && !head::is_accept_too_dear(request)
+        && !is_accept_too_dear(request)
         && ranks_json(request.accept(), request.content_type(), from_script)
 }
 

@@ -1,6 +1,5 @@
 //! How is one of the bouncer's pages made, and what may it load?
 
-use rand::Rng;
 use rocket::Request;
 use rocket_dyn_templates::Template;
 
@@ -17,21 +16,17 @@ impl Refusal {
         let visit = bouncer.visit(request);
         let judgement = &visit.judgement;
         let nonce = nonce();
-        let nonce = str::from_utf8(&nonce).ok()?;
         let (widget, sources) = match (self.verdict, &bouncer.captcha) {
             (Verdict::Captcha, Some(captcha)) => {
-                let widget = captcha.widget(judgement.subject());
+                let widget = captcha.widget(judgement.subject(), bouncer.unix_now());
                 let widget = widget.inspect_err(|reason| log::error!("No captcha can be made: {reason}.")).ok()?;
                 (Some(widget), &*captcha.content_sources)
             }
             _ => (None, ""),
         };
-        let verdict = visit.refusal().unwrap_or(judgement.verdict);
-        let decision = match (judgement.behind(verdict).or(judgement.greatest()), &self.preview) {
-            (Some(standing), _) => Some(DecisionView::from(standing)),
-            (None, Some(_)) => Some(DecisionView::example(self.verdict.name())),
-            (None, None) => None,
-        };
+        let example = || self.preview.as_ref().map(|_| DecisionView::example(self.verdict.name()));
+        let standing = judgement.behind(self.verdict).or(judgement.greatest());
+        let decision = standing.map(DecisionView::from).or_else(example);
         let site = request.rocket().state::<Config>()?;
         let wished = self.preview.as_ref().and_then(|preview| preview.lang.as_deref());
         let page = request.rocket().state::<Texts>()?.with(request, wished, |language| {
@@ -42,20 +37,18 @@ impl Refusal {
                 return_to: self.return_to(request, visit, prefix),
                 decision,
                 captcha: widget.as_ref(),
-                nonce,
+                nonce: &nonce,
                 ..Variables::of(self, site, language)
             };
             Template::show(request.rocket(), self.verdict.name(), variables)
         });
-        Some((page?, content_security_policy(nonce, sources)))
+        Some((page?, content_security_policy(&nonce, sources)))
     }
 }
 
-/// 128 bits of chance, as letters.
-pub fn nonce() -> [u8; 32] {
-    let mut nonce = [0; 32];
-    rand::rng().fill_bytes(&mut nonce);
-    nonce.map(|byte| b'a' + byte % 16)
+/// 128 bits of chance.
+pub fn nonce() -> String {
+    format!("{:032x}", rand::random::<u128>())
 }
 
 /// Exactly what a page needs: its own style and script by nonce, the captcha provider's places, and frames of this site alone

@@ -11,19 +11,13 @@ use super::words::Texts;
 use crate::crowdsec::bouncer::Verdict;
 
 /// What a page shows around itself while it is looked at: the way to all others.
-#[derive(Clone, Serialize)]
+#[derive(Serialize)]
 pub struct Preview {
     /// The language that was asked for; without one it is the browser's.
     pub lang: Option<String>,
     page: String,
-    pages: Vec<Link>,
-    languages: Vec<Link>,
-}
-
-#[derive(Clone, Serialize)]
-struct Link {
-    name: String,
-    url: String,
+    pages: Vec<&'static str>,
+    languages: Vec<String>,
 }
 
 /// Every case that a page may tell apart, by its name.
@@ -48,18 +42,14 @@ pub fn cases() -> Vec<(&'static str, Refusal)> {
 }
 
 /// One page; a reload shows what was edited. Only in the debug profile.
-#[get("/preview/<name>?<lang>")]
-pub fn preview(name: &str, lang: Option<&str>, texts: &State<Texts>) -> Option<Refusal> {
-    let url = |name: &str, lang: Option<&str>| {
-        let query = lang.map_or(String::new(), |lang| format!("?lang={lang}"));
-        format!("/crowdsec/preview/{name}{query}")
-    };
-    let languages = texts.languages.iter().map(|language| language.tag.as_str());
-    let lang = lang.and_then(|tag| languages.clone().find(|known| *known == tag));
-    let link = |label: &str, url| Link { name: label.to_owned(), url };
-    let pages = cases().into_iter().map(|(case, _)| link(case, url(case, lang))).collect();
-    let languages = languages.map(|tag| link(tag, url(name, Some(tag)))).collect();
-    let (_, refusal) = cases().into_iter().find(|(case, _)| *case == name)?;
-    let preview = Preview { lang: lang.map(str::to_owned), page: name.to_owned(), pages, languages };
-    Some(Refusal { status: Status::Ok, preview: Some(Box::new(preview)), ..refusal })
+#[get("/preview/<page>?<lang>")]
+pub fn preview(page: String, lang: Option<String>, texts: &State<Texts>) -> Result<Option<Refusal>, String> {
+    // Whoever edits the words is told here, where the page would show those of the launch.
+    texts.check()?;
+    let languages: Vec<String> = texts.languages.iter().map(|language| language.tag.clone()).collect();
+    let lang = lang.filter(|tag| languages.contains(tag));
+    let pages = cases().into_iter().map(|(case, _)| case).collect();
+    let refusal = cases().into_iter().find(|(case, _)| *case == page).map(|(_, refusal)| refusal);
+    let preview = Box::new(Preview { lang, page, pages, languages });
+    Ok(refusal.map(|refusal| Refusal { status: Status::Ok, preview: Some(preview), ..refusal }))
 }

@@ -10,10 +10,8 @@ use rocket::serde::json::{Value, json};
 use serde::Serialize;
 
 use super::negotiation::{FORMAT_HEADERS, is_from_htmx, is_from_script, wants_json};
-use super::page::content_security_policy;
 use super::preview::Preview;
 use super::return_to::{back_by_referer, is_safe, return_to};
-use super::words::Texts;
 use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, Visit};
 
 /// One answer of the bouncer's own, as a page or as `application/problem+json`. Templates see it.
@@ -42,18 +40,15 @@ impl Refusal {
     }
 
     /// The answer to a request that is refused; `None` for one that is not, or whose answer is no page.
-    pub fn of(request: &Request<'_>, visit: &Visit, verdict: Verdict) -> Option<Self> {
-        let status = visit
-            .status
-            .get()
-            .copied()
-            .or(request.rocket().state::<Bouncer>().map(|bouncer| bouncer.status_of(verdict)))?;
+    pub fn of(request: &Request<'_>, bouncer: &Bouncer, verdict: Verdict) -> Option<Self> {
+        let visit = bouncer.visit(request);
+        let status = visit.status.get().copied().unwrap_or_else(|| bouncer.status_of(verdict));
         Some(match verdict {
             Verdict::Admit | Verdict::TooLarge(_) | Verdict::Answered => return None,
             Verdict::Ban | Verdict::Hidden => Self::new(status, Verdict::Ban),
             Verdict::Throttle(wait) => Self { retry_after: Some(whole_seconds(wait)), ..Self::new(status, verdict) },
             Verdict::NotYet => Self { retry_after: Some(5), ..Self::new(status, verdict) },
-            Verdict::Captcha => Self { not_sent: !is_safe(visit.asked(request).method), ..Self::new(status, verdict) },
+            Verdict::Captcha => Self { not_sent: !is_safe(visit.asked.method), ..Self::new(status, verdict) },
         })
     }
 
@@ -69,7 +64,7 @@ impl Refusal {
     /// Where the visitor goes on: to what they asked for, or to the page that they see, if a script on it has asked or a
     /// form was sent.
     pub fn return_to(&self, request: &Request<'_>, visit: &Visit, prefix: &str) -> String {
-        let wanted = || match visit.asked(request) {
+        let wanted = || match &visit.asked {
             Asked { method, uri } if is_safe(*method) && !is_from_script(request) => return_to(uri),
             _ => back_by_referer(request, prefix),
         };
@@ -85,11 +80,6 @@ impl Refusal {
 
     /// The page and its content security policy; words alone where it cannot be made.
     fn page_or_words(&self, request: &Request<'_>, bouncer: &Bouncer, prefix: &str) -> (String, Option<String>) {
-        // Whoever edits the words is told here, where the page would show those of the launch.
-        let texts = request.rocket().state::<Texts>().filter(|_| self.preview.is_some());
-        if let Some(slip) = texts.and_then(Texts::slip) {
-            return (slip, Some(content_security_policy("none", "")));
-        }
         if let Some((page, policy)) = self.page(request, bouncer, prefix) {
             return (page, Some(policy));
         }
@@ -163,7 +153,7 @@ impl<'r> Responder<'r, 'static> for Refusal {
             response.header(Header::new("Retry-After", seconds.to_string()));
         }
         // In one piece: each further one is a system call, which a flood feels, and without the byte to spare Rocket makes
-        // room for another one to see that there is none. A new body forgets the size of its pieces.
+        // room for another one to see that there is none. The size of the pieces comes after the body: a new body resets it.
         let size = body.len();
         response.sized_body(size, Cursor::new(body)).max_chunk_size(size + 1).ok()
     }

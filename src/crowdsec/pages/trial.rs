@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path;
 
 use figment::Figment;
 use rocket_dyn_templates::{Engines, tera};
@@ -23,7 +22,7 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
     let site = Config::read(&mut Reading::of(figment));
     move |engines| {
         // Where the words cannot be read, the fairing tells.
-        let (Ok(texts), Ok(site)) = (Texts::read(&templates, true), &site) else { return Ok(()) };
+        let (Ok(texts), Ok(site)) = (Texts::read(&templates), &site) else { return Ok(()) };
         let mut problems = BTreeMap::new();
         for (case, refusal) in cases() {
             let page = refusal.verdict.name();
@@ -42,23 +41,13 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
                 }
             }
         }
-        let folder = path::absolute(&templates).unwrap_or_else(|_| templates.clone());
         for (cause, (page, case, tag)) in &problems {
-            let (file, folder) = (folder.join(format!("{page}.html.tera")), folder.display());
-            let remedy = if cause.contains("`text.") {
-                format!(
-                    "Write the missing word into the default language's table of {folder}/texts.toml, or correct its name in \
-                     {page}.html.tera"
-                )
-            } else {
-                format!(
-                    "Mend {}, or what that extends or includes; refusal.html.tera lists the variables",
-                    file.display()
-                )
-            };
             let told = format!(
-                "The page `{page}` cannot be made with the words of [{tag}]: {cause}. {remedy}. Then look at it: the debug \
-                 profile shows it at /crowdsec/preview/{case}."
+                "The page `{page}` cannot be made with the words of [{tag}]: {cause}. Write a word that is missing into the \
+                 default language's table of {0}/texts.toml; mend anything else in {0}/{page}.html.tera, or in what that \
+                 extends or includes: refusal.html.tera lists the variables. Then look at it: the debug profile shows it at \
+                 /crowdsec/preview/{case}.",
+                templates.display()
             );
             if debug { log::warn!("{told}") } else { log::error!("{told}") }
         }

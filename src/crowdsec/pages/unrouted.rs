@@ -7,8 +7,8 @@ use rocket::{Data, Request, Route};
 use super::body::nothing_here;
 use crate::crowdsec::bouncer::OUR_RANK;
 
-/// Asked before the application's routes. After them we could not tell with which status a guard has forwarded, and would
-/// put 404 in its place.
+/// Asked before the application's routes. A route behind them could not learn the status with which a guard forwarded the
+/// request, and would answer 404 in its place.
 pub fn routes() -> Vec<Route> {
     let route = |method| Route::ranked(OUR_RANK + 1, method, "/<_..>", Unrouted);
     [Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Trace].map(route).to_vec()
@@ -38,10 +38,9 @@ impl Handler for Unrouted {
     }
 }
 
-/// Whether a route of this rank or a later one could take a request, other than the ones here.
+/// Whether a route of this rank or a later one could take a request.
 fn is_routed(request: &Request<'_>, first: isize) -> bool {
-    let is_other = |route: &Route| route.rank >= first && route.rank != OUR_RANK + 1;
-    request.rocket().routes().any(|route| is_other(route) && may_take(route, request))
+    request.rocket().routes().any(|route| route.rank >= first && may_take(route, request))
 }
 
 /// Whether a route could take a request, by method and path as Rocket compares them. In doubt: yes, and Rocket

@@ -1,13 +1,13 @@
 //! Which words are on the pages? The texts of `templates/texts.toml`, in the visitor's language.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use figment::value::magic::RelativePathBuf;
 use figment::value::{Dict, Value};
-use rocket::http::{Header, Status};
+use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 use serde::Serialize;
@@ -53,8 +53,6 @@ impl Sentinel for Words {
 
 pub struct Texts {
     path: PathBuf,
-    /// Whether to read the file anew for each page, for an owner who is editing it.
-    live: bool,
     /// All of them, as they were read at first; the default one comes first.
     pub languages: Vec<Language>,
 }
@@ -65,30 +63,29 @@ const ENGLISH: &str = "en";
 /// Where the templates lie: as the fairing of rocket_dyn_templates has it.
 pub fn template_dir(figment: &Figment) -> PathBuf {
     let set = figment.extract_inner::<RelativePathBuf>("template_dir");
-    set.map_or(PathBuf::from("templates"), |folder| folder.relative())
+    let folder = set.map_or(PathBuf::from("templates"), |folder| folder.relative());
+    path::absolute(&folder).unwrap_or(folder)
 }
 
 impl Texts {
-    /// Reads the file; `live` where templates, too, are read anew when they change. Each table is a language, and falls
-    /// back to the default language key by key.
-    pub fn read(templates: &Path, live: bool) -> Result<Self, String> {
+    /// Reads the file. Each table is a language, and falls back to the default language key by key.
+    pub fn read(templates: &Path) -> Result<Self, String> {
         let path = templates.join("texts.toml");
         let languages = languages(&path)?;
-        Ok(Self { path, live, languages })
+        Ok(Self { path, languages })
     }
 
-    /// Why the file cannot be read any more, for whoever edits it.
-    pub fn slip(&self) -> Option<String> {
-        let reason = languages(&self.path).err().filter(|_| self.live)?;
-        Some(format!("{} cannot be read: {reason}", self.path.display()))
+    /// `Err` says why the file cannot be read any more, for whoever edits it.
+    pub fn check(&self) -> Result<(), String> {
+        languages(&self.path).map(drop).map_err(|reason| format!("{} cannot be read: {reason}", self.path.display()))
     }
 
     /// Calls `page` with the language that was `wished` for, else with the first one that the visitor's browser asks for and
     /// the file has.
     pub fn with<T>(&self, request: &Request<'_>, wished: Option<&str>, page: impl FnOnce(&Language) -> T) -> T {
-        let wishes = request.headers().iter().find(|header| header.name() == "Accept-Language");
-        let wishes = wished.unwrap_or_else(|| wishes.as_ref().map_or("", Header::value));
-        let read = self.live.then(|| languages(&self.path));
+        let wishes = wished.or_else(|| request.headers().get_one("Accept-Language")).unwrap_or_default();
+        // Templates, too, are read anew where the application was built for debugging: for an owner who is editing them.
+        let read = cfg!(debug_assertions).then(|| languages(&self.path));
         if let Some(Err(reason)) = &read {
             log::error!("{} cannot be read, so the words are those of the launch: {reason}", self.path.display());
         }
@@ -102,26 +99,24 @@ fn languages(path: &Path) -> Result<Vec<Language>, String> {
     // Of a file that is no TOML the first line says where; the rest would show it.
     let place = |error: figment::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
     let mut tables: Dict = Figment::from(Toml::file_exact(path)).extract().map_err(place)?;
-    let default = match tables.remove("default") {
-        Some(Value::String(_, tag)) if tables.contains_key(&tag) => Language::new(&tag, BTreeMap::new()),
+    let (default, mut shared) = match tables.remove("default") {
+        Some(Value::String(_, tag)) if tables.contains_key(&tag) => (tag, BTreeMap::new()),
         Some(Value::String(_, tag)) => {
             return Err(format!("`default` is \"{tag}\", and there is no table [{tag}]: name one that is there"));
         }
         // A file that says nothing of it speaks English first, and may call that table [default].
-        Some(table) => Language::new(ENGLISH, words("default", table)?),
-        None => Language::new(ENGLISH, BTreeMap::new()),
+        Some(table) => (ENGLISH.to_owned(), words("default", table)?),
+        None => (ENGLISH.to_owned(), BTreeMap::new()),
     };
-    let (mut all, mut others) = (vec![default], Vec::new());
+    if let Some(table) = tables.remove(&default) {
+        shared.extend(words(&default, table)?);
+    }
+    let mut all = vec![Language::new(&default, shared.clone())];
     for (tag, table) in tables {
-        let own = words(&tag, table)?;
-        if tag == all[0].tag { all[0].words.extend(own) } else { others.push(Language::new(&tag, own)) }
+        let mut own = shared.clone();
+        own.extend(words(&tag, table)?);
+        all.push(Language::new(&tag, own));
     }
-    for language in &mut others {
-        for (key, words) in &all[0].words {
-            language.words.entry(key.clone()).or_insert_with(|| words.clone());
-        }
-    }
-    all.extend(others);
     Ok(all)
 }
 
@@ -148,7 +143,7 @@ mod tests {
         let folder = env::temp_dir().join(format!("words-{}-{:?}", process::id(), thread::current().id()));
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(folder.join("texts.toml"), text).expect("a file");
-        let read = Texts::read(&folder, false);
+        let read = Texts::read(&folder);
         fs::remove_dir_all(&folder).expect("removing the folder");
         read.map(|texts| texts.languages)
     }

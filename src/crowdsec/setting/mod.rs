@@ -16,7 +16,7 @@ use reqwest::Url;
 use rocket::Config;
 use serde::de::DeserializeOwned;
 
-pub use written::{FailureAction, List, Network, Number, Secret, Span, keys_of, word};
+pub use written::{FailureAction, List, Network, Number, Secret, Span, field_names, optional_word, word};
 
 /// Everything that is wrong with the configuration, each in a sentence that says what to do.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl<E: fmt::Display> From<E> for Problems {
 
 /// Something of the configuration cannot be used, and `Reading::problems` says what.
 #[derive(Debug)]
-pub struct Told;
+pub struct BadSetting;
 
 /// The configuration while it is being read. Each room takes its own settings from it, and says here what is wrong with
 /// them, so that an operator learns of everything at once.
@@ -52,36 +52,41 @@ impl<'a> Reading<'a> {
     }
 
     /// The settings of one room, out of `[default.crowdsec]`: its fields' names are the keys.
-    pub fn room<T: DeserializeOwned + Default>(&mut self) -> Result<T, Told> {
-        self.known.extend(keys_of::<T>().iter().map(|key| (*key).to_owned()));
+    pub fn room<T: DeserializeOwned + Default>(&mut self) -> Result<T, BadSetting> {
+        self.known.extend(field_names::<T>().iter().map(|key| (*key).to_owned()));
         Ok(self.table("crowdsec")?.unwrap_or_default())
     }
 
     /// The settings of a table within it, `None` where no source has one.
-    pub fn table_of<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, Told> {
-        self.known.extend(keys_of::<T>().iter().map(|key| format!("{name}.{key}")));
+    pub fn table_of<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, BadSetting> {
+        self.known.extend(field_names::<T>().iter().map(|key| format!("{name}.{key}")));
         self.table(&format!("crowdsec.{name}"))
     }
 
-    fn table<T: DeserializeOwned>(&mut self, path: &str) -> Result<Option<T>, Told> {
-        if self.figment.find_value(path).is_err() {
-            return Ok(None);
-        }
-        self.figment.extract_inner(path).map(Some).map_err(|errors: figment::Error| {
-            for mut error in errors {
-                // Figment puts the table's own path behind the key's.
-                let depth = path.split('.').count().min(error.path.len());
-                error.path.rotate_right(depth);
-                let key = error.path.join(".");
-                self.wrong(key.trim_start_matches("crowdsec."), &without_value(error.kind));
+    fn table<T: DeserializeOwned>(&mut self, path: &str) -> Result<Option<T>, BadSetting> {
+        let Ok(value) = self.figment.find_value(path) else { return Ok(None) };
+        let mut error = match self.figment.extract_inner(path) {
+            Ok(table) => return Ok(Some(table)),
+            Err(error) => error,
+        };
+        // Figment puts the table's own path behind the key's.
+        error.path.truncate(error.path.len().saturating_sub(path.split('.').count()));
+        let mut left = value.into_dict().unwrap_or_default();
+        loop {
+            let key = [path.split('.').map(str::to_owned).collect(), error.path.clone()].concat().join(".");
+            self.wrong(key.trim_start_matches("crowdsec."), &without_value(error.kind));
+            // Serde stops at the first key that is wrong; without that key, at the next one.
+            let is_gone = error.path.first().is_some_and(|key| left.remove(key).is_some());
+            match Value::from(left.clone()).deserialize::<T>() {
+                Err(next) if is_gone => error = next,
+                _ => return Err(BadSetting),
             }
-            Told
-        })
+        }
     }
 
     /// Notes what is wrong with a key of ours: `what` says what to write.
     pub fn wrong(&mut self, key: &str, what: &str) {
-        let at = source(self.figment, &format!("crowdsec.{key}"));
+        let at = where_set(self.figment, &format!("crowdsec.{key}"));
         self.problems.push(format!("`crowdsec.{key}`{at}: {what}"));
     }
 
@@ -154,7 +159,7 @@ pub const VARIABLE: &str = "environment variable";
 
 /// Where a key's value comes from, " (Rocket.toml)" or " (environment variable CROWDSEC_API_KEY)"; nothing for one that no
 /// source sets.
-pub fn source(figment: &Figment, key: &str) -> String {
+pub fn where_set(figment: &Figment, key: &str) -> String {
     // Figment knows where a list comes from, not its entries, whose path goes on with a number.
     let is_name = |part: &&str| part.parse::<usize>().is_err();
     let path = key.split('.').take_while(is_name).collect::<Vec<_>>().join(".");
@@ -181,7 +186,7 @@ pub fn unreplaced_variables(figment: &Figment) -> Vec<String> {
             Value::Array(_, items) => items.iter().for_each(|item| look(figment, key, item, problems)),
             Value::String(_, text) => {
                 let problem = unreplaced::variable(text);
-                problems.extend(problem.map(|what| format!("`{key}`{}: {what}", source(figment, key))));
+                problems.extend(problem.map(|what| format!("`{key}`{}: {what}", where_set(figment, key))));
             }
             _ => {}
         }

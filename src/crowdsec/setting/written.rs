@@ -61,6 +61,11 @@ pub fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> 
     T::deserialize(String::deserialize(deserializer)?.into_deserializer())
 }
 
+/// The same for one that may be missing.
+pub fn optional_word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    word(deserializer).map(Some)
+}
+
 /// What becomes of a visitor when LAPI (live mode) or AppSec does not answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -165,7 +170,7 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for Items<T> {
 }
 
 /// The names of a struct's fields, as Serde reads them: the keys of a room's settings.
-pub fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
+pub fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
     struct Names<'a>(&'a mut &'static [&'static str]);
 
     impl<'de> Deserializer<'de> for Names<'_> {

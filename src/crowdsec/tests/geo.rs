@@ -10,8 +10,7 @@ use mmdb::{file, in_country, map, number, short, text};
 
 use crate::crowdsec::decisions::Scopes;
 use crate::crowdsec::setting::Reading;
-use crate::crowdsec::visitor::Config;
-use crate::crowdsec::visitor::geo::{Database, Kind};
+use crate::crowdsec::visitor::{Config, Database, Kind};
 
 fn country(database: &Database, address: &str) -> String {
     database.country(address.parse().unwrap()).map(|country| country.to_string()).unwrap_or_default()

@@ -6,7 +6,7 @@ use proptest::string::string_regex;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::crowdsec::visitor::proxies::{self, tests::client_ip};
+use crate::crowdsec::visitor::{self, client_ip};
 
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
@@ -112,8 +112,8 @@ proptest! {
     #[test]
     fn a_written_address_is_read_back(address in any_address(), port in any::<u16>()) {
         let canonical = Some(address.to_canonical());
-        prop_assert_eq!(proxies::address(&address.to_string()), canonical);
-        prop_assert_eq!(proxies::address(&SocketAddr::new(address, port).to_string()), canonical);
-        prop_assert_eq!(proxies::address(&format!("[{address}]")), canonical);
+        prop_assert_eq!(visitor::address(&address.to_string()), canonical);
+        prop_assert_eq!(visitor::address(&SocketAddr::new(address, port).to_string()), canonical);
+        prop_assert_eq!(visitor::address(&format!("[{address}]")), canonical);
     }
 }

@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::crowdsec::decisions::{Country, Decision, DecisionSet, Entry, Remediation, Scopes, Types, Value, network};
-use crate::crowdsec::lapi::snapshot::Snapshot;
+use crate::crowdsec::decisions::{
+    Country, Decision, DecisionSet, Entry, Remediation, Scopes, Source, Types, Value, network,
+};
+use crate::crowdsec::lapi::Snapshot;
 use crate::crowdsec::lapi::{Connection, Credentials, Location};
 use crate::crowdsec::setting::Secret;
 use crate::crowdsec::tests::decisions::strongest;
@@ -45,10 +47,12 @@ fn set_of(decisions: &[(u64, &str, &str, u64)]) -> Arc<DecisionSet> {
         let (scope, value) = value.split_once(' ').unwrap_or(("Ip", value));
         changes.take(Entry::New(Decision {
             id: (*id > 0).then_some(*id),
-            origin: "cscli".into(),
-            scenario: format!("\"ünïcode\"\n{id}"),
-            scope: scope.into(),
-            kind: (*kind).into(),
+            source: Source {
+                origin: "cscli".into(),
+                scenario: format!("\"ünïcode\"\n{id}"),
+                scope: scope.into(),
+                kind: (*kind).into(),
+            },
             value: Value::read(scope, value).unwrap(),
             duration: Duration::from_secs(*seconds),
         }));
@@ -96,9 +100,9 @@ fn decisions_survive_with_all_that_is_known_of_them() {
     }
     // The one without an id is renewed by LAPI's next answer and stands once.
     let mut changes = again.changes(now);
-    let (scope, kind, value) = ("Ip".to_owned(), "ban".to_owned(), network("192.0.2.1").unwrap().into());
-    let (origin, scenario, duration) = (String::new(), String::new(), Duration::from_secs(500));
-    changes.take(Entry::New(Decision { id: None, origin, scenario, scope, kind, value, duration }));
+    let source = Source { origin: "".into(), scenario: "".into(), scope: "Ip".into(), kind: "ban".into() };
+    let (value, duration) = (Value::Network(network("192.0.2.1").unwrap()), Duration::from_secs(500));
+    changes.take(Entry::New(Decision { id: None, source, value, duration }));
     assert_eq!((changes.complete().added(), again.len()), (0, 3));
 }
 

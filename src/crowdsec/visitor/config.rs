@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::geo::{Database, Kind};
 use crate::crowdsec::decisions::{Scopes, network};
-use crate::crowdsec::setting::{List, Network, Reading, Told};
+use crate::crowdsec::setting::{BadSetting, List, Network, Reading};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
 #[derive(Default, Deserialize)]
@@ -37,7 +37,7 @@ pub struct Config {
 }
 
 impl Config {
-    pub fn read(reading: &mut Reading<'_>) -> Result<Self, Told> {
+    pub fn read(reading: &mut Reading<'_>) -> Result<Self, BadSetting> {
         let Settings { trusted_proxies, client_ip_header, country_header, as_header, geoip } = reading.room()?;
         let client_ip_header = client_ip_header.unwrap_or_else(|| "X-Forwarded-For".into());
         let as_set = "write the one that your proxy sets, as in \"CF-IPCountry\"";

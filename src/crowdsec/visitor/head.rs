@@ -7,6 +7,7 @@ use rocket::Request;
 use rocket::http::Status;
 
 use super::ClientIp;
+use crate::crowdsec::printable::{LONGEST_ESCAPE, escaped_length};
 
 /// How many bytes Rocket's parser may copy of an `Accept`: it copies the whole header for each type in it, so that 48 kB
 /// took 341 MB. Browsers' headers have some 150 bytes and 8 types.
@@ -31,19 +32,6 @@ pub fn is_accept_too_dear(request: &Request<'_>) -> bool {
 fn is_longer<const N: usize>(texts: [&str; N], most: usize) -> bool {
     let length: usize = texts.iter().map(|text| text.len()).sum();
     length * LONGEST_ESCAPE > most && texts.iter().map(|text| escaped_length(text)).sum::<usize>() > most
-}
-
-/// How many bytes a text takes with nginx's escapes.
-pub fn escaped_length(text: &str) -> usize {
-    text.bytes().map(|byte| if is_plain(&byte) { 1 } else { LONGEST_ESCAPE }).sum()
-}
-
-/// How many bytes one byte takes at most, as `\x22`.
-const LONGEST_ESCAPE: usize = 4;
-
-/// Whether a byte stands in the access log as it is.
-pub fn is_plain(byte: &u8) -> bool {
-    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
 /// Whether Rocket would copy too many bytes to read an `Accept`. Most are so short that nobody has to count their types.

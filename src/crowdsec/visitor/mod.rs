@@ -2,32 +2,14 @@
 //! their request says, once it is known to be no larger than anybody's may be.
 
 mod config;
-pub mod geo;
-pub mod head;
-pub mod proxies;
-
-use std::fmt;
-use std::net::IpAddr;
-
-use ipnet::IpNet;
+mod geo;
+mod head;
+mod proxies;
 
 pub use config::Config;
-pub use head::Head;
+pub use head::{Head, is_accept_too_dear};
 pub use proxies::{ClientIp, Unnamed};
-
-/// Whom a solved captcha or a limit counts for: an IPv4 address, or the /64 that an IPv6 visitor can move in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Subject(IpNet);
-
-impl From<IpAddr> for Subject {
-    fn from(address: IpAddr) -> Self {
-        let length = if address.is_ipv4() { 32 } else { 64 };
-        Self(IpNet::new_assert(address, length).trunc())
-    }
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+#[cfg(test)]
+pub use {geo::Database, geo::Kind, proxies::tests::client_ip};
+#[allow(unused_imports, reason = "the rooms that use these can be left out")]
+pub use {head::AGENT, head::REFERER, head::TARGET, proxies::address};

@@ -52,19 +52,13 @@ impl ClientIp {
 
     /// Whether the visitor came by HTTPS: directly, or as a trusted proxy says that ended it.
     pub fn is_https(&self, request: &Request<'_>) -> bool {
-        if !self.trusts(peer(request)) {
-            return request.rocket().config().tls_enabled();
-        }
-        let said = |name| request.headers().get_one(name).unwrap_or_default();
-        let first = |list: &str| list.split(',').next().is_some_and(|proto| proto.trim().eq_ignore_ascii_case("https"));
-        let forwarded = |element: &str| {
-            element.split(';').filter_map(|pair| pair.trim().split_once('=')).any(|(name, value)| {
-                name.eq_ignore_ascii_case("proto") && value.trim_matches('"').eq_ignore_ascii_case("https")
-            })
+        let first = |name| request.headers().get_one(name).and_then(|list| list.split(',').next());
+        let is_https = |proto: &str| proto.trim().eq_ignore_ascii_case("https");
+        let proxy_says_so = || {
+            first("X-Forwarded-Proto").is_some_and(is_https)
+                || first("Forwarded").and_then(|element| forwarded(element, "proto")).is_some_and(is_https)
         };
-        request.rocket().config().tls_enabled()
-            || first(said("X-Forwarded-Proto"))
-            || said("Forwarded").split(',').next().is_some_and(forwarded)
+        request.rocket().config().tls_enabled() || self.is_proxied(request) && proxy_says_so()
     }
 
     /// Below which path of the site a trusted proxy shows this application (`X-Forwarded-Prefix`), `/shop` or empty.
@@ -72,7 +66,7 @@ impl ClientIp {
     /// Only a plain path is believed. A visitor may have written the header where the proxy hands it on: then it leads
     /// that visitor astray, on this site and nowhere else.
     pub fn prefix<'r>(&self, request: &'r Request<'_>) -> &'r str {
-        let said = || request.headers().get_one("X-Forwarded-Prefix").filter(|_| self.trusts(peer(request)));
+        let said = || request.headers().get_one("X-Forwarded-Prefix").filter(|_| self.is_proxied(request));
         let path = said().map(|path| path.trim_end_matches('/')).unwrap_or_default();
         let is_plain = |segment: &str| {
             let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
@@ -109,13 +103,16 @@ impl ClientIp {
 
     /// The address in one element of the header: the `for` of RFC 7239's `Forwarded`, or the whole of any other's.
     fn address(&self, element: &str) -> Option<IpAddr> {
-        if !self.config.client_ip_header.eq_ignore_ascii_case("Forwarded") {
-            return address(element);
-        }
-        let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
-        let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
-        address(node.trim().trim_matches('"'))
+        let is_forwarded = self.config.client_ip_header.eq_ignore_ascii_case("Forwarded");
+        address(if is_forwarded { forwarded(element, "for")? } else { element })
     }
+}
+
+/// What an element of RFC 7239's `Forwarded` says under this name.
+fn forwarded<'a>(element: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let (_, value) = pairs.find(|(known, _)| known.trim().eq_ignore_ascii_case(name))?;
+    Some(value.trim().trim_matches('"'))
 }
 
 /// Only Rocket's local client has no peer: a test on this very machine.

@@ -1,9 +1,12 @@
 //! Whom does a pass let in, and for how long?
 
 use super::*;
+use crate::crowdsec::captcha::provider::Provider;
+use crate::crowdsec::captcha::{Captcha, Config};
+use crate::crowdsec::setting::Secret;
 
 fn passes(secret: &str) -> Passes {
-    Passes::new(Some(&Secret(secret.to_owned())), Duration::from_secs(60))
+    Passes::new(secret, Duration::from_secs(60))
 }
 
 #[test]
@@ -16,9 +19,21 @@ fn cookies_that_could_fight_have_names_of_their_own() {
     assert_eq!(names("a"), names("a"), "on every instance the same");
     let all: std::collections::BTreeSet<String> = [names("a"), names("b")].concat().into_iter().collect();
     assert_eq!(all.len(), 8, "{all:?}");
-    assert_ne!(passes("a").name(v4, false), Passes::new(None, Duration::ZERO).name(v4, false));
-    assert_ne!(Passes::new(None, Duration::ZERO).name(v4, false), Passes::new(None, Duration::ZERO).name(v4, false));
     assert_eq!(all.iter().filter(|name| name.starts_with("__Host-")).count(), 4);
+}
+
+#[test]
+fn without_a_secret_nobody_elses_passes_hold() {
+    let (provider, difficulty, expiration) = (Provider::Altcha, 1, Duration::from_secs(60));
+    let (site_key, verify_url, script_url, hostnames, sources) = Default::default();
+    let secret_key = Secret(String::new());
+    let config =
+        Config { provider, site_key, secret_key, verify_url, script_url, hostnames, sources, difficulty, expiration };
+    let name = || {
+        let captcha = Captcha::new(&config, None).unwrap();
+        captcha.passes.name("192.0.2.1".parse().unwrap(), false)
+    };
+    assert_ne!(name(), name());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What is in the certificates and keys that the operator named? Read, checked, and told for what they are where one of
 //! them is no good.
 
+use figment::value::magic::RelativePathBuf;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -8,19 +9,31 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
 use super::roots;
-use crate::crowdsec::setting::Secret;
+use crate::crowdsec::setting::{Reading, Secret};
 
 /// A file that the operator named.
-#[derive(Clone, Copy)]
-pub struct File<'a> {
-    pub path: &'a str,
-    pub bytes: &'a [u8],
+pub struct File {
+    setting: &'static str,
+    path: String,
+    bytes: Vec<u8>,
 }
 
-impl<'a> File<'a> {
+/// The setting whose file is no good, and what is wrong with the file.
+type Wrong = (&'static str, String);
+
+impl File {
+    pub fn read(reading: &mut Reading<'_>, setting: &'static str, path: &RelativePathBuf) -> Option<Self> {
+        let bytes = reading.file(setting, path)?;
+        Some(Self { setting, path: path.relative().display().to_string(), bytes })
+    }
+
+    fn wrong(&self, what: String) -> Wrong {
+        (self.setting, format!("{} {what}", self.path))
+    }
+
     /// The certificates in the file. `Err` goes on after the file's name: what it is instead, and the next command.
-    pub fn certificates(self) -> Result<Vec<CertificateDer<'static>>, String> {
-        let (path, pem) = (self.path, self.pem("x509")?);
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, String> {
+        let (path, pem) = (&self.path, self.pem("x509")?);
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
         let certificates = certificates.map_err(|error| format!("is damaged ({error}): copy it again"))?;
         if certificates.is_empty() {
@@ -35,8 +48,8 @@ impl<'a> File<'a> {
         Ok(certificates)
     }
 
-    fn key(self) -> Result<PrivateKeyDer<'static>, String> {
-        let (path, pem) = (self.path, self.pem("pkey")?);
+    fn key(&self) -> Result<PrivateKeyDer<'static>, String> {
+        let (path, pem) = (&self.path, self.pem("pkey")?);
         // "ENCRYPTED PRIVATE KEY", or "Proc-Type: 4,ENCRYPTED" in an older file.
         if pem.windows(9).any(|text| text == b"ENCRYPTED") {
             return Err(format!(
@@ -53,9 +66,9 @@ impl<'a> File<'a> {
     }
 
     /// The file's text. Windows puts a byte order mark before text: that changes nothing.
-    fn pem(self, kind: &str) -> Result<&'a [u8], String> {
-        let path = self.path;
-        match self.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(self.bytes) {
+    fn pem(&self, kind: &str) -> Result<&[u8], String> {
+        let path = &self.path;
+        match self.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.bytes) {
             text if text.trim_ascii().is_empty() => Err("is empty: copy it again".into()),
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Err(format!(
                 "is UTF-16, as Windows writes text: `iconv -f UTF-16 -t UTF-8 {path} > NEW` writes it as it is needed"
@@ -73,42 +86,36 @@ impl<'a> File<'a> {
 }
 
 /// The CAs of `ca_cert_path`.
-pub fn authorities(file: File) -> Result<Vec<CertificateDer<'static>>, String> {
-    let certificates = file.certificates()?;
+pub fn authorities(file: &File) -> Result<Vec<CertificateDer<'static>>, Wrong> {
+    let certificates = file.certificates().map_err(|what| file.wrong(what))?;
     roots(&certificates).map_err(|error| {
-        let path = file.path;
-        format!("holds a certificate that cannot be read ({error}): see `openssl x509 -in {path} -noout -text`")
+        let path = &file.path;
+        let help = format!("see `openssl x509 -in {path} -noout -text`");
+        file.wrong(format!("holds a certificate that cannot be read ({error}): {help}"))
     })?;
     Ok(certificates)
 }
 
-/// The certificate and the key of `cert_path` and `key_path`, as one PEM. `Err` names the setting whose file is no good.
-pub fn identity(certificate: File, key: File) -> Result<Secret, (&'static str, String)> {
-    let chain = certificate.certificates().map_err(|problem| ("cert_path", problem))?;
-    let private = key.key().map_err(|problem| ("key_path", problem))?;
+/// The certificate and the key of `cert_path` and `key_path`, as one PEM.
+pub fn identity(cert: &File, key: &File) -> Result<Secret, Wrong> {
+    let chain = cert.certificates().map_err(|what| cert.wrong(what))?;
+    let private = key.key().map_err(|what| key.wrong(what))?;
     CertifiedKey::from_der(chain, private, &default_provider()).map_err(|error| match error {
-        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => (
-            "key_path",
-            format!(
-                "is not the key of the certificate in `cert_path`: `openssl pkey -in {} -pubout` and `openssl x509 -in {} \
-                 -noout -pubkey` print the same for a pair",
-                key.path, certificate.path
-            ),
-        ),
-        Error::InvalidCertificate(error) => (
-            "cert_path",
-            format!(
-                "holds a certificate that cannot be used ({error}; UnsupportedCertVersion is one of X.509 version 1, made without \
-                 `-extfile`): see `openssl x509 -in {} -noout -text`",
-                certificate.path
-            ),
-        ),
-        error => (
-            "key_path",
-            format!("holds a key that cannot be used ({error}): use RSA from 2048 bits, ECDSA P-256 or P-384, or Ed25519"),
-        ),
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => key.wrong(format!(
+            "is not the key of the certificate in `cert_path`: `openssl pkey -in {} -pubout` and `openssl x509 -in {} \
+             -noout -pubkey` print the same for a pair",
+            key.path, cert.path
+        )),
+        Error::InvalidCertificate(error) => cert.wrong(format!(
+            "holds a certificate that cannot be used ({error}; UnsupportedCertVersion is one of X.509 version 1, made without \
+             `-extfile`): see `openssl x509 -in {} -noout -text`",
+            cert.path
+        )),
+        error => key.wrong(format!(
+            "holds a key that cannot be used ({error}): use RSA from 2048 bits, ECDSA P-256 or P-384, or Ed25519"
+        )),
     })?;
-    let pems = [certificate.pem("x509").unwrap_or_default(), b"\n", key.pem("pkey").unwrap_or_default()].concat();
+    let pems = [cert.pem("x509").unwrap_or_default(), b"\n", key.pem("pkey").unwrap_or_default()].concat();
     // Only what stands between the blocks can be no UTF-8.
     Ok(Secret(String::from_utf8_lossy(&pems).into()))
 }

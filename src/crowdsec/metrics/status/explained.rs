@@ -1,107 +1,68 @@
 //! Why is this address refused? Everything that stands against it, and what lifts it.
 
 use std::net::IpAddr;
+use std::ptr;
 use std::time::Duration;
 
-use serde::Serialize;
+use rocket::serde::json::{Value, json};
 
 use crate::crowdsec::bouncer::{Bouncer, Judgement, Record, Verdict};
-use crate::crowdsec::decisions::{Country, Remediation};
-use crate::crowdsec::guards::DecisionView;
+use crate::crowdsec::decisions::{Country, Remediation, Standing};
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::timestamp;
-use crate::crowdsec::visitor::Unnamed;
-use crate::crowdsec::visitor::proxies::address;
+use crate::crowdsec::visitor::{Unnamed, address};
 
-/// What an operator asked for, and what there is to say of it.
-#[derive(Debug, Default, Serialize)]
-pub struct Explained {
-    /// What was asked for, as it was written.
-    pub asked: String,
-    /// `address`, `reference`, or `None` for what is neither.
-    pub kind: Option<&'static str>,
-    /// The address, also that of the refusal with this reference; `None` where there is none.
-    pub address: Option<IpAddr>,
-    /// What a visitor who has solved no captcha meets there now: `admit`, `throttle`, `captcha`, `ban`, `hidden` or
-    /// `starting`.
-    pub verdict: Option<&'static str>,
-    /// What the verdict would be if `enforce` did not let them in.
-    pub trial: Option<&'static str>,
-    /// The greatest comes first.
-    pub decisions: Vec<Explanation>,
-    /// Those of the last refusals that are theirs.
-    pub refusals: Vec<Record>,
+/// What there is to say of an address, or of the one that was refused with a reference: the verdict on a visitor from there who
+/// has solved no captcha, what stands against them, and those of the `last` refusals that were theirs.
+pub fn explained(bouncer: &Bouncer, asked: &str, last: &[Record]) -> Value {
+    let asked = asked.trim();
+    let (address, reference) = (address(asked), reference(asked));
+    let is_theirs = |refused: &&Record| match address {
+        Some(address) => refused.address == address,
+        None => reference.as_ref() == Some(&refused.reference),
+    };
+    let refusals: Vec<&Record> = last.iter().filter(is_theirs).collect();
+    let kind = address.map(|_| "address").or(reference.as_ref().map(|_| "reference"));
+    let address = address.or(refusals.first().map(|refused| refused.address));
+    let judgement = address.map(|address| foreseen(bouncer, address, &refusals));
+    json!({
+        "asked": printable(asked),
+        "kind": kind,
+        "address": address,
+        "verdict": judgement.as_ref().map(|judgement| judgement.verdict.name()),
+        "trial": judgement.as_ref().and_then(|judgement| judgement.trial).map(Verdict::name),
+        "decisions": judgement.map_or(Vec::new(), |judgement| decisions(bouncer, &judgement)),
+        "refusals": refusals,
+    })
 }
 
-#[derive(Debug, Serialize)]
-pub struct Explanation {
-    #[serde(flatten)]
-    pub decision: DecisionView,
-    /// Whether the verdict rests on it.
-    pub counts: bool,
-    /// When it ends; `None` for the operator's own.
-    pub until: Option<String>,
-    /// The command that lifts it. It is made of the number alone: no word of a decision ever stands in a command. `None` for
-    /// the operator's own, which stand in Rocket.toml, and where LAPI sends no number.
-    pub lift: Option<String>,
-    pub own: bool,
-}
-
-impl Explained {
-    pub fn of(bouncer: &Bouncer, asked: &str, last: &[Record]) -> Self {
-        let (asked, written) = (asked.trim(), printable(asked.trim()));
-        let (kind, refusals) = match (address(asked), reference(asked)) {
-            (Some(address), _) => (Some("address"), of_them(last, |refused| refused.address == address)),
-            (None, Some(reference)) => (Some("reference"), of_them(last, |refused| refused.reference == reference)),
-            (None, None) => (None, Vec::new()),
-        };
-        let address = address(asked).or_else(|| refusals.first().map(|refused| refused.address));
-        let explained = Self { asked: written, kind, refusals, ..Self::default() };
-        match address {
-            Some(address) => explained.standing(bouncer, address),
-            None => explained,
-        }
-    }
-
-    fn standing(self, bouncer: &Bouncer, address: IpAddr) -> Self {
-        let judgement = foreseen(bouncer, address, &self.refusals);
-        let name = |verdict: Verdict| verdict.name();
-        let allowed = judgement.greatest().filter(|greatest| greatest.remediation == Remediation::Allow);
-        let behind = allowed.or_else(|| judgement.behind(judgement.verdict));
-        let decisions = judgement.standing.iter().map(|standing| {
-            let view = DecisionView::from(standing);
-            let own = standing.id.is_none() && standing.expires_in.is_none();
-            Explanation {
-                counts: behind.is_some_and(|behind| std::ptr::eq(behind, standing)),
-                until: standing.expires_in.map(|left| timestamp(bouncer.unix_now() + left.as_secs())),
-                lift: standing.id.map(|id| format!("cscli decisions delete --id {id}")),
-                own,
-                decision: DecisionView {
-                    kind: printable(&view.kind),
-                    origin: printable(&view.origin),
-                    scenario: printable(&view.scenario),
-                    scope: printable(&view.scope),
-                    ..view
-                },
-            }
-        });
-        Self {
-            address: Some(address),
-            verdict: Some(name(judgement.verdict)),
-            trial: judgement.trial.map(name),
-            decisions: decisions.collect(),
-            ..self
-        }
-    }
-}
-
-fn of_them(last: &[Record], is_theirs: impl Fn(&Record) -> bool) -> Vec<Record> {
-    last.iter().filter(|refused| is_theirs(refused)).cloned().collect()
+/// All that stands against a visitor, the greatest first; and on which of it the verdict rests.
+fn decisions(bouncer: &Bouncer, judgement: &Judgement) -> Vec<Value> {
+    let allowed = judgement.greatest().filter(|greatest| greatest.remediation == Remediation::Allow);
+    let behind = allowed.or_else(|| judgement.behind(judgement.verdict));
+    let decision = |standing: &Standing| {
+        json!({
+            "remediation": standing.remediation.as_str(),
+            "type": printable(&standing.source.kind),
+            "origin": printable(&standing.source.origin),
+            "scenario": printable(&standing.source.scenario),
+            "scope": printable(&standing.source.scope),
+            "value": standing.value.to_string(),
+            "id": standing.id,
+            "expires_in": standing.expires_in.map(|left| left.as_secs()),
+            "until": standing.expires_in.map(|left| timestamp(bouncer.unix_now() + left.as_secs())),
+            "counts": behind.is_some_and(|behind| ptr::eq(behind, standing)),
+            // Of the number alone: no word of a decision ever stands in a command.
+            "lift": standing.id.map(|id| format!("cscli decisions delete --id {id}")),
+            "own": standing.id.is_none() && standing.expires_in.is_none(),
+        })
+    };
+    judgement.standing.iter().map(decision).collect()
 }
 
 /// The judgement on a request from an address that has solved no captcha. Its country and its AS are those of the
 /// databases; where a proxy's header alone names them, the country is that of its last refusal.
-fn foreseen(bouncer: &Bouncer, address: IpAddr, refusals: &[Record]) -> Judgement {
+fn foreseen(bouncer: &Bouncer, address: IpAddr, refusals: &[&Record]) -> Judgement {
     let (at, databases) = (bouncer.now(), &bouncer.client_ip.config.geoip);
     let seen = || refusals.first()?.country.as_deref().and_then(Country::read);
     let country = || databases.iter().find_map(|database| database.country(address)).or_else(seen);

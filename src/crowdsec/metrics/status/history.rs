@@ -1,147 +1,101 @@
-//! What happened minute by minute, and hour by hour? The counters as they stood when each began, and nothing besides: a
-//! request pays nothing for it.
+//! What happened minute by minute, and hour by hour? The counters as they stood when each minute began, and nothing besides:
+//! a request pays nothing for it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::Serialize;
 
 use crate::crowdsec::metrics::counts::Figures;
+use crate::crowdsec::timestamp::timestamp;
 
-/// How many requests there were since the launch.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Totals {
-    pub let_in: u64,
-    pub banned: u64,
-    pub captchas: u64,
-    /// Refused for anything else: too many requests, no name, too much sent, CrowdSec not heard yet.
-    pub others: u64,
-}
+/// What is counted, by its name on the page and in the JSON. The `others` are refused for anything but a ban or a captcha:
+/// too many requests, no name, too much sent, CrowdSec not heard yet.
+const KINDS: [&str; 5] = ["let_in", "refused", "banned", "captchas", "others"];
 
-/// The last 60 minutes, and the last 24 hours.
-pub struct History([Ring; 2]);
+/// How many requests of each of `KINDS` there were since the launch.
+pub type Totals = [u64; KINDS.len()];
 
-/// The counters at the beginning of each of the last spans, oldest first.
-struct Ring {
-    /// In seconds.
-    span: u64,
-    most: usize,
-    /// Which span since 1970, and what was counted before it.
+/// The counters at the beginning of each of the last minutes, oldest first. Never empty.
+pub struct History {
+    /// Which minute since 1970, and what was counted before it.
     marks: VecDeque<(u64, Totals)>,
 }
 
-/// What happened in one span.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// What happened in a minute or an hour.
+#[derive(Serialize)]
 pub struct Bin {
-    /// When it began, in seconds since 1970.
-    pub begin: u64,
-    /// `None` before the launch.
-    pub counted: Option<Totals>,
+    /// When it began.
+    begin: String,
+    /// By `KINDS`; `None` before the launch.
+    #[serde(flatten)]
+    numbers: BTreeMap<&'static str, Option<u64>>,
 }
+
+/// How many marks are kept: enough for 24 hours, of which the last one is not over.
+const MINUTES: usize = 24 * 60;
 
 impl History {
     /// The time in seconds since 1970, here as everywhere.
     pub fn new(now: u64) -> Self {
-        Self([Ring::new(60, 60, now), Ring::new(3600, 24, now)])
+        Self { marks: [(now / 60, Totals::default())].into() }
     }
 
     /// Call this at least once a minute. A minute without a call is counted in the minute before.
     pub fn note(&mut self, now: u64, totals: Totals) {
-        self.0.iter_mut().for_each(|ring| ring.note(now, totals));
-    }
-
-    /// The minutes and the hours, the one that lasts on included, oldest first.
-    pub fn bins(&self, now: u64, totals: Totals) -> [Vec<Bin>; 2] {
-        self.0.each_ref().map(|ring| ring.bins(now, totals))
-    }
-}
-
-impl Ring {
-    fn new(span: u64, most: usize, now: u64) -> Self {
-        Self { span, most, marks: VecDeque::from([(now / span, Totals::default())]) }
-    }
-
-    fn note(&mut self, now: u64, totals: Totals) {
-        let place = now / self.span;
+        let minute = now / 60;
         // A clock that was set back writes nothing until it is where it was.
-        if self.marks.back().is_some_and(|(last, _)| *last < place) {
-            self.marks.push_back((place, totals));
-            if self.marks.len() > self.most {
-                self.marks.pop_front();
-            }
+        if self.marks.back().is_some_and(|(last, _)| *last < minute) {
+            self.marks.push_back((minute, totals));
+        }
+        if self.marks.len() > MINUTES {
+            self.marks.pop_front();
         }
     }
 
-    fn bins(&self, now: u64, totals: Totals) -> Vec<Bin> {
-        let last = now / self.span;
-        let first = last.saturating_sub(self.most as u64 - 1);
-        (first..=last).map(|place| Bin { begin: place * self.span, counted: self.counted(place, totals) }).collect()
-    }
-
-    fn counted(&self, place: u64, totals: Totals) -> Option<Totals> {
-        let (oldest, _) = self.marks.front()?;
-        let before = |place| self.marks.iter().find(|(mark, _)| *mark >= place).map_or(totals, |(_, totals)| *totals);
-        (place >= *oldest).then(|| before(place + 1).since(before(place)))
+    /// The last spans of so many minutes, the one that lasts on included, oldest first.
+    pub fn bins(&self, count: u64, minutes: u64, now: u64, totals: Totals) -> Vec<Bin> {
+        let (oldest, last) = (self.marks[0].0 / minutes, now / 60 / minutes);
+        let before = |span: u64| {
+            let place = self.marks.partition_point(|(minute, _)| *minute < span * minutes);
+            self.marks.get(place).map_or(totals, |(_, totals)| *totals)
+        };
+        let bin = |span: u64| {
+            let in_it =
+                before(span + 1).into_iter().zip(before(span)).map(|(after, before)| after.saturating_sub(before));
+            let numbers = KINDS.into_iter().zip(in_it.map(|number| (span >= oldest).then_some(number)));
+            Bin { begin: timestamp(span * minutes * 60), numbers: numbers.collect() }
+        };
+        (last.saturating_sub(count - 1)..=last).map(bin).collect()
     }
 }
 
-impl Totals {
-    /// Who was judged and not refused was let in.
-    pub fn of(figures: &Figures) -> Self {
-        let mut totals = Self::default();
-        for ((_, remediation, _), count) in &figures.dropped {
-            *match *remediation {
-                "ban" => &mut totals.banned,
-                "captcha" => &mut totals.captchas,
-                _ => &mut totals.others,
-            } += count;
-        }
-        let judged: u64 = figures.processed.iter().sum();
-        Self { let_in: judged.saturating_sub(totals.refused()), ..totals }
-    }
-
-    /// All numbers, by their names on the page and in the JSON.
-    pub fn numbers(self) -> [(&'static str, u64); 5] {
-        let Self { let_in, banned, captchas, others } = self;
-        let refused = ("refused", self.refused());
-        [("let_in", let_in), refused, ("banned", banned), ("captchas", captchas), ("others", others)]
-    }
-
-    pub fn refused(self) -> u64 {
-        self.banned + self.captchas + self.others
-    }
-
-    fn since(self, before: Self) -> Self {
-        Self {
-            let_in: self.let_in.saturating_sub(before.let_in),
-            banned: self.banned.saturating_sub(before.banned),
-            captchas: self.captchas.saturating_sub(before.captchas),
-            others: self.others.saturating_sub(before.others),
-        }
-    }
+/// Who was judged and not refused was let in.
+pub fn totals(figures: &Figures) -> Totals {
+    let dropped = |is_meant: fn(&str) -> bool| -> u64 {
+        figures.dropped.iter().filter(|((_, name, _), _)| is_meant(name)).map(|(_, count)| count).sum()
+    };
+    let (refused, judged) = (dropped(|_| true), figures.processed.iter().sum::<u64>());
+    let (banned, captchas) = (dropped(|name| name == "ban"), dropped(|name| name == "captcha"));
+    [judged.saturating_sub(refused), refused, banned, captchas, refused - banned - captchas]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    impl Totals {
-        fn plus(self, other: Self) -> Self {
-            Self {
-                let_in: self.let_in + other.let_in,
-                banned: self.banned + other.banned,
-                captchas: self.captchas + other.captchas,
-                others: self.others + other.others,
-            }
-        }
+    fn let_in(let_in: u64) -> Totals {
+        [let_in, 0, 0, 0, 0]
     }
 
-    fn let_in(let_in: u64) -> Totals {
-        Totals { let_in, ..Totals::default() }
+    fn number(bin: &Bin, kind: &str) -> Option<u64> {
+        bin.numbers[kind]
     }
 
     /// How many were let in, by the minute of the last ten.
     fn last_ten(history: &History, now: u64, totals: u64) -> Vec<Option<u64>> {
-        let [bins, _] = history.bins(now, let_in(totals));
-        assert!(bins.len() == 60 && bins[59].begin == now / 60 * 60, "{bins:?}");
-        bins[50..].iter().map(|bin| bin.counted.map(|counted| counted.let_in)).collect()
+        let bins = history.bins(60, 1, now, let_in(totals));
+        assert_eq!((bins.len(), &bins[59].begin), (60, &timestamp(now / 60 * 60)));
+        bins[50..].iter().map(|bin| number(bin, "let_in")).collect()
     }
 
     #[test]
@@ -170,8 +124,8 @@ mod tests {
         let later = launch + 100 * 3600;
         history.note(later, let_in(4));
         assert_eq!(last_ten(&history, later, 6), [[Some(0); 9].as_slice(), &[Some(2)]].concat());
-        let [_, day] = history.bins(later, let_in(6));
-        assert_eq!((day.len(), day[23].counted), (24, Some(let_in(2))));
+        let day = history.bins(24, 60, later, let_in(6));
+        assert_eq!((day.len(), number(&day[23], "let_in")), (24, Some(2)));
     }
 
     #[test]
@@ -179,17 +133,18 @@ mod tests {
         let mut history = History::new(0);
         let mut totals = Totals::default();
         for second in (0..48 * 3600).step_by(7) {
-            totals = totals.plus(Totals { let_in: 5, banned: 3, captchas: 2, others: 1 });
+            totals = std::array::from_fn(|kind| totals[kind] + [5, 6, 3, 2, 1][kind]);
             history.note(second, totals);
         }
         let now = 48 * 3600 - 1;
-        for (bins, seconds) in history.bins(now, totals).into_iter().zip([3600, 24 * 3600]) {
-            let sum = bins.iter().filter_map(|bin| bin.counted).fold(Totals::default(), Totals::plus);
+        for (bins, seconds) in
+            [(history.bins(60, 1, now, totals), 3600), (history.bins(24, 60, now, totals), 24 * 3600)]
+        {
+            let sum = |kind| bins.iter().filter_map(|bin| number(bin, kind)).sum::<u64>();
             let rounds = seconds / 7;
-            assert!(sum.banned.abs_diff(3 * rounds) <= 3 && sum.let_in.abs_diff(5 * rounds) <= 5, "{sum:?}");
-            assert_eq!(sum.refused() * 5, sum.let_in * 6);
+            assert!(sum("banned").abs_diff(3 * rounds) <= 3 && sum("let_in").abs_diff(5 * rounds) <= 5);
+            assert_eq!(sum("refused") * 5, sum("let_in") * 6);
         }
-        let [minutes, hours] = history.0;
-        assert!(minutes.marks.len() <= 60 && hours.marks.len() <= 24);
+        assert!(history.marks.len() <= MINUTES);
     }
 }

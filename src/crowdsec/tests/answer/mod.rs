@@ -5,7 +5,7 @@ mod properties;
 use std::io::{self, Read};
 
 use crate::crowdsec::decisions::{Decision, Entry, Scopes, Unread};
-use crate::crowdsec::lapi::answer::{self, read_answer};
+use crate::crowdsec::lapi::{self, read_answer, read_entries};
 
 #[derive(Default)]
 struct Heard {
@@ -29,7 +29,7 @@ fn read(answer: impl Read, heard: &mut Heard) -> io::Result<()> {
 }
 
 fn read_list(json: &[u8], asked: Option<u64>) -> Result<Vec<Decision>, String> {
-    answer::read_list(json, &Scopes::default(), asked)
+    lapi::read_list(json, &Scopes::default(), asked)
 }
 
 /// What arrives so many bytes at a time, and how much of it that was.
@@ -85,7 +85,7 @@ fn an_origin_or_a_scenario_that_is_odd_or_too_long_never_drops_a_ban() {
         let (heard, read) = heard(answer_of(&[odd]).as_bytes(), usize::MAX);
         assert!(read && heard.unreadable.is_empty());
         let decision = &heard.added[0];
-        assert!(decision.origin.chars().count() <= 256 && decision.scenario.capacity() <= 1024);
+        assert!(decision.source.origin.chars().count() <= 256 && decision.source.scenario.capacity() <= 1024);
     }
     let bare = r#"{"scope":"Ip","type":"ban","value":"192.0.2.1","duration":"4h","origin":"\ud800"}"#;
     assert_eq!(heard(answer_of(&[bare.into()]).as_bytes(), usize::MAX).0.added.len(), 1);
@@ -217,7 +217,7 @@ fn in_live_mode_a_value_that_is_unfit_costs_itself_and_an_answer_full_of_junk_is
     let scopes = Scopes::new(&["ip", "range", "username"].map(str::to_owned)).unwrap();
     let read = |entry: &str, count| {
         let list = format!("[{}]", vec![entry; count].join(","));
-        answer::read_entries(list.as_bytes(), &scopes).map(|entries| {
+        read_entries(list.as_bytes(), &scopes).map(|entries| {
             entries.iter().filter(|entry| matches!(entry, Entry::Unread(unread) if unread.is_unfit)).count()
         })
     };

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::crowdsec::decisions::{
-    Country, Decision, DecisionSet, Entry, MOST_ON_ONE_VALUE, Remediation, Standing, Taken, Types, Value, network,
+    Country, Decision, DecisionSet, Entry, MOST_ON_ONE_VALUE, Remediation, Source, Standing, Taken, Types, Value,
+    network,
 };
 
 fn types() -> Types {
@@ -32,10 +33,12 @@ fn decision(id: u64, value: &str, kind: &str, tenths: u64) -> Decision {
 fn scoped(id: u64, scope: &str, value: &str, kind: &str, tenths: u64) -> Decision {
     Decision {
         id: (id > 0).then_some(id),
-        origin: "cscli".into(),
-        scenario: format!("scenario {}", id % 3),
-        scope: scope.into(),
-        kind: kind.into(),
+        source: Source {
+            origin: "cscli".into(),
+            scenario: format!("scenario {}", id % 3),
+            scope: scope.into(),
+            kind: kind.into(),
+        },
         value: Value::read(scope, value).unwrap(),
         duration: Duration::from_millis(tenths * 100),
     }
@@ -215,7 +218,7 @@ fn of_too_many_decisions_on_one_address_the_greatest_are_held() {
     assert_eq!(set.len() as u64, most);
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Captcha, Some(40_000))));
     let taken = take_changes(&set, now, [Entry::New(decision(50_000, "192.0.2.1", "ban", 1000))]);
-    assert_eq!((taken.left_out, taken.first_left_out), (1, Some(network("192.0.2.1").unwrap().into())));
+    assert_eq!((taken.left_out, taken.first_left_out), (1, network("192.0.2.1").map(Value::Network)));
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Ban, Some(50_000))));
     // What is left out of an answer, whichever it names first, is not missing. What would not have been is.
     let mut again = set.everything(now);
@@ -233,10 +236,11 @@ fn of_too_many_decisions_on_one_address_the_greatest_are_held() {
 
 #[test]
 fn twenty_thousand_decisions_without_an_id_are_told_apart_by_value_scope_and_type() {
-    let kinds = |n: u64| Decision { kind: format!("kind {n}"), ..decision(0, "198.51.100.7", "ban", 100) };
-    let values = |n: u64| Decision {
-        scenario: format!("scenario {n}"),
-        ..decision(0, &format!("10.0.{}.{}", n / 256, n % 256), "ban", 36_000)
+    let kinds = |n: u64| decision(0, "198.51.100.7", &format!("kind {n}"), 100);
+    let values = |n: u64| {
+        let mut decision = decision(0, &format!("10.0.{}.{}", n / 256, n % 256), "ban", 36_000);
+        decision.source.scenario = format!("scenario {n}");
+        decision
     };
     let (set, now) = set_of((0..20_000).map(values).chain((0..200).map(kinds)));
     assert_eq!(set.len(), 20_200);

@@ -63,7 +63,9 @@ fn any_decision() -> impl Strategy<Value = Decision> {
         move |(id, (scope, value), any, tenths)| {
             let kind = if id > 0 { id as usize % 5 } else { any };
             // The field `scenario` tells the model how the value was typed.
-            Decision { scenario: value.into(), ..scoped(id, scope, value, kinds[kind], tenths) }
+            let mut decision = scoped(id, scope, value, kinds[kind], tenths);
+            decision.source.scenario = value.into();
+            decision
         },
     )
 }
@@ -174,7 +176,7 @@ proptest! {
         for visitor in visitors.chain(ends).map(|visitor| visitor.to_canonical()) {
             let found = strongest(&set, visitor, now).map(|standing| standing.value);
             let longest = nets.iter().filter(|net| net.contains(&visitor)).max_by_key(|net| net.prefix_len());
-            prop_assert_eq!(found, longest.copied().map(Value::from), "{}", visitor);
+            prop_assert_eq!(found, longest.copied().map(Value::Network), "{}", visitor);
         }
     }
 }

@@ -22,12 +22,13 @@ pub fn map(fields: &[(&str, Vec<u8>)]) -> Vec<u8> {
     [vec![7 << 5 | fields.len() as u8], fields.collect::<Vec<_>>().concat()].concat()
 }
 
-/// A record of a country in CrowdSec's databases: `country`, `registered_country` or `represented_country`.
+/// A record that names a country, in one of the three fields that CrowdSec reads: `country`, `registered_country` or
+/// `represented_country`.
 pub fn in_country(field: &str, code: &str) -> Vec<u8> {
     map(&[(field, map(&[("iso_code", text(code))]))])
 }
 
-/// A whole file with these records, of networks that do not touch each other.
+/// A whole file with these records, of networks that do not overlap.
 pub fn file(name: &str, version: u16, records: &[(&str, Vec<u8>)]) -> Vec<u8> {
     #[derive(Clone, Copy)]
     enum Next {
@@ -71,7 +72,7 @@ pub fn file(name: &str, version: u16, records: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let metadata = map(&[
         ("binary_format_major_version", short(2)),
         ("binary_format_minor_version", short(0)),
-        // A number of no bytes: 0.
+        // An integer of zero bytes, which means 0.
         ("build_epoch", vec![0, 2]),
         ("database_type", text(name)),
         ("description", map(&[])),

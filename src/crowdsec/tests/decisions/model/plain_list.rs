@@ -18,19 +18,20 @@ pub struct Known {
 impl Known {
     fn is(&self, other: &Decision) -> bool {
         let this = &self.decision;
-        let keyed = this.id.is_some() || (this.scope == other.scope && this.kind == other.kind);
+        let keyed =
+            this.id.is_some() || (this.source.scope == other.source.scope && this.source.kind == other.source.kind);
         meaning(this) == meaning(other) && this.id == other.id && keyed
     }
 }
 
 /// Whom a decision stands against, in one spelling, whatever spelling was typed.
 fn meaning(decision: &Decision) -> (String, String) {
-    let (scope, typed) = (decision.scope.to_lowercase(), decision.scenario.as_str());
+    let (scope, typed) = (decision.source.scope.to_lowercase(), decision.source.scenario.as_str());
     match scope.as_str() {
         "country" => (scope, typed.trim().to_uppercase()),
         "as" => (scope, typed.to_lowercase().replace("as", "").trim().to_owned()),
         "ip" | "range" => ("address".into(), decision.value.to_string()),
-        _ => (decision.scope.clone(), typed.to_owned()),
+        _ => (decision.source.scope.clone(), typed.to_owned()),
     }
 }
 
@@ -40,7 +41,7 @@ pub struct Model(pub Vec<Known>);
 
 impl Model {
     pub fn add(&mut self, now: u64, new: &Decision) {
-        let remediation = match new.kind.to_lowercase().as_str() {
+        let remediation = match new.source.kind.to_lowercase().as_str() {
             "allow" => return,
             "captcha" => Remediation::Captcha,
             _ => Remediation::Ban,

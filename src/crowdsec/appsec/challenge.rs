@@ -1,0 +1,63 @@
+//! What becomes of a request to a path of AppSec's challenge? It is AppSec's, and the application never sees it.
+
+use std::sync::Arc;
+
+use rocket::http::{Method, Status};
+use rocket::response::Response;
+use rocket::route::{Handler, Outcome};
+use rocket::{Data, Request, Route};
+
+use super::answer::Answer;
+use super::body::read_body;
+use super::hearing::Hearing;
+use super::judge::{AppSec, refuse};
+use super::relay::Relay;
+use crate::crowdsec::bouncer::{Bouncer, OUR_RANK};
+use crate::crowdsec::pages::Refusal;
+
+/// Where the scripts and the form of the challenge lie. They belong to AppSec, wherever the application is mounted.
+pub const BASE: &str = "/crowdsec-internal/challenge";
+
+/// Whether Rocket gives a request to the routes below: segment by segment, decoded, and without the empty ones.
+pub fn is_its_path(request: &Request<'_>) -> bool {
+    request.uri().path().segments().take(2).eq(["crowdsec-internal", "challenge"])
+}
+
+/// Each method that Rocket knows: AppSec says what becomes of it.
+pub fn routes(appsec: &Arc<AppSec>) -> Vec<Route> {
+    let methods = "GET PUT POST DELETE OPTIONS HEAD TRACE CONNECT PATCH".split(' ').flat_map(str::parse::<Method>);
+    methods.map(|method| Route::ranked(OUR_RANK, method, "/<_..>", Challenge(appsec.clone()))).collect()
+}
+
+#[derive(Clone)]
+struct Challenge(Arc<AppSec>);
+
+#[rocket::async_trait]
+impl Handler for Challenge {
+    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
+        let Some(bouncer) = request.rocket().state::<Bouncer>() else {
+            return Outcome::forward(data, Status::NotFound);
+        };
+        let body = match read_body(request, data, self.0.config.body_limit).await {
+            Ok(body) => body,
+            Err(status) => return Outcome::error(status),
+        };
+        let (judgement, instead) = match self.0.ask(bouncer, request, body).await {
+            Answer::Outage(reason) => {
+                self.0.tell_outage(&reason);
+                (None, Status::ServiceUnavailable)
+            }
+            // Bot detection is off, the engine is older than it, or this is a trial: the application has nothing here all
+            // the same.
+            answer => (self.0.refusal(bouncer, request, answer), Status::NotFound),
+        };
+        let bare = || Hearing::of(request).relay(Relay::bare(instead));
+        let verdict = judgement.as_ref().map_or_else(bare, |judgement| judgement.verdict);
+        refuse(bouncer, request, verdict, judgement);
+        match Refusal::of(request, bouncer, verdict) {
+            Some(page) => Outcome::from(request, page),
+            // The fairing puts AppSec's answer into it.
+            None => Outcome::Success(Response::new()),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Which questions do we ask LAPI, and for how long do we wait? The one HTTP client towards it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
+use reqwest::{Client, Identity, RequestBuilder, Response, StatusCode, Url, redirect};
+
+use super::answer::{read_entries, read_list};
+use super::body::read_body;
+use super::error::{setup, transfer};
+use super::tls::{self, Handshake};
+use super::{BOUNCER_TYPE, Connection, Credentials, Error, Location, VERSION};
+use crate::crowdsec::decisions::{Decision, Entry, Key, Scopes, Value, single};
+
+const CONNECT: Duration = Duration::from_secs(5);
+/// Between two pieces of an answer. LAPI needs 40 s before the first byte of a million decisions.
+const SILENCE: Duration = Duration::from_secs(120);
+/// For a whole answer, which bounds one that drips.
+const WHOLE: Duration = Duration::from_secs(600);
+/// For an answer with the changes: this long, or three polls where those are longer. It is short even at a million decisions,
+/// so that a LAPI which takes longer hangs, or has moved.
+const CHANGES: Duration = Duration::from_secs(15);
+/// For what stands against one address: a LAPI with a million decisions needs half a second.
+pub const QUESTION: Duration = Duration::from_secs(5);
+/// The most bytes of a list of decisions.
+const LONGEST_LIST: usize = 16 << 20;
+/// The most bytes of a list about one address, 20,000 decisions. In live mode every new visitor may cost one.
+const LONGEST_OF_ONE: usize = 4 << 20;
+
+pub struct Lapi {
+    pub client: Client,
+    /// Of the decisions' stream, with the filters.
+    pub url: Url,
+    /// For an answer that tells what has changed.
+    changes: Duration,
+    handshake: Handshake,
+    pub scopes: Arc<Scopes>,
+}
+
+impl Lapi {
+    /// Fails on certificates or keys that cannot be used.
+    pub fn new(config: &Connection, update_frequency: Duration) -> Result<Self, Error> {
+        // The first provider stays; a second call changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = Client::builder()
+            .user_agent(format!("{BOUNCER_TYPE}/v{VERSION}"))
+            .connect_timeout(CONNECT)
+            .read_timeout(SILENCE)
+            .timeout(WHOLE)
+            // A redirect would carry X-Api-Key to whoever is named there.
+            .redirect(redirect::Policy::none())
+            .no_proxy();
+        let identity = match &config.credentials {
+            Credentials::Key(key) => {
+                let mut key = HeaderValue::from_str(&key.0).map_err(setup)?;
+                key.set_sensitive(true);
+                builder = builder.default_headers(HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), key)]));
+                None
+            }
+            Credentials::Certificate(pem) => {
+                builder = builder.identity(Identity::from_pem(pem.0.as_bytes()).map_err(setup)?);
+                Some(pem.0.as_bytes())
+            }
+        };
+        builder = match &config.ca {
+            Some(ca) => builder.tls_backend_preconfigured(tls::client(ca, identity).map_err(setup)?),
+            // Over plain HTTP no CA is asked for, and a machine without any must not fail for it.
+            None if !config.at.is_https() => builder.tls_certs_only([]),
+            None => builder,
+        };
+        let base = match &config.at {
+            Location::Url(url) => url.clone(),
+            Location::Socket(path) => {
+                builder = builder.unix_socket(path.as_path());
+                Url::parse("http://unix/").expect("a valid address")
+            }
+        };
+        let mut url = base.join("v1/decisions/stream").map_err(setup)?;
+        url.query_pairs_mut().append_pair("dedup", "false").extend_pairs(&config.filters);
+        Ok(Self {
+            client: builder.build().map_err(setup)?,
+            changes: CHANGES.max(update_frequency.saturating_mul(3)),
+            handshake: Handshake::with(&url, config.ca.is_some(), identity.is_some()),
+            url,
+            scopes: config.scopes.clone(),
+        })
+    }
+
+    /// Asks for everything that stands, or for what came and went since the last request with this key, and hands the
+    /// answer's entries to a receiver, which is made when the answer begins: LAPI's durations count from there.
+    pub async fn ask<R: Send + 'static>(
+        &self,
+        everything: bool,
+        receiver: impl FnOnce(Instant) -> R,
+        hand_on: fn(&mut R, Entry),
+    ) -> Result<R, Error> {
+        let mut url = self.url.clone();
+        url.query_pairs_mut().append_pair("startup", if everything { "true" } else { "false" });
+        let response = self.send(url, if everything { WHOLE } else { self.changes }).await?;
+        read_body(response, self.scopes.clone(), receiver(Instant::now()), hand_on).await
+    }
+
+    /// Asks for all that stands against one value, whatever its origin: a question that LAPI answers from its database, and
+    /// with an error where that fails. It may move the mark that the next delta begins at.
+    ///
+    /// Of a country or an AS the whole scope is asked for. LAPI compares values letter by letter, and a decision on `fr` or
+    /// `AS64500` stands against `FR` and `64500` here: asked for that, LAPI would say that there is none.
+    pub async fn standing_on(&self, value: &Value, key: Key) -> Result<Vec<Decision>, Error> {
+        // `scopes` and not `scope`, which older LAPIs leave out of account.
+        let asked = match value {
+            Value::Network(net) => match single(*net) {
+                Some(address) => vec![("ip", address.to_string())],
+                None => vec![("range", net.to_string())],
+            },
+            Value::Country(_) => vec![("scopes", "Country".into())],
+            Value::As(_) => vec![("scopes", "AS".into())],
+            Value::Own(own) => vec![("scopes", own.scope.clone()), ("value", own.text.clone())],
+        };
+        let query = [("dedup", "false".into())].into_iter().chain(asked);
+        read_list(&self.list(query, LONGEST_LIST).await?, &self.scopes, key.id()).map_err(Error::Unreadable)
+    }
+
+    /// Asks for all that stands against one address, or against what is no address, with the filters: live mode. A bad entry
+    /// costs itself alone.
+    pub async fn now(&self, about: Option<IpAddr>) -> Result<Vec<Entry>, Error> {
+        let kept = self.url.query_pairs().filter(|(name, _)| name != "scopes");
+        let (asked, longest) = match about {
+            Some(address) => (("ip".into(), address.to_string().into()), LONGEST_OF_ONE),
+            None => (("scopes".into(), self.scopes.others().unwrap_or_default().into()), LONGEST_LIST),
+        };
+        read_entries(&self.list(kept.chain([asked]), longest).await?, &self.scopes).map_err(Error::Unreadable)
+    }
+
+    async fn list(
+        &self,
+        query: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>,
+        longest: usize,
+    ) -> Result<Vec<u8>, Error> {
+        let mut url = self.url.clone();
+        url.path_segments_mut().expect("an address of http").pop();
+        url.query_pairs_mut().clear().extend_pairs(query);
+        let mut response = self.send(url, QUESTION).await?;
+        let mut list = Vec::new();
+        while let Some(piece) = response.chunk().await.map_err(|error| transfer(&error, None))? {
+            list.extend_from_slice(&piece);
+            if list.len() > longest {
+                return Err(Error::Unreadable(format!("it is over {} MiB", longest >> 20)));
+            }
+        }
+        Ok(list)
+    }
+
+    async fn send(&self, url: Url, within: Duration) -> Result<Response, Error> {
+        let response = self.exchange(self.client.get(url).timeout(within)).await?;
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match response.status() {
+            StatusCode::OK if header(CONTENT_TYPE).starts_with("application/json") => Ok(response),
+            StatusCode::OK => Err(Error::NotJson(header(CONTENT_TYPE).to_owned())),
+            StatusCode::FORBIDDEN => Err(Error::Forbidden),
+            status if status.is_redirection() => Err(Error::Redirect(header(LOCATION).to_owned())),
+            status => Err(Error::Status(status.as_u16())),
+        }
+    }
+
+    /// Sends any request of ours, and gives LAPI's answer, whatever its status.
+    pub async fn exchange(&self, request: RequestBuilder) -> Result<Response, Error> {
+        request.send().await.map_err(|error| transfer(&error, Some(&self.handshake)))
+    }
+}
