@@ -8,6 +8,7 @@ use rocket::figment::Figment;
 use rocket::futures::future::join_all;
 use rocket::http::{Header, Status};
 use rocket::local::asynchronous::Client;
+use rocket::tokio::time::sleep;
 use rocket::{get, post, routes};
 
 use crate::common::{Answer, FakeLapi, answer, bouncer_refuses, decision, eventually, scoped, without_captcha};
@@ -92,6 +93,15 @@ async fn each_address_is_asked_about_once_while_the_answer_counts() {
     lapi.says_of_one(list(&[decision(2, "2001:db8::7", "ban")]));
     assert_eq!(of(&client, "2001:db8::7").await.as_deref(), Some("ban"));
     assert_eq!((asked(&lapi, "192.0.2.1"), asked(&lapi, "2001:db8::7")), (2, 2));
+}
+
+#[rocket::async_test]
+async fn the_launch_asks_lapi_once() {
+    let lapi = lapi().await;
+    let _client = launch(figment(&lapi)).await;
+    // What is asked at liftoff would have come by now.
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(lapi.questions().len(), 1, "{:?}", lapi.questions());
 }
 
 #[rocket::async_test]

@@ -2,12 +2,13 @@
 
 use app::crowdsec::{Cleared, Human, NoDecision};
 use rocket::figment::Figment;
-use rocket::http::{ContentType, Method, Status};
+use rocket::http::{ContentType, Method, RawStr, Status};
 use rocket::local::blocking::Client;
 use rocket::{get, routes};
 
 use crate::common::{
-    FakeLapi, Visitor, answer, app_with, bouncer_refuses, client, decision, figment, header, scoped, with_decisions,
+    FakeLapi, Visitor, answer, app_with, bouncer_refuses, challenge_on, client, decision, figment, header, scoped,
+    solve, with_decisions,
 };
 
 const OPERATOR: &str = "198.51.100.1";
@@ -184,6 +185,16 @@ fn captchas_are_counted_by_what_became_of_them() {
     assert_eq!(captchas(&app), [2.0, 0.0, 2.0, 0.0]);
     // The captcha's own page is no request that was kept from the application.
     assert_eq!(dropped(&app, "local", "captcha", "ipv4"), 1.0);
+    // By a script of the page, and without one. This client keeps no pass, so that each is asked anew.
+    let app = Client::untracked(app::app(with_operator(&[("192.0.2.2", "captcha")]))).expect("it launches");
+    for (cookies, status) in [("seen", Status::NoContent), ("", Status::SeeOther)] {
+        let page = app.get("/").visitor("192.0.2.2").dispatch();
+        let solved = RawStr::new(&solve(challenge_on(page))).percent_encode().into_owned();
+        let request = app.post("/crowdsec/captcha").header(ContentType::Form).visitor("192.0.2.2");
+        let request = request.cookie(("captcha-probe", "1")).body(format!("altcha={solved}&cookies={cookies}"));
+        assert_eq!(request.dispatch().status(), status);
+    }
+    assert_eq!(captchas(&app)[1], 2.0);
 
     let third_party = with_operator(&[("192.0.2.2", "captcha")])
         .merge(("crowdsec.captcha.provider", "recaptcha"))

@@ -7,8 +7,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use app::crowdsec::Inspected;
 use rocket::fairing::AdHoc;
 use rocket::figment::Figment;
+use rocket::figment::util::map;
 use rocket::http::{ContentType, Header};
 use rocket::{post, routes};
 
@@ -99,6 +101,34 @@ async fn a_ban_of_appsecs_is_told_with_its_reference() {
     })
     .join()
     .unwrap();
+}
+
+#[rocket::async_test]
+async fn a_refusal_of_appsecs_is_told_once_and_by_its_own_cause() {
+    let _turn = logger().await;
+    thread::spawn(|| {
+        let stub = Stub::new();
+        let own = [map!["value" => "192.0.2.79", "type" => "pass"]];
+        let client =
+            client(app::app(with_appsec(&stub).merge(("crowdsec.decisions", own))).mount("/", routes![guarded]));
+        // A long body is judged by the guard.
+        let body = format!("{}{ATTACK}", "x".repeat(3000));
+        let refused = client.post("/guarded").visitor("192.0.2.78").header(ContentType::Text).body(body).dispatch();
+        assert_eq!(refused.status().code, 403);
+        // Against this one something stands that lets in.
+        client.get("/.env").visitor("192.0.2.79").dispatch();
+        for visitor in ["192.0.2.78", "192.0.2.79"] {
+            assert_eq!(logged(&format!("Refused {visitor}: ban by appsec")), 1, "{visitor}");
+        }
+        assert_eq!(logged("went unlogged"), 0, "nothing did");
+    })
+    .join()
+    .unwrap();
+}
+
+#[post("/guarded", data = "<body>")]
+fn guarded(body: Inspected<String>) -> String {
+    body.0
 }
 
 #[rocket::async_test]

@@ -30,40 +30,52 @@ impl Source {
     }
 }
 
-/// Each source once, known by its place. None is ever taken out: each full answer makes a new set with new sources.
-#[derive(Clone, Default)]
+/// Each source once, known by its place. Where no decision comes from a source any more, the next new one takes its place.
+#[derive(Default)]
 pub struct Sources {
     /// With how many decisions come from each source: on IPv4, on IPv6, and on values that are not addresses.
     list: Vec<(Arc<Source>, [usize; 3])>,
     places: HashMap<Arc<Source>, u32>,
+    free: Vec<u32>,
 }
 
 impl Sources {
-    pub fn place_of(&mut self, source: Arc<Source>) -> u32 {
-        if let Some(place) = self.places.get(&source) {
-            return *place;
-        }
-        let place = self.list.len() as u32;
-        self.list.push((source.clone(), [0; 3]));
-        self.places.insert(source, place);
+    /// Counts one more decision, and gives the place of its source.
+    pub fn add(&mut self, source: Arc<Source>, value: &Value) -> u32 {
+        let Self { list, places, free } = self;
+        let place = *places.entry(source.clone()).or_insert_with(|| {
+            free.pop().inspect(|place| list[*place as usize] = (source.clone(), [0; 3])).unwrap_or_else(|| {
+                list.push((source, [0; 3]));
+                list.len() as u32 - 1
+            })
+        });
+        list[place as usize].1[family(value)] += 1;
         place
+    }
+
+    /// Counts one decision less.
+    pub fn remove(&mut self, place: u32, value: &Value) {
+        let (source, counts) = &mut self.list[place as usize];
+        counts[family(value)] -= 1;
+        if *counts == [0; 3] {
+            self.places.remove(source);
+            self.free.push(place);
+        }
     }
 
     pub fn counts(&self) -> impl Iterator<Item = (&Source, [usize; 3])> {
         self.list.iter().map(|(source, counts)| (&**source, *counts))
     }
 
-    /// How many decisions come from a source, by the family of their values.
-    pub fn count_mut(&mut self, place: u32, value: &Value) -> &mut usize {
-        let family = match value {
-            Value::Network(IpNet::V4(_)) => 0,
-            Value::Network(IpNet::V6(_)) => 1,
-            Value::Country(_) | Value::As(_) | Value::Own(_) => 2,
-        };
-        &mut self.list[place as usize].1[family]
-    }
-
     pub fn at(&self, place: u32) -> &Arc<Source> {
         &self.list[place as usize].0
+    }
+}
+
+fn family(value: &Value) -> usize {
+    match value {
+        Value::Network(IpNet::V4(_)) => 0,
+        Value::Network(IpNet::V6(_)) => 1,
+        Value::Country(_) | Value::As(_) | Value::Own(_) => 2,
     }
 }

@@ -17,7 +17,7 @@ use super::{NEVER, Standing, Ticks, left};
 
 /// Decisions by what they stand against. Those on one value form a chain through `held`, which begins at the place that the
 /// maps tell.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Table {
     v4: HashMap<Ipv4Addr, u32>,
     v6: HashMap<Ipv6Addr, u32>,
@@ -101,22 +101,20 @@ impl Table {
 
     /// Adds a decision, or renews the one with its key.
     pub fn put(&mut self, value: &Value, held: Held, source: Arc<Source>, now: Ticks) -> Put {
-        let held = Held { source: self.sources.place_of(source), ..held };
         let first = self.first(value);
         let known = self.places(first).find(|place| self.held[*place].key == held.key);
         if let Some(place) = known {
-            self.replace(place, value, held);
+            self.replace(place, value, held, source);
             return Put::Renewed;
         }
         if self.places(first).count() >= MOST_ON_ONE_VALUE {
             let least = self.places(first).min_by_key(|place| self.held[*place].rank(now));
             if let Some(least) = least.filter(|least| self.held[*least].rank(now) < held.rank(now)) {
-                self.replace(least, value, held);
+                self.replace(least, value, held, source);
             }
             return Put::LeftOut;
         }
-        *self.sources.count_mut(held.source, value) += 1;
-        let held = Held { next: first, ..held };
+        let held = Held { source: self.sources.add(source, value), next: first, ..held };
         let place = self.free.pop().unwrap_or_else(|| {
             self.held.push(held);
             self.held.len() as u32 - 1
@@ -127,11 +125,10 @@ impl Table {
     }
 
     /// Puts a decision in the place of another one on the same value.
-    fn replace(&mut self, place: usize, value: &Value, new: Held) {
-        let Held { source, next, .. } = self.held[place];
-        *self.sources.count_mut(source, value) -= 1;
-        *self.sources.count_mut(new.source, value) += 1;
-        self.held[place] = Held { next, ..new };
+    fn replace(&mut self, place: usize, value: &Value, new: Held, source: Arc<Source>) {
+        let Held { source: before, next, .. } = self.held[place];
+        self.held[place] = Held { source: self.sources.add(source, value), next, ..new };
+        self.sources.remove(before, value);
     }
 
     pub fn remove(&mut self, value: &Value, key: Key) -> Option<Held> {
@@ -143,7 +140,7 @@ impl Table {
             Some(before) => self.held[before].next = removed.next,
             None => self.set_first(value, removed.next),
         }
-        *self.sources.count_mut(removed.source, value) -= 1;
+        self.sources.remove(removed.source, value);
         self.free.push(place as u32);
         Some(removed)
     }

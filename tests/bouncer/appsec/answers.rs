@@ -1,6 +1,8 @@
 //! What becomes of a visitor by AppSec's answer?
 
+use app::crowdsec::Human;
 use rocket::http::{ContentType, Method, Status};
+use rocket::{get, routes};
 
 use super::application::{VISITOR, app_of, padded, post, status, with_appsec, with_captcha};
 use crate::common::appsec::{ATTACK, GUIDES_PATH, Says, Stub};
@@ -72,6 +74,24 @@ fn a_captcha_of_appsecs_is_solved_like_any_other_and_its_answer_is_not_judged() 
     assert_eq!(status(&client, "/word/captcha"), 200);
     stub.says(Says::Rules);
     assert_eq!(status(&client, "/.env"), 403, "it satisfies a captcha, never a ban");
+}
+
+/// The ban is a trial, and its status is not that of the captcha which the route asks for.
+#[test]
+fn a_ban_on_trial_leaves_a_guards_captcha_as_it_is() {
+    let stub = Stub::new();
+    let client =
+        client(app_of(with_captcha(&stub).merge(("crowdsec.enforce", ["captcha"]))).mount("/", routes![human]));
+    stub.always(403, r#"{"action":"ban","http_status":451}"#);
+    let response = client.get("/human").visitor(VISITOR).dispatch();
+    assert_eq!(response.status(), Status::Forbidden);
+    assert_eq!(response.headers().get_one("Crowdsec-Remediation"), Some("captcha"));
+    assert_eq!(status(&client, "/page"), 200);
+}
+
+#[get("/human")]
+fn human(_human: Human) -> &'static str {
+    "welcome"
 }
 
 #[test]

@@ -128,6 +128,17 @@ fn a_file_arrives_byte_for_byte() {
     assert_eq!(stub.take().last().unwrap().body, body);
 }
 
+/// AppSec has judged it as a file, which its rules on the fields of a form leave out.
+#[test]
+fn a_field_of_text_gets_nothing_of_a_file_that_comes_in_its_place() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub)));
+    let part = "Content-Disposition: form-data; name=\"name\"; filename=\"harmless.txt\"\r\n\r\n1 OR 1=1";
+    let kind = "multipart/form-data; boundary=b".parse().unwrap();
+    let answer = post(&client, "/form", kind, &format!("--b\r\n{part}\r\n--b--\r\n")).into_string().unwrap();
+    assert!(!answer.contains("OR 1=1") && !answer.contains("harmless"), "{answer}");
+}
+
 #[test]
 fn the_guard_judges_where_the_fairing_was_told_to_spare() {
     let stub = Stub::new();

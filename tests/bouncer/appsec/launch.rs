@@ -39,8 +39,10 @@ fn settings_that_are_no_good_stop_the_launch() {
         assert!(bouncer_refuses(Client::untracked(app_of(figment))), "{key} {value}");
     }
     // No number stands for a word by its place.
-    let by_number = with_appsec(&stub).merge(("crowdsec.appsec.failure_action", 0));
-    assert!(bouncer_refuses(Client::untracked(app_of(by_number))), "a number");
+    for key in ["failure_action", "large_bodies"] {
+        let by_number = with_appsec(&stub).merge((format!("crowdsec.appsec.{key}"), 1_u32));
+        assert!(bouncer_refuses(Client::untracked(app_of(by_number))), "a number for {key}");
+    }
     let without_key = without_captcha().merge(("crowdsec.appsec.url", &stub.url));
     assert!(bouncer_refuses(Client::untracked(app_of(without_key))), "no key");
     let by_guards = with_appsec(&stub).merge(("crowdsec.enforce_by", "guards"));

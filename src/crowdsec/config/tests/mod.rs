@@ -87,7 +87,12 @@ fn a_setting_that_is_allowed_but_hardly_meant_is_told_with_the_next_step() {
     for scopes in ["'ip'", "'range', 'country'", "'username'", "'ips', 'range'"] {
         assert!(release(&format!("scopes = [{scopes}]")).contains("count for nothing"), "{scopes}");
     }
-    assert!(release("captcha = { provider = 'altcha', expiration = 1 }").contains("under a minute"));
+    for provider in ["provider = 'altcha'", "provider = 'hcaptcha', site_key = 'x', secret_key = 'x'"] {
+        assert!(
+            release(&format!("captcha = {{ {provider}, expiration = 1 }}")).contains("under a minute"),
+            "{provider}"
+        );
+    }
     let reachable = |profile: &str, address: &str| {
         warnings(toml(live).merge(("address", address)).select(profile)).contains("ROCKET_PROFILE=release")
     };
@@ -180,6 +185,35 @@ fn a_wrong_value_is_named_with_its_key_and_source() {
     assert!(said.contains("update_freqency") && said.contains("update_frequency"), "{said}");
     let said = problems(toml("").merge(environment(&[("CROWDSEC_EXCLUDED_PATHS", "/health,/")])));
     assert!(said.contains("excluded_paths") && said.contains("environment") && said.contains("everything"), "{said}");
+}
+
+#[test]
+fn all_values_that_are_wrong_are_named_at_once_also_in_one_room() {
+    let said = problems(toml(
+        "[default.crowdsec]\nupdate_frequency = 'soon'\nstartup_timeout = 'late'\norigins = 5\nthrottle = 'x'\n\
+         decisions = [{value = 'x', type = 'ban'}]\n[default.crowdsec.captcha]\nprovider = 'x'\nexpiration = 'x'",
+    ));
+    for key in [
+        "update_frequency",
+        "startup_timeout",
+        "origins",
+        "throttle",
+        "decisions",
+        "captcha.provider",
+        "captcha.expiration",
+    ] {
+        assert_eq!(said.matches(&format!("`crowdsec.{key}")).count(), 1, "{key} in {said}");
+    }
+    assert_eq!(said.lines().count(), 7, "{said}");
+}
+
+/// Figment takes an unsigned number, as a program may set one, for the word at that place.
+#[test]
+fn a_number_is_no_word() {
+    for key in ["captcha.provider", "log_format", "mode", "on_startup_failure", "enforce_by"] {
+        let said = problems(toml("").merge((format!("crowdsec.{key}"), 1_u32)));
+        assert!(said.contains(&format!("`crowdsec.{key}`")), "{said}");
+    }
 }
 
 #[test]

@@ -112,6 +112,16 @@ fn a_field_that_is_too_long_or_unreadable_costs_its_entry_and_is_told_on_one_sho
     }
 }
 
+/// The scope is kept in memory as it came.
+#[test]
+fn a_scope_with_white_space_without_end_costs_its_entry() {
+    let scope = |blanks| format!("Ip{}", " ".repeat(blanks)).into();
+    let entries = [entry(&[("scope", scope(1 << 20))]), entry(&[("scope", scope(2))])];
+    let (heard, read) = heard(answer_of(&entries).as_bytes(), usize::MAX);
+    assert!(read);
+    assert_eq!((heard.unreadable.len(), heard.added.len()), (1, 1));
+}
+
 #[test]
 fn an_id_that_cannot_be_one_is_none() {
     let none = [0.into(), (-1).into(), "7".into(), serde_json::json!(1.5), u64::MAX.into(), serde_json::Value::Null];

@@ -27,3 +27,23 @@ fn an_answer_about_one_address_ends_nothing_that_another_one_has_brought_since_i
     answer(set.held_against(Some(first)), &[]);
     assert!(!stands(first));
 }
+
+/// Whoever adds decisions may give each a reason of its own.
+#[test]
+fn a_set_that_no_full_answer_ever_replaces_keeps_no_source_that_nothing_comes_from() {
+    let (set, now) = set_of([]);
+    let address = "192.0.2.1".parse::<IpAddr>().unwrap();
+    for number in 0..1000 {
+        let mut decision = decision(number, "192.0.2.1", "ban", 600);
+        decision.source.scenario = format!("ticket {number}");
+        let before = set.held_against(Some(address));
+        set.take_answer(before, vec![Entry::New(decision)], now, &mut Taken::default());
+        assert_eq!(strongest(&set, address, now).unwrap().source.scenario, format!("ticket {number}"));
+    }
+    let (mut sources, mut decisions) = (0, 0);
+    set.by_source(|_, _, counts| {
+        sources += 1;
+        decisions += counts.iter().sum::<usize>();
+    });
+    assert!(decisions == 1 && sources <= 2, "{sources} sources of {decisions} decisions");
+}
