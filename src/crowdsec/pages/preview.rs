@@ -43,13 +43,13 @@ pub fn cases() -> Vec<(&'static str, Refusal)> {
 
 /// One page; a reload shows what was edited. Only in the debug profile.
 #[get("/preview/<page>?<lang>")]
-pub fn preview(page: String, lang: Option<String>, texts: &State<Texts>) -> Result<Option<Refusal>, String> {
+pub fn preview(page: &str, lang: Option<&str>, texts: &State<Texts>) -> Result<Option<Refusal>, String> {
     // Whoever edits the words is told here, where the page would show those of the launch.
     texts.check()?;
     let languages: Vec<String> = texts.languages.iter().map(|language| language.tag.clone()).collect();
-    let lang = lang.filter(|tag| languages.contains(tag));
+    let lang = lang.map(str::to_owned).filter(|tag| languages.contains(tag));
     let pages = cases().into_iter().map(|(case, _)| case).collect();
     let refusal = cases().into_iter().find(|(case, _)| *case == page).map(|(_, refusal)| refusal);
-    let preview = Box::new(Preview { lang, page, pages, languages });
+    let preview = Box::new(Preview { lang, page: page.to_owned(), pages, languages });
     Ok(refusal.map(|refusal| Refusal { status: Status::Ok, preview: Some(preview), ..refusal }))
 }

@@ -126,11 +126,11 @@ impl Memory {
 #[get("/status?<address>", data = "<_operator>")]
 pub fn status(
     _operator: Operator,
-    address: Option<String>,
+    address: Option<&str>,
     bouncer: &State<Bouncer>,
     memory: &State<Arc<Memory>>,
 ) -> Page {
-    Page(memory.view(bouncer, address.as_deref().filter(|asked| !asked.trim().is_empty())))
+    Page(memory.view(bouncer, address.filter(|asked| !asked.trim().is_empty())))
 }
 
 /// How things stand, as a page or as JSON.
