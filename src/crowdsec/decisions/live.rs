@@ -13,20 +13,23 @@ use super::{DecisionSet, Entry, Key, Taken, Value};
 impl DecisionSet {
     /// What is held against one address, or without one, against everything that is no address.
     pub fn held_against(&self, about: Option<IpAddr>) -> HashSet<(Value, Key)> {
-        let table = self.read();
-        let key = |(value, held): (Value, &Held)| (value, held.key);
+        let (table, mut found) = (self.read(), HashSet::new());
+        let mut hold = |value, held: &Held| _ = found.insert((value, held.key));
         match about {
-            Some(address) => table.against(address.to_canonical()).map(key).collect(),
-            None => table.iter().filter(|(value, _)| !matches!(value, Value::Network(_))).map(key).collect(),
+            Some(address) => table.against(address.to_canonical(), hold),
+            None => table
+                .iter()
+                .filter(|(value, _)| !matches!(value, Value::Network(_)))
+                .for_each(|(value, held)| hold(value, held)),
         }
+        found
     }
 
     /// Takes over an answer of LAPI's. What was held when it was asked, `before`, and is not in the answer ends, unless an
     /// entry of the answer cannot be read: that may be the missing one. What another answer has brought meanwhile stays: this
     /// one may be older.
     ///
-    /// One answer at a time, which the lock on `taken` sees to: `Changes` may put a larger table in the place of the one that
-    /// it has copied.
+    /// One answer at a time, which the lock on `taken` sees to.
     pub fn take_answer(
         self: &Arc<Self>,
         mut before: HashSet<(Value, Key)>,

@@ -78,14 +78,14 @@ impl DecisionSet {
         let (address, now) = (address.to_canonical(), self.ticks(now));
         // Asked before the lock is taken: a damaged database is told of, and a log may take its time.
         let has_regions = !self.read().regions.is_empty();
-        let region = has_regions.then(|| [country().map(Value::Country), system().map(Value::As)]);
+        let (country, system) = if has_regions { (country(), system()) } else { (None, None) };
         let lapis = self.read();
         let mut found = Vec::new();
         for table in [&self.own, &*lapis] {
-            found.extend(table.against(address).filter_map(|(value, held)| table.standing(value, held, now)));
+            table.against(address, |value, held| found.extend(table.standing(value, held, now)));
         }
         // The operator's own decisions are about addresses alone.
-        for value in region.into_iter().flatten().flatten() {
+        for value in country.map(Value::Country).into_iter().chain(system.map(Value::As)) {
             found.extend(lapis.on(&value).filter_map(|held| lapis.standing(value.clone(), held, now)));
         }
         drop(lapis);
