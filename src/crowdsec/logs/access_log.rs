@@ -1,5 +1,6 @@
 //! Who was let in, and asked for what? A line for each request, as nginx writes it.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -62,14 +63,16 @@ impl Fairing for AccessLog {
             return;
         }
         // As the headers are when the answer leaves: a fairing of the owner's may have changed them on purpose.
-        let headers = ["Referer", "User-Agent"].map(|name| request.headers().get_one(name).unwrap_or("-"));
+        // To look one up by its name takes Rocket longer than to walk over all.
+        let header = |name| request.headers().iter().find(|header| header.name() == name).map(|header| header.value);
+        let headers = ["Referer", "User-Agent"].map(|name| header(name).unwrap_or("-".into()));
         let (address, asked) = (visit.judgement.address, &visit.asked);
         let has_no_body = asked.method == Method::Head || matches!(status.code, 204 | 304);
         if let Some(size) = if has_no_body { Some(0) } else { response.body_mut().size().await } {
-            return self.0.access(address, asked, headers, status, size);
+            return self.0.access(address, asked, [&headers[0], &headers[1]], status, size);
         }
         let (chunk, body) = (response.body().max_chunk_size(), response.body_mut().take());
-        let (journal, asked, headers) = (self.0.clone(), asked.clone(), headers.map(str::to_owned));
+        let (journal, asked, headers) = (self.0.clone(), asked.clone(), headers.map(Cow::into_owned));
         response.set_streamed_body(Counted { body, count: 0, journal, address, asked, headers, status });
         response.set_max_chunk_size(chunk);
     }
