@@ -3,6 +3,7 @@
 mod protection;
 
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use log::info;
@@ -40,8 +41,8 @@ impl Fairing for Crowdsec {
     /// or `on_startup_failure` has decided.
     async fn on_ignite(&self, rocket: Rocket<Build>) -> Result {
         match set_up(&rocket).await {
-            Ok(SetUp { bouncer, texts, site, poller }) => {
-                let rocket = pages::mount(rocket, bouncer.debug).manage(bouncer).manage(texts).manage(site);
+            Ok((bouncer, texts, poller)) => {
+                let rocket = pages::mount(rocket, bouncer.debug).manage(bouncer).manage(texts);
                 let rocket = rocket.attach(super::logs::must_be_attached());
                 let Some((poller, thread)) = poller else { return Ok(rocket) };
                 // The shutdown waits until the last snapshot is written, for as long as a disk may reasonably take.
@@ -79,7 +80,7 @@ impl Fairing for Crowdsec {
         let head = Head::of(request, &bouncer.client_ip);
         let if_unanswered = bouncer.ask(request, &head).await;
         let judgement = bouncer.judge(request, &head, if_unanswered);
-        bouncer.judged.count(judgement.address);
+        bouncer.judged[usize::from(judgement.address.is_ipv6())].fetch_add(1, Ordering::Relaxed);
         bouncer.client_ip.look_for_forgotten(request, judgement.address, &head);
         if head.too_large.is_none() && bouncer.forgets(&judgement) {
             return pages::send_upload_on(request, data);
@@ -137,29 +138,18 @@ impl Fairing for Crowdsec {
 }
 
 /// Everything that the fairing needs, made from the configuration.
-struct SetUp {
-    bouncer: Bouncer,
-    texts: Texts,
-    site: pages::Config,
-    poller: Option<(Poller, Background)>,
-}
-
-async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> {
+async fn set_up(rocket: &Rocket<Build>) -> Result<(Bouncer, Texts, Option<(Poller, Background)>), Problems> {
     let config = Config::read(rocket.figment())?;
     for warning in &config.warnings {
         log::warn!("{warning}");
     }
     let secret = config.shared_secret.as_ref();
     let captcha = config.captcha.as_ref().map(|captcha| Captcha::new(captcha, secret)).transpose()?;
-    let templates = template_dir(rocket.figment());
-    let texts = Texts::read(&templates).map_err(|reason| {
-        let at = templates.join("texts.toml");
-        Problems::from(format!("the words of the bouncer's pages cannot be read from {}: {reason}. Start the application in the folder that holds its templates (systemd: WorkingDirectory=), or mend that file", at.display()))
-    })?;
-    let Config { debug, bouncer, lapi, visitor, pages: site, shared_secret, .. } = config;
+    let texts = Texts::read(&template_dir(rocket.figment()), &config.pages)?;
+    let Config { debug, bouncer, lapi, visitor, shared_secret, .. } = config;
     let mut bouncer = Bouncer::new(debug, bouncer, lapi, ClientIp::new(visitor), captcha);
     let Some(connection) = &bouncer.lapi.connection else {
-        return Ok(SetUp { bouncer, texts, site, poller: None });
+        return Ok((bouncer, texts, None));
     };
     let (set, status) = (bouncer.decisions.clone(), bouncer.status.clone());
     let live = bouncer.lapi.live.as_ref();
@@ -168,5 +158,5 @@ async fn set_up(rocket: &Rocket<Build>) -> std::result::Result<SetUp, Problems> 
     bouncer.live = live;
     let thread = Background::start("crowdsec")?;
     let poller = thread.runtime.spawn(poller.first_answer(bouncer.lapi.startup_timeout)).await??;
-    Ok(SetUp { bouncer, texts, site, poller: Some((poller, thread)) })
+    Ok((bouncer, texts, Some((poller, thread))))
 }

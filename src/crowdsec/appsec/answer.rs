@@ -2,7 +2,6 @@
 
 use http::StatusCode;
 use rocket::http::Status;
-use serde::Deserialize;
 
 use super::relay::Relay;
 
@@ -22,14 +21,6 @@ pub enum Answer {
     Unjudgeable,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Envelope {
-    action: String,
-    #[serde(flatten)]
-    relay: Relay,
-}
-
 impl Answer {
     /// For figures, which have words of their own for what is none of AppSec's.
     pub fn name(&self) -> &'static str {
@@ -46,9 +37,9 @@ impl Answer {
 
     /// `body` is `None` where it did not arrive whole.
     pub fn read(status: StatusCode, body: Option<&[u8]>) -> Self {
-        let envelope = body.and_then(|body| serde_json::from_slice::<Envelope>(body).ok());
-        match envelope.filter(|envelope| !envelope.action.is_empty()) {
-            Some(envelope) => Self::of(envelope),
+        let relay = body.and_then(|body| serde_json::from_slice::<Relay>(body).ok());
+        match relay.filter(|relay| !relay.action.is_empty()) {
+            Some(relay) => Self::of(relay),
             None => Self::without_word(status, body.is_some()),
         }
     }
@@ -58,14 +49,14 @@ impl Answer {
         Self::Act { word: "ban".into(), status: None }
     }
 
-    fn of(Envelope { action, relay }: Envelope) -> Self {
+    fn of(relay: Relay) -> Self {
         let status = matches!(relay.http_status, 400..=499).then(|| Status::new(relay.http_status as u16));
-        match action.to_ascii_lowercase().as_str() {
+        match relay.action.to_ascii_lowercase().as_str() {
             "allow" => Self::Allow,
             "challenge" if relay.is_safe() => Self::Relay(relay),
             // Fails closed: AppSec did not let the visitor in, and there is nothing that they could do about it.
             "challenge" => Self::ban(),
-            _ => Self::Act { word: action, status },
+            _ => Self::Act { word: relay.action, status },
         }
     }
 

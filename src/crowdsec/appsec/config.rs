@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::crowdsec::bouncer::{self, EnforceBy};
 use crate::crowdsec::captcha;
 use crate::crowdsec::lapi::{self, Credentials};
-use crate::crowdsec::setting::{BadSetting, FailureAction, Reading, Span, word};
+use crate::crowdsec::setting::{BadSetting, FailureAction, NEEDS_PROVIDER, Reading, Span, word};
 
 /// `[default.crowdsec.appsec]`: each key as Rocket.toml and the variables write it; docs/configuration.md says what each
 /// means.
@@ -96,8 +96,8 @@ impl Config {
             let what = "AppSec knows a bouncer by its key alone: set `api_key` to what `cscli bouncers add NAME` prints, or take this key away";
             reading.wrong("appsec.url", what);
         }
-        if matches!(captcha, Ok(None)) {
-            config.failure_action.needs_provider(reading, "appsec.failure_action");
+        if matches!(captcha, Ok(None)) && config.failure_action == FailureAction::Captcha {
+            reading.wrong("appsec.failure_action", NEEDS_PROVIDER);
         }
         if bouncer.as_ref().is_ok_and(|bouncer| bouncer.enforce_by == EnforceBy::Guards) {
             let what = "AppSec is asked before any guard: write enforce_by = \"fairing\", or take this key away";

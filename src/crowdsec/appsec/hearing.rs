@@ -1,7 +1,7 @@
 //! How much of a request has AppSec judged, and what has it for the visitor? One value, kept with the request.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use rocket::Request;
 use rocket::response::Response;
@@ -12,10 +12,8 @@ use crate::crowdsec::panics::lock;
 
 #[derive(Default)]
 pub struct Hearing {
-    /// Whether the whole request has been judged, its body included.
+    /// Whether the whole request has been judged, its body included. A longer body is left to `Inspected`.
     pub is_whole: AtomicBool,
-    /// Whether its body was left to `Inspected`.
-    pub is_half: AtomicBool,
     /// An answer of AppSec's for the visitor.
     relay: Mutex<Option<Relay>>,
 }
@@ -36,10 +34,5 @@ impl Hearing {
         if let Some(relay) = lock(&self.relay).take() {
             relay.replace(response);
         }
-    }
-
-    /// Whether a body was left to `Inspected`, and no route asked for that.
-    pub fn is_left_half(&self) -> bool {
-        self.is_half.load(Ordering::Relaxed) && !self.is_whole.load(Ordering::Relaxed)
     }
 }

@@ -19,19 +19,19 @@ use super::question::about;
 use super::relay::Relay;
 use crate::crowdsec::bouncer::{Bouncer, Judgement, OUR_RANK, Verdict};
 use crate::crowdsec::decisions::{Remediation, Source};
-use crate::crowdsec::limit::Limit;
 use crate::crowdsec::pages;
 use crate::crowdsec::printable::printable;
+use crate::crowdsec::reminder::Reminder;
 use crate::crowdsec::setting::FailureAction;
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// Kept as Rocket's state in an `Option`, which is `None` where no `appsec.url` is set.
 pub struct AppSec {
     pub config: Config,
     client: Client,
-    /// The log's lines about an AppSec that does not answer: one a minute.
-    outages: Limit,
-    /// Questions that it has not answered.
-    unanswered: AtomicU64,
+    /// Questions that it has not answered. The log tells of them once a minute.
+    outages: Reminder,
     /// Requests that reached a handler while AppSec had not seen their body.
     unjudged: AtomicU64,
 }
@@ -52,8 +52,7 @@ impl Fairing for AppSec {
         let hearing = Hearing::of(request);
         let (verdict, judgement) = match shown(request, data).await {
             Ok(body) => {
-                let mark = if body.is_some() { &hearing.is_whole } else { &hearing.is_half };
-                mark.store(true, Ordering::Relaxed);
+                hearing.is_whole.store(body.is_some(), Ordering::Relaxed);
                 let answer = self.ask(bouncer, request, body.unwrap_or_default()).await;
                 let Some(judgement) = self.refusal(bouncer, request, answer) else { return };
                 (judgement.verdict, Some(judgement))
@@ -68,10 +67,11 @@ impl Fairing for AppSec {
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         let hearing = Hearing::of(request);
+        let is_half = || !hearing.is_whole.load(Ordering::Relaxed) && !bouncer.spares_other_judges(request);
         let has_handler = request.route().is_some_and(|route| route.rank > OUR_RANK + 1);
         match bouncer.visit(request).refusal() {
             Some(Verdict::Answered) => hearing.answer(response),
-            None if has_handler && hearing.is_left_half() => self.tell_unjudged(request),
+            None if has_handler && is_half() => self.tell_unjudged(request),
             _ => {}
         }
     }
@@ -79,8 +79,7 @@ impl Fairing for AppSec {
 
 impl AppSec {
     pub fn new(config: Config, client: Client) -> Self {
-        let outages = Limit::new(1, Duration::from_secs(60));
-        Self { config, client, outages, unanswered: AtomicU64::new(0), unjudged: AtomicU64::new(0) }
+        Self { config, client, outages: Reminder::default(), unjudged: AtomicU64::new(0) }
     }
 
     /// Asks about a request, with this much of its body.
@@ -128,10 +127,7 @@ impl AppSec {
     }
 
     pub fn tell_outage(&self, reason: &str) {
-        let times = self.unanswered.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.outages.count((), Instant::now()).is_err() {
-            return;
-        }
+        let Some(times) = self.outages.count(1, MINUTE, Instant::now()) else { return };
         let what = match self.config.failure_action {
             FailureAction::Passthrough => "let in unjudged",
             FailureAction::Captcha => "asked to solve a captcha",

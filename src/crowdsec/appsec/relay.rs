@@ -8,11 +8,12 @@ use rocket::http::{Header, Status};
 use rocket::response::Response;
 use serde::Deserialize;
 
-/// An answer that AppSec wrote for the visitor, as its JSON says it: the page of a challenge, its scripts, or what its form is
-/// answered with.
+/// What AppSec's JSON says: one word, and where that is `challenge`, an answer for the visitor. That is the page of a challenge,
+/// its scripts, or what its form is answered with.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Relay {
+    pub action: String,
     /// 0 where AppSec names none, which is 200.
     pub http_status: i64,
     user_body_content: String,
@@ -46,7 +47,7 @@ impl Relay {
         let header = |name: &str, value: &str| (name.to_owned(), vec![value.to_owned()]);
         let headers = [header("Content-Type", "text/plain; charset=utf-8"), header("Cache-Control", "no-store")];
         let (http_status, user_body_content) = (status.code.into(), status.reason_lossy().into());
-        Self { http_status, user_body_content, user_cookies: Vec::new(), user_headers: headers.into() }
+        Self { http_status, user_body_content, user_headers: headers.into(), ..Self::default() }
     }
 
     /// Puts this answer in the place of another one. A second content security policy would break the page.
@@ -95,7 +96,7 @@ mod tests {
         let relay = |status, body: &str, cookie: &str, name: &str, value: &str| {
             let user_headers = BTreeMap::from([(name.to_owned(), vec![value.to_owned()])]);
             let (user_body_content, user_cookies) = (body.to_owned(), vec![cookie.to_owned()]);
-            Relay { http_status: status, user_body_content, user_cookies, user_headers }.is_safe()
+            Relay { http_status: status, user_body_content, user_cookies, user_headers, ..Relay::default() }.is_safe()
         };
         let cookie = "__crowdsec_challenge=x; Path=/; HttpOnly";
         assert!(relay(200, "page", cookie, "Content-Type", "text/html"));

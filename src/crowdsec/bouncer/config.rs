@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::exemptions::Prefix;
 use crate::crowdsec::decisions::{Remediation, Types, network};
-use crate::crowdsec::setting::{BadSetting, List, Network, Number, Reading, Span, word};
+use crate::crowdsec::setting::{BadSetting, List, NEEDS_PROVIDER, Network, Number, Reading, Span, word};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
 #[derive(Default, Deserialize)]
@@ -154,22 +154,14 @@ impl Config {
             None if reading.debug => examples().into_iter().filter(|own| can_ask || !asks(own)).collect(),
             None => Vec::new(),
         };
-        for (key, needs_captcha, what) in [
-            ("fallback_remediation", fallback == Remediation::Captcha, NEEDS_PROVIDER),
-            ("remediations", settings.remediations.values().any(|to| *to == Remediation::Captcha), NEEDS_PROVIDER),
-            (
-                "enforce",
-                enforced == [Remediation::Captcha],
-                "only captchas are enforced, and there is no captcha to show: set `captcha.provider`, or add \"ban\"",
-            ),
-            (
-                "decisions",
-                decisions.iter().any(asks),
-                "a decision of type `captcha` needs `captcha.provider`: set that, or write \"ban\"",
-            ),
+        for (key, needs_captcha) in [
+            ("fallback_remediation", fallback == Remediation::Captcha),
+            ("remediations", settings.remediations.values().any(|to| *to == Remediation::Captcha)),
+            ("enforce", enforced == [Remediation::Captcha]),
+            ("decisions", decisions.iter().any(asks)),
         ] {
             if needs_captcha && !can_ask {
-                reading.wrong(key, what);
+                reading.wrong(key, NEEDS_PROVIDER);
             }
         }
         if fallback == Remediation::Allow {
@@ -195,8 +187,6 @@ impl Config {
         })
     }
 }
-
-const NEEDS_PROVIDER: &str = "`captcha` needs `captcha.provider`: set that, or write \"ban\"";
 
 /// What types become, by their names in lower case.
 fn mapped(reading: &mut Reading<'_>, remediations: BTreeMap<String, Remediation>) -> BTreeMap<String, Remediation> {

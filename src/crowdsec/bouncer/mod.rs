@@ -2,7 +2,6 @@
 
 mod config;
 mod exemptions;
-mod judged;
 mod other_judges;
 mod policy;
 mod record;
@@ -28,7 +27,6 @@ use exemptions::{is_probe, needs_no_pass};
 use told::Told;
 
 pub use config::{Config, EnforceBy, OwnDecision};
-pub use judged::Judged;
 #[allow(unused_imports, reason = "who asks and who counts can be left out")]
 pub use other_judges::{ACTIONS, Questions, SECONDS};
 #[allow(unused_imports, reason = "the rooms that list refusals can be left out")]
@@ -50,8 +48,8 @@ pub struct Bouncer {
     /// Ban pages. In a flood of them only bare words are sent.
     pub ban_pages: Limit,
     pub told: Told,
-    /// Requests that were judged.
-    pub judged: Arc<Judged>,
+    /// Requests that were judged, from IPv4 and from IPv6.
+    pub judged: Arc<[AtomicU64; 2]>,
     /// Set at ignition by the access log and AppSec, which need a `Visit` for every request. The fairing then keeps one for
     /// admitted requests too.
     pub keeps_visits: AtomicBool,

@@ -8,7 +8,7 @@ use super::{Asked, Judgement, Verdict};
 use crate::crowdsec::decisions::Standing;
 use crate::crowdsec::limit::Limit;
 use crate::crowdsec::printable::printable;
-use crate::crowdsec::reminder::Reminder;
+use crate::crowdsec::reminder::{HOUR, Reminder};
 
 /// The log's lines about refusals.
 pub struct Told {
@@ -54,7 +54,7 @@ impl Told {
     /// Tells at most once an hour of a scope that a handler asks for, and of which nothing is known since LAPI is not asked
     /// for it. Whichever it is: a handler that takes the name from its visitor must not fill the log.
     pub fn unlisted(&self, scope: &str) {
-        if self.unlisted.count(1, Instant::now()).is_some() {
+        if self.unlisted.count(1, HOUR, Instant::now()).is_some() {
             log::error!(
                 "A handler asks for decisions of scope `{0}`, which is not in `crowdsec.scopes`, so that none is ever found and \
                  nobody refused for it. Set scopes = [\"ip\", \"range\", \"{0}\"].",

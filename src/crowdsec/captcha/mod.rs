@@ -74,7 +74,7 @@ pub enum Finding {
         since: u64,
     },
     Wrong,
-    /// Right, perhaps, but too late; for a third party also: for the second time.
+    /// The answer came too late, or, with a third party, for the second time. Whether it was right is not known.
     Expired,
     /// Too many wrong answers of this visitor's. The provider was not asked; after this time it is again.
     TooMany(Duration),

@@ -56,16 +56,16 @@ impl Passes {
 
     /// When the visitor has proven to be human, in seconds since 1970, by the newest pass that still counts.
     ///
-    /// Rocket's jar keeps the last of several cookies of one name. A neighbour on the same domain can set another one of
-    /// ours, which a browser sends beside it, so that all of the request's are tried: one that is none takes nothing
-    /// away from one that is.
+    /// A neighbour on the same domain can set a cookie of the same name, which a browser sends beside ours. So all cookies of
+    /// the request are tried, and not only the last one of a name, which is all that Rocket's jar keeps. The jar is asked as
+    /// well, because the cookies of Rocket's local client stand there alone.
     pub fn since(&self, request: &Request<'_>, address: IpAddr, now: u64) -> Option<u64> {
         let names = [true, false].map(|https| self.name(address, https));
-        let kept = names.iter().filter_map(|name| request.cookies().get(name).cloned());
+        let in_jar = names.iter().filter_map(|name| request.cookies().get(name).cloned());
         let sent = request.headers().get("Cookie").flat_map(Cookie::split_parse_encoded).filter_map(Result::ok);
         let sent = sent.filter(|cookie| names.iter().any(|name| name == cookie.name()));
         let none = cookie::CookieJar::new();
-        let passes = sent.chain(kept).filter(|cookie| cookie.value().len() <= LONGEST).filter_map(|cookie| {
+        let passes = sent.chain(in_jar).filter(|cookie| cookie.value().len() <= LONGEST).filter_map(|cookie| {
             let pass = none.private(&self.key).decrypt(cookie.into_owned())?;
             since(pass.value(), address.into(), now, self.expiration)
         });

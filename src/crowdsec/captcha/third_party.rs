@@ -11,7 +11,7 @@ use super::Finding;
 use super::config::Config;
 use super::tries::Tries;
 use crate::crowdsec::printable::with_causes;
-use crate::crowdsec::reminder::Reminder;
+use crate::crowdsec::reminder::{HOUR, Reminder};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most bytes of an answer that are read. `siteverify` answers in a few hundred.
@@ -61,7 +61,7 @@ impl ThirdParty {
         let finding = match self.ask(answer, address).await {
             Ok(said) => self.meaning(&said, now),
             Err(reason) => {
-                if let Some(times) = self.away.count(1, Instant::now()) {
+                if let Some(times) = self.away.count(1, HOUR, Instant::now()) {
                     log::warn!(
                         "The captcha provider {} cannot be asked ({times} so far): {reason}. Visitors must retry.",
                         self.name()
@@ -112,7 +112,7 @@ impl ThirdParty {
             let counts = hostnames.is_empty() || said.hostname.as_ref().is_some_and(is_ours);
             if counts { Finding::Human { since: now } } else { Finding::Wrong }
         } else if says(&["invalid-input-secret", "missing-input-secret", "sitekey-secret-mismatch"]) {
-            if self.refuses.count(1, Instant::now()).is_some() {
+            if self.refuses.count(1, HOUR, Instant::now()).is_some() {
                 log::error!(
                     "{} refuses `captcha.secret_key`: no visitor can solve the captcha until it is right.",
                     self.name()

@@ -17,7 +17,8 @@ use figment::{Figment, Profile, Provider as _};
 use rocket::config::SecretKey;
 use serde::Deserialize;
 
-use super::setting::{BadSetting, Problems, Reading, Secret, unreplaced_variables, where_set, word};
+use super::setting::{BadSetting, FailureAction, NEEDS_PROVIDER, Problems, Reading, Secret};
+use super::setting::{unreplaced_variables, where_set, word};
 use super::{bouncer, captcha, lapi, pages, visitor};
 use environment::{Environment, TABLES, UNKNOWN, looks_ours};
 
@@ -133,12 +134,14 @@ impl Config {
         if let (Ok(lapi), Ok(visitor)) = (&lapi, &visitor) {
             reading.warnings.extend(visitor.warn_of(&lapi.scopes));
         }
-        if let (Ok(lapi::Config { live: Some(live), .. }), Ok(None)) = (&lapi, &captcha) {
-            live.failure_action.needs_provider(reading, "live.failure_action");
+        if let (Ok(lapi::Config { live: Some(live), .. }), Ok(None)) = (&lapi, &captcha)
+            && live.failure_action == FailureAction::Captcha
+        {
+            reading.wrong("live.failure_action", NEEDS_PROVIDER);
         }
         // Where the captcha's settings cannot be read, that is told already.
         let bouncer = bouncer::Config::read(reading, !matches!(captcha, Ok(None)));
-        let pages = pages::Config::read(reading);
+        let pages = reading.room::<pages::Config>();
         super::appsec::Config::check(reading, &lapi, &captcha, &bouncer);
         // What is wrong with the logs is told with all the rest. They read their settings again when they are opened.
         let _ = super::logs::Config::read(reading);

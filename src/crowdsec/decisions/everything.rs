@@ -69,8 +69,6 @@ impl Everything {
         let (set, now) = (self.set.clone(), self.set.ticks(now));
         let mut missing = Vec::new();
         let old = set.read();
-        // For what deltas bring until the next full answer.
-        self.table.make_room();
         for (value, held) in old.iter().filter(|(_, held)| held.ends > now) {
             let is_ending = held.ends <= now.saturating_add(SOON);
             if self.table.get(&value, held.key).is_some() {

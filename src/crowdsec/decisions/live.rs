@@ -27,9 +27,7 @@ impl DecisionSet {
 
     /// Takes over an answer of LAPI's. What was held when it was asked, `before`, and is not in the answer ends, unless an
     /// entry of the answer cannot be read: that may be the missing one. What another answer has brought meanwhile stays: this
-    /// one may be older.
-    ///
-    /// One answer at a time, which the lock on `taken` sees to.
+    /// one may be older. Adds to what `taken` counts already.
     pub fn take_answer(
         self: &Arc<Self>,
         mut before: HashSet<(Value, Key)>,

@@ -37,18 +37,13 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
             log::error!("{NO_CAPTCHA}");
             return Outcome::Error((Status::InternalServerError, ()));
         }
-        policy(request, |bouncer, judgement| {
-            if judgement.verdict != Verdict::Admit {
-                return judgement.verdict;
-            }
+        policy(request, |bouncer, judgement| match bouncer.solved(request, judgement.address) {
+            _ if judgement.verdict != Verdict::Admit => judgement.verdict,
             // A pass that outlives `captcha.expiration` is none.
-            let is_fresh =
-                |since: u64| MINUTES == 0 || bouncer.unix_now().saturating_sub(since) < MINUTES.saturating_mul(60);
-            if bouncer.solved(request, judgement.address).is_some_and(is_fresh) {
+            Some(since) if MINUTES == 0 || bouncer.unix_now().saturating_sub(since) < MINUTES.saturating_mul(60) => {
                 Verdict::Admit
-            } else {
-                Verdict::Captcha
             }
+            _ => Verdict::Captcha,
         })
         .map(|address| Self { address })
     }

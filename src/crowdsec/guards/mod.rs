@@ -11,7 +11,7 @@ mod visitor;
 use std::net::IpAddr;
 
 use rocket::http::Status;
-use rocket::outcome::try_outcome;
+use rocket::outcome::{IntoOutcome, try_outcome};
 use rocket::request::Outcome;
 use rocket::{Ignite, Request, Rocket, Sentinel};
 
@@ -40,8 +40,7 @@ need_the_bouncer!(Accounts<'_>, Cleared, NoDecision, Report, Visitor);
 
 /// Fails closed: without a bouncer nothing is proven of anybody.
 pub fn bouncer<'r>(request: &'r Request<'_>) -> Outcome<&'r Bouncer, ()> {
-    let bouncer = request.rocket().state::<Bouncer>();
-    bouncer.map_or(Outcome::Error((Status::InternalServerError, ())), Outcome::Success)
+    request.rocket().state::<Bouncer>().or_error((Status::InternalServerError, ()))
 }
 
 /// What a guard decides: the visitor's address, or a refusal. The fairing then replaces the catcher's answer by the

@@ -49,7 +49,9 @@ pub fn read_list(json: &[u8], scopes: &Scopes, asked: Option<u64>) -> Result<Vec
         _ => true,
     };
     let read = |entry| read_entry(entry, scopes).map_err(|unread| unread.reason).transpose();
-    raw_entries(json)?.filter(is_asked).filter_map(read).collect()
+    let entries: Option<Vec<&RawValue>> =
+        serde_json::from_slice(json).map_err(|error| printable(&error.to_string()))?;
+    entries.into_iter().flatten().filter(is_asked).filter_map(read).collect()
 }
 
 /// Reads what LAPI says in live mode: a list, or `null`.
@@ -67,12 +69,6 @@ pub fn read_entries(json: &[u8], scopes: &Scopes) -> Result<Vec<Entry>, String> 
     let read = List { kind: Entry::New, hand_on }.deserialize(&mut json).and_then(|()| json.end());
     read.map_err(|error| printable(&error.to_string()))?;
     if unread > MOST_UNREAD { Err("it is full of what is no decision".into()) } else { Ok(entries) }
-}
-
-fn raw_entries(json: &[u8]) -> Result<impl Iterator<Item = &RawValue>, String> {
-    let entries: Option<Vec<&RawValue>> =
-        serde_json::from_slice(json).map_err(|error| printable(&error.to_string()))?;
-    Ok(entries.into_iter().flatten())
 }
 
 fn as_entry(json: &RawValue, scopes: &Scopes, kind: ListKind) -> Option<Entry> {

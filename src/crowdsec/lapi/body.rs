@@ -1,6 +1,6 @@
 //! How is the body of a long answer read while it still arrives?
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 
 use reqwest::Response;
@@ -16,7 +16,8 @@ use crate::crowdsec::printable::printable;
 /// 512 MiB hold four million decisions; what is longer is no answer of LAPI's.
 const LONGEST: usize = 512 << 20;
 
-/// Hands the answer's entries over as they arrive. `Ok` means that the body ended where LAPI meant it to end.
+/// Hands the answer's entries over as they arrive. `Ok` means that the body ended where LAPI meant it to end: to the reader a
+/// body that was cut looks like one that ended, but no JSON object that was cut is whole.
 ///
 /// They are read on a thread for blocking work while the transfer goes on, with a few pieces in flight at most, so
 /// that LAPI is not asked to send faster than we read.
@@ -36,11 +37,10 @@ pub async fn read_body<R: Send + 'static>(
         while let Some(piece) = response.chunk().await.map_err(|error| transfer(&error, None))? {
             left = left.checked_sub(piece.len()).ok_or_else(|| Error::Unreadable("it is over 512 MiB".into()))?;
             // The reader hangs up where it finds no JSON; its own error says more.
-            if pieces.send(Some(piece)).await.is_err() {
+            if pieces.send(piece).await.is_err() {
                 break;
             }
         }
-        let _ = pieces.send(None).await;
         Ok(())
     }
     .await;
@@ -49,25 +49,18 @@ pub async fn read_body<R: Send + 'static>(
     read.map_err(|error| Error::Unreadable(printable(&error.to_string())))
 }
 
-/// The body as a blocking reader. It ends only with the `None` that the transfer's own end sends: a body that was cut,
-/// or a poll that was given up, is an error and never looks like the end of the list.
+/// The body as a blocking reader.
 struct Body<B> {
-    pieces: mpsc::Receiver<Option<B>>,
+    pieces: mpsc::Receiver<B>,
     current: io::Cursor<B>,
 }
 
 impl<B: AsRef<[u8]>> Read for Body<B> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let read = self.current.read(buffer)?;
-            if read > 0 || buffer.is_empty() {
-                return Ok(read);
-            }
-            match self.pieces.blocking_recv() {
-                None => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the answer was cut off")),
-                Some(None) => return Ok(0),
-                Some(Some(piece)) => self.current = io::Cursor::new(piece),
-            }
+        while self.current.fill_buf()?.is_empty() {
+            let Some(piece) = self.pieces.blocking_recv() else { return Ok(0) };
+            self.current = io::Cursor::new(piece);
         }
+        self.current.read(buffer)
     }
 }

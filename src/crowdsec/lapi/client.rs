@@ -9,19 +9,20 @@ use reqwest::{Client, Identity, RequestBuilder, Response, StatusCode, Url, redir
 
 use super::answer::{read_entries, read_list};
 use super::body::read_body;
-use super::error::{setup, transfer};
+use super::error::transfer;
 use super::tls::{self, Handshake};
 use super::{BOUNCER_TYPE, Connection, Credentials, Error, Location, VERSION};
 use crate::crowdsec::decisions::{Decision, Entry, Key, Scopes, Value, single};
+use crate::crowdsec::printable::{printable, with_causes};
 
 const CONNECT: Duration = Duration::from_secs(5);
 /// Between two pieces of an answer. LAPI needs 40 s before the first byte of a million decisions.
 const SILENCE: Duration = Duration::from_secs(120);
 /// For a whole answer, which bounds one that drips.
-const WHOLE: Duration = Duration::from_secs(600);
-/// For an answer with the changes: this long, or three polls where those are longer. It is short even at a million decisions,
-/// so that a LAPI which takes longer hangs, or has moved.
-const CHANGES: Duration = Duration::from_secs(15);
+pub const WHOLE: Duration = Duration::from_secs(600);
+/// For an answer with the changes: this long, or three polls where those are longer. It is short even at a million decisions:
+/// a LAPI that takes longer hangs, or has moved.
+pub const CHANGES: Duration = Duration::from_secs(15);
 /// For what stands against one address: a LAPI with a million decisions needs half a second.
 pub const QUESTION: Duration = Duration::from_secs(5);
 /// The most bytes of a list of decisions.
@@ -33,15 +34,13 @@ pub struct Lapi {
     pub client: Client,
     /// Of the decisions' stream, with the filters.
     pub url: Url,
-    /// For an answer that tells what has changed.
-    changes: Duration,
     handshake: Handshake,
     pub scopes: Arc<Scopes>,
 }
 
 impl Lapi {
-    /// Fails on certificates or keys that cannot be used.
-    pub fn new(config: &Connection, update_frequency: Duration) -> Result<Self, Error> {
+    /// Fails on certificates or keys that cannot be used, and says why.
+    pub fn new(config: &Connection) -> Result<Self, String> {
         // The first provider stays; a second call changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = Client::builder()
@@ -81,7 +80,6 @@ impl Lapi {
         url.query_pairs_mut().append_pair("dedup", "false").extend_pairs(&config.filters);
         Ok(Self {
             client: builder.build().map_err(setup)?,
-            changes: CHANGES.max(update_frequency.saturating_mul(3)),
             handshake: Handshake::with(&url, config.ca.is_some(), identity.is_some()),
             url,
             scopes: config.scopes.clone(),
@@ -93,12 +91,13 @@ impl Lapi {
     pub async fn ask<R: Send + 'static>(
         &self,
         everything: bool,
+        within: Duration,
         receiver: impl FnOnce(Instant) -> R,
         hand_on: fn(&mut R, Entry),
     ) -> Result<R, Error> {
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("startup", if everything { "true" } else { "false" });
-        let response = self.send(url, if everything { WHOLE } else { self.changes }).await?;
+        let response = self.send(url, within).await?;
         read_body(response, self.scopes.clone(), receiver(Instant::now()), hand_on).await
     }
 
@@ -157,7 +156,10 @@ impl Lapi {
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         match response.status() {
             StatusCode::OK if header(CONTENT_TYPE).starts_with("application/json") => Ok(response),
-            StatusCode::OK => Err(Error::NotJson(header(CONTENT_TYPE).to_owned())),
+            StatusCode::OK => {
+                let kind = printable(header(CONTENT_TYPE));
+                Err(Error::Unreadable(format!("its type is `{kind}`, not JSON: is api_url another server's?")))
+            }
             StatusCode::FORBIDDEN => Err(Error::Forbidden),
             status if status.is_redirection() => Err(Error::Redirect(header(LOCATION).to_owned())),
             status => Err(Error::Status(status.as_u16())),
@@ -168,4 +170,12 @@ impl Lapi {
     pub async fn exchange(&self, request: RequestBuilder) -> Result<Response, Error> {
         request.send().await.map_err(|error| transfer(&error, Some(&self.handshake)))
     }
+}
+
+/// Why the client cannot be set up, and what to do.
+fn setup(error: impl std::error::Error + 'static) -> String {
+    let reason = with_causes(error.source().unwrap_or(&error));
+    let help = ": install the package ca-certificates, or set ca_cert_path to LAPI's CA";
+    let help = if reason.contains("No CA certificates") { help } else { "" };
+    format!("the client cannot be set up: {reason}{help}")
 }

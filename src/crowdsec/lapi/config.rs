@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use super::connection::{Connection, Credentials, Location, ORIGINS};
 use super::live::{self, Mode};
-use super::tls::{self, File};
+use super::tls::{self, PemFile};
 use crate::crowdsec::decisions::Scopes;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::setting::{BadSetting, List, Reading, Secret, Span, url, word};
@@ -178,12 +178,12 @@ fn credentials(reading: &mut Reading<'_>, settings: &Settings) -> Option<Credent
 }
 
 fn identity(reading: &mut Reading<'_>, cert: &RelativePathBuf, key: &RelativePathBuf) -> Option<Secret> {
-    let (cert, key) = (File::read(reading, "cert_path", cert)?, File::read(reading, "key_path", key)?);
+    let (cert, key) = (PemFile::read(reading, "cert_path", cert)?, PemFile::read(reading, "key_path", key)?);
     tls::identity(&cert, &key).map_err(|(setting, what)| reading.wrong(setting, &what)).ok()
 }
 
 fn authorities(reading: &mut Reading<'_>, path: &RelativePathBuf) -> Option<Vec<CertificateDer<'static>>> {
-    let file = File::read(reading, "ca_cert_path", path)?;
+    let file = PemFile::read(reading, "ca_cert_path", path)?;
     tls::authorities(&file).map_err(|(setting, what)| reading.wrong(setting, &what)).ok()
 }
 

@@ -1,4 +1,4 @@
-//! Where is LAPI, how do we show who we are, and what do we ask it for?
+//! What does it take to ask LAPI: its address, what shows who we are, and what we ask it for?
 
 use std::fmt;
 use std::path::PathBuf;

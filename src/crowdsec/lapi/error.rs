@@ -11,16 +11,11 @@ use crate::crowdsec::printable::{printable, with_causes};
 /// Why LAPI did not answer; each line says what to look at.
 #[derive(Debug)]
 pub enum Error {
-    /// The client could not be made from the configuration.
-    Setup(String),
-    /// Nobody answered: the connection was refused, cut or too slow.
+    /// Nobody answered in time: the connection was refused, cut or too slow.
     Transfer(String),
-    /// `startup_timeout` passed; in live mode, `live.timeout` before the question had its turn.
-    TooSlow,
     Forbidden,
     Redirect(String),
     Status(u16),
-    NotJson(String),
     Unreadable(String),
     /// Our own code broke off.
     Panicked(String),
@@ -35,9 +30,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Setup(reason) => write!(f, "the client cannot be set up: {reason}"),
             Self::Transfer(reason) => f.write_str(reason),
-            Self::TooSlow => f.write_str("LAPI took longer than startup_timeout"),
             Self::Forbidden => f.write_str(
                 "403: LAPI refuses the key (or its database fails: see LAPI's log). `cscli bouncers list` shows whether the bouncer is \
                  there and valid, `cscli bouncers add` makes a new key; with a certificate, compare its OU with bouncers_allowed_ou",
@@ -52,9 +45,6 @@ impl fmt::Display for Error {
             Self::Status(400) => f.write_str("status 400: LAPI does not understand us. If it speaks TLS, write https:// into api_url"),
             Self::Status(404) => f.write_str("status 404: api_url is the address of LAPI's root, without /v1"),
             Self::Status(status) => write!(f, "status {status}: see LAPI's own log"),
-            Self::NotJson(kind) => {
-                write!(f, "an answer of type `{}`, not JSON: is api_url another server's?", printable(kind))
-            }
             Self::Unreadable(reason) => write!(f, "an answer that cannot be read: {reason}"),
             Self::Panicked(reason) => write!(f, "a poll of ours panicked, which is a fault of this program: {}", printable(reason)),
             Self::Short { missing, of, reason } => write!(
@@ -64,12 +54,6 @@ impl fmt::Display for Error {
             ),
         }
     }
-}
-
-pub fn setup(error: impl std::error::Error + 'static) -> Error {
-    let reason = with_causes(error.source().unwrap_or(&error));
-    let help = "install the package ca-certificates, or set ca_cert_path to LAPI's CA";
-    Error::Setup(if reason.contains("No CA certificates") { format!("{reason}: {help}") } else { reason })
 }
 
 pub fn transfer(error: &reqwest::Error, handshake: Option<&Handshake>) -> Error {

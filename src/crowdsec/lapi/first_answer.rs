@@ -21,8 +21,9 @@ impl Poller {
             let asked = Instant::now();
             let result = timeout(left(), self.try_poll()).await;
             let result = result.unwrap_or_else(|_| {
-                self.status.polls.count(&Err(Error::TooSlow), asked.elapsed());
-                Err(Error::TooSlow)
+                let too_slow = Err(Error::Transfer("LAPI took longer than startup_timeout".into()));
+                self.status.polls.count(&too_slow, asked.elapsed());
+                too_slow
             });
             let Err(error) = result else { return Ok(self) };
             // LAPI has answered, and no time will change what it says of this key.

@@ -13,7 +13,7 @@ use crate::crowdsec::panics::lock;
 /// every ten seconds would let the scanner go on for as long. So LAPI is asked each second for a while.
 pub struct Hurry {
     refusals: Limit,
-    /// What a stranger can bring about by bursts without end is bounded too.
+    /// Hurried polls: without a bound, a stranger's bursts could bring them about without end.
     polls: Limit,
     until: Mutex<Option<Instant>>,
     /// Notified when a burst begins.

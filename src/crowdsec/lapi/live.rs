@@ -23,7 +23,7 @@ use super::{Connection, Contact, Error, Lapi};
 use crate::crowdsec::decisions::{DecisionSet, Remediation, Taken};
 use crate::crowdsec::limit::Subject;
 use crate::crowdsec::panics::{lock, survive};
-use crate::crowdsec::reminder::Reminder;
+use crate::crowdsec::reminder::{HOUR, Reminder};
 use crate::crowdsec::setting::{BadSetting, FailureAction, Reading, Span, word};
 
 /// How we learn what stands against a visitor.
@@ -118,20 +118,20 @@ impl Live {
         config: &Config,
         set: Arc<DecisionSet>,
         status: Arc<Contact>,
-    ) -> Result<Arc<Self>, Error> {
-        let lapi = Lapi::new(connection, Duration::ZERO)?;
+    ) -> Result<Arc<Self>, String> {
+        let lapi = Lapi::new(connection)?;
         let (known, taken, late, hasher) = Default::default();
         let turns = array::from_fn(|_| Semaphore::new(IN_A_LANE));
         Ok(Arc::new(Self { lapi, set, status, config: config.clone(), known, turns, hasher, taken, late }))
     }
 
-    /// Has LAPI asked about a visitor, unless it was just now. Gives what they meet besides what stands against them, where
-    /// no answer came in time.
+    /// Asks LAPI about a visitor, unless LAPI was asked just now. Where no answer came in time, gives what the visitor meets
+    /// besides what is known to stand against them.
     pub async fn ask(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Remediation> {
         let asking = {
             let mut known = lock(&self.known);
             match known.get(&address) {
-                Some(Known::Until(end, answered)) if *end > now => return self.failed(*answered),
+                Some(Known::Until(end, answered)) if *end > now => return self.unless_answered(*answered),
                 Some(Known::Asking(asking)) => asking.clone(),
                 _ => {
                     make_room(&mut known);
@@ -142,7 +142,7 @@ impl Live {
             }
         };
         // The question goes on without the visitor: its answer counts for the next request.
-        self.failed(timeout(self.config.timeout.0, asking).await.unwrap_or(false))
+        self.unless_answered(timeout(self.config.timeout.0, asking).await.unwrap_or(false))
     }
 
     /// A task of its own, so that a visitor who hangs up takes nobody else's answer away.
@@ -151,7 +151,7 @@ impl Live {
             let (asked, turn) = (Instant::now(), timeout(self.config.timeout.0, self.lane(address).acquire()).await);
             let result = match turn {
                 Ok(_turn) => survive(self.question(Some(address))).await.unwrap_or_else(|p| Err(Error::Panicked(p))),
-                Err(_) => Err(Error::TooSlow),
+                Err(_) => Err(Error::Transfer("it had no turn within live.timeout".into())),
             };
             self.status.polls.count(&result, asked.elapsed());
             let (answered, now) = (result.is_ok(), Instant::now());
@@ -185,11 +185,12 @@ impl Live {
         Ok(mem::take(&mut *lock(&self.taken)))
     }
 
-    fn failed(&self, answered: bool) -> Option<Remediation> {
+    /// What a visitor meets about whom LAPI did not answer; `None` where it did.
+    fn unless_answered(&self, answered: bool) -> Option<Remediation> {
         if answered {
             return None;
         }
-        if let Some(times) = self.late.count(1, Instant::now()) {
+        if let Some(times) = self.late.count(1, HOUR, Instant::now()) {
             // Fails open, the default: what was known of the visitor before still stands.
             log::warn!(
                 "CrowdSec's LAPI did not answer within `live.timeout` ({:?}), {times} times so far. What is known of such \

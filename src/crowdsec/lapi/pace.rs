@@ -6,7 +6,7 @@ use super::Config;
 
 /// How often LAPI is asked.
 pub struct Pace {
-    update_frequency: Duration,
+    pub update_frequency: Duration,
     pub resync_frequency: Duration,
     /// How long LAPI worked for us in vain, if the last poll asked for everything and failed.
     pub wasted: Duration,
@@ -49,7 +49,7 @@ impl Pace {
     }
 
     /// Until the next poll, give or take a twentieth, so that many instances do not ask in step. It is a second until LAPI's
-    /// first answer, before which nothing `is_known`, and at most a second while somebody scans and this one `hurries`. Where
+    /// first answer, before which nothing `is_known`, and at most a second while the poller `hurries`: somebody scans. Where
     /// LAPI worked in vain, it may rest as long as it worked, a minute at most, so that no instance takes more than half of
     /// its time; nobody listening, or a refused key, costs it none.
     pub fn pause(&self, is_known: bool, hurries: bool) -> Duration {

@@ -9,6 +9,7 @@ use rocket::futures::future::join_all;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::client::{CHANGES, WHOLE};
 use super::health::Contact;
 use super::pace::{EAGER, InStep, Pace};
 use super::saving::Saving;
@@ -38,7 +39,7 @@ pub struct Poller {
     pub(super) saving: Saving,
 }
 
-/// LAPI has to confirm of this many missing decisions that they are gone, before a full answer counts.
+/// Before a full answer counts, LAPI has to confirm that this many of the missing decisions are gone.
 const CONFIRMATIONS: usize = 5;
 
 impl Poller {
@@ -50,10 +51,10 @@ impl Poller {
         status: Arc<Contact>,
         secret: Option<&Secret>,
         live: Option<Arc<Live>>,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, String> {
         let snapshot = config.snapshot.clone().map(|path| Snapshot::new(path, connection, secret));
         Ok(Self {
-            lapi: Lapi::new(connection, config.update_frequency)?,
+            lapi: Lapi::new(connection)?,
             telling: Telling::new(connection, config, set.clone(), status.clone()),
             saving: Saving::new(snapshot, set.clone()),
             set,
@@ -81,7 +82,8 @@ impl Poller {
                 in_step
             }
             Some(in_step) => {
-                let changes = self.lapi.ask(false, |now| self.set.changes(now), Changes::take).await?;
+                let within = CHANGES.max(self.pace.update_frequency.saturating_mul(3));
+                let changes = self.lapi.ask(false, within, |now| self.set.changes(now), Changes::take).await?;
                 let taken = aside(|| changes.complete()).await?;
                 let named = taken.added() + taken.ended;
                 self.saving.is_due |= named > 0;
@@ -140,7 +142,7 @@ impl Poller {
     /// which LAPI computes the next delta, so the result has no `InStep`, and the next poll asks for everything.
     async fn everything(&mut self) -> Result<(Taken, Option<InStep>), Error> {
         let since = Instant::now();
-        let all = self.lapi.ask(true, |now| self.set.everything(now), Everything::take).await?;
+        let all = self.lapi.ask(true, WHOLE, |now| self.set.everything(now), Everything::take).await?;
         let apart = self.pace.resync_frequency / 2;
         let compared = aside(move || all.take_over(Instant::now(), apart)).await?;
         self.saving.is_due = true;

@@ -43,8 +43,8 @@ fn name(error: &Error) -> &'static str {
     match error {
         Error::Forbidden => "auth",
         Error::Redirect(_) | Error::Status(_) => "http",
-        Error::Setup(_) | Error::Transfer(_) | Error::TooSlow => "network",
-        Error::NotJson(_) | Error::Unreadable(_) | Error::Panicked(_) | Error::Short { .. } => "parse",
+        Error::Transfer(_) => "network",
+        Error::Unreadable(_) | Error::Panicked(_) | Error::Short { .. } => "parse",
     }
 }
 
@@ -64,7 +64,7 @@ mod tests {
             (Ok(()), 11),
             (Err(Error::Forbidden), 200),
             (Err(Error::Status(500)), 1),
-            (Err(Error::TooSlow), 61_000),
+            (Err(Error::Transfer(String::new())), 61_000),
             (Err(Error::Unreadable(String::new())), 5000),
         ] {
             polls.count(&result, Duration::from_millis(took));

@@ -18,10 +18,10 @@ pub struct Saving {
     set: Arc<DecisionSet>,
     /// Whether the snapshot on the disk lacks something.
     pub is_due: bool,
-    saved_at: Option<Instant>,
-    /// How long the last write took.
-    took: Duration,
-    writing: Option<JoinHandle<io::Result<Duration>>>,
+    /// No write begins before.
+    next: Instant,
+    /// Gives when the next write may begin.
+    writing: Option<JoinHandle<io::Result<Instant>>>,
 }
 
 /// A crash loses what changed in the last minute, and the next full answer brings it back. Where a write takes more than a
@@ -30,22 +30,20 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 impl Saving {
     pub fn new(snapshot: Option<Snapshot>, set: Arc<DecisionSet>) -> Self {
-        Self { snapshot, set, is_due: false, saved_at: None, took: Duration::ZERO, writing: None }
+        Self { snapshot, set, is_due: false, next: Instant::now(), writing: None }
     }
 
     /// Reads the snapshot, where there is one. True if it was believed.
     pub fn recall(&self) -> bool {
         let Some(snapshot) = &self.snapshot else { return false };
-        let read = snapshot.read(&self.set, Instant::now());
-        match &read {
-            Ok(None) => {}
-            Ok(Some(age)) => {
-                info!("{} decisions come from the snapshot of {} s ago.", self.set.len(), age.as_secs());
-            }
+        let age = snapshot.read(&self.set, Instant::now()).unwrap_or_else(|reason| {
             // Fails towards LAPI: it will say what stands, and the next snapshot takes this one's place.
-            Err(reason) => warn!("The snapshot {} is not used: {reason}.", snapshot.path.display()),
-        }
-        matches!(read, Ok(Some(_)))
+            warn!("The snapshot {} is not used: {reason}.", snapshot.path.display());
+            None
+        });
+        let Some(age) = age else { return false };
+        info!("{} decisions come from the snapshot of {} s ago.", self.set.len(), age.as_secs());
+        true
     }
 
     /// Begins to write the snapshot where it is due. A disk that hangs must not keep new decisions away: while one write
@@ -53,7 +51,7 @@ impl Saving {
     pub async fn go_on(&mut self) {
         if self.writing.as_ref().is_none_or(JoinHandle::is_finished) {
             self.hear().await;
-            if self.saved_at.is_none_or(|at| at.elapsed() >= SAVE_EVERY.max(self.took * 60)) {
+            if Instant::now() >= self.next {
                 self.begin().await;
             }
         }
@@ -72,15 +70,16 @@ impl Saving {
         // Copied while no answer is taken over: no change to the set waits for the copy, and no look-up for the change.
         let set = self.set.clone();
         let Ok(standing) = aside(move || set.standing(begin)).await else { return };
-        (self.is_due, self.saved_at) = (false, Some(begin));
-        self.writing = Some(spawn_blocking(move || snapshot.store(&standing).map(|()| begin.elapsed())));
+        (self.is_due, self.next) = (false, begin + SAVE_EVERY);
+        let next = move |()| begin + SAVE_EVERY.max(begin.elapsed() * 60);
+        self.writing = Some(spawn_blocking(move || snapshot.store(&standing).map(next)));
     }
 
     /// Hears how the last write ended.
     async fn hear(&mut self) {
         let (Some(writing), Some(snapshot)) = (self.writing.take(), &self.snapshot) else { return };
         match writing.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
-            Ok(took) => self.took = took,
+            Ok(next) => self.next = next,
             Err(error) => {
                 self.is_due = true;
                 let path = snapshot.path.display();

@@ -60,7 +60,9 @@ impl Snapshot {
     pub fn store(&self, standing: &[(Value, Key, Ticks, Arc<Source>)]) -> io::Result<()> {
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
-        let file = create_anew(Path::new(&beside))?;
+        // The half of one that a crash left, or a link that somebody laid: none is ever followed.
+        let _ = fs::remove_file(&beside);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
         let head = format!("{FORMAT}, at {}, HMAC", unix_now());
         let hmac = self.hmac.clone().chain_update(&head);
         let mut file = BufWriter::new(file);
@@ -161,14 +163,4 @@ impl<T: Read> Read for Signing<T> {
         self.hmac.update(&buffer[..read]);
         Ok(read)
     }
-}
-
-/// A file that was not there before, which only its owner reads. What lay there is removed first: the half of one that a
-/// crash left, or a link that somebody laid, of which nothing is ever followed.
-fn create_anew(path: &Path) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    File::options().write(true).create_new(true).mode(0o600).open(path)
 }

@@ -18,9 +18,8 @@ pub struct Telling {
     set: Arc<DecisionSet>,
     status: Arc<Contact>,
     pub on_startup_failure: OnStartupFailure,
-    away_since: Option<Instant>,
-    /// When it was last told that LAPI is away.
-    told: Instant,
+    /// Since when LAPI is away, and when that was last told.
+    away: Option<(Instant, Instant)>,
     /// Full answers in a row that brought what no delta had.
     drifts: u32,
     /// What is odd about LAPI's decisions and was told: a word for each kind.
@@ -46,8 +45,7 @@ impl Telling {
             set,
             status,
             on_startup_failure: config.on_startup_failure,
-            away_since: None,
-            told: Instant::now(),
+            away: None,
             drifts: 0,
             warned_of: HashSet::new(),
             unfit: HashSet::new(),
@@ -61,19 +59,19 @@ impl Telling {
     /// cannot be reached.
     pub fn of_poll(&mut self, result: Result<(), Error>) {
         let (lapi, now) = (&self.address, Instant::now());
-        match (result, self.away_since) {
+        match (result, self.away) {
             (Ok(()), None) => {}
-            (Ok(()), Some(since)) => {
-                self.away_since = None;
+            (Ok(()), Some((since, _))) => {
+                self.away = None;
                 let (seconds, known) = (since.elapsed().as_secs(), self.set.len());
                 warn!("CrowdSec's LAPI at {lapi} is back after {seconds} s: {known} decisions stand.");
             }
-            (Err(_), Some(_)) if self.told.elapsed() < MINUTE => {}
-            (Err(error), away_since) => {
-                self.told = now;
-                let since = *self.away_since.get_or_insert(now);
+            (Err(_), Some((_, told))) if told.elapsed() < MINUTE => {}
+            (Err(error), away) => {
+                let since = away.map_or(now, |(since, _)| since);
+                self.away = Some((since, now));
                 let seconds = since.elapsed().as_secs();
-                match (self.status.since_last_answer(), away_since) {
+                match (self.status.since_last_answer(), away) {
                     (None, _) => warn!(
                         "CrowdSec's LAPI at {lapi} has not answered yet: {error}. {} It is asked again each second.",
                         self.until_the_first_answer()

@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-pub use file::{File, authorities, identity};
+pub use file::{PemFile, authorities, identity};
 pub use handshake::Handshake;
 
 /// TLS towards a LAPI whose CA the operator named, `pem` being our own certificate and key.

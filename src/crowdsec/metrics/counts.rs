@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Judged, Judgement, Verdict, Visit};
+use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Judgement, Verdict, Visit};
 use crate::crowdsec::decisions::{DecisionSet, Source};
 use crate::crowdsec::panics::lock;
 
@@ -34,7 +34,7 @@ const MOST_ORIGINS: usize = 64;
 const LONGEST_ORIGIN: usize = 200;
 
 pub struct Counts {
-    judged: Arc<Judged>,
+    judged: Arc<[AtomicU64; 2]>,
     decisions: Arc<DecisionSet>,
     skipped: Arc<AtomicU64>,
     /// All but what the bouncer itself counts. Locked by refused requests and by those in a trial alone.
@@ -130,7 +130,7 @@ impl Counts {
         let mut figures = lock(&self.counted).clone();
         figures.decisions.extend(decisions);
         // Last, so that never more were refused than came.
-        figures.processed = [&self.judged.0[0], &self.judged.0[1]].map(|count| count.load(Ordering::Relaxed));
+        figures.processed = self.judged.each_ref().map(|count| count.load(Ordering::Relaxed));
         figures
     }
 }

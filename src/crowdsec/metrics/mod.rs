@@ -87,7 +87,7 @@ fn start(bouncer: &Bouncer, config: &Config, counts: &Arc<Counts>) -> std::resul
     let usage = match (&bouncer.lapi.connection, config.usage_metrics) {
         (Some(connection), Some(every)) => {
             let poll = bouncer.lapi.update_frequency;
-            let lapi = Lapi::new(connection, poll).map_err(|error| format!("no usage metrics can be sent: {error}"))?;
+            let lapi = Lapi::new(connection).map_err(|error| format!("no usage metrics can be sent: {error}"))?;
             Some((Usage::new(lapi, poll, every, counts.clone()), Background::start("crowdsec-usage")?))
         }
         _ => None,

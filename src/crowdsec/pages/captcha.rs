@@ -10,8 +10,8 @@ use super::Leading;
 use super::body::Posted;
 use super::refusal::{Refusal, whole_seconds};
 use super::return_to::{return_to, without};
-use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Verdict, Visit};
-use crate::crowdsec::captcha::Finding;
+use crate::crowdsec::bouncer::{CaptchaOutcome, Verdict, Visit};
+use crate::crowdsec::captcha::{Captcha, Finding};
 use crate::crowdsec::decisions::Remediation;
 use crate::crowdsec::guards::{self, SameOrigin};
 
@@ -26,7 +26,7 @@ pub fn show_captcha(
     _body: Posted,
 ) -> Result<Leading, Refusal> {
     let back = caller.back(return_to.unwrap_or("/"));
-    if caller.has_fresh_pass || caller.bouncer.captcha.is_none() || !(caller.needs_pass || anew.is_some()) {
+    if caller.captcha.is_none() || !(caller.needs_pass || anew.is_some()) {
         return Ok(caller.lead(&back));
     }
     let _ = caller.visit.captcha.set(CaptchaOutcome::Shown);
@@ -42,11 +42,8 @@ pub async fn check_captcha(
     own: Option<SameOrigin>,
     cookies: &CookieJar<'_>,
 ) -> Result<Leading, Refusal> {
-    let (bouncer, back) = (caller.bouncer, caller.back(form.get("return_to").unwrap_or("/")));
-    // Solved in another tab just now, or there is no captcha: there is nothing to prove.
-    let (false, Some(captcha)) = (caller.has_fresh_pass, &bouncer.captcha) else {
-        return Ok(caller.lead(&back));
-    };
+    let back = caller.back(form.get("return_to").unwrap_or("/"));
+    let Some(captcha) = caller.captcha else { return Ok(caller.lead(&back)) };
     // Another site's page could use up its visitor's tries. A right proof of work, whoever sends it, harms nobody: all
     // that it does is to let this visitor in.
     if captcha.costs() && own.is_none() {
@@ -57,7 +54,7 @@ pub async fn check_captcha(
         return if caller.needs_pass { Err(caller.failed("missing", back)) } else { Ok(caller.lead(&back)) };
     };
     let address = caller.visit.judgement.address;
-    let (status, problem, retry_after) = match captcha.verify(answer, address, bouncer.unix_now()).await {
+    let (status, problem, retry_after) = match captcha.verify(answer, address, caller.now).await {
         Finding::Human { since } => {
             let _ = caller.visit.captcha.set(CaptchaOutcome::Solved);
             captcha.passes.grant(cookies, address, since, caller.https);
@@ -78,16 +75,18 @@ pub async fn check_captcha(
 /// The page's script sets this cookie, to see whether the browser keeps cookies and whether they arrive here.
 const PROBE: &str = "captcha-probe";
 
-/// Who calls one of our own routes, whether by HTTPS, and below which path.
+/// Who comes to one of the captcha's two routes, whether by HTTPS, and below which path of the site.
 pub struct Caller<'r> {
-    bouncer: &'r Bouncer,
     visit: &'r Visit,
-    /// Whether they have solved a captcha so lately that every guard is content.
-    has_fresh_pass: bool,
+    /// What there is to solve: nothing if no captcha is set, or if they have solved it so lately, in another tab for example,
+    /// that every guard is content.
+    captcha: Option<&'r Captcha>,
     /// Whether anything here may refuse them for want of a pass.
     needs_pass: bool,
     https: bool,
     prefix: &'r str,
+    /// In seconds since 1970.
+    now: u64,
 }
 
 impl Caller<'_> {
@@ -133,16 +132,17 @@ impl<'r> FromRequest<'r> for Caller<'r> {
         let bouncer = try_outcome!(guards::bouncer(request));
         let (client_ip, visit, now) = (&bouncer.client_ip, bouncer.visit(request), bouncer.unix_now());
         let judgement = &visit.judgement;
-        // With `enforce_by = "guards"` the fairing has let them through. Nobody whom a captcha would not free may use one up.
+        // With `enforce_by = "guards"` the fairing has let everybody through. These would be refused after the captcha, too.
         if matches!(judgement.verdict, Verdict::Ban | Verdict::Hidden | Verdict::NotYet) {
             visit.refuse_by_guard(judgement.verdict, None);
             return Outcome::Error((bouncer.status_of(judgement.verdict), ()));
         }
         let since = bouncer.solved(request, judgement.address);
-        let has_fresh_pass = since.is_some_and(|since| now.saturating_sub(since) < 60);
+        let is_fresh = since.is_some_and(|since| now.saturating_sub(since) < 60);
+        let captcha = bouncer.captcha.as_ref().filter(|_| !is_fresh);
         let stands = judgement.has(Remediation::Captcha) && !judgement.has(Remediation::Allow);
         let needs_pass = stands && bouncer.enforces(Remediation::Captcha) && since.is_none();
         let (https, prefix) = (client_ip.is_https(request), client_ip.prefix(request));
-        Outcome::Success(Self { bouncer, visit, has_fresh_pass, needs_pass, https, prefix })
+        Outcome::Success(Self { visit, captcha, needs_pass, https, prefix, now })
     }
 }

@@ -5,15 +5,14 @@ mod captcha;
 mod catcher;
 mod config;
 mod health;
-mod language;
 mod negotiation;
 mod page;
 mod preview;
 mod refusal;
 mod return_to;
+mod texts;
 mod trial;
 mod unrouted;
-mod variables;
 mod words;
 
 use rocket::http::uri::Origin;
@@ -27,13 +26,13 @@ use super::visitor::is_accept_too_dear;
 
 pub use body::{drop_body, fields};
 pub use config::Config;
-pub use language::Language;
 pub use negotiation::{FORMAT_HEADERS, wants_json};
 pub use page::{content_security_policy, nonce};
 pub use refusal::Refusal;
+pub use texts::{Texts, template_dir};
 pub use trial::try_pages;
 pub use unrouted::send_upload_on;
-pub use words::{Texts, Words, template_dir};
+pub use words::Words;
 
 /// Sends a refused request to a route of ours, where nobody else finds anything, with a method that the route has. The
 /// address in the visitor's browser stays what it was, and no handler of the owner's sees the request. HEAD keeps its

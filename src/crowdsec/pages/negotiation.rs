@@ -12,18 +12,7 @@ pub const FORMAT_HEADERS: &str = "Accept, Content-Type, HX-Request, Sec-Fetch-De
 /// JSON when `Accept` ranks a JSON type above `text/html`; or names no HTML type, while the request itself is JSON or comes
 /// from a script.
 pub fn wants_json(request: &Request<'_>) -> bool {
-    // Few speak of JSON at all, and reading the list takes longer than the rest of the answer. Rocket hashes a header's
-    // name letter by letter, so that one walk over all is cheaper than two look-ups.
-    let says_json = || {
-        request.headers().iter().any(|header| {
-            ["Accept", "Content-Type"].iter().any(|name| header.name() == *name)
-                && header.value().to_ascii_lowercase().contains("json")
-        })
-    };
-    let from_script = is_from_script(request);
-    (from_script || says_json())
-        && !is_accept_too_dear(request)
-        && ranks_json(request.accept(), request.content_type(), from_script)
+    !is_accept_too_dear(request) && ranks_json(request.accept(), request.content_type(), is_from_script(request))
 }
 
 /// Whether a script on a page has sent the request: by `fetch`, as browsers say themselves, or by htmx. Nobody would see a

@@ -1,13 +1,14 @@
-//! How is one of the bouncer's pages made, and what may it load?
+//! How is one of the bouncer's pages made, what can it say, and what may it load?
 
 use rocket::Request;
 use rocket_dyn_templates::Template;
+use serde::Serialize;
 
-use super::config::Config;
 use super::refusal::Refusal;
-use super::variables::Variables;
-use super::words::Texts;
+use super::texts::Texts;
+use super::words::Words;
 use crate::crowdsec::bouncer::{Bouncer, Verdict};
+use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guards::DecisionView;
 
 impl Refusal {
@@ -27,22 +28,55 @@ impl Refusal {
         let example = || self.preview.as_ref().map(|_| DecisionView::example(self.verdict.name()));
         let standing = judgement.behind(self.verdict).or(judgement.greatest());
         let decision = standing.map(DecisionView::from).or_else(example);
-        let site = request.rocket().state::<Config>()?;
         let wished = self.preview.as_ref().and_then(|preview| preview.lang.as_deref());
-        let page = request.rocket().state::<Texts>()?.with(request, wished, |language| {
-            let variables = Variables {
-                address: judgement.address.to_string(),
-                reference: bouncer.told.reference(judgement),
-                prefix,
-                return_to: self.return_to(request, visit, prefix),
-                decision,
-                captcha: widget.as_ref(),
-                nonce: &nonce,
-                ..Variables::of(self, site, language)
-            };
-            Template::show(request.rocket(), self.verdict.name(), variables)
-        });
-        Some((page?, content_security_policy(&nonce, sources)))
+        let words = request.rocket().state::<Texts>()?.words(request, wished);
+        let variables = Variables {
+            address: judgement.address.to_string(),
+            reference: bouncer.told.reference(judgement),
+            prefix,
+            return_to: self.return_to(request, visit, prefix),
+            decision,
+            captcha: widget.as_ref(),
+            nonce: &nonce,
+            ..Variables::of(self, &words)
+        };
+        let page = Template::show(request.rocket(), self.verdict.name(), variables)?;
+        Some((page, content_security_policy(&nonce, sources)))
+    }
+}
+
+/// The variables of a page. templates/refusal.html.tera says what each means, for those who edit the pages.
+#[derive(Serialize)]
+pub struct Variables<'a> {
+    pub app: &'static str,
+    #[serde(flatten)]
+    pub words: &'a Words,
+    #[serde(flatten)]
+    pub refusal: &'a Refusal,
+    pub address: String,
+    pub reference: String,
+    pub prefix: &'a str,
+    pub return_to: String,
+    pub decision: Option<DecisionView>,
+    pub captcha: Option<&'a Widget>,
+    pub nonce: &'a str,
+}
+
+impl<'a> Variables<'a> {
+    /// What a refusal says whoever is refused.
+    pub fn of(refusal: &'a Refusal, words: &'a Words) -> Self {
+        Self {
+            app: env!("CARGO_PKG_NAME"),
+            words,
+            refusal,
+            address: "192.0.2.1".into(),
+            reference: "0000-0000".into(),
+            prefix: "",
+            return_to: "/".into(),
+            decision: None,
+            captcha: None,
+            nonce: "nonce",
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use rocket::{State, get};
 use serde::Serialize;
 
 use super::refusal::Refusal;
-use super::words::Texts;
+use super::texts::Texts;
 use crate::crowdsec::bouncer::Verdict;
 
 /// What a page shows around itself while it is looked at: the way to all others.
@@ -45,8 +45,7 @@ pub fn cases() -> Vec<(&'static str, Refusal)> {
 #[get("/preview/<page>?<lang>")]
 pub fn preview(page: &str, lang: Option<&str>, texts: &State<Texts>) -> Result<Option<Refusal>, String> {
     // Whoever edits the words is told here, where the page would show those of the launch.
-    texts.check()?;
-    let languages: Vec<String> = texts.languages.iter().map(|language| language.tag.clone()).collect();
+    let languages: Vec<String> = texts.now()?.iter().map(|words| words.lang.clone()).collect();
     let lang = lang.map(str::to_owned).filter(|tag| languages.contains(tag));
     let pages = cases().into_iter().map(|(case, _)| case).collect();
     let refusal = cases().into_iter().find(|(case, _)| *case == page).map(|(_, refusal)| refusal);

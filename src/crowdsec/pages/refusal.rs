@@ -18,7 +18,7 @@ use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, Visit};
 #[derive(Serialize)]
 pub struct Refusal {
     pub status: Status,
-    /// One that has a page. Its name is that of the template, and of the problem's type.
+    /// Always one that has a page. It names the template, and the type of the problem in JSON.
     #[serde(skip)]
     pub verdict: Verdict,
     /// What went wrong with the last try at the captcha: `missing`, `wrong`, `away`, `too_many`, `expired`, `cookie_lost`.

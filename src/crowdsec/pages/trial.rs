@@ -7,9 +7,9 @@ use figment::Figment;
 use rocket_dyn_templates::{Engines, tera};
 
 use super::config::Config;
+use super::page::Variables;
 use super::preview::cases;
-use super::variables::Variables;
-use super::words::{Texts, template_dir};
+use super::texts::{Texts, template_dir};
 use crate::crowdsec::bouncer::Verdict;
 use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guards::DecisionView;
@@ -19,24 +19,21 @@ use crate::crowdsec::setting::Reading;
 /// stops the launch; in the debug profile it is a warning, at the launch and after each edit, since bare words stand in.
 pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<dyn Error>> + Send + Sync + 'static {
     let (templates, debug) = (template_dir(figment), figment.profile() == rocket::Config::DEBUG_PROFILE);
-    let site = Config::read(&mut Reading::of(figment));
+    let site = Reading::of(figment).room::<Config>();
     move |engines| {
         // Where the words cannot be read, the fairing tells.
-        let (Ok(texts), Ok(site)) = (Texts::read(&templates), &site) else { return Ok(()) };
+        let Ok(Ok(texts)) = site.as_ref().map(|site| Texts::read(&templates, site)) else { return Ok(()) };
         let mut problems = BTreeMap::new();
         for (case, refusal) in cases() {
             let page = refusal.verdict.name();
             let is_captcha = refusal.verdict == Verdict::Captcha;
             let widgets = if is_captcha { Widget::examples().map(Some).into() } else { vec![None] };
-            for (language, widget) in
-                texts.languages.iter().flat_map(|it| widgets.iter().map(move |widget| (it, widget)))
-            {
+            for (words, widget) in texts.all.iter().flat_map(|it| widgets.iter().map(move |widget| (it, widget))) {
                 for decision in [None, Some(DecisionView::example(page))] {
-                    let variables =
-                        Variables { decision, captcha: widget.as_ref(), ..Variables::of(&refusal, site, language) };
+                    let variables = Variables { decision, captcha: widget.as_ref(), ..Variables::of(&refusal, words) };
                     let context = tera::Context::from_serialize(variables);
                     if let Err(error) = context.and_then(|context| engines.tera.render(page, &context)) {
-                        problems.entry(root_cause(&error)).or_insert((page, case, language.tag.clone()));
+                        problems.entry(root_cause(&error)).or_insert((page, case, words.lang.clone()));
                     }
                 }
             }

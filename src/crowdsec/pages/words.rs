@@ -1,182 +1,127 @@
-//! Which words are on the pages? The texts of `templates/texts.toml`, in the visitor's language.
+//! What can a page say to a visitor? The words of their language, and what the site is called.
 
 use std::collections::BTreeMap;
-use std::path::{self, Path, PathBuf};
+use std::iter;
 
-use figment::Figment;
-use figment::providers::{Format, Toml};
-use figment::value::magic::RelativePathBuf;
-use figment::value::{Dict, Value};
-use rocket::http::Status;
-use rocket::request::{FromRequest, Outcome};
-use rocket::{Ignite, Request, Rocket, Sentinel};
 use serde::Serialize;
 
 use super::config::Config;
-use super::language::{Language, best};
-use crate::crowdsec::guards::has_no_bouncer;
 
 /// For your own pages: the words of `templates/texts.toml` in the language of the visitor, and the name of the site. A
-/// template gets `lang`, `dir`, `text` and `site` of it. Never refuses anybody.
-#[derive(Serialize)]
+/// template gets `lang`, `dir`, `text`, `site` and `contact` of it. As a guard it never refuses anybody.
+#[derive(Clone, Serialize)]
 pub struct Words {
+    /// The tag of the language: the attribute of a page.
+    pub lang: String,
+    /// `rtl` where it is written from right to left, else `ltr`: the attribute of a page.
+    dir: &'static str,
+    text: BTreeMap<String, String>,
     #[serde(flatten)]
-    language: Language,
-    site: String,
+    site: Config,
 }
 
 impl Words {
+    pub(super) fn new(lang: &str, text: BTreeMap<String, String>, site: &Config) -> Self {
+        Self { lang: lang.to_owned(), dir: direction(lang), text, site: site.clone() }
+    }
+
     /// The words of this key; `None` where no language has any.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.language.words.get(key).map(String::as_str)
+        self.text.get(key).map(String::as_str)
     }
 }
 
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Words {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let (texts, site) = (request.rocket().state::<Texts>(), request.rocket().state::<Config>());
-        let (Some(texts), Some(site)) = (texts, site) else {
-            return Outcome::Error((Status::InternalServerError, ()));
-        };
-        Outcome::Success(Self { language: texts.with(request, None, Language::clone), site: site.site_name.clone() })
-    }
-}
-
-impl Sentinel for Words {
-    fn abort(rocket: &Rocket<Ignite>) -> bool {
-        has_no_bouncer(rocket)
-    }
-}
-
-pub struct Texts {
-    path: PathBuf,
-    /// All of them, as they were read at first; the default one comes first.
-    pub languages: Vec<Language>,
-}
-
-/// The language of a table `[default]`, which a file may have in place of `default = "…"`.
-const ENGLISH: &str = "en";
-
-/// Where the templates lie: as the fairing of rocket_dyn_templates has it.
-pub fn template_dir(figment: &Figment) -> PathBuf {
-    let set = figment.extract_inner::<RelativePathBuf>("template_dir");
-    let folder = set.map_or(PathBuf::from("templates"), |folder| folder.relative());
-    path::absolute(&folder).unwrap_or(folder)
-}
-
-impl Texts {
-    /// Reads the file. Each table is a language, and falls back to the default language key by key.
-    pub fn read(templates: &Path) -> Result<Self, String> {
-        let path = templates.join("texts.toml");
-        let languages = languages(&path)?;
-        Ok(Self { path, languages })
-    }
-
-    /// `Err` says why the file cannot be read any more, for whoever edits it.
-    pub fn check(&self) -> Result<(), String> {
-        languages(&self.path).map(drop).map_err(|reason| format!("{} cannot be read: {reason}", self.path.display()))
-    }
-
-    /// Calls `page` with the language that was `wished` for, else with the first one that the visitor's browser asks for and
-    /// the file has.
-    pub fn with<T>(&self, request: &Request<'_>, wished: Option<&str>, page: impl FnOnce(&Language) -> T) -> T {
-        let wishes = wished.or_else(|| request.headers().get_one("Accept-Language")).unwrap_or_default();
-        // Templates, too, are read anew where the application was built for debugging: for an owner who is editing them.
-        let read = cfg!(debug_assertions).then(|| languages(&self.path));
-        if let Some(Err(reason)) = &read {
-            log::error!("{} cannot be read, so the words are those of the launch: {reason}", self.path.display());
-        }
-        let read = read.and_then(Result::ok);
-        page(best(read.as_ref().unwrap_or(&self.languages), wishes))
-    }
-}
-
-/// Never empty: the default language comes first.
-fn languages(path: &Path) -> Result<Vec<Language>, String> {
-    // Of a file that is no TOML the first line says where; the rest would show it.
-    let place = |error: figment::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
-    let mut tables: Dict = Figment::from(Toml::file_exact(path)).extract().map_err(place)?;
-    let (default, mut shared) = match tables.remove("default") {
-        Some(Value::String(_, tag)) if tables.contains_key(&tag) => (tag, BTreeMap::new()),
-        Some(Value::String(_, tag)) => {
-            return Err(format!("`default` is \"{tag}\", and there is no table [{tag}]: name one that is there"));
-        }
-        // A file that says nothing of it speaks English first, and may call that table [default].
-        Some(table) => (ENGLISH.to_owned(), words("default", table)?),
-        None => (ENGLISH.to_owned(), BTreeMap::new()),
+/// By the script that a tag names (`az-Arab`), else by the one that its language is mostly written in.
+fn direction(tag: &str) -> &'static str {
+    const SCRIPTS: &str = "adlm arab aran hebr mand mend nkoo rohg samr syrc thaa yezi";
+    const LANGUAGES: &str = "ar arc arz azb bal ckb dv fa glk he iw ji khw ks lrc mzn nqo pnb ps sd skr syr ug ur yi";
+    let tag = tag.to_ascii_lowercase();
+    let mut parts = tag.split(['-', '_']);
+    let language = parts.next().unwrap_or_default();
+    let is_in = |list: &str, part: &str| list.split(' ').any(|known| known == part);
+    let from_the_right = match parts.find(|part| part.len() == 4) {
+        Some(script) => is_in(SCRIPTS, script),
+        None => is_in(LANGUAGES, language),
     };
-    if let Some(table) = tables.remove(&default) {
-        shared.extend(words(&default, table)?);
-    }
-    let mut all = vec![Language::new(&default, shared.clone())];
-    for (tag, table) in tables {
-        let mut own = shared.clone();
-        own.extend(words(&tag, table)?);
-        all.push(Language::new(&tag, own));
-    }
-    Ok(all)
+    if from_the_right { "rtl" } else { "ltr" }
 }
 
-/// The words of one table.
-fn words(tag: &str, table: Value) -> Result<BTreeMap<String, String>, String> {
-    let Value::Dict(_, table) = table else {
-        return Err(format!("`{tag}` is neither a table nor default = \"…\": write the words beneath a table, [en]"));
-    };
-    let text = |(key, value)| match value {
-        Value::String(_, text) => Ok((key, text)),
-        _ => Err(format!("`{tag}.{key}` is no text: put it in quotes")),
-    };
-    table.into_iter().map(text).collect()
+/// Reads `Accept-Language`: the greatest weight wins, and of equals the one named first. `fr-CH` is content with `fr`.
+pub fn best<'a>(all: &'a [Words], wishes: &str) -> &'a Words {
+    let known = |tag: &str| all.iter().find(|words| words.lang.eq_ignore_ascii_case(tag));
+    let wished = wishes.split(',').filter_map(|wish| {
+        let (tag, weight) = wish.split_once(';').unwrap_or((wish, "q=1"));
+        let weight: f32 = weight.trim().strip_prefix("q=")?.parse().ok()?;
+        let words = iter::successors(Some(tag.trim()), |tag| Some(tag.rsplit_once('-')?.0)).find_map(known)?;
+        (weight > 0.0).then_some((words, weight))
+    });
+    // `max_by` would give the last of equals.
+    let best = wished.reduce(|best, next| if next.1 > best.1 { next } else { best });
+    best.map_or(&all[0], |(words, _)| words)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, process, thread};
-
     use super::*;
 
-    /// What is read of a file with this text; the first line of the error where nothing can be.
-    fn read(text: &str) -> Result<Vec<Language>, String> {
-        let folder = env::temp_dir().join(format!("words-{}-{:?}", process::id(), thread::current().id()));
-        fs::create_dir_all(&folder).expect("a folder");
-        fs::write(folder.join("texts.toml"), text).expect("a file");
-        let read = Texts::read(&folder);
-        fs::remove_dir_all(&folder).expect("removing the folder");
-        read.map(|texts| texts.languages)
+    fn all() -> [Words; 5] {
+        ["en", "fr", "de", "pt-BR", "zh-Hant"].map(|tag| Words::new(tag, BTreeMap::new(), &Config::default()))
     }
 
     #[test]
-    fn the_owner_says_which_language_is_for_everybody_else_and_it_fills_the_gaps_of_the_others() {
-        let german = "default = 'de'\n[de]\na = 'eins'\nb = 'zwei'\n[en]\na = 'one'\n";
-        let as_it_was = "[default]\na = 'one'\nb = 'two'\n[de]\na = 'eins'\n";
-        let unsaid = "[de]\na = 'eins'\n[en]\na = 'one'\nb = 'two'\n";
-        for (text, first, other) in [
-            (german, ("de", "eins", "zwei"), ("en", "one", "zwei")),
-            (as_it_was, ("en", "one", "two"), ("de", "eins", "two")),
-            (unsaid, ("en", "one", "two"), ("de", "eins", "two")),
+    fn the_visitors_first_language_that_we_speak_is_chosen() {
+        let all = all();
+        for (wishes, tag) in [
+            ("", "en"),
+            ("de", "de"),
+            ("de-AT, en;q=0.8", "de"),
+            ("it, fr;q=0.5, en;q=0.4", "fr"),
+            ("en;q=0.4, fr;q=0.5", "fr"),
+            ("fr;q=0", "en"),
+            ("pt-BR,de;q=0.9", "pt-BR"),
+            ("*", "en"),
+            ("FR-ch", "fr"),
+            ("zh-Hant-TW, de;q=0.9", "zh-Hant"),
+            (";;;,,q=1", "en"),
         ] {
-            let languages = read(text).expect(text);
-            let seen = languages.iter().map(|it| (it.tag.as_str(), it.words["a"].as_str(), it.words["b"].as_str()));
-            assert_eq!(seen.collect::<Vec<_>>(), [first, other], "{text}");
-            assert_eq!(best(&languages, "it").tag, first.0, "{text}");
+            assert_eq!(best(&all, wishes).lang, tag, "{wishes}");
         }
     }
 
     #[test]
-    fn a_default_language_that_is_not_there_and_words_that_are_none_are_named() {
-        for (text, named) in [
-            ("default = 'it'\n[en]\na = 'one'", "no table [it]"),
-            ("default = 'default'\n[en]\na = 'one'", "no table [default]"),
-            ("default = 7\n[en]\na = 'one'", "`default`"),
-            ("default = 'en'\nfallback = 'de'\n[en]\na = 'one'", "`fallback`"),
-            ("default = 'en'\n[en]\na = 1", "`en.a`"),
-            ("default = 'en'\n[default]\na = 'one'", "line 2"),
+    fn languages_that_are_written_from_right_to_left_say_so() {
+        for (tag, dir) in [
+            ("ar", "rtl"),
+            ("AR-eg", "rtl"),
+            ("he", "rtl"),
+            ("fa", "rtl"),
+            ("ur-PK", "rtl"),
+            ("az-Arab", "rtl"),
+            ("pa_Arab_PK", "rtl"),
+            ("en", "ltr"),
+            ("ar-Latn", "ltr"),
+            ("az", "ltr"),
+            ("pt-BR", "ltr"),
+            ("", "ltr"),
         ] {
-            let said = read(text).err().expect(text);
-            assert!(said.contains(named), "{text}: {said}");
+            assert_eq!(direction(tag), dir, "{tag}");
+        }
+    }
+
+    mod properties {
+        use proptest::prelude::*;
+
+        use super::*;
+
+        proptest! {
+            #[test]
+            fn any_wish_is_met_with_a_language_that_it_names_or_our_first(
+                wishes in prop_oneof![any::<String>(), "(((fr|FR-ch|de|pt-BR|pt|it|\\*|)(;q=[0-9.eNainf+-]{0,5}|; q=1|;)?),? ?){0,6}"],
+            ) {
+                let all = all();
+                let tag = &best(&languages, &wishes).tag;
+                prop_assert!(tag == "en" || wishes.to_lowercase().contains(&tag.to_lowercase()), "{}", tag);
+            }
         }
     }
 }

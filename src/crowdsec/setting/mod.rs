@@ -28,6 +28,9 @@ impl<E: fmt::Display> From<E> for Problems {
     }
 }
 
+/// What is wrong with a key that asks for captchas where none can be shown.
+pub const NEEDS_PROVIDER: &str = "captchas need `captcha.provider`: set that, or write \"ban\"";
+
 /// Something of the configuration cannot be used, and `Reading::problems` says what.
 #[derive(Debug)]
 pub struct BadSetting;

@@ -13,7 +13,6 @@ use serde::de::value::{Error as Nothing, SeqAccessDeserializer};
 use serde::de::{DeserializeOwned, Error, IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
-use super::Reading;
 use super::without_value;
 use crate::crowdsec::decisions::{self, Remediation};
 
@@ -81,14 +80,6 @@ impl FailureAction {
             Self::Passthrough => None,
             Self::Captcha => Some(Remediation::Captcha),
             Self::Ban => Some(Remediation::Ban),
-        }
-    }
-
-    /// Says what is wrong with it where no captcha can be shown.
-    pub fn needs_provider(self, reading: &mut Reading<'_>, key: &str) {
-        if self == Self::Captcha {
-            let what = "\"captcha\" needs `captcha.provider`: set that, or write \"passthrough\" or \"ban\"";
-            reading.wrong(key, what);
         }
     }
 }

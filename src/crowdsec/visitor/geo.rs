@@ -1,22 +1,25 @@
 //! Where is a visitor? In the country and the autonomous system that a trusted proxy names, or else a database of the
 //! operator's.
 
+use std::error::Error;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, SystemTime};
-use std::{fmt, fs, io, mem, thread};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant, SystemTime};
+use std::{fmt, fs, mem};
 
 use log::{info, warn};
 use maxminddb::PathElement::{self, Key};
 use maxminddb::{LookupResult, MaxMindDbError, Reader};
 use rocket::Request;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
 
 use super::ClientIp;
 use crate::crowdsec::decisions::{Country, system};
-use crate::crowdsec::panics::{lock, survive_now};
+use crate::crowdsec::panics::lock;
+use crate::crowdsec::reminder::{HOUR, Reminder};
 
 /// The most bytes that a database may have. MaxMind's largest has some hundred million.
 const LARGEST: u64 = 1 << 30;
@@ -44,43 +47,35 @@ impl ClientIp {
         request.headers().get(header).last()
     }
 
-    /// From now on takes up databases that are replaced, on a thread of its own: to read one takes some tens of
-    /// milliseconds. The thread ends with the application.
+    /// From now on takes up databases that are replaced. To read one takes some tens of milliseconds.
     pub fn watch_databases(&self) {
         if self.config.geoip.is_empty() {
             return;
         }
-        let databases = Arc::downgrade(&self.config.geoip);
-        let watch = move || {
+        let databases = self.config.geoip.clone();
+        tokio::spawn(async move {
             loop {
-                thread::sleep(MINUTE);
-                let Some(databases) = databases.upgrade() else { break };
+                sleep(MINUTE).await;
+                let databases = databases.clone();
                 // A logger that panics costs this look alone.
-                let _ = survive_now(|| databases.iter().for_each(Database::refresh));
+                let _ = spawn_blocking(move || databases.iter().for_each(Database::refresh)).await;
             }
-        };
-        if let Err(error) = thread::Builder::new().name("geoip".into()).spawn(watch) {
-            warn!("The databases of `crowdsec.geoip` will not be taken up when they are replaced: {error}.");
-        }
+        });
     }
 }
 
 /// A database in MaxMind's format.
 pub struct Database {
     path: PathBuf,
-    content: RwLock<Content>,
+    reader: RwLock<Reader<Vec<u8>>>,
     /// The file that was looked at last, good or bad.
     seen: Mutex<Option<Version>>,
+    /// Look-ups that failed in what it holds.
+    damage: Reminder,
 }
 
 /// By what a file is told from the one that lay there before.
 type Version = (u64, SystemTime, u64);
-
-struct Content {
-    reader: Reader<Vec<u8>>,
-    /// Whether a look-up has failed in what it holds, and the log has told so.
-    told: AtomicBool,
-}
 
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,15 +91,15 @@ pub enum Kind {
 }
 
 impl Database {
-    pub fn open(path: PathBuf) -> Result<Self, String> {
+    pub fn open(path: PathBuf) -> Result<Self, Box<dyn Error>> {
         // Before the file is read: one that is replaced meanwhile is taken up with the first look.
-        let seen = Mutex::new(version(&path).ok());
-        Ok(Self { content: RwLock::new(read(&path)?), path, seen })
+        let seen = Mutex::new(version(&path));
+        Ok(Self { reader: RwLock::new(read(&path)?), path, seen, damage: Reminder::default() })
     }
 
     /// Whether it says this of an address, by its name. Of a name that tells nothing it may be both.
     pub fn has(&self, kind: Kind) -> bool {
-        let name = self.content().reader.metadata().database_type.to_ascii_lowercase();
+        let name = self.reader().metadata().database_type.to_ascii_lowercase();
         let is_named = |words: &[&str]| words.iter().any(|word| name.contains(word));
         let (country, system) = (is_named(&["country", "city", "enterprise"]), is_named(&["asn", "isp"]));
         country == system || kind == if country { Kind::Country } else { Kind::As }
@@ -142,16 +137,15 @@ impl Database {
         address: IpAddr,
         decode: impl FnOnce(LookupResult<'_, Vec<u8>>) -> Result<Option<T>, MaxMindDbError>,
     ) -> Option<T> {
-        let (content, address) = (self.content(), address.to_canonical());
-        if content.reader.metadata().ip_version == 4 && address.is_ipv6() {
+        let (reader, address) = (self.reader(), address.to_canonical());
+        if reader.metadata().ip_version == 4 && address.is_ipv6() {
             return None;
         }
-        let found = content.reader.lookup(address).and_then(decode);
-        let is_told = found.is_err() && content.told.swap(true, Ordering::Relaxed);
+        let found = reader.lookup(address).and_then(decode);
         // A log may take its time, and nobody else waits for it.
-        drop(content);
+        drop(reader);
         found.unwrap_or_else(|error| {
-            if !is_told {
+            if self.damage.count(1, HOUR, Instant::now()).is_some() {
                 warn!(
                     "The database {} is damaged: {error}. Addresses that it cannot find are nowhere, and decisions on countries \
                      do not count for them: fetch it anew.",
@@ -164,14 +158,14 @@ impl Database {
 
     /// Takes up a file that was replaced. A broken one is told once, and the old one stays.
     pub fn refresh(&self) {
-        let now = version(&self.path).ok();
+        let now = version(&self.path);
         if now == mem::replace(&mut *lock(&self.seen), now) {
             return;
         }
         let path = self.path.display();
         match read(&self.path) {
-            Ok(content) => {
-                let old = mem::replace(&mut *self.content.write().unwrap_or_else(PoisonError::into_inner), content);
+            Ok(reader) => {
+                let old = mem::replace(&mut *self.reader.write().unwrap_or_else(PoisonError::into_inner), reader);
                 // The lock is free again: nobody waits while a gigabyte is given back.
                 drop(old);
                 info!("The database {path} was replaced, and is read anew.");
@@ -182,22 +176,21 @@ impl Database {
         }
     }
 
-    fn content(&self) -> RwLockReadGuard<'_, Content> {
-        self.content.read().unwrap_or_else(PoisonError::into_inner)
+    fn reader(&self) -> RwLockReadGuard<'_, Reader<Vec<u8>>> {
+        self.reader.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn version(path: &Path) -> io::Result<Version> {
-    let file = fs::metadata(path)?;
-    Ok((file.ino(), file.modified()?, file.len()))
+/// `None` where there is no file.
+fn version(path: &Path) -> Option<Version> {
+    let file = fs::metadata(path).ok()?;
+    Some((file.ino(), file.modified().ok()?, file.len()))
 }
 
-fn read(path: &Path) -> Result<Content, String> {
-    let file = fs::metadata(path).map_err(|error| error.to_string())?;
+fn read(path: &Path) -> Result<Reader<Vec<u8>>, Box<dyn Error>> {
+    let file = fs::metadata(path)?;
     if !file.is_file() || file.len() > LARGEST {
         return Err("it is no file, or over 1 GiB".into());
     }
-    let bytes = fs::read(path).map_err(|error| error.to_string())?;
-    let reader = Reader::from_source(bytes).map_err(|error| error.to_string())?;
-    Ok(Content { reader, told: AtomicBool::new(false) })
+    Ok(Reader::from_source(fs::read(path)?)?)
 }

@@ -12,7 +12,7 @@ use super::roots;
 use crate::crowdsec::setting::{Reading, Secret};
 
 /// A file that the operator named.
-pub struct File {
+pub struct PemFile {
     setting: &'static str,
     path: String,
     bytes: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct File {
 /// The setting whose file is no good, and what is wrong with the file.
 type Wrong = (&'static str, String);
 
-impl File {
+impl PemFile {
     pub fn read(reading: &mut Reading<'_>, setting: &'static str, path: &RelativePathBuf) -> Option<Self> {
         let bytes = reading.file(setting, path)?;
         Some(Self { setting, path: path.relative().display().to_string(), bytes })
@@ -77,7 +77,8 @@ impl File {
             [0x30, _, _, _, 2, 1, 3, ..] => {
                 Err(format!("is PKCS#12, not PEM: `openssl pkcs12 -in {path} -nodes -out NEW` takes it apart"))
             }
-            [0x30, ..] => {
+            // Text may begin with 0x30 too, the digit 0. Then comes no long length, and no number as in a short key.
+            [0x30, 0x80..=0xff, ..] | [0x30, _, 2, 1, ..] => {
                 Err(format!("is DER, not PEM: `openssl {kind} -inform der -in {path} -out NEW` writes it as PEM"))
             }
             text => Ok(text),
@@ -86,7 +87,7 @@ impl File {
 }
 
 /// The CAs of `ca_cert_path`.
-pub fn authorities(file: &File) -> Result<Vec<CertificateDer<'static>>, Wrong> {
+pub fn authorities(file: &PemFile) -> Result<Vec<CertificateDer<'static>>, Wrong> {
     let certificates = file.certificates().map_err(|what| file.wrong(what))?;
     roots(&certificates).map_err(|error| {
         let path = &file.path;
@@ -97,7 +98,7 @@ pub fn authorities(file: &File) -> Result<Vec<CertificateDer<'static>>, Wrong> {
 }
 
 /// The certificate and the key of `cert_path` and `key_path`, as one PEM.
-pub fn identity(cert: &File, key: &File) -> Result<Secret, Wrong> {
+pub fn identity(cert: &PemFile, key: &PemFile) -> Result<Secret, Wrong> {
     let chain = cert.certificates().map_err(|what| cert.wrong(what))?;
     let private = key.key().map_err(|what| key.wrong(what))?;
     CertifiedKey::from_der(chain, private, &default_provider()).map_err(|error| match error {

@@ -3,12 +3,11 @@
 use std::net::IpAddr;
 
 use reqwest::Url;
-use rocket::time::OffsetDateTime;
-use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 use super::is_ca;
 use crate::crowdsec::printable::printable;
+use crate::crowdsec::timestamp::timestamp;
 
 /// What it takes to tell an operator why TLS with LAPI fails.
 pub struct Handshake {
@@ -79,8 +78,8 @@ impl Handshake {
                 "its certificate {} on {}, and today is {} by this machine's clock: renew LAPI's certificate, or set the clock \
                  (`date -u`)",
                 if day < time { "ended" } else { "begins" },
-                date(*day),
-                date(*time)
+                timestamp(day.as_secs()),
+                timestamp(time.as_secs())
             ),
             NotValidForNameContext { presented, .. } if presented.is_empty() => format!(
                 "its certificate names no host (subjectAltName; CN does not count any more): make LAPI one for {host}: {new}"
@@ -130,9 +129,4 @@ impl Handshake {
             ),
         }
     }
-}
-
-fn date(time: UnixTime) -> String {
-    let time = i64::try_from(time.as_secs()).ok().and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok());
-    time.map_or("a day beyond all calendars".into(), |time| time.date().to_string())
 }

@@ -22,7 +22,7 @@ use super::counts::Counts;
 use super::operator::Operator;
 use crate::crowdsec::bouncer::{Bouncer, Record};
 use crate::crowdsec::lapi::VERSION;
-use crate::crowdsec::pages::{self, FORMAT_HEADERS, Texts, content_security_policy, nonce, wants_json};
+use crate::crowdsec::pages::{FORMAT_HEADERS, Texts, content_security_policy, nonce, wants_json};
 use crate::crowdsec::panics::lock;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::{timestamp, unix_now};
@@ -55,15 +55,14 @@ impl Fairing for Memory {
     /// Tells at the launch what is wrong with the template, rather than at the first look.
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         let (Some(bouncer), Some(texts)) = (rocket.state::<Bouncer>(), rocket.state::<Texts>()) else { return };
-        let Some(site) = rocket.state::<pages::Config>() else { return };
         let view = self.view(bouncer, Some("192.0.2.1"));
-        for language in &texts.languages {
-            if Template::show(rocket, "status", Variables::of(&view, site, language)).is_none() {
+        for words in &texts.all {
+            if Template::show(rocket, "status", Variables::of(&view, words)).is_none() {
                 log::error!(
                     "The page `status` cannot be made with the words of [{}]; see the lines above. Write the missing \
                      word into the default language's table of texts.toml, or mend status.html.tera, which lists the \
                      variables.",
-                    language.tag
+                    words.lang
                 );
             }
         }
@@ -157,11 +156,8 @@ impl<'r> Responder<'r, 'static> for Page {
 /// The page, and the content security policy that fits it.
 fn rendered(request: &Request<'_>, view: &Value) -> Option<(String, String)> {
     let (rocket, nonce) = (request.rocket(), nonce());
-    let (bouncer, site) = (rocket.state::<Bouncer>()?, rocket.state::<pages::Config>()?);
-    let prefix = bouncer.client_ip.prefix(request);
-    let page = rocket.state::<Texts>()?.with(request, None, |language| {
-        let variables = Variables { prefix, nonce: &nonce, ..Variables::of(view, site, language) };
-        Template::show(rocket, "status", variables)
-    });
-    Some((page?, content_security_policy(&nonce, "")))
+    let words = rocket.state::<Texts>()?.words(request, None);
+    let prefix = rocket.state::<Bouncer>()?.client_ip.prefix(request);
+    let variables = Variables { prefix, nonce: &nonce, ..Variables::of(view, &words) };
+    Some((Template::show(rocket, "status", variables)?, content_security_policy(&nonce, "")))
 }

@@ -11,8 +11,7 @@ use super::MOST;
 use crate::crowdsec::bouncer::{ACTIONS, Bouncer};
 use crate::crowdsec::lapi::Health;
 use crate::crowdsec::metrics::counts::Figures;
-use crate::crowdsec::pages;
-use crate::crowdsec::pages::Language;
+use crate::crowdsec::pages::Words;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::timestamp;
 
@@ -65,16 +64,14 @@ pub struct Variables<'a> {
     #[serde(flatten)]
     pub view: &'a Value,
     #[serde(flatten)]
-    pub site: &'a pages::Config,
-    #[serde(flatten)]
-    pub language: &'a Language,
+    pub words: &'a Words,
     pub kept: usize,
     pub prefix: &'a str,
     pub nonce: &'a str,
 }
 
 impl<'a> Variables<'a> {
-    pub fn of(view: &'a Value, site: &'a pages::Config, language: &'a Language) -> Self {
-        Self { view, site, language, kept: MOST, prefix: "", nonce: "nonce" }
+    pub fn of(view: &'a Value, words: &'a Words) -> Self {
+        Self { view, words, kept: MOST, prefix: "", nonce: "nonce" }
     }
 }

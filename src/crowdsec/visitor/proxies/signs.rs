@@ -6,13 +6,14 @@ use std::time::Instant;
 use rocket::Request;
 
 use super::{ClientIp, Unnamed, from_the_right};
+use crate::crowdsec::reminder::HOUR;
 use crate::crowdsec::visitor::Head;
 
 impl ClientIp {
     /// Tells the operator of a request that was refused because nobody could be told: at the first one, and once an hour
     /// while it lasts. It proposes no header of the request's own: a stranger may have sent that to be chosen.
     pub fn tell_unnamed(&self, proxy: IpAddr, why: Unnamed) {
-        let Some(times) = self.unnamed[why as usize].count(1, Instant::now()) else { return };
+        let Some(times) = self.unnamed[why as usize].count(1, HOUR, Instant::now()) else { return };
         let header = &self.config.client_ip_header;
         let element = if header.eq_ignore_ascii_case("Forwarded") { "for=" } else { "" };
         let lines = format!(
@@ -52,7 +53,7 @@ impl ClientIp {
             return;
         }
         let Some(header) = self.sign_of_a_proxy(visitor, head) else { return };
-        let Some(times) = self.forgotten.count(FEW, Instant::now()) else { return };
+        let Some(times) = self.forgotten.count(FEW, HOUR, Instant::now()) else { return };
         log::warn!(
             "{times} requests so far bore {header}, as a proxy sets it, and came from an address that is no trusted \
              proxy's: the last one from {visitor}. If that is your proxy, every visitor behind it has its address, and one \
