@@ -92,18 +92,13 @@ fn unreadable(error: figment::Error) -> String {
         ),
         (None, Err(error)) => format!("{error}. Let this user read it, or name another file in ROCKET_CONFIG"),
         (None, Ok(bytes)) => {
-            let good = str::from_utf8(&bytes).map_or_else(|error| error.valid_up_to(), str::len);
-            let (line, column) = place(&bytes[..good]);
+            let lines = bytes.utf8_chunks().next().map_or("", |text| text.valid()).split('\n');
+            let (before, last) = lines.enumerate().last().unwrap_or_default();
+            let (line, column) = (before + 1, last.chars().count() + 1);
             format!("at line {line}, column {column} it is not UTF-8. Save it as UTF-8")
         }
     };
     format!("{} cannot be read: {problem}.", file.display())
-}
-
-/// The line and column where a text ends.
-fn place(text: &[u8]) -> (usize, usize) {
-    let line = text.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
-    (text.iter().filter(|byte| **byte == b'\n').count() + 1, String::from_utf8_lossy(line).chars().count() + 1)
 }
 
 /// Says which key of Rocket's has a value that Rocket cannot use.
@@ -170,7 +165,7 @@ async fn launch(rocket: Rocket<Build>, config: Config) -> Result<(), Vec<String>
     };
     let rocket = ignited.map_err(|error| reason(&error))?;
     let shutdown = rocket.shutdown();
-    tokio::spawn(end_in_time(shutdown.clone(), &config));
+    tokio::spawn(end_in_time(shutdown.clone(), config.clone()));
     tokio::spawn(async move {
         stop.await;
         // Rocket listens for itself as soon as it serves, and is quicker then. This is for a signal that comes just before.
@@ -199,7 +194,7 @@ fn reason(error: &rocket::Error) -> Vec<String> {
             error.pretty_print();
             let said = crate::log::rockets_error();
             let remedy = match &*said {
-                "" => "ROCKET_LOG_LEVEL=normal has more of it told.",
+                "" => "Set ROCKET_LOG_LEVEL=normal to learn more.",
                 // Tera names the file and the line.
                 said if said.contains("Tera") => {
                     ". Mend that template. Then look at it: the debug profile shows the bouncer's pages at /crowdsec/preview/ban."

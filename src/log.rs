@@ -64,7 +64,7 @@ pub fn install(figment: &Figment) {
 
 /// Whether an error of ours has been logged: then a launch that fails has been explained.
 pub fn has_told_an_error() -> bool {
-    LOGGER.get().is_some_and(|logger| logger.told.load(Ordering::Relaxed))
+    LOGGER.get().is_some_and(|logger| logger.told_an_error.load(Ordering::Relaxed))
 }
 
 /// What Rocket said of a launch that failed, from its first error on.
@@ -88,7 +88,8 @@ struct Logger {
     /// and not Rocket's whole configuration.
     held: Mutex<Vec<(Level, String, String)>>,
     launched: AtomicBool,
-    told: AtomicBool,
+    /// Whether an error has been logged.
+    told_an_error: AtomicBool,
     queue: Queue,
 }
 
@@ -103,7 +104,7 @@ impl Logger {
             style: Style::of(figment, output),
             held: Mutex::default(),
             launched: AtomicBool::new(false),
-            told: AtomicBool::new(false),
+            told_an_error: AtomicBool::new(false),
             queue,
         };
         (logger, lines)
@@ -142,7 +143,7 @@ impl Log for Logger {
             return lock(&self.held).push((level, text, line));
         }
         if level == Level::Error {
-            self.told.store(true, Ordering::Relaxed);
+            self.told_an_error.store(true, Ordering::Relaxed);
         }
         self.queue.send(line);
     }

@@ -44,17 +44,15 @@ pub fn stay_alive() -> io::Result<()> {
 
 /// A stop takes Rocket's `grace` and `mercy` for what is under way, and three seconds for all the rest. What takes longer
 /// (a handler that never returns, a disk that hangs) is left behind.
-pub fn end_in_time(shutdown: Shutdown, config: &Config) -> impl Future<Output = ()> + use<> {
+pub async fn end_in_time(shutdown: Shutdown, config: Config) {
     let most = Duration::from_secs(u64::from(config.shutdown.grace) + u64::from(config.shutdown.mercy) + 3);
-    async move {
-        shutdown.await;
-        log::info!(target: "launch", "Asked to stop, which takes {} s at most.", most.as_secs());
-        // No task: all threads of the runtime may be busy.
-        thread::spawn(move || {
-            thread::sleep(most - Duration::from_secs(1));
-            log::warn!("Stopped before all was done: something takes longer than the time for a stop.");
-            log::logger().flush();
-            process::exit(0);
-        });
-    }
+    shutdown.await;
+    log::info!(target: "launch", "Asked to stop, which takes {} s at most.", most.as_secs());
+    // No task: all threads of the runtime may be busy.
+    thread::spawn(move || {
+        thread::sleep(most - Duration::from_secs(1));
+        log::warn!("Stopped before all was done: something takes longer than the time for a stop.");
+        log::logger().flush();
+        process::exit(0);
+    });
 }

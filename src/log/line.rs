@@ -21,7 +21,7 @@ const LONGEST: usize = 8 << 10;
 pub struct Style {
     format: LogFormat,
     /// Whether journald reads it, and wants the level as a number in front.
-    journal: bool,
+    journald: bool,
     colours: bool,
 }
 
@@ -34,7 +34,7 @@ impl Style {
         let format = figment.extract_inner("crowdsec.log_format").ok().or_else(variable).unwrap_or_default();
         Self {
             format,
-            journal: env::var("JOURNAL_STREAM").is_ok_and(|stream| id.is_ok_and(|id| id == stream)),
+            journald: env::var("JOURNAL_STREAM").is_ok_and(|stream| id.is_ok_and(|id| id == stream)),
             colours: output.is_terminal() && figment.extract_inner("cli_colors").unwrap_or(true),
         }
     }
@@ -42,7 +42,7 @@ impl Style {
     /// One record is one line.
     pub fn line(self, level: Level, target: &str, text: &str) -> String {
         let mut line = String::with_capacity(text.len() + 40);
-        if self.journal {
+        if self.journald {
             line += match level {
                 Level::Error => "<3>",
                 Level::Warn => "<4>",
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn each_level_is_told_as_each_reader_knows_it() {
-        let style = |format, journal, colours| Style { format, journal, colours };
+        let style = |format, journald, colours| Style { format, journald, colours };
         let text = style(LogFormat::Text, false, false);
         assert_eq!(text.line(Level::Warn, "app", "a"), "Warning: a\n");
         assert_eq!(text.line(Level::Error, "app", "a"), "Error: a\n");

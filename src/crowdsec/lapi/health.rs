@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
+
 use super::hurry::Hurry;
 use super::polls::Polls;
 use crate::crowdsec::panics::lock;
@@ -27,7 +29,8 @@ struct Answers {
     extra: Duration,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Health {
     /// LAPI has not answered since the launch.
     Starting,

@@ -17,10 +17,10 @@ pub const CAPTCHA: [&str; 4] = ["shown", "solved", "failed", "provider_away"];
 
 /// What a visitor can be refused with, as `Verdict::name` says it.
 pub const REMEDIATIONS: [&str; 6] = ["ban", "captcha", "throttle", "hidden", "starting", "too_large"];
-/// Of these, what a decision says. The others rest on none.
+/// The first so many of these rest on a decision, the others on none.
 const BY_DECISION: usize = 3;
 
-/// The operator's own decisions. They are none of LAPI's, and so have a word of their own.
+/// The operator's own decisions, which are none of LAPI's.
 pub const LOCAL: &str = "local";
 /// What rests on no decision.
 pub const FALLBACK: &str = "fallback";
@@ -28,7 +28,7 @@ pub const FALLBACK: &str = "fallback";
 const OTHER: &str = "other";
 /// Origins that are there from the start: a rate needs a zero to begin with.
 const EXPECTED: [&str; 4] = ["crowdsec", "cscli", "CAPI", FALLBACK];
-/// So many origins are counted apart, however many LAPI sends: each one costs Prometheus dozens of series.
+/// No more origins than this are counted apart, however many LAPI sends: each costs Prometheus dozens of series.
 const MOST_ORIGINS: usize = 64;
 /// LAPI takes labels of 255 letters.
 const LONGEST_ORIGIN: usize = 200;
@@ -36,7 +36,6 @@ const LONGEST_ORIGIN: usize = 200;
 pub struct Counts {
     judged: Arc<[AtomicU64; 2]>,
     decisions: Arc<DecisionSet>,
-    skipped: Arc<AtomicU64>,
     /// All but what the bouncer itself counts. Locked by refused requests and by those in a trial alone.
     counted: Mutex<Figures>,
     /// When LAPI last took a push of the usage metrics, in seconds since 1970; 0 for never.
@@ -76,19 +75,13 @@ impl Counts {
         Self {
             judged: bouncer.judged.clone(),
             decisions: bouncer.decisions.clone(),
-            skipped: bouncer.skipped.clone(),
             counted: Mutex::new(counted),
             pushed: AtomicU64::new(0),
             has_trial,
         }
     }
 
-    /// Seconds that a test has skipped.
-    pub fn skipped(&self) -> u64 {
-        self.skipped.load(Ordering::Relaxed)
-    }
-
-    /// Counts what became of a request. The admitted ones are counted by the bouncer, when they are judged.
+    /// Counts a refusal, a trial or a captcha. How many requests were judged, the bouncer counts by itself.
     pub fn note(&self, visit: &Visit) {
         if let Some(verdict) = visit.refusal() {
             self.count(visit.ground(), verdict, |figures| &mut figures.dropped);

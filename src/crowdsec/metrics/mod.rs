@@ -11,7 +11,6 @@ mod status;
 mod usage;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rocket::fairing::{Fairing, Info, Kind, Result};
 use rocket::http::{Status, StatusClass};
@@ -20,11 +19,10 @@ use rocket::{Build, Request, Rocket, routes};
 
 use super::background::Background;
 use super::bouncer::{Bouncer, is_ours};
-use super::lapi::Lapi;
 use super::pages;
 use super::setting::Reading;
 use counts::Counts;
-use operator::{Operators, is_for_operators};
+use operator::is_for_operators;
 use status::Memory;
 use usage::{AT_THE_END, Usage};
 
@@ -49,19 +47,25 @@ impl Fairing for Metrics {
         let (Some(bouncer), Ok(config)) = (rocket.state::<Bouncer>(), config) else { return Err(rocket) };
         let counts = Arc::new(Counts::of(bouncer));
         let _ = bouncer.also_spared.set(is_for_operators);
-        let started = start(bouncer, &config, &counts).inspect_err(|error| log::error!("Cannot start: {error}."));
-        let Ok((usage, page)) = started else { return Err(rocket) };
-        let mut rocket = rocket.manage(counts.clone()).manage(Operators(config.metrics_from));
-        if let Some((usage, thread)) = usage {
-            rocket = thread.work(rocket, "CrowdSec's usage metrics", AT_THE_END, |shutdown| usage.run(shutdown));
-        }
-        if let Some(thread) = page {
-            let memory = Arc::new(Memory::of(counts));
+        // A thread of its own, which the poller never waits for.
+        let started = Usage::of(bouncer, config.usage_metrics, &counts)
+            .and_then(|usage| Ok((usage, Background::start("crowdsec-metrics")?)))
+            .inspect_err(|error| log::error!("Cannot start: {error}."));
+        let Ok((usage, thread)) = started else { return Err(rocket) };
+        let memory = (!config.metrics_from.is_empty()).then(|| Arc::new(Memory::of(counts.clone())));
+        let mut rocket = rocket.manage(counts).manage(config);
+        if let Some(memory) = &memory {
             let routes = pages::before_all_others(routes![prometheus::metrics, status::status]);
             rocket = rocket.mount("/crowdsec", routes).manage(memory.clone()).attach(memory.clone());
-            rocket = thread.work(rocket, "CrowdSec's history", Duration::ZERO, |_| memory.look());
         }
-        Ok(rocket)
+        Ok(thread.work(rocket, "CrowdSec's figures", AT_THE_END, move |shutdown| async move {
+            if let Some(memory) = memory {
+                tokio::spawn(memory.look());
+            }
+            if let Some(usage) = usage {
+                usage.run(shutdown).await;
+            }
+        }))
     }
 
     /// Looks at answers that may be refusals, and at those of the captcha's own routes: of most other requests nothing was kept.
@@ -77,21 +81,4 @@ impl Fairing for Metrics {
             counts.note(bouncer.visit(request));
         }
     }
-}
-
-type Started = (Option<(Usage, Background)>, Option<Background>);
-
-/// What tells LAPI, where there is one to tell, on a thread that the poller never waits for; and the thread of the operator's
-/// page, where somebody may read that.
-fn start(bouncer: &Bouncer, config: &Config, counts: &Arc<Counts>) -> std::result::Result<Started, String> {
-    let usage = match (&bouncer.lapi.connection, config.usage_metrics) {
-        (Some(connection), Some(every)) => {
-            let poll = bouncer.lapi.update_frequency;
-            let lapi = Lapi::new(connection).map_err(|error| format!("no usage metrics can be sent: {error}"))?;
-            Some((Usage::new(lapi, poll, every, counts.clone()), Background::start("crowdsec-usage")?))
-        }
-        _ => None,
-    };
-    let page = if config.metrics_from.is_empty() { None } else { Some(Background::start("crowdsec-status")?) };
-    Ok((usage, page))
 }

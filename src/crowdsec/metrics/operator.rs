@@ -2,23 +2,20 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use rocket::Request;
 use rocket::data::{Data, FromData, Outcome};
 use rocket::http::{Method, Status};
 
+use super::config::Config;
 use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::pages::drop_body;
 use crate::crowdsec::visitor::{ClientIp, Head};
 
-/// The networks of `metrics_from`.
-pub struct Operators(pub Vec<IpNet>);
-
-/// Whether a request comes from `metrics_from`. Fails closed: a visitor of whom it is not sure that they connect from there,
-/// or that a trusted proxy means them, is none.
+/// Whether a request comes from `metrics_from`. Fails closed: who may be somebody else, behind a proxy, is no operator.
 pub fn is_operator(request: &Request<'_>) -> bool {
     let rocket = request.rocket();
-    let (Some(Operators(nets)), Some(bouncer)) = (rocket.state(), rocket.state::<Bouncer>()) else { return false };
+    let (Some(config), Some(bouncer)) = (rocket.state::<Config>(), rocket.state::<Bouncer>()) else { return false };
+    let nets = &config.metrics_from;
     surely(&bouncer.client_ip, request).is_some_and(|address| nets.iter().any(|net| net.contains(&address)))
 }
 

@@ -59,7 +59,7 @@ impl Text {
         self.sample(name, &[], value);
     }
 
-    /// How many there were of each name, by one label.
+    /// A counter for each of `names`, which the label tells apart.
     fn by(&mut self, name: &str, label: &str, names: &[&str], counts: impl IntoIterator<Item = u64>, help: &str) {
         self.metric(name, "counter", help);
         for (text, count) in names.iter().zip(counts) {
@@ -67,7 +67,7 @@ impl Text {
         }
     }
 
-    /// `counts` has one more than there are bounds.
+    /// The last of `counts` has what is beyond all bounds.
     fn histogram(&mut self, name: &str, bounds: &[f64], counts: &[AtomicU64], seconds: f64, help: &str) {
         self.metric(name, "histogram", help);
         let mut sum = 0;

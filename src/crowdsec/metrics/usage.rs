@@ -10,34 +10,39 @@ mod system;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
 use rocket::Shutdown;
 use rocket::serde::json::{Value, json};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::counts::{Counts, FAMILIES, Figures, REMEDIATIONS, VALUES};
+use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::lapi::{BOUNCER_TYPE, Error, Lapi, VERSION};
 use crate::crowdsec::panics::survive;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::unix_now;
 
+/// For one push, while the application runs.
 const WITHIN: Duration = Duration::from_secs(10);
-/// All that the shutdown waits for.
+/// How long the shutdown waits for a push under way and for the last one.
 pub const AT_THE_END: Duration = Duration::from_millis(1500);
-/// The first push comes after a poll, and soon: it shows version and system in `cscli bouncers list`.
+/// The most time before the first push, which shows version and system in `cscli bouncers list`.
 const SOON: Duration = Duration::from_secs(10);
 
 /// Tells LAPI what was done, now and then.
 pub struct Usage {
     lapi: Lapi,
     counts: Arc<Counts>,
-    first: Duration,
+    /// Seconds that a test has skipped.
+    skipped: Arc<AtomicU64>,
+    /// Until the first push, and between two looks at whether the next one is due.
+    tick: Duration,
+    /// Between two pushes.
     every: Duration,
     /// In seconds since 1970.
     launched: u64,
@@ -52,11 +57,15 @@ pub struct Usage {
 }
 
 impl Usage {
-    pub fn new(lapi: Lapi, poll: Duration, every: Duration, counts: Arc<Counts>) -> Self {
-        Self {
-            lapi,
-            counts,
-            first: poll.min(SOON),
+    /// `None` where there is no LAPI to tell, or the operator wants none told.
+    pub fn of(bouncer: &Bouncer, every: Option<Duration>, counts: &Arc<Counts>) -> Result<Option<Self>, String> {
+        let (Some(connection), Some(every)) = (&bouncer.lapi.connection, every) else { return Ok(None) };
+        let poll = bouncer.lapi.update_frequency;
+        Ok(Some(Self {
+            lapi: Lapi::new(connection)?,
+            counts: counts.clone(),
+            skipped: bouncer.skipped.clone(),
+            tick: poll.min(SOON),
             every,
             launched: unix_now(),
             os: system::named_by(&fs::read_to_string("/etc/os-release").unwrap_or_default()),
@@ -64,33 +73,25 @@ impl Usage {
             told_at: Instant::now(),
             next_time: unix_now(),
             failing: None,
-        }
+        }))
     }
 
-    /// Pushes until the shutdown, and then what is left, as far as LAPI is quick.
+    /// Pushes until the shutdown, and then once more what is left, if LAPI answers quickly.
     pub async fn run(mut self, mut shutdown: Shutdown) {
-        let (counts, first, every) = (self.counts.clone(), self.first, self.every);
-        let now = || Instant::now() + Duration::from_secs(counts.skipped());
+        let (skipped, tick, every) = (self.skipped.clone(), self.tick, self.every);
+        let now = || Instant::now() + Duration::from_secs(skipped.load(Ordering::Relaxed));
         let mut due = now();
         loop {
             tokio::select! {
                 () = &mut shutdown => break,
-                () = sleep(first) => {}
+                () = sleep(tick) => {}
             }
             if now() < due {
                 continue;
             }
-            let mut push = pin!(survive(self.push(WITHIN, false)));
-            tokio::select! {
-                _ = &mut push => {}
-                () = &mut shutdown => {
-                    // Its numbers may have arrived. To send them once more would count them twice.
-                    if timeout(AT_THE_END / 2, push).await.is_err() {
-                        return;
-                    }
-                    break;
-                }
-            }
+            // A shutdown waits for it, but no longer than `AT_THE_END`, which then ends this thread. Its numbers may have
+            // arrived: to send them once more would count them twice.
+            let _ = survive(self.push(WITHIN, false)).await;
             // So that many instances do not push in step.
             due = now() + every.mul_f64(1.0 + rand::random::<f64>() / 100.0);
         }
@@ -99,7 +100,7 @@ impl Usage {
 
     /// Tells LAPI once. Only what it has taken is told: whatever fails, the numbers go on growing until the next time.
     async fn push(&mut self, within: Duration, is_last: bool) {
-        let skipped = self.counts.skipped();
+        let skipped = self.skipped.load(Ordering::Relaxed);
         let (figures, now) = (self.counts.figures(), Instant::now() + Duration::from_secs(skipped));
         let body = self.payload(&figures, unix_now() + skipped, now).to_string();
         let kept = if is_last { "the process ends, and they are lost" } else { "they are kept until LAPI takes them" };
@@ -114,7 +115,7 @@ impl Usage {
                 (self.told, self.told_at) = (figures, now);
                 format!("LAPI does not understand them, and these numbers are lost ({status}: {said}). That is a fault of this program, please report it")
             }
-            Ok((StatusCode::NOT_FOUND, _)) => "LAPI is older than 1.6.3, which first takes them (404). Upgrade CrowdSec, or set CROWDSEC_USAGE_METRICS=off".into(),
+            Ok((StatusCode::NOT_FOUND, _)) => "LAPI is older than 1.6.3, the first version that takes them (404). Upgrade CrowdSec, or set CROWDSEC_USAGE_METRICS=off".into(),
             Ok((StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED, _)) => format!("{kept}: {}", Error::Forbidden),
             Ok((status, _)) => format!("{kept}: {}", Error::Status(status.as_u16())),
             Err(error) => format!("{kept}: {error}"),

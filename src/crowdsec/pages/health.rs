@@ -12,12 +12,9 @@ use crate::crowdsec::lapi::Health;
 /// For load balancers: whether this instance is in step with CrowdSec, and nothing more.
 #[get("/health", data = "<_body>")]
 pub fn health(bouncer: &State<Bouncer>, _body: Posted) -> Uncached<(Status, Json<Value>)> {
-    let (status, word) = match bouncer.health() {
-        Health::Ok => (Status::Ok, "ok"),
-        Health::Starting => (Status::ServiceUnavailable, "starting"),
-        Health::Stale => (Status::ServiceUnavailable, "stale"),
-    };
-    Uncached::new((status, Json(json!({ "status": word }))))
+    let health = bouncer.health();
+    let status = if health == Health::Ok { Status::Ok } else { Status::ServiceUnavailable };
+    Uncached::new((status, Json(json!({ "status": health }))))
 }
 
 /// For whoever ends a process that hangs: whether this one answers, and nothing more. It says nothing of CrowdSec, since a

@@ -79,12 +79,10 @@ impl Sentinel for Words {
 
 /// The words in each language. Never empty: the default language comes first.
 fn read(path: &Path, site: &Config) -> Result<Vec<Words>, String> {
-    let tables = tables(path).map_err(|reason| format!("{} cannot be read: {reason}", path.display()))?;
-    Ok(tables.into_iter().map(|(tag, text)| Words::new(&tag, text, site)).collect())
+    languages(path, site).map_err(|reason| format!("{} cannot be read: {reason}", path.display()))
 }
 
-/// The words of each language by its tag, the default one first.
-fn tables(path: &Path) -> Result<Vec<(String, BTreeMap<String, String>)>, String> {
+fn languages(path: &Path, site: &Config) -> Result<Vec<Words>, String> {
     // Of a file that is no TOML the first line says where; the rest would show it.
     let place = |error: figment::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
     let mut tables: Dict = Figment::from(Toml::file_exact(path)).extract().map_err(place)?;
@@ -100,11 +98,11 @@ fn tables(path: &Path) -> Result<Vec<(String, BTreeMap<String, String>)>, String
     if let Some(table) = tables.remove(&default) {
         shared.extend(words(&default, table)?);
     }
-    let mut all = vec![(default, shared.clone())];
+    let mut all = vec![Words::new(&default, shared.clone(), site)];
     for (tag, table) in tables {
         let mut own = shared.clone();
         own.extend(words(&tag, table)?);
-        all.push((tag, own));
+        all.push(Words::new(&tag, own, site));
     }
     Ok(all)
 }

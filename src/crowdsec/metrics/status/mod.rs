@@ -14,7 +14,7 @@ use rocket::http::{Header, Status};
 use rocket::response::content::RawHtml;
 use rocket::response::{self, Responder, Response};
 use rocket::serde::json::{Value, json};
-use rocket::{Orbit, Request, Rocket, State, get};
+use rocket::{Request, State, get};
 use rocket_dyn_templates::Template;
 use tokio::time::sleep;
 
@@ -49,23 +49,7 @@ const LOOK: Duration = Duration::from_secs(5);
 #[rocket::async_trait]
 impl Fairing for Memory {
     fn info(&self) -> Info {
-        Info { name: "CrowdSec's status page", kind: Kind::Liftoff | Kind::Response }
-    }
-
-    /// Tells at the launch what is wrong with the template, rather than at the first look.
-    async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
-        let (Some(bouncer), Some(texts)) = (rocket.state::<Bouncer>(), rocket.state::<Texts>()) else { return };
-        let view = self.view(bouncer, Some("192.0.2.1"));
-        for words in &texts.all {
-            if Template::show(rocket, "status", Variables::of(&view, words)).is_none() {
-                log::error!(
-                    "The page `status` cannot be made with the words of [{}]; see the lines above. Write the missing \
-                     word into the default language's table of texts.toml, or mend status.html.tera, which lists the \
-                     variables.",
-                    words.lang
-                );
-            }
-        }
+        Info { name: "CrowdSec's status page", kind: Kind::Response }
     }
 
     /// Nothing that is kept steers a terminal or turns the text around it, and each text has at most 200 characters.
@@ -158,6 +142,6 @@ fn rendered(request: &Request<'_>, view: &Value) -> Option<(String, String)> {
     let (rocket, nonce) = (request.rocket(), nonce());
     let words = rocket.state::<Texts>()?.words(request, None);
     let prefix = rocket.state::<Bouncer>()?.client_ip.prefix(request);
-    let variables = Variables { prefix, nonce: &nonce, ..Variables::of(view, &words) };
+    let variables = Variables { view, words: &words, kept: MOST, prefix, nonce: &nonce };
     Some((Template::show(rocket, "status", variables)?, content_security_policy(&nonce, "")))
 }

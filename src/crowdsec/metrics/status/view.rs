@@ -7,9 +7,7 @@ use std::sync::atomic::Ordering;
 use rocket::serde::json::{Value, json};
 use serde::Serialize;
 
-use super::MOST;
 use crate::crowdsec::bouncer::{ACTIONS, Bouncer};
-use crate::crowdsec::lapi::Health;
 use crate::crowdsec::metrics::counts::Figures;
 use crate::crowdsec::pages::Words;
 use crate::crowdsec::printable::printable;
@@ -20,13 +18,8 @@ pub fn lapi(bouncer: &Bouncer) -> Value {
     let Some(connection) = &bouncer.lapi.connection else {
         return json!({ "state": "none", "since": null, "last_answer_seconds_ago": null, "url": null });
     };
-    let state = match bouncer.health() {
-        Health::Ok => "ok",
-        Health::Starting => "starting",
-        Health::Stale => "stale",
-    };
     json!({
-        "state": state,
+        "state": bouncer.health(),
         "since": timestamp(bouncer.unix_now().saturating_sub(bouncer.status.lasts().as_secs())),
         "last_answer_seconds_ago": bouncer.status.since_last_answer().map(|since| since.as_secs()),
         "url": connection.at.to_string(),
@@ -68,10 +61,4 @@ pub struct Variables<'a> {
     pub kept: usize,
     pub prefix: &'a str,
     pub nonce: &'a str,
-}
-
-impl<'a> Variables<'a> {
-    pub fn of(view: &'a Value, words: &'a Words) -> Self {
-        Self { view, words, kept: MOST, prefix: "", nonce: "nonce" }
-    }
 }
