@@ -119,7 +119,7 @@ impl Fairing for Crowdsec {
         };
         // Another judge answers, and its own fairing puts that answer here.
         if verdict == Verdict::Answered && status == bouncer.status_of(verdict) {
-            visit.refuse(verdict, None);
+            visit.refuse_as_wanted();
         }
         // With any other status the handler has answered itself: it took `Option<Cleared>`, or the like.
         let refusal = Refusal::of(request, bouncer, verdict).filter(|refusal| refusal.status == status);

@@ -89,7 +89,7 @@ async fn judged(appsec: &AppSec, request: &Request<'_>, body: &Arc<[u8]>) -> Res
     let Some(judgement) = appsec.refusal(bouncer, request, answer) else { return Ok(()) };
     let (visit, verdict) = (bouncer.visit(request), judgement.verdict);
     visit.refuse_by_guard(verdict, Some(judgement));
-    Err(visit.status.get().copied().unwrap_or_else(|| bouncer.status_of(verdict)))
+    Err(visit.status().unwrap_or_else(|| bouncer.status_of(verdict)))
 }
 
 impl<T> Sentinel for Inspected<T> {

@@ -114,9 +114,9 @@ impl AppSec {
         if verdict == Verdict::Admit {
             return None;
         }
-        let judgement = visit.judgement.by_another(verdict, origin);
+        let status = status.filter(|_| verdict == Verdict::Ban);
+        let judgement = visit.judgement.by_another(verdict, origin, status);
         if bouncer.is_enforced(verdict) {
-            let _ = status.filter(|_| verdict == Verdict::Ban).map(|status| visit.status.set(status));
             return Some(judgement);
         }
         // A challenge is no refusal: every browser meets one.

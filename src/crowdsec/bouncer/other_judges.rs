@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rocket::Request;
+use rocket::http::Status;
 
 use super::exemptions::is_captcha;
 use super::{Bouncer, Judgement, Verdict};
@@ -69,8 +70,8 @@ impl Bouncer {
 
 impl Judgement {
     /// What another judge says of the visitor, as if it were a decision: logs and figures then name where it comes from.
-    pub fn by_another(&self, verdict: Verdict, origin: &str) -> Self {
+    pub fn by_another(&self, verdict: Verdict, origin: &str, status: Option<Status>) -> Self {
         let standing = verdict.remediation().map(|remediation| Standing::said_by(origin, remediation, self.address));
-        Self { verdict, standing: standing.into_iter().collect(), ..self.clone() }
+        Self { verdict, standing: standing.into_iter().collect(), status, ..self.clone() }
     }
 }

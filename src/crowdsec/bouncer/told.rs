@@ -116,6 +116,7 @@ mod tests {
                 trial: None,
                 standing: Vec::new(),
                 unnamed: None,
+                status: None,
             })
         };
         assert_eq!(of("192.0.2.1", 0), of("192.0.2.1", 50));

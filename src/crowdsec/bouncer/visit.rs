@@ -25,8 +25,6 @@ pub struct Visit {
     wanted: Mutex<Option<Wanted>>,
     /// What the visitor has been refused with.
     refused: OnceLock<Wanted>,
-    /// The status of that answer, where another judge chose one.
-    pub status: OnceLock<Status>,
     /// What became of it, if the visitor came to one of the captcha's own routes.
     pub captcha: OnceLock<CaptchaOutcome>,
 }
@@ -69,6 +67,8 @@ pub struct Judgement {
     pub standing: Vec<Standing>,
     /// Why it is not known whose request this is.
     pub unnamed: Option<Unnamed>,
+    /// The status of the refusal, where another judge chose one.
+    pub status: Option<Status>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -156,7 +156,6 @@ impl Visit {
             asked: Asked { method: request.method(), uri: request.uri().to_string() },
             wanted: Mutex::default(),
             refused: OnceLock::new(),
-            status: OnceLock::new(),
             captcha: OnceLock::new(),
         }
     }
@@ -194,6 +193,12 @@ impl Visit {
     /// What the visitor has been refused with; `None` for one whom the application has served.
     pub fn refusal(&self) -> Option<Verdict> {
         self.refused.get().map(|refused| refused.verdict)
+    }
+
+    /// The status of the refusal, or of the one that a guard wants, where another judge chose one.
+    pub fn status(&self) -> Option<Status> {
+        let of = |refused: &Wanted| refused.ground.as_ref()?.status;
+        self.refused.get().map_or_else(|| lock(&self.wanted).as_ref().and_then(of), of)
     }
 
     /// What the refusal rests on: the judgement on the visitor or on an account of theirs, or another judge's.

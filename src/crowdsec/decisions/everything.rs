@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use super::decision::Key;
 use super::held::Held;
-use super::update::BATCH;
 use super::{A_SECOND, DecisionSet, Entry, NEVER, Table, Taken, Ticks, Value, left, ticks};
 
 /// A full answer on its way. Dropped before it is complete, it changes nothing.
@@ -108,17 +107,16 @@ impl Compared {
     pub fn settle(self, confirmed: bool) -> Taken {
         let Self { set, now, apart, missing, mut taken } = self;
         let mut first_missed = NEVER;
-        for batch in missing.chunks(BATCH) {
+        for (value, held) in missing {
+            // A lock for each, so that no request waits long.
             let mut table = set.write();
-            for (value, held) in batch {
-                if confirmed && has_waited(held, now, apart) {
-                    table.remove(value, held.key);
-                    taken.ended += 1;
-                } else if let Some(held) = table.get_mut(value, held.key) {
-                    held.missed = if confirmed { held.missed.min(now) } else { NEVER };
-                    first_missed = first_missed.min(held.missed);
-                    taken.kept += 1;
-                }
+            if confirmed && has_waited(&held, now, apart) {
+                table.remove(&value, held.key);
+                taken.ended += 1;
+            } else if let Some(held) = table.get_mut(&value, held.key) {
+                held.missed = if confirmed { held.missed.min(now) } else { NEVER };
+                first_missed = first_missed.min(held.missed);
+                taken.kept += 1;
             }
         }
         if first_missed != NEVER {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::held::Held;
-use super::update::BATCH;
 use super::{DecisionSet, Entry, Key, Taken, Value};
 
 impl DecisionSet {
@@ -49,7 +48,7 @@ impl DecisionSet {
         }
         *taken = changes.complete();
         let now = self.ticks(answered);
-        self.forget(before.into_iter().collect(), |held| {
+        self.forget(before, |held| {
             taken.ended += usize::from(held.ends > now);
             true
         });
@@ -59,21 +58,18 @@ impl DecisionSet {
     pub fn sweep(&self, now: Instant) {
         let now = self.ticks(now);
         let is_over = |held: &Held| held.ends <= now;
-        let known = self.read();
-        let ended = known.iter().filter(|(_, held)| is_over(held)).map(|(value, held)| (value, held.key)).collect();
-        drop(known);
+        let ended: Vec<_> =
+            self.read().iter().filter(|(_, held)| is_over(held)).map(|(value, held)| (value, held.key)).collect();
         // One that was renewed meanwhile stays.
         self.forget(ended, is_over);
     }
 
-    /// In batches, so that no request waits long for the lock.
-    fn forget(&self, decisions: Vec<(Value, Key)>, mut is_gone: impl FnMut(&Held) -> bool) {
-        for batch in decisions.chunks(BATCH) {
+    /// Each under a lock of its own, so that no request waits long for it.
+    fn forget(&self, decisions: impl IntoIterator<Item = (Value, Key)>, mut is_gone: impl FnMut(&Held) -> bool) {
+        for (value, key) in decisions {
             let mut table = self.write();
-            for (value, key) in batch {
-                if table.get(value, *key).is_some_and(&mut is_gone) {
-                    table.remove(value, *key);
-                }
+            if table.get(&value, key).is_some_and(&mut is_gone) {
+                table.remove(&value, key);
             }
         }
     }

@@ -1,7 +1,6 @@
-//! How do LAPI's changes become what we remember? A small batch at a time.
+//! How do LAPI's changes become what we remember? One after the other, what is new first.
 
 use std::collections::{BTreeSet, HashSet};
-use std::mem;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -99,79 +98,48 @@ impl Taken {
     }
 }
 
-/// LAPI's changes on their way into the set. Dropped before they are complete, they leave what they named.
+/// LAPI's changes on their way into the set. What is new counts as it comes. What has ended ends when the answer is complete, so
+/// that nobody is let go in between, in whichever order LAPI sends the two lists.
 pub struct Changes {
     set: Arc<DecisionSet>,
     now: Instant,
-    batch: Vec<Entry>,
-    /// Decisions without an id that this answer named as new. Newer LAPIs send `new` first, so a `deleted` of the same
-    /// key that follows in the same answer means the decision before this one.
+    deleted: Vec<(Value, Key)>,
+    /// Decisions without an id that this answer named as new: a `deleted` of the same key means the decision before.
     new_without_id: HashSet<(Value, Key)>,
     pub(super) taken: Taken,
 }
 
-/// This many changes are made under one lock, in some ten microseconds.
-pub const BATCH: usize = 128;
-
 impl DecisionSet {
     /// Starts to take over an answer with LAPI's changes since the last one.
     pub fn changes(self: &Arc<Self>, now: Instant) -> Changes {
-        let (batch, new_without_id, taken) = Default::default();
-        Changes { set: self.clone(), now, batch, new_without_id, taken }
+        let (deleted, new_without_id, taken) = Default::default();
+        Changes { set: self.clone(), now, deleted, new_without_id, taken }
     }
 }
 
 impl Changes {
     pub fn take(&mut self, entry: Entry) {
-        self.batch.push(entry);
-        if self.batch.len() == BATCH {
-            self.make();
+        match entry {
+            Entry::New(decision) => {
+                if decision.id.is_none() {
+                    self.new_without_id.insert((decision.value.clone(), decision.key()));
+                }
+                // A lock for each, so that no request waits long.
+                self.taken.put(&self.set, &mut self.set.write(), decision, self.now);
+            }
+            Entry::Deleted(decision) => self.deleted.push((decision.value.clone(), decision.key())),
+            Entry::Unread(unread) => self.taken.unread(unread),
         }
     }
 
     /// The answer ended complete.
     pub fn complete(mut self) -> Taken {
-        self.make();
-        mem::take(&mut self.taken)
-    }
-
-    fn make(&mut self) {
-        // In live mode most answers are empty. An empty answer takes no lock.
-        if self.batch.is_empty() {
-            return;
-        }
-        let (set, batch) = (self.set.clone(), mem::take(&mut self.batch));
-        let mut table = set.write();
-        for entry in batch {
-            match entry {
-                Entry::New(decision) => self.add(&mut table, decision),
-                Entry::Deleted(decision) => self.delete(&mut table, &decision),
-                Entry::Unread(unread) => self.taken.unread(unread),
-            }
-        }
-    }
-
-    fn add(&mut self, table: &mut Table, decision: Decision) {
-        if decision.id.is_none() {
-            self.new_without_id.insert((decision.value.clone(), decision.key()));
-        }
-        self.taken.put(&self.set, table, decision, self.now);
-    }
-
-    fn delete(&mut self, table: &mut Table, decision: &Decision) {
-        if decision.id.is_none() && self.new_without_id.contains(&(decision.value.clone(), decision.key())) {
-            return;
-        }
         // LAPI names those too that ended by themselves, give or take a second between its clock and ours.
         let soon = self.set.ticks(self.now).saturating_add(A_SECOND);
-        let removed = table.remove(&decision.value, decision.key());
-        self.taken.ended += usize::from(removed.is_some_and(|held| held.ends > soon));
-    }
-}
-
-/// Wherever the answer ended: what it named is real.
-impl Drop for Changes {
-    fn drop(&mut self) {
-        self.make();
+        for gone in self.deleted.iter().filter(|gone| !self.new_without_id.contains(gone)) {
+            let removed = self.set.write().remove(&gone.0, gone.1);
+            self.taken.ended += usize::from(removed.is_some_and(|held| held.ends > soon));
+        }
+        self.taken
     }
 }

@@ -42,7 +42,7 @@ impl Refusal {
     /// The answer to a request that is refused; `None` for one that is not, or whose answer is no page.
     pub fn of(request: &Request<'_>, bouncer: &Bouncer, verdict: Verdict) -> Option<Self> {
         let visit = bouncer.visit(request);
-        let status = visit.status.get().copied().unwrap_or_else(|| bouncer.status_of(verdict));
+        let status = visit.status().unwrap_or_else(|| bouncer.status_of(verdict));
         Some(match verdict {
             Verdict::Admit | Verdict::TooLarge(_) | Verdict::Answered => return None,
             Verdict::Ban | Verdict::Hidden => Self::new(status, Verdict::Ban),

@@ -57,7 +57,6 @@ fn set_of(decisions: &[(u64, &str, &str, u64)]) -> Arc<DecisionSet> {
             duration: Duration::from_secs(*seconds),
         }));
     }
-    changes.complete();
     set
 }
 

@@ -1,8 +1,13 @@
 //! What becomes of a visitor by AppSec's answer?
 
-use app::crowdsec::Human;
+use std::str::Utf8Error;
+
+use app::crowdsec::{Cleared, Human, Inspected};
+use rocket::Request;
+use rocket::figment::util::map;
 use rocket::http::{ContentType, Method, Status};
-use rocket::{get, routes};
+use rocket::request::{FromRequest, Outcome};
+use rocket::{get, post as posts, routes};
 
 use super::application::{VISITOR, app_of, padded, post, status, with_appsec, with_captcha};
 use crate::common::appsec::{ATTACK, GUIDES_PATH, Says, Stub};
@@ -92,6 +97,42 @@ fn a_ban_on_trial_leaves_a_guards_captcha_as_it_is() {
 #[get("/human")]
 fn human(_human: Human) -> &'static str {
     "welcome"
+}
+
+/// A handler may go on without the body that AppSec refuses, and refuse for another reason.
+#[test]
+fn the_status_of_appsecs_ban_is_not_that_of_a_refusal_for_another_reason() {
+    let stub = Stub::new();
+    let figment = with_appsec(&stub).merge(("crowdsec.decisions", [map!["value" => VISITOR, "type" => "ban"]]));
+    let client =
+        client(app_of(figment.merge(("crowdsec.excluded_paths", ["/forgiving"]))).mount("/", routes![forgiving]));
+    stub.always(403, r#"{"action":"ban","http_status":451}"#);
+    let refused = post(&client, "/forgiving", ContentType::Text, "anything");
+    assert_eq!((refused.status(), refused.headers().get_one("Crowdsec-Remediation")), (Status::Forbidden, Some("ban")));
+}
+
+#[posts("/forgiving", data = "<body>")]
+async fn forgiving(
+    body: Result<Inspected<String>, Option<Utf8Error>>,
+    request: Enter<'_>,
+) -> Result<&'static str, Status> {
+    assert!(body.is_err());
+    match request.0.guard::<Cleared>().await {
+        Outcome::Error((status, _)) => Err(status),
+        _ => Ok("welcome"),
+    }
+}
+
+/// The request, for a handler that asks its guards itself.
+struct Enter<'r>(&'r Request<'r>);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Enter<'r> {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        Outcome::Success(Self(request))
+    }
 }
 
 #[test]

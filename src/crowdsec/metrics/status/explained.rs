@@ -71,7 +71,8 @@ fn foreseen(bouncer: &Bouncer, address: IpAddr, refusals: &[&Record]) -> Judgeme
     let is_proxy = bouncer.client_ip.config.are_meant && bouncer.client_ip.trusts(address);
     // Nobody but a proxy that names no visitor comes from a proxy's address.
     let unnamed = is_proxy.then_some(Unnamed::Missing);
-    let mut judgement = Judgement { address, at, verdict: Verdict::Admit, trial: None, standing, unnamed };
+    let mut judgement =
+        Judgement { address, at, verdict: Verdict::Admit, trial: None, standing, unnamed, status: None };
     // They have solved nothing, and are not counted.
     bouncer.decide(&mut judgement, &|| false, &|| Some(Duration::ZERO));
     judgement

@@ -156,7 +156,6 @@ fn without_a_provider_a_captcha_becomes_the_fallback() {
     let set = Arc::new(DecisionSet::new(start, Types::default()));
     let mut answer = set.changes(start);
     answer.take(Entry::New(decision(1, "192.0.2.1", "captcha", 100)));
-    answer.complete();
     assert_eq!(against(&set, "192.0.2.1", start), Some((Remediation::Ban, Some(1))));
 }
 

@@ -119,7 +119,7 @@ proptest! {
             match event {
                 Event::Wait { tenths } => now += tenths,
                 Event::Answer { full: false, cut, entries, .. } => {
-                    model.changes(now, &entries);
+                    model.changes(now, cut, &entries);
                     let mut changes = set.changes(instant);
                     entries.into_iter().for_each(|entry| changes.take(entry));
                     if !cut {

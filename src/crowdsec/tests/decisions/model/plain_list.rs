@@ -54,24 +54,21 @@ impl Model {
         self.0.push(Known { decision: new.clone(), remediation, end, missed: None });
     }
 
-    pub fn changes(&mut self, now: u64, entries: &[Entry]) {
-        let mut new = Model::default();
+    /// What is new comes first; what has ended ends where the answer was not cut.
+    pub fn changes(&mut self, now: u64, cut: bool, entries: &[Entry]) {
+        let mut new = Vec::new();
         for entry in entries {
-            match entry {
-                Entry::New(decision) => {
-                    self.add(now, decision);
-                    // Kept also if `add` ignores it: a deletion after it in the same answer must not count.
-                    new.0.push(Known {
-                        decision: decision.clone(),
-                        remediation: Remediation::Ban,
-                        end: 0,
-                        missed: None,
-                    });
-                }
-                Entry::Deleted(gone) if gone.id.is_some() || !new.0.iter().any(|known| known.is(gone)) => {
-                    self.0.retain(|known| !known.is(gone));
-                }
-                _ => {}
+            if let Entry::New(decision) = entry {
+                self.add(now, decision);
+                // Kept also if `add` ignores it: a deletion in the same answer must not count.
+                new.push(Known { decision: decision.clone(), remediation: Remediation::Ban, end: 0, missed: None });
+            }
+        }
+        for entry in entries.iter().filter(|_| !cut) {
+            if let Entry::Deleted(gone) = entry
+                && (gone.id.is_some() || !new.iter().any(|known| known.is(gone)))
+            {
+                self.0.retain(|known| !known.is(gone));
             }
         }
     }
