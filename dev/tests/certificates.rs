@@ -331,21 +331,24 @@ fn a_file_that_is_no_pem_stops_the_launch_and_is_told_for_what_it_is() {
     }
 }
 
+/// A byte order mark, or what `openssl s_client -showcerts` prints around its certificates.
 #[test]
-fn a_byte_order_mark_changes_nothing() {
-    let (lapi, folder) = (Lapi::start_with_tls(), Folder::new("mark"));
+fn what_stands_before_a_pem_changes_nothing() {
+    let (lapi, folder) = (Lapi::start_with_tls(), Folder::new("before"));
     lapi.ban("192.0.2.1");
-    let marked = |name: &str, value: &str| {
-        let file = fs::read(lapi.value(value)).expect("a file of LAPI's");
-        folder.write(name, [b"\xef\xbb\xbf", file.as_slice()].concat())
-    };
-    let certificate = [
-        ("CROWDSEC_API_KEY", ""),
-        ("CROWDSEC_CA_CERT_PATH", &marked("ca", "LAPI_CA_CERT")),
-        ("CROWDSEC_CERT_PATH", &marked("cert", "LAPI_CERT")),
-        ("CROWDSEC_KEY_PATH", &marked("key", "LAPI_CERT_KEY")),
-    ];
-    assert_eq!(App::polling(lapi.url(), &certificate).verdict("192.0.2.1"), Ban);
+    for (number, before) in [&b"\xef\xbb\xbf"[..], b"0 s:CN = lapi\n   i:CN = ca\n"].into_iter().enumerate() {
+        let file = |name: &str, value: &str| {
+            let file = fs::read(lapi.value(value)).expect("a file of LAPI's");
+            folder.write(&format!("{name}-{number}"), [before, file.as_slice()].concat())
+        };
+        let certificate = [
+            ("CROWDSEC_API_KEY", ""),
+            ("CROWDSEC_CA_CERT_PATH", &file("ca", "LAPI_CA_CERT")),
+            ("CROWDSEC_CERT_PATH", &file("cert", "LAPI_CERT")),
+            ("CROWDSEC_KEY_PATH", &file("key", "LAPI_CERT_KEY")),
+        ];
+        assert_eq!(App::polling(lapi.url(), &certificate).verdict("192.0.2.1"), Ban, "{number}");
+    }
 }
 
 #[test]
