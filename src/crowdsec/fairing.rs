@@ -151,10 +151,10 @@ async fn set_up(rocket: &Rocket<Build>) -> Result<(Bouncer, Texts, Option<(Polle
     let Some(connection) = &bouncer.lapi.connection else {
         return Ok((bouncer, texts, None));
     };
-    let (set, status) = (bouncer.decisions.clone(), bouncer.status.clone());
+    let (set, contact) = (bouncer.decisions.clone(), bouncer.contact.clone());
     let live = bouncer.lapi.live.as_ref();
-    let live = live.map(|live| Live::new(connection, live, set.clone(), status.clone())).transpose()?;
-    let poller = Poller::new(connection, &bouncer.lapi, set, status, shared_secret.as_ref(), live.clone())?;
+    let live = live.map(|live| Live::new(connection, live, set.clone(), contact.clone())).transpose()?;
+    let poller = Poller::new(connection, &bouncer.lapi, set, contact, shared_secret.as_ref(), live.clone())?;
     bouncer.live = live;
     let thread = Background::start("crowdsec")?;
     let poller = thread.runtime.spawn(poller.first_answer(bouncer.lapi.startup_timeout)).await??;

@@ -40,7 +40,7 @@ pub struct Bouncer {
     pub config: Config,
     pub lapi: lapi::Config,
     pub decisions: Arc<DecisionSet>,
-    pub status: Arc<lapi::Contact>,
+    pub contact: Arc<lapi::Contact>,
     /// Whom to ask about each visitor, in live mode.
     pub live: Option<Arc<Live>>,
     pub client_ip: ClientIp,
@@ -77,7 +77,7 @@ impl Bouncer {
         }
         Self {
             decisions: Arc::new(decisions),
-            status: Arc::new(lapi::Contact::new(lapi.update_frequency)),
+            contact: Arc::new(lapi::Contact::new(lapi.update_frequency)),
             live: None,
             debug,
             lapi,
@@ -185,7 +185,7 @@ impl Bouncer {
     /// Notes that the application refused something to a visitor, or noted an event of theirs: LAPI may have news soon.
     pub fn note_suspicion(&self, judgement: &Judgement) {
         if judgement.has_a_name() {
-            self.status.hurry.note(judgement.subject(), Instant::now());
+            self.contact.hurry.note(judgement.subject(), Instant::now());
         }
     }
 
@@ -209,7 +209,7 @@ impl Bouncer {
 
     /// LAPI's health; `Ok` if there is no LAPI to ask.
     pub fn health(&self) -> Health {
-        if self.lapi.connection.is_some() { self.status.health() } else { Health::Ok }
+        if self.lapi.connection.is_some() { self.contact.health() } else { Health::Ok }
     }
 }
 

@@ -22,9 +22,9 @@ pub struct Visit {
     /// fairing may have changed since.
     pub asked: Asked,
     /// What a guard wants the visitor to be refused with. The last one counts: a handler may go on without the others.
-    wanted: Mutex<Option<Wanted>>,
+    wanted: Mutex<Option<Ruling>>,
     /// What the visitor has been refused with.
-    refused: OnceLock<Wanted>,
+    refused: OnceLock<Ruling>,
     /// What became of it, if the visitor came to one of the captcha's own routes.
     pub captcha: OnceLock<CaptchaOutcome>,
 }
@@ -168,7 +168,7 @@ impl Visit {
     /// Notes what a guard refuses with, so that our fairing puts the right page in the catcher's place; and the judgement on
     /// an account, where it was that.
     pub fn refuse_by_guard(&self, verdict: Verdict, account: Option<Judgement>) {
-        *lock(&self.wanted) = Some(Wanted { verdict, ground: account.map(Box::new) });
+        *lock(&self.wanted) = Some(Ruling { verdict, ground: account.map(Box::new) });
     }
 
     /// What a guard refuses with, if nobody else has refused. (A handler that asks for `Option<Cleared>` may have served the
@@ -180,7 +180,7 @@ impl Visit {
     /// Notes that the visitor is refused: the application never sees the request. Where another judge refuses them,
     /// `by_another` is its judgement.
     pub fn refuse(&self, verdict: Verdict, by_another: Option<Judgement>) {
-        let _ = self.refused.set(Wanted { verdict, ground: by_another.map(Box::new) });
+        let _ = self.refused.set(Ruling { verdict, ground: by_another.map(Box::new) });
     }
 
     /// Notes that the application's answer is replaced by what a guard wanted.
@@ -197,7 +197,7 @@ impl Visit {
 
     /// The status of the refusal, or of the one that a guard wants, where another judge chose one.
     pub fn status(&self) -> Option<Status> {
-        let of = |refused: &Wanted| refused.ground.as_ref()?.status;
+        let of = |refused: &Ruling| refused.ground.as_ref()?.status;
         self.refused.get().map_or_else(|| lock(&self.wanted).as_ref().and_then(of), of)
     }
 
@@ -208,7 +208,7 @@ impl Visit {
 }
 
 /// A refusal, and the judgement that it rests on where that is another one: on an account, or by another judge.
-struct Wanted {
+struct Ruling {
     verdict: Verdict,
     ground: Option<Box<Judgement>>,
 }

@@ -83,7 +83,7 @@ impl Config {
         if settings.difficulty == Some(Number(0)) {
             reading.wrong("captcha.difficulty", "a proof of no work proves nothing: write a number from 1");
         }
-        let known = provider.known();
+        let details = provider.details();
         let mut url = |key, set, theirs: &str| match reading.url(key, set) {
             // Altcha loads nothing from elsewhere, whatever is set.
             Some(own) if provider != Provider::Altcha => own.into(),
@@ -93,8 +93,8 @@ impl Config {
             provider,
             site_key: settings.site_key.filter(|_| provider != Provider::Altcha).map(|key| key.0).unwrap_or_default(),
             secret_key: secret.unwrap_or(Secret(String::new())),
-            verify_url: url("captcha.verify_url", settings.verify_url, known.verify_url),
-            script_url: url("captcha.script_url", settings.script_url, known.script_url),
+            verify_url: url("captcha.verify_url", settings.verify_url, details.verify_url),
+            script_url: url("captcha.script_url", settings.script_url, details.script_url),
             hostnames: settings.hostnames.0,
             sources: settings.sources.0,
             difficulty: settings.difficulty.map_or(1_000_000, |number| number.0),

@@ -17,7 +17,7 @@ use super::limit::Subject;
 use super::setting::Secret;
 use altcha::Altcha;
 use pass::Passes;
-use provider::{Known, Provider};
+use provider::{Details, Provider};
 use third_party::ThirdParty;
 
 pub use config::Config;
@@ -53,7 +53,7 @@ pub struct Widget {
 
 impl Widget {
     fn new(provider: Provider, site_key: &str, script_url: &str, challenge: &str) -> Self {
-        let Known { name: provider, widget_class, field, .. } = *provider.known();
+        let Details { name: provider, widget_class, field, .. } = *provider.details();
         let [site_key, script_url, challenge] = [site_key, script_url, challenge].map(str::to_owned);
         Self { provider, site_key, script_url, widget_class, field, challenge }
     }
@@ -129,7 +129,7 @@ fn content_sources(config: &Config) -> String {
     let script = Url::parse(&config.script_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
     // This one is for countries that block google.com; its script loads the rest from www.gstatic.cn.
     let elsewhere = if script.ends_with("://www.recaptcha.net") { "https://www.gstatic.cn" } else { "" };
-    let all = [config.provider.known().sources, &script, elsewhere].into_iter();
+    let all = [config.provider.details().sources, &script, elsewhere].into_iter();
     let all = all.chain(config.sources.iter().map(String::as_str));
     all.filter(|source| !source.is_empty()).collect::<Vec<_>>().join(" ")
 }

@@ -12,7 +12,7 @@ pub enum Provider {
 }
 
 /// What differs between them, from their documentation.
-pub struct Known {
+pub struct Details {
     pub name: &'static str,
     pub script_url: &'static str,
     pub verify_url: &'static str,
@@ -24,7 +24,7 @@ pub struct Known {
 }
 
 impl Provider {
-    pub fn known(self) -> &'static Known {
+    pub fn details(self) -> &'static Details {
         match self {
             Self::Recaptcha => &RECAPTCHA,
             Self::Hcaptcha => &HCAPTCHA,
@@ -34,7 +34,7 @@ impl Provider {
     }
 }
 
-static RECAPTCHA: Known = Known {
+static RECAPTCHA: Details = Details {
     name: "recaptcha",
     script_url: "https://www.google.com/recaptcha/api.js",
     verify_url: "https://www.google.com/recaptcha/api/siteverify",
@@ -43,7 +43,7 @@ static RECAPTCHA: Known = Known {
     sources: "https://www.google.com/recaptcha/ https://www.gstatic.com/recaptcha/ https://recaptcha.google.com/recaptcha/",
 };
 
-static HCAPTCHA: Known = Known {
+static HCAPTCHA: Details = Details {
     name: "hcaptcha",
     script_url: "https://js.hcaptcha.com/1/api.js",
     verify_url: "https://api.hcaptcha.com/siteverify",
@@ -52,7 +52,7 @@ static HCAPTCHA: Known = Known {
     sources: "https://hcaptcha.com https://*.hcaptcha.com",
 };
 
-static TURNSTILE: Known = Known {
+static TURNSTILE: Details = Details {
     name: "turnstile",
     script_url: "https://challenges.cloudflare.com/turnstile/v0/api.js",
     verify_url: "https://challenges.cloudflare.com/turnstile/v0/siteverify",
@@ -62,5 +62,5 @@ static TURNSTILE: Known = Known {
 };
 
 /// Our own page and server are all that it needs.
-static ALTCHA: Known =
-    Known { name: "altcha", script_url: "", verify_url: "", widget_class: "altcha", field: "altcha", sources: "" };
+static ALTCHA: Details =
+    Details { name: "altcha", script_url: "", verify_url: "", widget_class: "altcha", field: "altcha", sources: "" };

@@ -116,7 +116,7 @@ impl DecisionSet {
     }
 
     /// All decisions of LAPI's that stand, with what is left of each.
-    pub fn standing(&self, now: Instant) -> Vec<(Value, Key, Ticks, Arc<Source>)> {
+    pub fn to_save(&self, now: Instant) -> Vec<(Value, Key, Ticks, Arc<Source>)> {
         let (now, table) = (self.ticks(now), self.read());
         let standing = table.iter().filter(|(_, held)| held.ends > now);
         standing.map(|(value, held)| (value, held.key, held.ends - now, table.source(held).clone())).collect()

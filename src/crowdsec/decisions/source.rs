@@ -76,6 +76,6 @@ fn family(value: &Value) -> usize {
     match value {
         Value::Network(IpNet::V4(_)) => 0,
         Value::Network(IpNet::V6(_)) => 1,
-        Value::Country(_) | Value::As(_) | Value::Own(_) => 2,
+        Value::Country(_) | Value::As(_) | Value::Account(_) => 2,
     }
 }

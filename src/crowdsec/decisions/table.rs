@@ -12,7 +12,7 @@ use prefix_trie::joint::JointPrefixMap;
 use super::decision::Key;
 use super::held::{Held, LAST, MOST_ON_ONE_VALUE};
 use super::source::{Source, Sources};
-use super::value::{Own, Value, single};
+use super::value::{Account, Value, single};
 use super::{NEVER, Standing, Ticks, left};
 
 /// Decisions by what they stand against. Those on one value form a chain through `held`, which begins at the place that the
@@ -24,7 +24,7 @@ pub struct Table {
     networks: JointPrefixMap<IpNet, u32>,
     /// Countries and autonomous systems.
     pub regions: HashMap<Value, u32>,
-    accounts: HashMap<Arc<Own>, u32>,
+    accounts: HashMap<Arc<Account>, u32>,
     held: Vec<Held>,
     /// Places in `held` that hold nothing any more.
     free: Vec<u32>,
@@ -98,7 +98,7 @@ impl Table {
         let v6 = self.v6.iter().map(|(address, first)| (Value::Network(IpAddr::V6(*address).into()), first));
         let networks = self.networks.iter().map(|(network, first)| (Value::Network(network), first));
         let regions = self.regions.iter().map(|(region, first)| (region.clone(), first));
-        let accounts = self.accounts.iter().map(|(account, first)| (Value::Own(account.clone()), first));
+        let accounts = self.accounts.iter().map(|(account, first)| (Value::Account(account.clone()), first));
         let all = v4.chain(v6).chain(networks).chain(regions).chain(accounts);
         all.flat_map(|(value, first)| self.chain(*first).map(move |held| (value.clone(), held)))
     }
@@ -158,7 +158,7 @@ impl Table {
                 None => self.networks.get(net),
             },
             Value::Country(_) | Value::As(_) => self.regions.get(value),
-            Value::Own(account) => self.accounts.get(account),
+            Value::Account(account) => self.accounts.get(account),
         };
         first.copied().unwrap_or(LAST)
     }
@@ -172,7 +172,7 @@ impl Table {
                 (None, first) => _ = self.networks.insert(*net, first),
             },
             Value::Country(_) | Value::As(_) => set(&mut self.regions, value.clone(), first),
-            Value::Own(account) => set(&mut self.accounts, account.clone(), first),
+            Value::Account(account) => set(&mut self.accounts, account.clone(), first),
         }
     }
 

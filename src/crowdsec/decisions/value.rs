@@ -15,7 +15,7 @@ pub enum Value {
     /// The number of an autonomous system.
     As(u32),
     /// Behind a pointer, so that the values of a million addresses stay small.
-    Own(Arc<Own>),
+    Account(Arc<Account>),
 }
 
 /// A country by its two letters (ISO 3166), in upper case.
@@ -25,13 +25,13 @@ pub struct Country([u8; 2]);
 /// A scope of the owner's own, such as `username`, and its text. Only the application knows what they mean, so both are
 /// compared letter by letter.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Own {
+pub struct Account {
     pub scope: String,
     pub text: String,
 }
 
 /// The most bytes that an own scope's text may have: an e-mail address has up to 254.
-const LONGEST_OWN: usize = 256;
+const LONGEST_ACCOUNT: usize = 256;
 /// CrowdSec's own scopes.
 const KNOWN: [&str; 4] = ["ip", "range", "country", "as"];
 
@@ -43,14 +43,14 @@ impl Value {
             Some("country") => Country::read(text).map(Self::Country).ok_or("not a country of two letters"),
             Some("as") => system(text).map(Self::As).ok_or("not the number of an autonomous system"),
             Some(_) => network(text).map(Self::Network).ok_or("not an address or network"),
-            None => Self::own(scope, text).ok_or("not a text of 1 to 256 bytes"),
+            None => Self::account(scope, text).ok_or("not a text of 1 to 256 bytes"),
         }
     }
 
     /// `None` for a text that no decision can stand against.
-    pub fn own(scope: &str, text: &str) -> Option<Self> {
-        let is_one = (1..=LONGEST_OWN).contains(&text.len());
-        is_one.then(|| Self::Own(Arc::new(Own { scope: scope.to_owned(), text: text.to_owned() })))
+    pub fn account(scope: &str, text: &str) -> Option<Self> {
+        let is_one = (1..=LONGEST_ACCOUNT).contains(&text.len());
+        is_one.then(|| Self::Account(Arc::new(Account { scope: scope.to_owned(), text: text.to_owned() })))
     }
 }
 
@@ -87,7 +87,7 @@ impl fmt::Display for Value {
             Self::Network(net) => net.fmt(f),
             Self::Country(country) => country.fmt(f),
             Self::As(number) => write!(f, "AS{number}"),
-            Self::Own(own) => own.text.fmt(f),
+            Self::Account(own) => own.text.fmt(f),
         }
     }
 }
@@ -145,7 +145,7 @@ impl Scopes {
     }
 
     /// Whether this is a scope of the owner's own.
-    pub fn have_own(&self, scope: &str) -> bool {
+    pub fn have_account(&self, scope: &str) -> bool {
         known(scope).is_none() && self.have(scope)
     }
 

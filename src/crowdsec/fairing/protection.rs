@@ -19,7 +19,7 @@ pub fn protection(bouncer: &Bouncer) -> String {
                 lapi.at
             )
         }
-        Some(lapi) if bouncer.status.is_recalled() => format!(
+        Some(lapi) if bouncer.contact.is_recalled() => format!(
             "{all} decisions stand, {own} of them your own, the others from the snapshot, since CrowdSec's LAPI at {} has not \
              answered yet",
             lapi.at

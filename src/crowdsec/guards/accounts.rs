@@ -56,11 +56,11 @@ impl Accounts<'_> {
 
     /// Fails open: of a scope that LAPI is not asked for, or a text that no decision has, nothing is known.
     fn value(&self, scope: &str, account: &str) -> Option<Value> {
-        let is_listed = self.bouncer.lapi.scopes.have_own(scope);
+        let is_listed = self.bouncer.lapi.scopes.have_account(scope);
         if !is_listed {
             self.bouncer.told.unlisted(scope);
         }
-        Value::own(scope, account).filter(|_| is_listed)
+        Value::account(scope, account).filter(|_| is_listed)
     }
 }
 

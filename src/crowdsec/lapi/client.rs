@@ -115,7 +115,7 @@ impl Lapi {
             },
             Value::Country(_) => vec![("scopes", "Country".into())],
             Value::As(_) => vec![("scopes", "AS".into())],
-            Value::Own(own) => vec![("scopes", own.scope.clone()), ("value", own.text.clone())],
+            Value::Account(own) => vec![("scopes", own.scope.clone()), ("value", own.text.clone())],
         };
         let query = [("dedup", "false".into())].into_iter().chain(asked);
         read_list(&self.list(query, LONGEST_LIST).await?, &self.scopes, key.id()).map_err(Error::Unreadable)
@@ -123,7 +123,7 @@ impl Lapi {
 
     /// Asks for all that stands against one address, or against what is no address, with the filters: live mode. A bad entry
     /// costs itself alone.
-    pub async fn now(&self, about: Option<IpAddr>) -> Result<Vec<Entry>, Error> {
+    pub async fn standing_against(&self, about: Option<IpAddr>) -> Result<Vec<Entry>, Error> {
         let kept = self.url.query_pairs().filter(|(name, _)| name != "scopes");
         let (asked, longest) = match about {
             Some(address) => (("ip".into(), address.to_string().into()), LONGEST_OF_ONE),

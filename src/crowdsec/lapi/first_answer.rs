@@ -12,7 +12,7 @@ impl Poller {
     /// would be waiting; otherwise it asks again each second, since CrowdSec may need some seconds after a boot.
     pub async fn first_answer(mut self, startup_timeout: Duration) -> Result<Self, String> {
         if self.saving.recall() {
-            self.status.recalled();
+            self.contact.recalled();
             return Ok(self);
         }
         let (begin, mut told, on_failure) = (Instant::now(), false, self.telling.on_startup_failure);
@@ -22,7 +22,7 @@ impl Poller {
             let result = timeout(left(), self.try_poll()).await;
             let result = result.unwrap_or_else(|_| {
                 let too_slow = Err(Error::Transfer("LAPI took longer than startup_timeout".into()));
-                self.status.polls.count(&too_slow, asked.elapsed());
+                self.contact.polls.count(&too_slow, asked.elapsed());
                 too_slow
             });
             let Err(error) = result else { return Ok(self) };

@@ -93,7 +93,7 @@ const REST: Duration = Duration::from_secs(1);
 pub struct Live {
     lapi: Lapi,
     set: Arc<DecisionSet>,
-    status: Arc<Contact>,
+    contact: Arc<Contact>,
     config: Config,
     known: Mutex<HashMap<IpAddr, Known>>,
     turns: [Semaphore; LANES],
@@ -117,12 +117,12 @@ impl Live {
         connection: &Connection,
         config: &Config,
         set: Arc<DecisionSet>,
-        status: Arc<Contact>,
+        contact: Arc<Contact>,
     ) -> Result<Arc<Self>, String> {
         let lapi = Lapi::new(connection)?;
         let (known, taken, late, hasher) = Default::default();
         let turns = array::from_fn(|_| Semaphore::new(IN_A_LANE));
-        Ok(Arc::new(Self { lapi, set, status, config: config.clone(), known, turns, hasher, taken, late }))
+        Ok(Arc::new(Self { lapi, set, contact, config: config.clone(), known, turns, hasher, taken, late }))
     }
 
     /// Asks LAPI about a visitor, unless LAPI was asked just now. Where no answer came in time, gives what the visitor meets
@@ -153,7 +153,7 @@ impl Live {
                 Ok(_turn) => survive(self.question(Some(address))).await.unwrap_or_else(|p| Err(Error::Panicked(p))),
                 Err(_) => Err(Error::Transfer("it had no turn within live.timeout".into())),
             };
-            self.status.polls.count(&result, asked.elapsed());
+            self.contact.polls.count(&result, asked.elapsed());
             let (answered, now) = (result.is_ok(), Instant::now());
             let end = now + if answered { self.config.cache.0 } else { REST };
             lock(&self.known).insert(address, Known::Until(end, answered));
@@ -169,7 +169,7 @@ impl Live {
     /// Asks about one address, or for all that stands against no address at all, and takes the answer over.
     async fn question(&self, about: Option<IpAddr>) -> Result<(), Error> {
         let before = self.set.held_against(about);
-        let entries = self.lapi.now(about).await?;
+        let entries = self.lapi.standing_against(about).await?;
         self.set.take_answer(before, entries, Instant::now(), &mut lock(&self.taken));
         Ok(())
     }
@@ -181,7 +181,7 @@ impl Live {
         self.set.sweep(Instant::now());
         self.question(others).await?;
         // A visitor's question is no such answer: it says nothing of countries and accounts.
-        self.status.answered();
+        self.contact.answered();
         Ok(mem::take(&mut *lock(&self.taken)))
     }
 

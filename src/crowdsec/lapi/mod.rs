@@ -14,7 +14,7 @@ mod config;
 mod connection;
 mod error;
 mod first_answer;
-mod health;
+mod contact;
 mod hurry;
 mod live;
 mod pace;
@@ -28,8 +28,8 @@ mod tls;
 pub use client::Lapi;
 pub use config::{Config, OnStartupFailure};
 pub use connection::{Connection, Credentials, Location};
+pub use contact::{Contact, Health};
 pub use error::Error;
-pub use health::{Contact, Health};
 pub use live::Live;
 pub use poller::Poller;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::client::{CHANGES, WHOLE};
-use super::health::Contact;
+use super::contact::Contact;
 use super::pace::{EAGER, InStep, Pace};
 use super::saving::Saving;
 use super::snapshot::Snapshot;
@@ -29,7 +29,7 @@ use crate::crowdsec::setting::Secret;
 pub struct Poller {
     lapi: Lapi,
     set: Arc<DecisionSet>,
-    pub(super) status: Arc<Contact>,
+    pub(super) contact: Arc<Contact>,
     pace: Pace,
     /// `None` while the last poll is not known to have succeeded: then everything is asked for.
     in_step: Option<InStep>,
@@ -48,17 +48,17 @@ impl Poller {
         connection: &Connection,
         config: &Config,
         set: Arc<DecisionSet>,
-        status: Arc<Contact>,
+        contact: Arc<Contact>,
         secret: Option<&Secret>,
         live: Option<Arc<Live>>,
     ) -> Result<Self, String> {
         let snapshot = config.snapshot.clone().map(|path| Snapshot::new(path, connection, secret));
         Ok(Self {
             lapi: Lapi::new(connection)?,
-            telling: Telling::new(connection, config, set.clone(), status.clone()),
+            telling: Telling::new(connection, config, set.clone(), contact.clone()),
             saving: Saving::new(snapshot, set.clone()),
             set,
-            status,
+            contact,
             pace: Pace::of(config),
             in_step: None,
             live,
@@ -87,18 +87,18 @@ impl Poller {
                 let taken = aside(|| changes.complete()).await?;
                 let named = taken.added() + taken.ended;
                 self.saving.is_due |= named > 0;
-                self.status.answered();
+                self.contact.answered();
                 self.telling.of_answer(&taken);
                 Some(InStep { named: in_step.named + named, ..in_step })
             }
         };
         if let Some(known) = in_step.take_if(|known| known.since.elapsed() >= self.pace.until_everything(known)) {
-            self.status.awaits_everything(known.cost);
+            self.contact.awaits_everything(known.cost);
             let (taken, new) = self.everything().await?;
             self.telling.of_drift(&taken, known.named);
             in_step = new;
         }
-        self.status.answered();
+        self.contact.answered();
         self.in_step = in_step;
         Ok(())
     }
@@ -107,8 +107,8 @@ impl Poller {
     pub async fn try_poll(&mut self) -> Result<(), Error> {
         let (asked, everything) = (Instant::now(), self.in_step.is_none());
         let result = survive(self.poll()).await.unwrap_or_else(|panic| Err(Error::Panicked(panic)));
-        self.status.polls.count(&result, asked.elapsed());
-        self.status.awaits_nothing();
+        self.contact.polls.count(&result, asked.elapsed());
+        self.contact.awaits_nothing();
         self.pace.wasted = if result.is_err() && everything { asked.elapsed() } else { Duration::ZERO };
         result
     }
@@ -118,15 +118,15 @@ impl Poller {
     /// Whatever panics here, polling goes on and the shutdown ends it. That is why no line of the log is written outside of
     /// `survive`.
     pub async fn run(mut self, mut shutdown: Shutdown) {
-        let mut pause = if self.status.is_recalled() { Duration::ZERO } else { self.pause() };
+        let mut pause = if self.contact.is_recalled() { Duration::ZERO } else { self.pause() };
         loop {
             self.saving.go_on().await;
-            let status = self.status.clone();
+            let contact = self.contact.clone();
             tokio::select! {
                 () = &mut shutdown => break,
                 () = sleep(pause) => {}
                 // Not where LAPI fails: it needs its rest. And not at once: bursts would have it asked without a pause.
-                () = status.hurry.began.notified(), if self.in_step.is_some() => sleep(pause.min(EAGER)).await,
+                () = contact.hurry.began.notified(), if self.in_step.is_some() => sleep(pause.min(EAGER)).await,
             }
             let result = tokio::select! {
                 () = &mut shutdown => break,
@@ -183,8 +183,8 @@ impl Poller {
 
     /// Until the next poll.
     pub fn pause(&self) -> Duration {
-        let is_known = self.status.since_last_answer().is_some();
-        let hurries = self.in_step.is_some() && self.status.hurry.is_on(Instant::now());
+        let is_known = self.contact.since_last_answer().is_some();
+        let hurries = self.in_step.is_some() && self.contact.hurry.is_on(Instant::now());
         self.pace.pause(is_known, hurries)
     }
 }

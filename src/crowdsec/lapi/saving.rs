@@ -69,7 +69,7 @@ impl Saving {
         let begin = Instant::now();
         // Copied while no answer is taken over: no change to the set waits for the copy, and no look-up for the change.
         let set = self.set.clone();
-        let Ok(standing) = aside(move || set.standing(begin)).await else { return };
+        let Ok(standing) = aside(move || set.to_save(begin)).await else { return };
         (self.is_due, self.next) = (false, begin + SAVE_EVERY);
         let next = move |()| begin + SAVE_EVERY.max(begin.elapsed() * 60);
         self.writing = Some(spawn_blocking(move || snapshot.store(&standing).map(next)));

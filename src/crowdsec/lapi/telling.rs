@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::health::Contact;
+use super::contact::Contact;
 use super::{Config, Connection, Error, OnStartupFailure};
 use crate::crowdsec::decisions::{DecisionSet, MOST_ON_ONE_VALUE, Taken};
 use crate::crowdsec::printable::printable;
@@ -16,7 +16,7 @@ pub struct Telling {
     /// Where LAPI is.
     pub address: String,
     set: Arc<DecisionSet>,
-    status: Arc<Contact>,
+    contact: Arc<Contact>,
     pub on_startup_failure: OnStartupFailure,
     /// Since when LAPI is away, and when that was last told.
     away: Option<(Instant, Instant)>,
@@ -39,11 +39,11 @@ const MOST_TOLD: usize = 100;
 const MINUTE: Duration = Duration::from_secs(60);
 
 impl Telling {
-    pub fn new(connection: &Connection, config: &Config, set: Arc<DecisionSet>, status: Arc<Contact>) -> Self {
+    pub fn new(connection: &Connection, config: &Config, set: Arc<DecisionSet>, contact: Arc<Contact>) -> Self {
         Self {
             address: connection.at.to_string(),
             set,
-            status,
+            contact,
             on_startup_failure: config.on_startup_failure,
             away: None,
             drifts: 0,
@@ -71,7 +71,7 @@ impl Telling {
                 let since = away.map_or(now, |(since, _)| since);
                 self.away = Some((since, now));
                 let seconds = since.elapsed().as_secs();
-                match (self.status.since_last_answer(), away) {
+                match (self.contact.since_last_answer(), away) {
                     (None, _) => warn!(
                         "CrowdSec's LAPI at {lapi} has not answered yet: {error}. {} It is asked again each second.",
                         self.until_the_first_answer()
@@ -103,7 +103,7 @@ impl Telling {
 
     /// What an answer has brought, and what is odd about it.
     pub fn of_answer(&mut self, taken: &Taken) {
-        self.status.polls.leave_out(taken.unreadable + taken.left_out);
+        self.contact.polls.leave_out(taken.unreadable + taken.left_out);
         if taken.added() + taken.ended > 0 {
             info!("CrowdSec: {} new decisions, {} ended early.", taken.added(), taken.ended);
         }

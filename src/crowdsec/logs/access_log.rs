@@ -15,8 +15,8 @@ use rocket::response::{Body, Response};
 use rocket::time::OffsetDateTime;
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::field::escaped;
 use super::journal::Journal;
-use super::line::escaped;
 use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, is_ours};
 use crate::crowdsec::timestamp::unix_now;
 use crate::crowdsec::visitor::{AGENT, REFERER, TARGET};

@@ -7,8 +7,8 @@ use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 
+use super::field::{TEXT, json};
 use super::journal::Journal;
-use super::line::{TEXT, json};
 use crate::crowdsec::bouncer::{Bouncer, Judgement};
 use crate::crowdsec::timestamp::timestamp;
 

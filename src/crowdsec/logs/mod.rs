@@ -8,7 +8,7 @@ mod access_log;
 mod config;
 mod events;
 mod journal;
-mod line;
+mod field;
 mod refusals;
 
 use std::collections::HashMap;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rocket::fairing::{AdHoc, Fairing};
 
+use super::field::{TEXT, json};
 use super::journal::Journal;
-use super::line::{TEXT, json};
 use crate::crowdsec::bouncer::Record;
 
 /// How many characters of a path are written. With the escapes of JSON that is at most 6 kB of a line's 16.

@@ -24,7 +24,7 @@ pub fn metrics(_operator: Operator, counts: &State<Arc<Counts>>, bouncer: &State
     of_requests(&mut text, &counts.figures());
     // Without a LAPI to ask there is nothing to warn of.
     if bouncer.lapi.connection.is_some() {
-        of_lapi(&mut text, &bouncer.status);
+        of_lapi(&mut text, &bouncer.contact);
     }
     let help = "Lines that the logs have dropped, because their disk is too slow or full.";
     text.number("log_lines_dropped_total", "counter", help, value_of(&bouncer.lost_lines));
@@ -103,13 +103,13 @@ fn of_requests(text: &mut Text, figures: &Figures) {
     }
 }
 
-fn of_lapi(text: &mut Text, status: &Contact) {
-    let is_ready = status.health() != Health::Starting;
+fn of_lapi(text: &mut Text, contact: &Contact) {
+    let is_ready = contact.health() != Health::Starting;
     text.number("ready", "gauge", "Whether LAPI's first answer has come.", u8::from(is_ready));
-    let since = status.since_last_answer().map_or(0, |since| unix_now().saturating_sub(since.as_secs()));
+    let since = contact.since_last_answer().map_or(0, |since| unix_now().saturating_sub(since.as_secs()));
     let help = "When LAPI answered last, in seconds since 1970; 0 for never.";
     text.number("lapi_last_success_timestamp_seconds", "gauge", help, since);
-    let polls = &status.polls;
+    let polls = &contact.polls;
     let help = "Questions to LAPI for decisions, by how they ended.";
     text.by("lapi_polls_total", "result", &RESULTS, polls.ended.iter().map(value_of), help);
     let help = "Decisions of LAPI's that are not enforced: unreadable, or too many for one address.";

@@ -11,7 +11,7 @@ mod preview;
 mod refusal;
 mod return_to;
 mod texts;
-mod trial;
+mod launch_check;
 mod unrouted;
 mod words;
 
@@ -26,11 +26,11 @@ use super::visitor::is_accept_too_dear;
 
 pub use body::{drop_body, fields};
 pub use config::Config;
+pub use launch_check::try_pages;
 pub use negotiation::{FORMAT_HEADERS, wants_json};
 pub use page::{content_security_policy, nonce};
 pub use refusal::Refusal;
 pub use texts::{Texts, template_dir};
-pub use trial::try_pages;
 pub use unrouted::send_upload_on;
 pub use words::Words;
 
@@ -53,7 +53,7 @@ pub fn mount(rocket: Rocket<Build>, debug: bool) -> Rocket<Build> {
 }
 
 fn routes(debug: bool) -> Vec<Route> {
-    let refused = [Method::Get, Method::Post].map(|method| Route::new(method, "/refused", Refused)).to_vec();
+    let refused = [Method::Get, Method::Post].map(|method| Route::new(method, "/refused", RefusalRoute)).to_vec();
     let always = routes![captcha::show_captcha, captcha::check_captcha, health::health, health::live];
     let for_owners = if debug { routes![preview::preview] } else { Vec::new() };
     before_all_others([refused, always, for_owners].concat())
@@ -72,10 +72,10 @@ pub fn before_all_others(mut routes: Vec<Route>) -> Vec<Route> {
 /// Answers what the fairing refused, at the address that was asked for. For all others there is nothing here. It is
 /// written by hand, because only a handler gets the body of any method.
 #[derive(Clone)]
-struct Refused;
+struct RefusalRoute;
 
 #[rocket::async_trait]
-impl route::Handler for Refused {
+impl route::Handler for RefusalRoute {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> route::Outcome<'r> {
         match answer(request) {
             None => body::nothing_here(data).await,

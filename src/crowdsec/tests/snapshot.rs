@@ -61,7 +61,7 @@ fn set_of(decisions: &[(u64, &str, &str, u64)]) -> Arc<DecisionSet> {
 }
 
 fn store(snapshot: &Snapshot, set: &DecisionSet) {
-    snapshot.store(&set.standing(Instant::now())).unwrap();
+    snapshot.store(&set.to_save(Instant::now())).unwrap();
 }
 
 /// What an empty set makes of the file: why it is not believed, and how many decisions it brings.
@@ -122,7 +122,7 @@ fn decisions_of_all_scopes_survive() {
     snapshot.read(&again, Instant::now()).unwrap();
     let standing = again.against("192.0.2.1".parse().unwrap(), || Country::read("FR"), || Some(64500), Instant::now());
     assert_eq!(standing.iter().map(|standing| standing.id).collect::<Vec<_>>(), [Some(2), Some(1)]);
-    assert_eq!(again.on(&Value::own("username", name).unwrap(), Instant::now()).len(), 1);
+    assert_eq!(again.on(&Value::account("username", name).unwrap(), Instant::now()).len(), 1);
 }
 
 #[test]

@@ -101,7 +101,7 @@ fn met(set: &DecisionSet, start: Instant, now: u64) -> Vec<Option<(Remediation, 
         let system = Some(*system).filter(|system| *system > 0);
         set.against(address.parse().unwrap(), || Country::read(country), || system, instant)
     });
-    let accounts = ACCOUNTS.iter().map(|(scope, name)| set.on(&Value::own(scope, name).unwrap(), instant));
+    let accounts = ACCOUNTS.iter().map(|(scope, name)| set.on(&Value::account(scope, name).unwrap(), instant));
     let end = |found: &Standing| now + found.expires_in.unwrap().as_millis() as u64 / 100;
     let greatest = |found: Vec<Standing>| found.first().map(|found| (found.remediation, end(found)));
     visitors.chain(accounts).map(greatest).collect()

@@ -109,16 +109,16 @@ mod tests {
 
     #[test]
     fn health_is_stale_three_polls_and_two_seconds_after_the_last_answer() {
-        let status = Contact::new(Duration::from_secs(10));
-        let answered = status.start;
-        let after = |seconds| status.health_at(answered + Duration::from_secs(seconds));
+        let contact = Contact::new(Duration::from_secs(10));
+        let answered = contact.start;
+        let after = |seconds| contact.health_at(answered + Duration::from_secs(seconds));
         assert_eq!(after(1), Health::Starting);
-        status.recalled();
+        contact.recalled();
         assert_eq!((after(32), after(33)), (Health::Ok, Health::Stale));
         // A full answer of a million decisions takes LAPI 40 s, and more when it is busy.
-        status.awaits_everything(Duration::from_secs(40));
+        contact.awaits_everything(Duration::from_secs(40));
         assert_eq!((after(112), after(113)), (Health::Ok, Health::Stale));
-        status.awaits_nothing();
+        contact.awaits_nothing();
         assert_eq!((after(32), after(33)), (Health::Ok, Health::Stale));
     }
 }
