@@ -24,15 +24,15 @@ use rocket::{Build, Data, Either, Request, Rocket, Route, route, routes};
 use super::bouncer::{Bouncer, OUR_RANK, REFUSED, Verdict};
 use super::visitor::is_accept_too_dear;
 
-pub use body::{drop_body, fields};
 pub use config::Config;
 pub use launch_check::try_pages;
 pub use negotiation::{FORMAT_HEADERS, wants_json};
-pub use page::{content_security_policy, nonce};
 pub use refusal::Refusal;
 pub use texts::{Texts, template_dir};
 pub use unrouted::send_upload_on;
 pub use words::Words;
+#[allow(unused_imports, reason = "the rooms that use these can be left out")]
+pub use {body::drop_body, body::fields, page::content_security_policy, page::nonce};
 
 /// Sends a refused request to a route of ours, where nobody else finds anything, with a method that the route has. The
 /// address in the visitor's browser stays what it was, and no handler of the owner's sees the request. HEAD keeps its
