@@ -28,8 +28,8 @@ struct Counts {
     of: HashMap<u64, u32>,
 }
 
-/// The most keys that are counted in one window, in 1 MB. With one more, all counts start anew: a
-/// newcomer is never refused because the memory is full. The crowd gains nothing by that: with 50,000 addresses it had enough tries already.
+/// The most keys that are counted in one window, in 1 MB. With one more, all counts start anew: a newcomer is never refused
+/// because the memory is full. The crowd gains nothing by that: with 50,000 addresses it had enough tries already.
 const MOST_KEYS: usize = 50_000;
 
 impl Limit {

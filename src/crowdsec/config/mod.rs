@@ -149,7 +149,7 @@ impl Config {
         match reading.room::<Settings>() {
             Ok(Settings { rocket_secret_key_file: Some(file), .. }) => secret_of_file(reading, &file),
             Ok(_) => no_secret(reading),
-            // BadSetting. Whether there is a file with the secret is not known.
+            // That is told. Whether there is a file with the secret is not known.
             Err(BadSetting) => {}
         }
         let unknown = unknown_keys(reading);

@@ -1,4 +1,4 @@
-//! What does CrowdSec say? A decision, and how its address and its duration are written.
+//! What does CrowdSec say? A decision, and how its duration is written.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;

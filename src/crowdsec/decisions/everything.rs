@@ -82,6 +82,7 @@ impl Everything {
             }
         }
         drop(old);
+        self.table.make_room();
         // Given back at the end, when the lock is free: nobody waits for a million decisions.
         let _old = mem::replace(&mut *set.write(), self.table);
         Compared { set, now, apart: ticks(apart), missing, taken: self.taken }

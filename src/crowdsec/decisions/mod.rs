@@ -76,19 +76,21 @@ impl DecisionSet {
     ) -> Vec<Standing> {
         // The decisions are canonical, so the address has to be too: ::ffff:192.0.2.1 is 192.0.2.1.
         let (address, now) = (address.to_canonical(), self.ticks(now));
-        // Asked before the lock is taken: a damaged database is told of, and a log may take its time.
-        let has_regions = !self.read().regions.is_empty();
-        let (country, system) = if has_regions { (country(), system()) } else { (None, None) };
-        let lapis = self.read();
-        let mut found = Vec::new();
+        let (lapis, mut found) = (self.read(), Vec::new());
         for table in [&self.own, &*lapis] {
             table.against(address, |value, held| found.extend(table.standing(value, held, now)));
         }
         // The operator's own decisions are about addresses alone.
-        for value in country.map(Value::Country).into_iter().chain(system.map(Value::As)) {
-            found.extend(lapis.on(&value).filter_map(|held| lapis.standing(value.clone(), held, now)));
-        }
+        let has_regions = !lapis.regions.is_empty();
         drop(lapis);
+        if has_regions {
+            // Asked while nobody waits for the lock: a damaged database is told of, and a log may take its time.
+            let (country, system) = (country(), system());
+            let lapis = self.read();
+            for value in country.map(Value::Country).into_iter().chain(system.map(Value::As)) {
+                found.extend(lapis.on(&value).filter_map(|held| lapis.standing(value.clone(), held, now)));
+            }
+        }
         sorted(found)
     }
 
@@ -103,7 +105,7 @@ impl DecisionSet {
         self.own.len() + self.read().len()
     }
 
-    /// Whether any decision bears this origin, or bore it since the last full answer.
+    /// Whether any decision bears this origin, or bore it lately.
     pub fn has_origin(&self, origin: &str) -> bool {
         self.read().sources.counts().any(|(source, _)| source.origin == origin)
     }

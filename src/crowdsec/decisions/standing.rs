@@ -46,7 +46,7 @@ impl Standing {
         match &self.value {
             Value::Network(_) => name,
             Value::Country(_) | Value::As(_) => format!("{name} on {}", self.value),
-            Value::Account(own) => format!("{name} of scope {}", printable(&own.scope)),
+            Value::Account(account) => format!("{name} of scope {}", printable(&account.scope)),
         }
     }
 }

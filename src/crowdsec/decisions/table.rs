@@ -149,6 +149,12 @@ impl Table {
         Some(removed)
     }
 
+    /// Room for a sixteenth more, so that deltas seldom make a map grow under the lock: at a million that takes 50 ms.
+    pub fn make_room(&mut self) {
+        self.v4.reserve(self.v4.len() / 16);
+        self.v6.reserve(self.v6.len() / 16);
+    }
+
     /// Where the chain of a value begins; `LAST` if there is none.
     fn first(&self, value: &Value) -> u32 {
         let first = match value {

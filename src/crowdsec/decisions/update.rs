@@ -103,6 +103,7 @@ impl Taken {
 pub struct Changes {
     set: Arc<DecisionSet>,
     now: Instant,
+    /// Decisions that stand and that this answer names as deleted.
     deleted: Vec<(Value, Key)>,
     /// Decisions without an id that this answer named as new: a `deleted` of the same key means the decision before.
     new_without_id: HashSet<(Value, Key)>,
@@ -127,7 +128,12 @@ impl Changes {
                 // A lock for each, so that no request waits long.
                 self.taken.put(&self.set, &mut self.set.write(), decision, self.now);
             }
-            Entry::Deleted(decision) => self.deleted.push((decision.value.clone(), decision.key())),
+            Entry::Deleted(decision) => {
+                let key = decision.key();
+                if self.set.read().get(&decision.value, key).is_some() {
+                    self.deleted.push((decision.value, key));
+                }
+            }
             Entry::Unread(unread) => self.taken.unread(unread),
         }
     }

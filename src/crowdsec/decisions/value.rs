@@ -87,7 +87,7 @@ impl fmt::Display for Value {
             Self::Network(net) => net.fmt(f),
             Self::Country(country) => country.fmt(f),
             Self::As(number) => write!(f, "AS{number}"),
-            Self::Account(own) => own.text.fmt(f),
+            Self::Account(account) => account.text.fmt(f),
         }
     }
 }

@@ -37,13 +37,14 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
             log::error!("{NO_CAPTCHA}");
             return Outcome::Error((Status::InternalServerError, ()));
         }
-        policy(request, |bouncer, judgement| match bouncer.solved(request, judgement.address) {
-            _ if judgement.verdict != Verdict::Admit => judgement.verdict,
-            // A pass that outlives `captcha.expiration` is none.
-            Some(since) if MINUTES == 0 || bouncer.unix_now().saturating_sub(since) < MINUTES.saturating_mul(60) => {
-                Verdict::Admit
+        policy(request, |bouncer, judgement| {
+            if judgement.verdict != Verdict::Admit {
+                return judgement.verdict;
             }
-            _ => Verdict::Captcha,
+            // `solved` knows no pass older than `captcha.expiration`, whatever MINUTES says.
+            let age = bouncer.solved(request, judgement.address).map(|since| bouncer.unix_now().saturating_sub(since));
+            let is_fresh = age.is_some_and(|age| MINUTES == 0 || age < MINUTES.saturating_mul(60));
+            if is_fresh { Verdict::Admit } else { Verdict::Captcha }
         })
         .map(|address| Self { address })
     }

@@ -69,7 +69,8 @@ fn is_cross_origin(request: &Request<'_>) -> bool {
 /// Whether an origin is the host that was asked. The scheme says nothing: a proxy may have ended TLS.
 pub fn is_own(request: &Request<'_>, origin: &str) -> bool {
     let (Ok(origin), Some(host)) = (Url::parse(origin), request.host()) else { return false };
-    Url::parse(&format!("{}://{host}", origin.scheme())).is_ok_and(|asked| asked.origin() == origin.origin())
+    matches!(origin.scheme(), "http" | "https")
+        && Url::parse(&format!("{}://{host}", origin.scheme())).is_ok_and(|asked| asked.origin() == origin.origin())
 }
 
 #[cfg(test)]

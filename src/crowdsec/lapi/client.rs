@@ -115,7 +115,7 @@ impl Lapi {
             },
             Value::Country(_) => vec![("scopes", "Country".into())],
             Value::As(_) => vec![("scopes", "AS".into())],
-            Value::Account(own) => vec![("scopes", own.scope.clone()), ("value", own.text.clone())],
+            Value::Account(account) => vec![("scopes", account.scope.clone()), ("value", account.text.clone())],
         };
         let query = [("dedup", "false".into())].into_iter().chain(asked);
         read_list(&self.list(query, LONGEST_LIST).await?, &self.scopes, key.id()).map_err(Error::Unreadable)

@@ -15,8 +15,8 @@ use tokio::time::timeout;
 /// connection.
 const MOST: u64 = 8;
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest form of one of our own pages: a provider's answer has some 2 kB, a way back at most 2 kB, 6 when it is encoded. Rocket's own limit
-/// is the application's business, which may take forms of many megabytes.
+/// The longest form of one of our own pages: a provider's answer has some 2 kB, a way back at most 2 kB, 6 when it is
+/// encoded. Rocket's own limit is the application's business, which may take forms of many megabytes.
 const LONGEST_FORM: u64 = 32 << 10;
 
 /// Reads what the visitor still sends, and drops it.

@@ -47,8 +47,9 @@ pub fn preview(page: &str, lang: Option<&str>, texts: &State<Texts>) -> Result<O
     // Whoever edits the words is told here, where the page would show those of the launch.
     let languages: Vec<String> = texts.now()?.iter().map(|words| words.lang.clone()).collect();
     let lang = lang.map(str::to_owned).filter(|tag| languages.contains(tag));
-    let pages = cases().into_iter().map(|(case, _)| case).collect();
-    let refusal = cases().into_iter().find(|(case, _)| *case == page).map(|(_, refusal)| refusal);
+    let cases = cases();
+    let pages = cases.iter().map(|(case, _)| *case).collect();
+    let refusal = cases.into_iter().find(|(case, _)| *case == page).map(|(_, refusal)| refusal);
     let preview = Box::new(Preview { lang, page: page.to_owned(), pages, languages });
     Ok(refusal.map(|refusal| Refusal { status: Status::Ok, preview: Some(preview), ..refusal }))
 }

@@ -54,20 +54,22 @@ impl Model {
         self.0.push(Known { decision: new.clone(), remediation, end, missed: None });
     }
 
-    /// What is new comes first; what has ended ends where the answer was not cut.
+    /// What is new counts as it comes; what is known by then and named as deleted ends at the end, unless the answer was cut.
     pub fn changes(&mut self, now: u64, cut: bool, entries: &[Entry]) {
-        let mut new = Vec::new();
+        let (mut new, mut deleted) = (Vec::new(), Vec::new());
         for entry in entries {
-            if let Entry::New(decision) = entry {
-                self.add(now, decision);
-                // Kept also if `add` ignores it: a deletion in the same answer must not count.
-                new.push(Known { decision: decision.clone(), remediation: Remediation::Ban, end: 0, missed: None });
+            match entry {
+                Entry::New(decision) => {
+                    self.add(now, decision);
+                    // Kept also if `add` ignores it: a deletion in the same answer must not count.
+                    new.push(Known { decision: decision.clone(), remediation: Remediation::Ban, end: 0, missed: None });
+                }
+                Entry::Deleted(gone) if self.0.iter().any(|known| known.is(gone)) => deleted.push(gone),
+                _ => {}
             }
         }
-        for entry in entries.iter().filter(|_| !cut) {
-            if let Entry::Deleted(gone) = entry
-                && (gone.id.is_some() || !new.iter().any(|known| known.is(gone)))
-            {
+        for gone in deleted.into_iter().filter(|_| !cut) {
+            if gone.id.is_some() || !new.iter().any(|known| known.is(gone)) {
                 self.0.retain(|known| !known.is(gone));
             }
         }
