@@ -124,9 +124,9 @@ impl Fairing for Crowdsec {
         // With any other status the handler has answered itself: it took `Option<Cleared>`, or the like.
         let refusal = Refusal::of(request, bouncer, verdict).filter(|refusal| refusal.status == status);
         if let Some(refusal) = refusal {
-            visit.refuse_as_wanted();
+            let is_told = visit.refuse_as_wanted();
             // A captcha that the route asks of everybody says nothing about this visitor, so it is not logged.
-            if visit.ground().verdict != Verdict::Admit || verdict != Verdict::Captcha {
+            if !is_told && (visit.ground().verdict != Verdict::Admit || verdict != Verdict::Captcha) {
                 bouncer.log(&visit.asked, visit.ground(), verdict, false);
             }
             if let Ok(page) = refusal.respond_to(request) {

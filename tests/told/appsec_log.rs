@@ -109,21 +109,29 @@ async fn a_refusal_of_appsecs_is_told_once_and_by_its_own_cause() {
     thread::spawn(|| {
         let stub = Stub::new();
         let own = [map!["value" => "192.0.2.79", "type" => "pass"]];
-        let client =
-            client(app::app(with_appsec(&stub).merge(("crowdsec.decisions", own))).mount("/", routes![guarded]));
-        // A long body is judged by the guard.
+        let client = client(
+            app::app(with_appsec(&stub).merge(("crowdsec.decisions", own))).mount("/", routes![guarded, forgiving]),
+        );
+        // A long body is judged by the guard. A handler may go on without it.
         let body = format!("{}{ATTACK}", "x".repeat(3000));
-        let refused = client.post("/guarded").visitor("192.0.2.78").header(ContentType::Text).body(body).dispatch();
-        assert_eq!(refused.status().code, 403);
+        for (path, visitor, status) in [("/guarded", "192.0.2.78", 403), ("/forgiving", "192.0.2.80", 200)] {
+            let request = client.post(path).visitor(visitor).header(ContentType::Text);
+            assert_eq!(request.body(&body).dispatch().status().code, status, "{path}");
+        }
         // Against this one something stands that lets in.
         client.get("/.env").visitor("192.0.2.79").dispatch();
-        for visitor in ["192.0.2.78", "192.0.2.79"] {
+        for visitor in ["192.0.2.78", "192.0.2.79", "192.0.2.80"] {
             assert_eq!(logged(&format!("Refused {visitor}: ban by appsec")), 1, "{visitor}");
         }
         assert_eq!(logged("went unlogged"), 0, "nothing did");
     })
     .join()
     .unwrap();
+}
+
+#[post("/forgiving", data = "<body>")]
+fn forgiving(body: Option<Inspected<String>>) -> &'static str {
+    if body.is_some() { "made" } else { "not made" }
 }
 
 #[post("/guarded", data = "<body>")]

@@ -97,7 +97,7 @@ impl Config {
             reading.wrong("appsec.url", what);
         }
         if matches!(captcha, Ok(None)) && config.failure_action == FailureAction::Captcha {
-            reading.wrong("appsec.failure_action", NEEDS_PROVIDER);
+            reading.wrong("appsec.failure_action", &format!("{NEEDS_PROVIDER} or \"passthrough\""));
         }
         if bouncer.as_ref().is_ok_and(|bouncer| bouncer.enforce_by == EnforceBy::Guards) {
             let what = "AppSec is asked before any guard: write enforce_by = \"fairing\", or take this key away";

@@ -88,7 +88,9 @@ async fn judged(appsec: &AppSec, request: &Request<'_>, body: &Arc<[u8]>) -> Res
     let answer = appsec.ask(bouncer, request, body.clone()).await;
     let Some(judgement) = appsec.refusal(bouncer, request, answer) else { return Ok(()) };
     let (visit, verdict) = (bouncer.visit(request), judgement.verdict);
-    visit.refuse_by_guard(verdict, Some(judgement));
+    // Told now: the handler may go on without the body, and the owner's catcher may answer in its own way.
+    bouncer.log(&visit.asked, &judgement, verdict, false);
+    visit.refuse_by_guard(verdict, Some(judgement), true);
     Err(visit.status().unwrap_or_else(|| bouncer.status_of(verdict)))
 }
 

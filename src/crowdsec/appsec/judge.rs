@@ -119,10 +119,7 @@ impl AppSec {
         if bouncer.is_enforced(verdict) {
             return Some(judgement);
         }
-        // A challenge is no refusal: every browser meets one.
-        if verdict != Verdict::Answered {
-            bouncer.log(&visit.asked, &judgement, verdict, true);
-        }
+        bouncer.log(&visit.asked, &judgement, verdict, true);
         None
     }
 
@@ -153,10 +150,10 @@ impl AppSec {
     }
 }
 
-/// Refuses the visitor, and tells the log. A challenge is no refusal: every browser meets one.
+/// Refuses the visitor, and tells the log.
 pub fn refuse(bouncer: &Bouncer, request: &Request<'_>, verdict: Verdict, judgement: Option<Judgement>) {
     let visit = bouncer.visit(request);
-    if let Some(judgement) = judgement.as_ref().filter(|_| verdict != Verdict::Answered) {
+    if let Some(judgement) = &judgement {
         bouncer.log(&visit.asked, judgement, verdict, false);
     }
     visit.refuse(verdict, judgement);

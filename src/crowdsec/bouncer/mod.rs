@@ -191,6 +191,10 @@ impl Bouncer {
 
     /// Tells the log about a refusal, or about one that is only tried.
     pub fn log(&self, asked: &Asked, judgement: &Judgement, verdict: Verdict, is_trial: bool) {
+        // A challenge is no refusal: every browser meets one.
+        if verdict == Verdict::Answered {
+            return;
+        }
         if let Some(why) = judgement.unnamed.filter(|_| !is_trial) {
             self.client_ip.tell_unnamed(judgement.address, why);
         }

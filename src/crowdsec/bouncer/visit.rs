@@ -165,10 +165,10 @@ impl Visit {
         self.judgement.verdict != Verdict::Admit && !self.spared
     }
 
-    /// Notes what a guard refuses with, so that our fairing puts the right page in the catcher's place; and the judgement on
-    /// an account, where it was that.
-    pub fn refuse_by_guard(&self, verdict: Verdict, account: Option<Judgement>) {
-        *lock(&self.wanted) = Some(Ruling { verdict, ground: account.map(Box::new) });
+    /// Notes what a guard refuses with, so that our fairing puts the right page in the catcher's place; the judgement on an
+    /// account, or another judge's, where it rests on that; and whether the log has been told.
+    pub fn refuse_by_guard(&self, verdict: Verdict, ground: Option<Judgement>, is_told: bool) {
+        *lock(&self.wanted) = Some(Ruling { verdict, ground: ground.map(Box::new), is_told });
     }
 
     /// What a guard refuses with, if nobody else has refused. (A handler that asks for `Option<Cleared>` may have served the
@@ -180,14 +180,13 @@ impl Visit {
     /// Notes that the visitor is refused: the application never sees the request. Where another judge refuses them,
     /// `by_another` is its judgement.
     pub fn refuse(&self, verdict: Verdict, by_another: Option<Judgement>) {
-        let _ = self.refused.set(Ruling { verdict, ground: by_another.map(Box::new) });
+        let _ = self.refused.set(Ruling { verdict, ground: by_another.map(Box::new), is_told: true });
     }
 
-    /// Notes that the application's answer is replaced by what a guard wanted.
-    pub fn refuse_as_wanted(&self) {
-        if let Some(wanted) = lock(&self.wanted).take() {
-            let _ = self.refused.set(wanted);
-        }
+    /// Notes that the application's answer is replaced by what a guard wanted. Gives whether the log was told of it before.
+    pub fn refuse_as_wanted(&self) -> bool {
+        let Some(wanted) = lock(&self.wanted).take() else { return false };
+        self.refused.get_or_init(|| wanted).is_told
     }
 
     /// What the visitor has been refused with; `None` for one whom the application has served.
@@ -211,6 +210,7 @@ impl Visit {
 struct Ruling {
     verdict: Verdict,
     ground: Option<Box<Judgement>>,
+    is_told: bool,
 }
 
 /// Before any route of the application's, however it is ranked.

@@ -137,7 +137,7 @@ impl Config {
         if let (Ok(lapi::Config { live: Some(live), .. }), Ok(None)) = (&lapi, &captcha)
             && live.failure_action == FailureAction::Captcha
         {
-            reading.wrong("live.failure_action", NEEDS_PROVIDER);
+            reading.wrong("live.failure_action", &format!("{NEEDS_PROVIDER} or \"passthrough\""));
         }
         // Where the captcha's settings cannot be read, that is told already.
         let bouncer = bouncer::Config::read(reading, !matches!(captcha, Ok(None)));

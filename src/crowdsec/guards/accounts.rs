@@ -50,7 +50,7 @@ impl Accounts<'_> {
             trial.iter().for_each(|trial| bouncer.log(&visit.asked, &judgement, *trial, true));
             return Ok(());
         }
-        visit.refuse_by_guard(verdict, Some(judgement));
+        visit.refuse_by_guard(verdict, Some(judgement), false);
         Err(Refused(bouncer.status_of(verdict)))
     }
 

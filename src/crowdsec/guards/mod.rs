@@ -52,7 +52,7 @@ fn policy(request: &Request<'_>, decide: impl FnOnce(&Bouncer, &Judgement) -> Ve
     if verdict == Verdict::Admit {
         return Outcome::Success(visit.judgement.address);
     }
-    visit.refuse_by_guard(verdict, None);
+    visit.refuse_by_guard(verdict, None, false);
     Outcome::Error((bouncer.status_of(verdict), ()))
 }
 

@@ -191,12 +191,12 @@ impl Live {
             return None;
         }
         if let Some(times) = self.late.count(1, HOUR, Instant::now()) {
-            // Fails open, the default: what was known of the visitor before still stands.
+            // `passthrough`, the default, fails open: what was known of the visitor before still stands.
             log::warn!(
-                "CrowdSec's LAPI did not answer within `live.timeout` ({:?}), {times} times so far. What is known of such \
-                 visitors stands; of the others `live.failure_action` decides ({:?}).",
+                "CrowdSec's LAPI did not answer within `live.timeout` ({:?}), {times} times so far. Such visitors meet \
+                 `live.failure_action` ({}), beside what is known to stand against them.",
                 self.config.timeout.0,
-                self.config.failure_action
+                self.config.failure_action.remediation().map_or("passthrough", Remediation::as_str)
             );
         }
         self.config.failure_action.remediation()

@@ -47,17 +47,20 @@ impl Fairing for Metrics {
         let (Some(bouncer), Ok(config)) = (rocket.state::<Bouncer>(), config) else { return Err(rocket) };
         let counts = Arc::new(Counts::of(bouncer));
         let _ = bouncer.also_spared.set(is_for_operators);
-        // A thread of its own, which the poller never waits for.
-        let started = Usage::of(bouncer, config.usage_metrics, &counts)
-            .and_then(|usage| Ok((usage, Background::start("crowdsec-metrics")?)))
-            .inspect_err(|error| log::error!("Cannot start: {error}."));
-        let Ok((usage, thread)) = started else { return Err(rocket) };
         let memory = (!config.metrics_from.is_empty()).then(|| Arc::new(Memory::of(counts.clone())));
+        let started = Usage::of(bouncer, config.usage_metrics, &counts).and_then(|usage| {
+            let is_needed = usage.is_some() || memory.is_some();
+            // A thread of its own, which the poller never waits for.
+            Ok((usage, is_needed.then(|| Background::start("crowdsec-count")).transpose()?))
+        });
+        let started = started.inspect_err(|error| log::error!("Cannot start: {error}."));
+        let Ok((usage, thread)) = started else { return Err(rocket) };
         let mut rocket = rocket.manage(counts).manage(config);
         if let Some(memory) = &memory {
             let routes = pages::before_all_others(routes![prometheus::metrics, status::status]);
             rocket = rocket.mount("/crowdsec", routes).manage(memory.clone()).attach(memory.clone());
         }
+        let Some(thread) = thread else { return Ok(rocket) };
         Ok(thread.work(rocket, "CrowdSec's figures", AT_THE_END, move |shutdown| async move {
             if let Some(memory) = memory {
                 tokio::spawn(memory.look());

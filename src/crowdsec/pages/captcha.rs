@@ -134,7 +134,7 @@ impl<'r> FromRequest<'r> for Caller<'r> {
         let judgement = &visit.judgement;
         // With `enforce_by = "guards"` the fairing has let everybody through. These would be refused after the captcha, too.
         if matches!(judgement.verdict, Verdict::Ban | Verdict::Hidden | Verdict::NotYet) {
-            visit.refuse_by_guard(judgement.verdict, None);
+            visit.refuse_by_guard(judgement.verdict, None, false);
             return Outcome::Error((bouncer.status_of(judgement.verdict), ()));
         }
         let since = bouncer.solved(request, judgement.address);

@@ -72,15 +72,16 @@ impl<'a> Reading<'a> {
             Ok(table) => return Ok(Some(table)),
             Err(error) => error,
         };
-        // Figment puts the table's own path behind the key's.
-        error.path.truncate(error.path.len().saturating_sub(path.split('.').count()));
         let mut left = value.into_dict().unwrap_or_default();
         loop {
+            // Figment puts the table's own path behind the key's.
+            error.path.truncate(error.path.len().saturating_sub(path.split('.').count()));
             let key = [path.split('.').map(str::to_owned).collect(), error.path.clone()].concat().join(".");
             self.wrong(key.trim_start_matches("crowdsec."), &without_value(error.kind));
             // Serde stops at the first key that is wrong; without that key, at the next one.
             let is_gone = error.path.first().is_some_and(|key| left.remove(key).is_some());
-            match Value::from(left.clone()).deserialize::<T>() {
+            // Read through a figment, because nothing else can read a `RelativePathBuf`.
+            match Figment::from((path, &left)).extract_inner::<T>(path) {
                 Err(next) if is_gone => error = next,
                 _ => return Err(BadSetting),
             }
@@ -174,6 +175,8 @@ pub fn where_set(figment: &Figment, key: &str) -> String {
             let first = key.split('.').next().unwrap_or_default();
             format!(" ({VARIABLE} ROCKET_{})", first.to_uppercase())
         }
+        // A value that a program has set, by its type.
+        (None, name) if name.starts_with('(') => String::new(),
         (None, name) => format!(" ({name})"),
     }
 }

@@ -144,7 +144,7 @@ fn a_wrong_value_is_named_with_its_key_and_source() {
 #[test]
 fn all_values_that_are_wrong_are_named_at_once_also_in_one_room() {
     let said = problems(toml(
-        "[default.crowdsec]\nupdate_frequency = 'soon'\nstartup_timeout = 'late'\norigins = 5\nthrottle = 'x'\n\
+        "[default.crowdsec]\napi_key_file = 'Cargo.toml'\nupdate_frequency = 'soon'\nstartup_timeout = 'late'\norigins = 5\nthrottle = 'x'\n\
          decisions = [{value = 'x', type = 'ban'}]\n[default.crowdsec.captcha]\nprovider = 'x'\nexpiration = 'x'",
     ));
     for key in [
