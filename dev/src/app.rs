@@ -3,16 +3,16 @@
 use std::fmt::Write;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::iter;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-use std::{env, iter};
 
-use crate::{KEY, Lapi, PATIENCE, Request, eventually, root, signal};
+use crate::process::{binary, command};
+use crate::{KEY, Lapi, PATIENCE, Request, eventually, signal};
 
 /// A running application; it ends with the test.
 pub struct App {
@@ -247,64 +247,4 @@ fn keep(from: impl Read + Send + 'static, log: &Arc<Mutex<String>>, deaf: &Arc<A
             }
         }
     })
-}
-
-/// The application with these variables in its environment, and no others.
-pub fn command(environment: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(binary());
-    command.current_dir(root()).env_clear();
-    command.env("ROCKET_PORT", "0").env("ROCKET_LOG_LEVEL", "normal").env("ROCKET_CLI_COLORS", "false");
-    command.envs(environment.iter().copied());
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-/// A process of whose output nothing is read; it ends with the test.
-pub struct Process(Child);
-
-impl Process {
-    #[track_caller]
-    pub fn start(command: &mut Command) -> Self {
-        Self(command.spawn().unwrap_or_else(|e| panic!("{} does not start: {e}", command.get_program().display())))
-    }
-
-    pub fn id(&self) -> u32 {
-        self.0.id()
-    }
-
-    /// Its standard output, if that is a pipe, for a test that begins to read.
-    pub fn output(&mut self) -> ChildStdout {
-        self.0.stdout.take().expect("a pipe")
-    }
-
-    pub fn kill(&mut self) {
-        self.0.kill().and_then(|()| self.0.wait()).expect("its end");
-    }
-
-    /// Sends a signal and waits for the end.
-    #[track_caller]
-    pub fn stop(&mut self, name: &str) -> ExitStatus {
-        signal(self.id(), name);
-        eventually("it has ended", || self.0.try_wait().expect("its status").is_some());
-        self.0.wait().expect("its status")
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// The binary under test: `APP_BIN`, else what `cargo build` at the root makes.
-fn binary() -> PathBuf {
-    env::var_os("APP_BIN").map(PathBuf::from).unwrap_or_else(|| root().join("target/debug").join(package()))
-}
-
-/// The package's name, which is the binary's name too.
-fn package() -> String {
-    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("the root's manifest");
-    let name = manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
-    name.expect("a package's name").to_string()
 }

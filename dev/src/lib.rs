@@ -5,22 +5,24 @@ mod fake;
 mod folder;
 mod lapi;
 mod postgres;
+mod process;
 mod proxy;
 mod site;
 mod visitor;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::process::{self, Command};
+use std::process::Command;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use std::{iter, thread};
 
-pub use app::{App, Ended, Process, Verdict, command};
+pub use app::{App, Ended, Verdict};
 pub use fake::{FakeServer, Reply, Seen, ban, standing};
 pub use folder::Folder;
 pub use lapi::{Lapi, Machine};
 pub use postgres::Postgres;
+pub use process::{Process, command};
 pub use proxy::{Proxy, server_command};
 pub use site::Site;
 pub use visitor::{Answer, Request, pipeline};
@@ -51,7 +53,7 @@ pub fn eventually_within(patience: Duration, what: &str, mut holds: impl FnMut()
 /// Linux gives to connections and to whoever asks for any port, and each caller of one program gets another one.
 pub fn closed_port() -> SocketAddr {
     static CALLS: AtomicU16 = AtomicU16::new(0);
-    let first = 10_000 + (process::id() % 200) as u16 * 100;
+    let first = 10_000 + (std::process::id() % 200) as u16 * 100;
     let mut ports = iter::repeat_with(|| first + CALLS.fetch_add(1, Ordering::Relaxed) % 2_000);
     let listener = ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
     listener.expect("a free port").local_addr().expect("the port just bound")

@@ -1,6 +1,7 @@
 //! What does protection cost? One part of the benchmarks at a time; `dev/bench` builds this and says what there is.
 
 mod appsec;
+mod counted;
 mod decisions;
 mod fake_lapi;
 mod memory;

@@ -1,10 +1,8 @@
 //! Who looks at the pages? Chromium without a window, which a test drives by way of chromedriver.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Condvar, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use std::{env, fs, process};
@@ -14,6 +12,8 @@ use serde_json::{Value, json};
 use thirtyfour::prelude::*;
 use thirtyfour::{ChromiumLikeCapabilities, LoggingPrefsLogLevel, WindowHandle};
 use tokio::runtime::{Builder, Runtime};
+
+use crate::chromedriver::{Seat, chromedriver};
 
 /// A running browser with a new profile; it ends with the test.
 ///
@@ -294,48 +294,5 @@ impl Drop for Browser {
         let _ = self.chromedriver.kill();
         let _ = self.chromedriver.wait();
         let _ = fs::remove_dir_all(&self.profile);
-    }
-}
-
-/// A chromedriver of our own, and the free port that it has chosen. On a machine under load it may not get one in time, and
-/// ends: it gets three tries.
-fn chromedriver() -> (Child, u16) {
-    (0..3).find_map(|_| try_chromedriver()).expect("a chromedriver that starts, which dev/setup installs")
-}
-
-fn try_chromedriver() -> Option<(Child, u16)> {
-    let mut command = Command::new("chromedriver");
-    command.arg("--port=0").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut process = command.spawn().expect("chromedriver, which dev/setup installs");
-    let out = BufReader::new(process.stdout.take().expect("its stdout"));
-    let port = out
-        .lines()
-        .map_while(Result::ok)
-        .find_map(|line| line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok());
-    if port.is_none() {
-        let _ = process.kill();
-        let _ = process.wait();
-    }
-    Some((process, port?))
-}
-
-/// The right to run a browser: so many at once that small machines are not overwhelmed.
-struct Seat;
-
-static SEATS: Mutex<u32> = Mutex::new(3);
-static FREED: Condvar = Condvar::new();
-
-impl Seat {
-    fn take() -> Self {
-        let seats = SEATS.lock().unwrap();
-        *FREED.wait_while(seats, |seats| *seats == 0).unwrap() -= 1;
-        Self
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        *SEATS.lock().unwrap() += 1;
-        FREED.notify_one();
     }
 }

@@ -2,6 +2,7 @@
 
 mod altcha;
 mod browser;
+mod chromedriver;
 mod cookies;
 mod cross_site;
 mod firefox;
