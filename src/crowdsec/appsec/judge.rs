@@ -95,8 +95,8 @@ impl AppSec {
         answer
     }
 
-    /// The judgement by which an answer refuses the visitor, `None` where they are let in, as in a trial, which
-    /// the log is told of.
+    /// The judgement by which an answer refuses the visitor. `None` where they are let in, as in a trial, of which the log is
+    /// told.
     pub fn refusal(&self, bouncer: &Bouncer, request: &Request<'_>, answer: Answer) -> Option<Judgement> {
         let visit = bouncer.visit(request);
         let (origin, verdict, status) = match answer {

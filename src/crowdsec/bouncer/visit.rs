@@ -210,6 +210,7 @@ impl Visit {
 struct Ruling {
     verdict: Verdict,
     ground: Option<Box<Judgement>>,
+    /// Whether the log has been told of it, or need not be.
     is_told: bool,
 }
 

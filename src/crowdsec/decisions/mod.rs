@@ -36,8 +36,8 @@ pub use value::{Country, Scopes, Value, network, single, system};
 /// The decisions, shared between whoever takes over answers of LAPI's, one at a time, and every request.
 ///
 /// LAPI's lie behind one lock. A request holds it for one look-up, the poller for one change or to put a whole new table in
-/// the place of the old one; so nobody ever waits for a whole answer. The lock is std's: none is held across
-/// an await. The operator's own decisions never change and need no lock.
+/// the place of the old one; so nobody ever waits for a whole answer. The lock is std's: none is held across an await. The
+/// operator's own decisions never change and need no lock.
 pub struct DecisionSet {
     start: Instant,
     /// What LAPI's types mean here.

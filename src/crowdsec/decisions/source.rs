@@ -36,6 +36,7 @@ pub struct Sources {
     /// With how many decisions come from each source: on IPv4, on IPv6, and on values that are not addresses.
     list: Vec<(Arc<Source>, [usize; 3])>,
     places: HashMap<Arc<Source>, u32>,
+    /// Places of sources that no decision comes from any more.
     free: Vec<u32>,
 }
 
@@ -44,10 +45,12 @@ impl Sources {
     pub fn add(&mut self, source: Arc<Source>, value: &Value) -> u32 {
         let Self { list, places, free } = self;
         let place = *places.entry(source.clone()).or_insert_with(|| {
-            free.pop().inspect(|place| list[*place as usize] = (source.clone(), [0; 3])).unwrap_or_else(|| {
-                list.push((source, [0; 3]));
+            let place = free.pop().unwrap_or_else(|| {
+                list.push((source.clone(), [0; 3]));
                 list.len() as u32 - 1
-            })
+            });
+            list[place as usize] = (source, [0; 3]);
+            place
         });
         list[place as usize].1[family(value)] += 1;
         place

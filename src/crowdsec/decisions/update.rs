@@ -98,8 +98,8 @@ impl Taken {
     }
 }
 
-/// LAPI's changes on their way into the set. What is new counts as it comes. What has ended ends when the answer is complete, so
-/// that nobody is let go in between, in whichever order LAPI sends the two lists.
+/// LAPI's changes on their way into the set. What is new counts as it comes. What has ended ends when the answer is complete,
+/// so that nobody is let go in between, in whichever order LAPI sends the two lists.
 pub struct Changes {
     set: Arc<DecisionSet>,
     now: Instant,

@@ -14,7 +14,7 @@ pub enum Value {
     Country(Country),
     /// The number of an autonomous system.
     As(u32),
-    /// Behind a pointer, so that the values of a million addresses stay small.
+    /// Behind a pointer, so that long lists of values stay small: what a full answer lacks, or what a delta ends.
     Account(Arc<Account>),
 }
 

@@ -8,12 +8,13 @@ use rocket::serde::json::{Value, json};
 
 use crate::crowdsec::bouncer::{Bouncer, Judgement, Record, Verdict};
 use crate::crowdsec::decisions::{Country, Remediation, Standing};
+use crate::crowdsec::guards::DecisionView;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::timestamp;
 use crate::crowdsec::visitor::{Unnamed, address};
 
-/// What there is to say of an address, or of the one that was refused with a reference: the verdict on a visitor from there who
-/// has solved no captcha, what stands against them, and those of the `last` refusals that were theirs.
+/// What there is to say of an address, or of the one that was refused with a reference: the verdict on a visitor from there
+/// who has solved no captcha, what stands against them, and those of the `last` refusals that were theirs.
 pub fn explained(bouncer: &Bouncer, asked: &str, last: &[Record]) -> Value {
     let asked = asked.trim();
     let (address, reference) = (address(asked), reference(asked));
@@ -41,21 +42,16 @@ fn decisions(bouncer: &Bouncer, judgement: &Judgement) -> Vec<Value> {
     let allowed = judgement.greatest().filter(|greatest| greatest.remediation == Remediation::Allow);
     let behind = allowed.or_else(|| judgement.behind(judgement.verdict));
     let decision = |standing: &Standing| {
-        json!({
-            "remediation": standing.remediation.as_str(),
-            "type": printable(&standing.source.kind),
-            "origin": printable(&standing.source.origin),
-            "scenario": printable(&standing.source.scenario),
-            "scope": printable(&standing.source.scope),
-            "value": standing.value.to_string(),
-            "id": standing.id,
-            "expires_in": standing.expires_in.map(|left| left.as_secs()),
-            "until": standing.expires_in.map(|left| timestamp(bouncer.unix_now() + left.as_secs())),
-            "counts": behind.is_some_and(|behind| ptr::eq(behind, standing)),
-            // Of the number alone: no word of a decision ever stands in a command.
-            "lift": standing.id.map(|id| format!("cscli decisions delete --id {id}")),
-            "own": standing.id.is_none() && standing.expires_in.is_none(),
-        })
+        let mut told = json!(DecisionView::from(standing));
+        for text in ["type", "origin", "scenario", "scope"] {
+            told[text] = printable(told[text].as_str().unwrap_or_default()).into();
+        }
+        told["until"] = json!(standing.expires_in.map(|left| timestamp(bouncer.unix_now() + left.as_secs())));
+        told["counts"] = behind.is_some_and(|behind| ptr::eq(behind, standing)).into();
+        // Of the number alone: no word of a decision ever stands in a command.
+        told["lift"] = json!(standing.id.map(|id| format!("cscli decisions delete --id {id}")));
+        told["own"] = (standing.id.is_none() && standing.expires_in.is_none()).into();
+        told
     };
     judgement.standing.iter().map(decision).collect()
 }
