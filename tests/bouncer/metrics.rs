@@ -169,6 +169,16 @@ fn what_a_guard_refuses_is_counted_once_and_a_trial_apart() {
 }
 
 #[test]
+fn a_captcha_that_a_route_asks_of_everybody_is_put_down_to_no_decision_that_lets_the_visitor_in() {
+    #[get("/human")]
+    fn human(_human: Human) {}
+    let app = client(app::app(with_operator(&[("192.0.2.4", "pass")])).mount("/guarded", routes![human]));
+    assert_eq!(app.get("/guarded/human").visitor("192.0.2.4").dispatch().status(), Status::Forbidden);
+    assert_eq!(dropped(&app, "fallback", "captcha", "ipv4"), 1.0);
+    assert_eq!(dropped(&app, "local", "captcha", "ipv4"), 0.0);
+}
+
+#[test]
 fn captchas_are_counted_by_what_became_of_them() {
     let send = |app: &Client, body: &'static str| {
         let request = app.post("/crowdsec/captcha").header(ContentType::Form).body(body).visitor("192.0.2.2");

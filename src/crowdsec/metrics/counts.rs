@@ -95,14 +95,12 @@ impl Counts {
     }
 
     fn count(&self, judgement: &Judgement, verdict: Verdict, table: fn(&mut Figures) -> &mut ByOrigin) {
-        let Some(place) = REMEDIATIONS.iter().position(|name| *name == verdict.name()) else { return };
-        // A guard may refuse because of a decision that says something else.
-        let behind = || judgement.behind(verdict).or(judgement.greatest());
-        let standing = if place < BY_DECISION { behind() } else { None };
-        let origin = standing.map(|standing| origin_of(&standing.source, standing.expires_in.is_none()));
+        let Some(remediation) = REMEDIATIONS.into_iter().find(|name| *name == verdict.name()) else { return };
+        let cause = judgement.cause(verdict);
+        let origin = cause.map(|standing| origin_of(&standing.source, standing.expires_in.is_none()));
         let mut counted = lock(&self.counted);
         let origin = counted.origin(origin.unwrap_or_else(|| FALLBACK.into()), self.has_trial);
-        let key = (origin, REMEDIATIONS[place], usize::from(judgement.address.is_ipv6()));
+        let key = (origin, remediation, usize::from(judgement.address.is_ipv6()));
         *table(&mut counted).entry(key).or_default() += 1;
     }
 
