@@ -88,7 +88,6 @@ impl Fairing for Crowdsec {
         let visit = bouncer.remember(request, judgement);
         // The banned get the ban, however much they send.
         let verdict = if visit.is_refused() {
-            bouncer.log(&visit.asked, &visit.judgement, visit.judgement.verdict, false);
             visit.judgement.verdict
         } else if let Some(status) = head.too_large {
             Verdict::TooLarge(status)
@@ -98,7 +97,7 @@ impl Fairing for Crowdsec {
             }
             return pages::send_upload_on(request, data);
         };
-        visit.refuse(verdict, None);
+        bouncer.refuse(visit, verdict, None);
         pages::send_to_refusal(request);
     }
 

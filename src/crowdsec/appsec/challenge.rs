@@ -10,7 +10,7 @@ use rocket::{Data, Request, Route};
 use super::answer::Answer;
 use super::body::read_body;
 use super::hearing::Hearing;
-use super::judge::{AppSec, refuse};
+use super::judge::AppSec;
 use super::relay::Relay;
 use crate::crowdsec::bouncer::{Bouncer, OUR_RANK};
 use crate::crowdsec::pages::Refusal;
@@ -54,7 +54,7 @@ impl Handler for Challenge {
         };
         let bare = || Hearing::of(request).relay(Relay::bare(instead));
         let verdict = judgement.as_ref().map_or_else(bare, |judgement| judgement.verdict);
-        refuse(bouncer, request, verdict, judgement);
+        bouncer.refuse(bouncer.visit(request), verdict, judgement);
         match Refusal::of(request, bouncer, verdict) {
             Some(page) => Outcome::from(request, page),
             // The fairing puts AppSec's answer into it.

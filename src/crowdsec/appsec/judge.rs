@@ -60,7 +60,7 @@ impl Fairing for AppSec {
             // Neither an outage nor an attack: nobody is asked, and no handler runs.
             Err(status) => (hearing.relay(Relay::bare(status)), None),
         };
-        refuse(bouncer, request, verdict, judgement);
+        bouncer.refuse(bouncer.visit(request), verdict, judgement);
         pages::send_to_refusal(request);
     }
 
@@ -148,15 +148,6 @@ impl AppSec {
              Let the route take `Inspected<Form<…>>` in the place of `Form<…>`: docs/appsec.md."
         );
     }
-}
-
-/// Refuses the visitor, and tells the log.
-pub fn refuse(bouncer: &Bouncer, request: &Request<'_>, verdict: Verdict, judgement: Option<Judgement>) {
-    let visit = bouncer.visit(request);
-    if let Some(judgement) = &judgement {
-        bouncer.log(&visit.asked, judgement, verdict, false);
-    }
-    visit.refuse(verdict, judgement);
 }
 
 /// What a word of AppSec's means: the same as the type of a decision.

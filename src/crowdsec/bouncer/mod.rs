@@ -189,10 +189,17 @@ impl Bouncer {
         }
     }
 
+    /// Refuses the visitor, and tells the log: the application never sees the request. Where another judge refuses them,
+    /// `by_another` is its judgement.
+    pub fn refuse(&self, visit: &Visit, verdict: Verdict, by_another: Option<Judgement>) {
+        self.log(&visit.asked, by_another.as_ref().unwrap_or(&visit.judgement), verdict, false);
+        visit.note_refusal(verdict, by_another);
+    }
+
     /// Tells the log about a refusal, or about one that is only tried.
     pub fn log(&self, asked: &Asked, judgement: &Judgement, verdict: Verdict, is_trial: bool) {
-        // A challenge is no refusal: every browser meets one.
-        if verdict == Verdict::Answered {
+        // A challenge is no refusal: every browser meets one. What is too large stands in the access log.
+        if matches!(verdict, Verdict::Answered | Verdict::TooLarge(_)) {
             return;
         }
         if let Some(why) = judgement.unnamed.filter(|_| !is_trial) {

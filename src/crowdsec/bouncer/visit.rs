@@ -177,9 +177,8 @@ impl Visit {
         self.refused.get().is_none().then(|| lock(&self.wanted).as_ref().map(|wanted| wanted.verdict)).flatten()
     }
 
-    /// Notes that the visitor is refused: the application never sees the request. Where another judge refuses them,
-    /// `by_another` is its judgement.
-    pub fn refuse(&self, verdict: Verdict, by_another: Option<Judgement>) {
+    /// Notes what `Bouncer::refuse` refuses the visitor with.
+    pub(super) fn note_refusal(&self, verdict: Verdict, by_another: Option<Judgement>) {
         let _ = self.refused.set(Ruling { verdict, ground: by_another.map(Box::new), is_told: true });
     }
 

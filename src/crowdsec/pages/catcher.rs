@@ -36,8 +36,7 @@ impl Handler for BadRequest {
             let refuses = visit.is_refused() || (by_fairing && request.route().is_none());
             let verdict = visit.judgement.verdict;
             if let Some(refusal) = refuses.then(|| Refusal::of(request, bouncer, verdict)).flatten() {
-                visit.refuse(verdict, None);
-                bouncer.log(&visit.asked, &visit.judgement, verdict, false);
+                bouncer.refuse(visit, verdict, None);
                 return refusal.respond_to(request);
             }
             if let Some(status) = Head::of(request, &bouncer.client_ip).too_large {
