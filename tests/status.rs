@@ -180,6 +180,14 @@ fn an_address_is_explained_by_all_that_stands_against_it_and_by_the_verdict_it_w
 }
 
 #[test]
+fn a_proxys_own_address_is_refused_as_nobodys_even_where_it_is_allowed() {
+    let site = site(|figment| figment.merge(("crowdsec.trusted_proxies", ["203.0.113.9"])));
+    assert_eq!(visit(&site, "203.0.113.9", "/"), 403);
+    let explained = told(&site, "203.0.113.9")["explained"].clone();
+    assert_eq!((&explained["verdict"], &explained["decisions"]), (&json!("hidden"), &json!([])));
+}
+
+#[test]
 fn what_only_is_tried_is_explained_as_such() {
     let site = site(|figment| figment.merge(("crowdsec.enforce", ["captcha"])));
     let explained = told(&site, "192.0.2.1")["explained"].clone();

@@ -102,15 +102,7 @@ impl Bouncer {
     /// `if_unanswered` is what visitors meet about whom LAPI could not be asked, in live mode.
     pub fn judge(&self, request: &Request<'_>, head: &Head<'_>, if_unanswered: Option<Remediation>) -> Judgement {
         let ((address, unnamed), at) = (self.client_ip.of(request, head), self.now());
-        let mut judgement = Judgement {
-            address,
-            at,
-            verdict: Verdict::Admit,
-            trial: None,
-            standing: Vec::new(),
-            unnamed,
-            status: None,
-        };
+        let mut judgement = Judgement::new(address, at, unnamed);
         // Fails closed: a request without a name may be anybody's, and what is said of the proxy's own address is not said
         // of them.
         if unnamed.is_none() {

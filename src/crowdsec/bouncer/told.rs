@@ -109,15 +109,7 @@ mod tests {
         let of = |address: &str, seconds| {
             let at = now + Duration::from_secs(seconds);
             let address = address.parse().expect("an address");
-            told.reference(&Judgement {
-                address,
-                at,
-                verdict: Verdict::Ban,
-                trial: None,
-                standing: Vec::new(),
-                unnamed: None,
-                status: None,
-            })
+            told.reference(&Judgement::new(address, at, None))
         };
         assert_eq!(of("192.0.2.1", 0), of("192.0.2.1", 50));
         assert_eq!(of("2001:db8::1", 0), of("2001:db8::2", 50));

@@ -116,6 +116,11 @@ impl Verdict {
 }
 
 impl Judgement {
+    /// Nothing is decided yet, and nothing stands.
+    pub fn new(address: IpAddr, at: Instant, unnamed: Option<Unnamed>) -> Self {
+        Self { address, at, verdict: Verdict::Admit, trial: None, standing: Vec::new(), unnamed, status: None }
+    }
+
     /// Whether it is known whose request this is. Without a name only `excluded_paths` are served, and CrowdSec is told
     /// nothing: an attacker who hides behind a proxy would have it ban the proxy's address, and with it everybody.
     pub fn has_a_name(&self) -> bool {

@@ -63,12 +63,14 @@ fn foreseen(bouncer: &Bouncer, address: IpAddr, refusals: &[&Record]) -> Judgeme
     let seen = || refusals.first()?.country.as_deref().and_then(Country::read);
     let country = || databases.iter().find_map(|database| database.country(address)).or_else(seen);
     let system = || databases.iter().find_map(|database| database.system(address));
-    let standing = bouncer.decisions.against(address, country, system, at);
     let is_proxy = bouncer.client_ip.config.are_meant && bouncer.client_ip.trusts(address);
     // Nobody but a proxy that names no visitor comes from a proxy's address.
     let unnamed = is_proxy.then_some(Unnamed::Missing);
-    let mut judgement =
-        Judgement { address, at, verdict: Verdict::Admit, trial: None, standing, unnamed, status: None };
+    let mut judgement = Judgement::new(address, at, unnamed);
+    // As for a request: what is said of a proxy's own address is not said of whoever is behind it.
+    if unnamed.is_none() {
+        judgement.standing = bouncer.decisions.against(address, country, system, at);
+    }
     // They have solved nothing, and are not counted.
     bouncer.decide(&mut judgement, &|| false, &|| Some(Duration::ZERO));
     judgement
