@@ -116,22 +116,19 @@ impl Fairing for Crowdsec {
             }
             return;
         };
-        // Another judge answers, and its own fairing puts that answer here.
-        if verdict == Verdict::Answered && status == bouncer.status_of(verdict) {
-            visit.refuse_as_wanted();
-        }
         // With any other status the handler has answered itself: it took `Option<Cleared>`, or the like.
-        let refusal = Refusal::of(request, bouncer, verdict).filter(|refusal| refusal.status == status);
-        if let Some(refusal) = refusal {
-            let is_told = visit.refuse_as_wanted();
-            // A captcha that the route asks of everybody says nothing about this visitor, so it is not logged.
-            if !is_told && (visit.ground().verdict != Verdict::Admit || verdict != Verdict::Captcha) {
-                bouncer.log(&visit.asked, visit.ground(), verdict, false);
-            }
-            if let Ok(page) = refusal.respond_to(request) {
-                // Merged, so that the headers of other fairings and routes stay.
-                response.merge(page);
-            }
+        if status != visit.status().unwrap_or_else(|| bouncer.status_of(verdict)) {
+            return;
+        }
+        let is_told = visit.refuse_as_wanted();
+        // A captcha that the route asks of everybody says nothing about this visitor, so it is not logged.
+        if !is_told && (visit.ground().verdict != Verdict::Admit || verdict != Verdict::Captcha) {
+            bouncer.log(&visit.asked, visit.ground(), verdict, false);
+        }
+        // No page where another judge answers: its own fairing puts that answer here.
+        if let Some(Ok(page)) = Refusal::of(request, bouncer, verdict).map(|refusal| refusal.respond_to(request)) {
+            // Merged, so that the headers of other fairings and routes stay.
+            response.merge(page);
         }
     }
 }
