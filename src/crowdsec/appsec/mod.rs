@@ -38,19 +38,14 @@ pub use inspected::Inspected;
 pub fn appsec() -> impl Fairing {
     AdHoc::try_on_ignite("CrowdSec's AppSec", |rocket| async {
         // Where there is no bouncer, the fairing before this one has told why.
-        match rocket.state::<Bouncer>().map(|bouncer| connect(&rocket, bouncer)) {
-            None => Err(rocket),
-            Some(Err(reason)) => {
-                log::error!("Cannot start: {reason}.");
-                Err(rocket)
-            }
-            Some(Ok(None)) => Ok(rocket.manage(None::<Arc<AppSec>>)),
-            Some(Ok(Some(appsec))) => {
-                let rocket = rocket.mount(challenge::BASE, challenge::routes(&appsec)).manage(Some(appsec.clone()));
-                // Attached now, it comes after all others: what is judged is what Rocket routes.
-                Ok(rocket.attach(appsec))
-            }
-        }
+        let Some(bouncer) = rocket.state::<Bouncer>() else { return Err(rocket) };
+        let connected = connect(&rocket, bouncer).inspect_err(|reason| log::error!("Cannot start: {reason}."));
+        let Ok(appsec) = connected else { return Err(rocket) };
+        let rocket = rocket.manage(appsec.clone());
+        let Some(appsec) = appsec else { return Ok(rocket) };
+        let rocket = rocket.mount(challenge::BASE, challenge::routes(&appsec));
+        // Attached now, it comes after all others: what is judged is what Rocket routes.
+        Ok(rocket.attach(appsec))
     })
 }
 
