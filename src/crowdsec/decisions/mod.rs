@@ -31,7 +31,7 @@ pub use source::Source;
 pub use standing::Standing;
 use table::Table;
 pub use update::{Changes, Entry, Taken, Unread};
-pub use value::{Country, Scopes, Value, network, single, system};
+pub use value::{Country, Scopes, Value, known_scope, network, single, system};
 
 /// The decisions, shared between whoever takes over answers of LAPI's, one at a time, and every request.
 ///

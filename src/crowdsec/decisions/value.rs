@@ -32,14 +32,12 @@ pub struct Account {
 
 /// The most bytes that an own scope's text may have: an e-mail address has up to 254.
 const LONGEST_ACCOUNT: usize = 256;
-/// CrowdSec's own scopes.
-const KNOWN: [&str; 4] = ["ip", "range", "country", "as"];
 
 impl Value {
     /// Reads a value in any spelling that LAPI uses; `Err` says what is wrong with it. An empty text is never a value:
     /// CrowdSec's enricher writes one for a country that it does not know.
     pub fn read(scope: &str, text: &str) -> Result<Self, &'static str> {
-        match known(scope) {
+        match known_scope(scope) {
             Some("country") => Country::read(text).map(Self::Country).ok_or("not a country of two letters"),
             Some("as") => system(text).map(Self::As).ok_or("not the number of an autonomous system"),
             Some(_) => network(text).map(Self::Network).ok_or("not an address or network"),
@@ -133,20 +131,20 @@ impl Scopes {
     pub fn new(words: &[String]) -> Option<Self> {
         let is_word =
             |word: &str| (1..=64).contains(&word.len()) && !word.contains([',', '\n', '\r', '"', '\'', '[', ']']);
-        let words: Vec<&str> = words.iter().map(|word| known(word).unwrap_or(word.trim())).collect();
+        let words: Vec<&str> = words.iter().map(|word| known_scope(word).unwrap_or(word.trim())).collect();
         let are_words = !words.is_empty() && words.iter().all(|word| is_word(word));
         are_words.then(|| Self(words.into_iter().map(str::to_owned).collect()))
     }
 
-    /// Whether decisions of this scope are kept. LAPI may write CrowdSec's own scopes in any case.
+    /// Whether decisions of this scope are kept.
     pub fn have(&self, scope: &str) -> bool {
-        let scope = known(scope).unwrap_or(scope);
+        let scope = known_scope(scope).unwrap_or(scope);
         self.0.iter().any(|word| word == scope)
     }
 
     /// Whether this is a scope of the owner's own.
     pub fn have_account(&self, scope: &str) -> bool {
-        known(scope).is_none() && self.have(scope)
+        known_scope(scope).is_none() && self.have(scope)
     }
 
     /// Whether one of the scopes says where a visitor is: a country or an AS.
@@ -167,6 +165,7 @@ impl Scopes {
     }
 }
 
-fn known(scope: &str) -> Option<&'static str> {
-    KNOWN.into_iter().find(|known| scope.trim().eq_ignore_ascii_case(known))
+/// One of CrowdSec's own scopes, which LAPI may write in any case; `None` for any other.
+pub fn known_scope(scope: &str) -> Option<&'static str> {
+    ["ip", "range", "country", "as"].into_iter().find(|known| scope.trim().eq_ignore_ascii_case(known))
 }

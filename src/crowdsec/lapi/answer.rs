@@ -8,7 +8,9 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::crowdsec::decisions::{Decision, Entry, LARGEST_ID, Scopes, Source, Unread, Value, go_duration};
+use crate::crowdsec::decisions::{
+    Decision, Entry, LARGEST_ID, Scopes, Source, Unread, Value, go_duration, known_scope,
+};
 use crate::crowdsec::printable::printable;
 
 /// The most that one entry may take, since it is held as a whole. LAPI's are of some hundred bytes.
@@ -191,16 +193,16 @@ fn read_entry(json: &RawValue, scopes: &Scopes) -> Result<Option<Decision>, Unre
     if !scopes.have(&wire.scope) {
         return Ok(None);
     }
-    let shown = printable(&wire.value);
-    let is_address = ["ip", "range"].iter().any(|scope| wire.scope.trim().eq_ignore_ascii_case(scope));
+    let shown = || printable(&wire.value);
     if wire.scope.len().max(wire.kind.len()) > LONGEST_FIELD {
-        return Err(broken(format!("the scope or type of the one on `{shown}` is over {LONGEST_FIELD} bytes")));
+        return Err(broken(format!("the scope or type of the one on `{}` is over {LONGEST_FIELD} bytes", shown())));
     }
-    let no_duration = || format!("`{}`, of the one on `{shown}`, is no duration", printable(&wire.duration));
+    let no_duration = || format!("`{}`, of the one on `{}`, is no duration", printable(&wire.duration), shown());
     let duration = go_duration(&wire.duration).ok_or_else(|| broken(no_duration()))?;
     let value = Value::read(&wire.scope, &wire.value).map_err(|what| {
+        let is_address = matches!(known_scope(&wire.scope), Some("ip" | "range"));
         let scope = if is_address { String::new() } else { format!(" (scope {})", printable(&wire.scope)) };
-        Unread { reason: format!("`{shown}` is {what}{scope}"), is_unfit: !is_address }
+        Unread { reason: format!("`{}` is {what}{scope}", shown()), is_unfit: !is_address }
     })?;
     let id = wire.id.and_then(|id| id.get().parse().ok()).filter(|id| (1..=LARGEST_ID).contains(id));
     let (origin, scenario) = (label(wire.origin), label(wire.scenario));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Judgement, Verdict, Visit};
-use crate::crowdsec::decisions::{DecisionSet, Source};
+use crate::crowdsec::decisions::{DecisionSet, Source, known_scope};
 use crate::crowdsec::panics::lock;
 
 /// By the family of the visitor's address.
@@ -171,7 +171,5 @@ fn origin_of(source: &Source, is_own: bool) -> String {
 
 /// A scope is any text: only the known ones are counted apart.
 fn scope_of(source: &Source, is_own: bool) -> &'static str {
-    let known = ["ip", "range", "country", "as"];
-    let known = known.into_iter().find(|known| source.scope.eq_ignore_ascii_case(known));
-    if is_own { "own" } else { known.unwrap_or("other") }
+    if is_own { "own" } else { known_scope(&source.scope).unwrap_or("other") }
 }
