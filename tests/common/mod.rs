@@ -155,7 +155,7 @@ pub fn send_field<'c>(
     client.post("/crowdsec/captcha").header(ContentType::Form).body(body).visitor(visitor).dispatch()
 }
 
-/// Lets time pass at once: decisions, solved captchas and limits end as if it had.
+/// Lets time pass at once: decisions, solved captchas and `throttle` end as if it had.
 pub fn skip(client: &Client, time: Duration) {
     app::crowdsec::skip_time(client.rocket(), time);
 }

@@ -15,10 +15,12 @@ use super::hearing::Hearing;
 use super::judge::AppSec;
 use crate::crowdsec::bouncer::Bouncer;
 
-/// Proof that AppSec has judged the whole request, its body included, before `T` was made of it.
+/// Proof that AppSec was asked about the whole request, its body included, before `T` was made of it. Where it did not answer,
+/// `appsec.failure_action` has decided. Of a body over `appsec.body_limit` it has seen the head alone if `appsec.large_bodies`
+/// is `headers_only`; else such a body is 413. Where no `appsec.url` is set, nobody is asked.
 ///
-/// Without it AppSec sees bodies of up to 512 bytes. `T` is `Form<…>` (with [`File`](super::File) for files), `Json<…>`,
-/// `String`, `&str`, `Vec<u8>` or `&[u8]`, with Rocket's limits of each. Where no `appsec.url` is set, nobody is asked.
+/// Without this guard AppSec sees bodies of up to 512 bytes. `T` is `Form<…>` (with [`File`](super::File) for files),
+/// `Json<…>`, `String`, `&str`, `Vec<u8>` or `&[u8]`, with Rocket's limits of each.
 ///
 /// ```text
 /// #[post("/order", data = "<form>")]

@@ -45,7 +45,7 @@ pub struct Bouncer {
     pub live: Option<Arc<Live>>,
     pub client_ip: ClientIp,
     pub captcha: Option<Captcha>,
-    /// Ban pages. In a flood of them only bare words are sent.
+    /// Pages of the banned and the throttled. In a flood of them only bare words are sent.
     pub ban_pages: Limit,
     pub told: Told,
     /// Requests that were judged, from IPv4 and from IPv6.
@@ -66,7 +66,7 @@ pub struct Bouncer {
     throttle: Limit,
 }
 
-/// The most ban pages in a second, for all visitors together: it limits what a flood of banned visitors costs.
+/// The most of them in a second, for all visitors together: it limits what a flood of refused visitors costs.
 const BAN_PAGES: u32 = 500;
 
 impl Bouncer {
@@ -96,8 +96,7 @@ impl Bouncer {
         }
     }
 
-    /// Judges a request anew. The order is the policy: who hides, what is allowed by the operator, then a ban, which no
-    /// solved captcha outweighs, then the captcha, then how often.
+    /// Judges a request anew: all that stands against the visitor, and what `decide` makes of it.
     ///
     /// `if_unanswered` is what visitors meet about whom LAPI could not be asked, in live mode.
     pub fn judge(&self, request: &Request<'_>, head: &Head<'_>, if_unanswered: Option<Remediation>) -> Judgement {
@@ -147,7 +146,8 @@ impl Bouncer {
         }
     }
 
-    /// What is known of this request, made once: what the fairing decided, every guard, page and log finds here.
+    /// What is known of this request: what the fairing decided, every guard, page and log finds here. Of a visitor whom the
+    /// fairing `forgets`, it is made anew for the first who asks.
     pub fn visit<'r>(&self, request: &'r Request<'_>) -> &'r Visit {
         request
             .local_cache(|| Visit::new(self, request, self.judge(request, &Head::of(request, &self.client_ip), None)))
@@ -216,8 +216,8 @@ impl Bouncer {
     }
 }
 
-/// For tests: lets this much time pass at once for decisions, passes and limits, in whole seconds. A ban of an hour ends
-/// without an hour's waiting. What LAPI says afterwards counts from the true time on.
+/// For tests: lets this much time pass at once for decisions, passes and `throttle`, in whole seconds. A ban of an hour ends
+/// without an hour's waiting. What LAPI says afterwards counts from the true time on, and so do wrong answers to a captcha.
 pub fn skip_time(rocket: &Rocket<Orbit>, time: Duration) {
     if let Some(bouncer) = rocket.state::<Bouncer>() {
         bouncer.skipped.fetch_add(time.as_secs(), Ordering::Relaxed);

@@ -17,8 +17,10 @@ impl Bouncer {
         judgement
     }
 
-    /// What is enforced is the greatest of all that is enforced, and that the visitor has not satisfied. `wait` counts a
-    /// visitor under `throttle`, and says how long they have to wait.
+    /// The order is the policy: what the operator allows, who hides, then a ban, which no solved captcha outweighs, LAPI's
+    /// silence, the captcha, and how often. The verdict is the first that is enforced and that the visitor has not satisfied;
+    /// the trial is the first before it that `enforce` leaves out. `wait` counts a visitor under `throttle`, and says how
+    /// long they have to wait.
     pub fn decide(&self, judgement: &mut Judgement, solved: &dyn Fn() -> bool, wait: &dyn Fn() -> Option<Duration>) {
         if judgement.has(Remediation::Allow) {
             return;

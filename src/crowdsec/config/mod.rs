@@ -1,7 +1,8 @@
 //! What did the operator say? Gathers what each room reads of the configuration, and names everything that is wrong at once.
 //!
-//! A setting lies in the room that uses it, as a field of that room's `Settings`: the field's name is the key in Rocket.toml
-//! and, after `CROWDSEC_`, the variable. Nobody but the fairing imports this room.
+//! A setting lies in the room that uses it, as a field of that room's `Settings` (of its `Config` where that is read as it is
+//! written): the field's name is the key in Rocket.toml and, after `CROWDSEC_`, the variable. No room but the fairing imports
+//! this one.
 
 mod environment;
 mod warnings;
@@ -79,7 +80,8 @@ pub fn figment() -> Figment {
     with_variables(figment.select(profile))
 }
 
-/// Any figment with the variables `CROWDSEC_*` over it: for an application that has a figment of its own.
+/// Any figment with the variables `CROWDSEC_*` over it, and with the `secret_key` that `rocket_secret_key_file` holds: for an
+/// application that has a figment of its own.
 pub fn with_variables(figment: Figment) -> Figment {
     // Where `crowdsec` is no table, the variables would replace it and hide the mistake: the launch tells of it instead.
     let is_hidden = not_tables(&figment).next().is_some();

@@ -26,7 +26,8 @@ pub struct Visitor {
     pub address: IpAddr,
     /// Every decision that stands against the visitor, the greatest remediation first. Empty for most visitors.
     pub decisions: Vec<DecisionView>,
-    /// What the fairing, or the guard `Cleared`, does with the visitor: `None` if it lets them in.
+    /// What the guard `Cleared` does with the visitor, and but for `excluded_paths` the fairing: `None` if they are let in,
+    /// else `ban`, `captcha`, `throttle`, `hidden` (a trusted proxy names nobody) or `starting` (LAPI has not answered yet).
     pub remediation: Option<&'static str>,
     /// The remediation that the visitor would meet if `enforce` did not let them in.
     pub trial: Option<&'static str>,
@@ -73,9 +74,9 @@ pub struct DecisionView {
     pub origin: String,
     pub scenario: String,
     pub scope: String,
-    /// What it stands against: an address or network, a country as `FR`, an AS as `AS64500`.
+    /// What it stands against: an address or network, a country as `FR`, an AS as `AS64500`, or an account.
     pub value: String,
-    /// LAPI's id of the decision; `None` for one of the operator's own.
+    /// LAPI's id of the decision; `None` for one of the operator's own, and where there is none that can be used.
     pub id: Option<u64>,
     /// Seconds until the decision ends; `None` for one of the operator's own.
     pub expires_in: Option<u64>,

@@ -12,8 +12,9 @@ use super::journal::Journal;
 use crate::crowdsec::bouncer::{Bouncer, Judgement};
 use crate::crowdsec::timestamp::timestamp;
 
-/// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, and
-/// nothing where that is not set. The folder `deploy/sensor/` has what reads it.
+/// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, where
+/// that is set. The folder `deploy/sensor/` has what reads it. After a burst of them LAPI is asked sooner, since CrowdSec is
+/// about to decide. Nothing is noted of a visitor whom a trusted proxy does not name.
 pub struct Events<'r> {
     log: Option<&'r Journal>,
     bouncer: &'r Bouncer,

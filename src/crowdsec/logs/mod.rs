@@ -1,8 +1,9 @@
 //! What does CrowdSec learn from this application, and the operator? Each request that was let in, what a handler notes, and
 //! who was refused and why.
 //!
-//! This room looks on: it reads a `Visit` when the answer leaves, and nothing of the bouncer's names it. An application
-//! that keeps no logs can do without it: docs/leaving-a-room-out.md.
+//! This room looks on: it reads a `Visit` when the answer leaves. Nothing of the bouncer's names it but the fairing, which
+//! stops a launch without it where a log is set, and `config/`. An application that keeps no logs can do without it:
+//! docs/leaving-a-room-out.md.
 
 mod access_log;
 mod config;

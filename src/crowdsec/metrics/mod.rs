@@ -1,7 +1,7 @@
 //! What does the bouncer do, in figures? For CrowdSec, for Prometheus, and for the operator.
 //!
-//! This room looks on: it reads a `Visit` when the answer leaves, and nothing of the bouncer's names it. An application
-//! whose operator counts nothing can do without it: docs/leaving-a-room-out.md.
+//! This room looks on: it reads a `Visit` when the answer leaves, and nothing of the bouncer's names it but `config/`. An
+//! application whose operator counts nothing can do without it: docs/leaving-a-room-out.md.
 
 mod config;
 mod counts;

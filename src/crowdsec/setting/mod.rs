@@ -181,8 +181,8 @@ pub fn where_set(figment: &Figment, key: &str) -> String {
     }
 }
 
-/// Values that a shell, a template or Compose should have replaced, among our keys and Rocket's secret one: a sentence for
-/// each, without the value.
+/// Values that a shell, a template or Compose should have replaced, among our keys, Rocket's secret one and the profile: a
+/// sentence for each, without the value.
 pub fn unreplaced_variables(figment: &Figment) -> Vec<String> {
     fn look(figment: &Figment, key: &str, value: &Value, problems: &mut Vec<String>) {
         match value {
