@@ -5,7 +5,7 @@ mod exemptions;
 mod other_judges;
 mod policy;
 mod record;
-mod told;
+mod refusal_lines;
 mod visit;
 
 use std::cmp::Reverse;
@@ -24,7 +24,7 @@ use super::limit::{Limit, Subject};
 use super::timestamp::unix_now;
 use super::visitor::{ClientIp, Head};
 use exemptions::{is_probe, needs_no_pass};
-use told::Told;
+use refusal_lines::RefusalLines;
 
 pub use config::{Config, EnforceBy, OwnDecision};
 #[allow(unused_imports, reason = "who asks and who counts can be left out")]
@@ -47,7 +47,7 @@ pub struct Bouncer {
     pub captcha: Option<Captcha>,
     /// Pages of the banned and the throttled. In a flood of them only bare words are sent.
     pub ban_pages: Limit,
-    pub told: Told,
+    pub refusal_lines: RefusalLines,
     /// Requests that were judged, from IPv4 and from IPv6.
     pub judged: Arc<[AtomicU64; 2]>,
     /// Set at ignition by the access log and AppSec, which need a `Visit` for every request. The fairing then keeps one for
@@ -84,7 +84,7 @@ impl Bouncer {
             client_ip,
             captcha,
             ban_pages: Limit::new(BAN_PAGES, Duration::from_secs(1)),
-            told: Told::default(),
+            refusal_lines: RefusalLines::default(),
             judged: Arc::default(),
             keeps_visits: AtomicBool::new(false),
             also_spared: OnceLock::new(),
@@ -197,7 +197,7 @@ impl Bouncer {
         if let Some(why) = judgement.unnamed.filter(|_| !is_trial) {
             self.client_ip.tell_unnamed(judgement.address, why);
         }
-        self.told.refused_by(judgement, verdict, asked, is_trial);
+        self.refusal_lines.write(asked, judgement, verdict, is_trial);
     }
 
     /// The time, which a test may have moved.

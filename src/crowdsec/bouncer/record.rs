@@ -49,7 +49,7 @@ impl Record {
             origin: decision.map(|standing| standing.source.origin.clone()),
             scenario: decision.map(|standing| standing.source.scenario.clone()),
             decision: decision.and_then(|standing| standing.id),
-            reference: bouncer.told.reference(judgement),
+            reference: bouncer.refusal_lines.reference(judgement),
         })
     }
 }

@@ -58,7 +58,7 @@ impl Accounts<'_> {
     fn value(&self, scope: &str, account: &str) -> Option<Value> {
         let is_listed = self.bouncer.lapi.scopes.have_account(scope);
         if !is_listed {
-            self.bouncer.told.unlisted(scope);
+            self.bouncer.refusal_lines.unlisted(scope);
         }
         Value::account(scope, account).filter(|_| is_listed)
     }

@@ -32,7 +32,7 @@ impl Refusal {
         let words = request.rocket().state::<Texts>()?.words(request, wished);
         let variables = Variables {
             address: judgement.address.to_string(),
-            reference: bouncer.told.reference(judgement),
+            reference: bouncer.refusal_lines.reference(judgement),
             prefix,
             return_to: self.return_to(request, visit, prefix),
             decision,

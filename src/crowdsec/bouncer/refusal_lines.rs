@@ -11,7 +11,7 @@ use crate::crowdsec::printable::printable;
 use crate::crowdsec::reminder::{HOUR, Reminder};
 
 /// The log's lines about refusals.
-pub struct Told {
+pub struct RefusalLines {
     /// One line a minute for each address (IPv6: /64).
     of_one: Limit,
     /// A crowd of addresses must not fill the disk. `refusal_log` has all of them.
@@ -29,19 +29,15 @@ const LINES: u32 = 1000;
 /// The characters of a reference, without those that are easily mistaken for another one.
 const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-impl Default for Told {
+impl Default for RefusalLines {
     fn default() -> Self {
-        Self {
-            of_one: Limit::new(1, MINUTE),
-            of_all: Limit::new(LINES, Duration::from_secs(10)),
-            unlogged: AtomicU64::new(0),
-            unlisted: Reminder::default(),
-            chance: RandomState::new(),
-        }
+        let (of_one, of_all) = (Limit::new(1, MINUTE), Limit::new(LINES, Duration::from_secs(10)));
+        let (unlogged, unlisted, chance) = Default::default();
+        Self { of_one, of_all, unlogged, unlisted, chance }
     }
 }
 
-impl Told {
+impl RefusalLines {
     /// What a refused visitor can quote, `7QK3-0M2F`. All refusals of one address within one minute have the same, which is
     /// that of the line that the log has of them.
     pub fn reference(&self, judgement: &Judgement) -> String {
@@ -64,7 +60,7 @@ impl Told {
     }
 
     /// Logs a refusal, or a trial of one, at most once a minute for each address (IPv6: /64).
-    pub fn refused_by(&self, judgement: &Judgement, verdict: Verdict, asked: &Asked, is_trial: bool) {
+    pub fn write(&self, asked: &Asked, judgement: &Judgement, verdict: Verdict, is_trial: bool) {
         // A refusal that is only tried takes no line away from a real one.
         let is_first = self.of_one.count((judgement.subject(), is_trial), judgement.at).is_ok();
         if !is_first || self.of_all.count((), Instant::now()).is_err() {
@@ -105,11 +101,11 @@ mod tests {
 
     #[test]
     fn one_address_has_one_reference_a_minute_and_others_have_others() {
-        let (told, now) = (Told::default(), Instant::now());
+        let (lines, now) = (RefusalLines::default(), Instant::now());
         let of = |address: &str, seconds| {
             let at = now + Duration::from_secs(seconds);
             let address = address.parse().expect("an address");
-            told.reference(&Judgement::new(address, at, None))
+            lines.reference(&Judgement::new(address, at, None))
         };
         assert_eq!(of("192.0.2.1", 0), of("192.0.2.1", 50));
         assert_eq!(of("2001:db8::1", 0), of("2001:db8::2", 50));
