@@ -90,9 +90,9 @@ impl Everything {
 }
 
 impl Compared {
-    /// How many decisions stand that the answer lacks, and how many stood that it has.
+    /// How many decisions stand that the answer lacks, of how many that stood and that it lacks or has.
     pub fn missing(&self) -> (usize, usize) {
-        (self.missing.len(), self.taken.renewed)
+        (self.missing.len(), self.missing.len() + self.taken.renewed)
     }
 
     /// Those of which LAPI has to confirm some before the answer counts: it lacks them for the first time, or it would end

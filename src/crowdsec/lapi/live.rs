@@ -86,7 +86,7 @@ impl Config {
 const LANES: usize = 16;
 const IN_A_LANE: usize = 4;
 /// The most addresses whose last question is remembered, in some 10 MB.
-const MOST: usize = 100_000;
+const MOST_QUESTIONS: usize = 100_000;
 /// After a question that failed, LAPI is not asked about the same address for that long.
 const REST: Duration = Duration::from_secs(1);
 
@@ -95,7 +95,8 @@ pub struct Live {
     set: Arc<DecisionSet>,
     contact: Arc<Contact>,
     config: Config,
-    known: Mutex<HashMap<IpAddr, Known>>,
+    /// By the address that they are about.
+    questions: Mutex<HashMap<IpAddr, Question>>,
     turns: [Semaphore; LANES],
     /// Has a secret seed, so that nobody can choose whose lane they share.
     hasher: RandomState,
@@ -104,12 +105,12 @@ pub struct Live {
     late: Reminder,
 }
 
-/// What is known of a question about an address.
-enum Known {
-    /// Until when a question that has ended counts, and whether it was answered.
-    Until(Instant, bool),
-    /// One that is under way: everybody from this address waits for the same.
-    Asking(Shared<BoxFuture<'static, bool>>),
+/// The last question about an address.
+enum Question {
+    /// It was answered, or was not, and counts until then.
+    Ended { answered: bool, until: Instant },
+    /// Everybody from this address waits for the same.
+    UnderWay(Shared<BoxFuture<'static, bool>>),
 }
 
 impl Live {
@@ -120,23 +121,23 @@ impl Live {
         contact: Arc<Contact>,
     ) -> Result<Arc<Self>, String> {
         let lapi = Lapi::new(connection)?;
-        let (known, taken, late, hasher) = Default::default();
+        let (questions, taken, late, hasher) = Default::default();
         let turns = array::from_fn(|_| Semaphore::new(IN_A_LANE));
-        Ok(Arc::new(Self { lapi, set, contact, config: config.clone(), known, turns, hasher, taken, late }))
+        Ok(Arc::new(Self { lapi, set, contact, config: config.clone(), questions, turns, hasher, taken, late }))
     }
 
     /// Asks LAPI about a visitor, unless LAPI was asked just now. Where no answer came in time, gives what the visitor meets
     /// besides what is known to stand against them.
     pub async fn ask(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Remediation> {
         let asking = {
-            let mut known = lock(&self.known);
-            match known.get(&address) {
-                Some(Known::Until(end, answered)) if *end > now => return self.unless_answered(*answered),
-                Some(Known::Asking(asking)) => asking.clone(),
+            let mut questions = lock(&self.questions);
+            match questions.get(&address) {
+                Some(Question::Ended { answered, until }) if *until > now => return self.unless_answered(*answered),
+                Some(Question::UnderWay(asking)) => asking.clone(),
                 _ => {
-                    make_room(&mut known);
+                    make_room(&mut questions);
                     let asking = self.clone().begin(address);
-                    known.insert(address, Known::Asking(asking.clone()));
+                    questions.insert(address, Question::UnderWay(asking.clone()));
                     asking
                 }
             }
@@ -155,8 +156,8 @@ impl Live {
             };
             self.contact.polls.count(&result, asked.elapsed());
             let (answered, now) = (result.is_ok(), Instant::now());
-            let end = now + if answered { self.config.cache.0 } else { REST };
-            lock(&self.known).insert(address, Known::Until(end, answered));
+            let until = now + if answered { self.config.cache.0 } else { REST };
+            lock(&self.questions).insert(address, Question::Ended { answered, until });
             answered
         });
         question.map(|ended| ended.unwrap_or(false)).boxed().shared()
@@ -205,8 +206,8 @@ impl Live {
 
 /// Forgets all questions that have ended, where there are too many: nobody's place is taken for good by others, and who still
 /// comes is asked about again.
-fn make_room(known: &mut HashMap<IpAddr, Known>) {
-    if known.len() >= MOST {
-        known.retain(|_, known| matches!(known, Known::Asking(_)));
+fn make_room(questions: &mut HashMap<IpAddr, Question>) {
+    if questions.len() >= MOST_QUESTIONS {
+        questions.retain(|_, last| matches!(last, Question::UnderWay(_)));
     }
 }

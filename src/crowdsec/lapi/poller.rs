@@ -92,10 +92,10 @@ impl Poller {
                 Some(InStep { named: in_step.named + named, ..in_step })
             }
         };
-        if let Some(known) = in_step.take_if(|known| known.since.elapsed() >= self.pace.until_everything(known)) {
-            self.contact.awaits_everything(known.cost);
+        if let Some(last) = in_step.take_if(|last| last.since.elapsed() >= self.pace.until_everything(last)) {
+            self.contact.awaits_everything(last.cost);
             let (taken, new) = self.everything().await?;
-            self.telling.of_drift(&taken, known.named);
+            self.telling.of_drift(&taken, last.named);
             in_step = new;
         }
         self.contact.answered();
@@ -147,8 +147,8 @@ impl Poller {
         let compared = aside(move || all.take_over(Instant::now(), apart)).await?;
         self.saving.is_due = true;
         let cost = since.elapsed();
-        let ((missing, known), confirmed) = (compared.missing(), self.confirm(&compared).await);
-        let (of, is_confirmed) = (missing + known, confirmed.is_ok());
+        let ((missing, of), confirmed) = (compared.missing(), self.confirm(&compared).await);
+        let is_confirmed = confirmed.is_ok();
         let taken = aside(move || compared.settle(is_confirmed)).await?;
         if !is_confirmed {
             self.telling.of_answer(&taken);
