@@ -113,13 +113,13 @@ impl Bouncer {
                 judgement.standing.sort_by_key(|standing| Reverse(standing.rank()));
             }
         }
-        let solved = || needs_no_pass(request) || self.solved(request, address).is_some();
+        let solved = || needs_no_pass(request) || self.solved_at(request, address).is_some();
         self.decide(&mut judgement, &solved, &|| self.throttle.count(Subject::from(address), at).err());
         judgement
     }
 
     /// When the visitor has solved a captcha that still counts, in seconds since 1970.
-    pub fn solved(&self, request: &Request<'_>, address: IpAddr) -> Option<u64> {
+    pub fn solved_at(&self, request: &Request<'_>, address: IpAddr) -> Option<u64> {
         self.captcha.as_ref()?.passes.since(request, address, self.unix_now())
     }
 

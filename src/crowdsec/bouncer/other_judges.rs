@@ -57,7 +57,7 @@ impl Bouncer {
     /// decision's.
     pub fn verdict_by(&self, request: &Request<'_>, remediation: Option<Remediation>) -> Verdict {
         let judgement = &self.visit(request).judgement;
-        let is_solved = || self.solved(request, judgement.address).is_some();
+        let is_solved = || self.solved_at(request, judgement.address).is_some();
         let wait = || self.throttle.count(judgement.subject(), judgement.at).err();
         match remediation {
             Some(Remediation::Ban) => Verdict::Ban,

@@ -24,7 +24,7 @@ pub struct Accounts<'r> {
     bouncer: &'r Bouncer,
     visit: &'r Visit,
     /// Whether the visitor has solved a captcha lately.
-    solved: bool,
+    has_solved: bool,
 }
 
 impl Accounts<'_> {
@@ -44,7 +44,7 @@ impl Accounts<'_> {
     pub fn admit(&self, scope: &str, account: &str) -> Result<(), Refused> {
         let Some(value) = self.value(scope, account) else { return Ok(()) };
         let (bouncer, visit) = (self.bouncer, self.visit);
-        let judgement = bouncer.judge_account(&visit.judgement, &value, self.solved);
+        let judgement = bouncer.judge_account(&visit.judgement, &value, self.has_solved);
         let Judgement { verdict, trial, .. } = judgement;
         if verdict == Verdict::Admit {
             trial.iter().for_each(|trial| bouncer.log(&visit.asked, &judgement, *trial, true));
@@ -83,7 +83,7 @@ impl<'r> FromRequest<'r> for Accounts<'r> {
         // Fails closed: without a bouncer nothing is proven of anybody.
         let bouncer = try_outcome!(bouncer(request));
         let visit = bouncer.visit(request);
-        let solved = bouncer.solved(request, visit.judgement.address).is_some();
-        Outcome::Success(Self { bouncer, visit, solved })
+        let has_solved = bouncer.solved_at(request, visit.judgement.address).is_some();
+        Outcome::Success(Self { bouncer, visit, has_solved })
     }
 }

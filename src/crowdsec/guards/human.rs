@@ -41,9 +41,9 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
             if judgement.verdict != Verdict::Admit {
                 return judgement.verdict;
             }
-            // `solved` knows no pass older than `captcha.expiration`, whatever MINUTES says.
-            let age = bouncer.solved(request, judgement.address).map(|since| bouncer.unix_now().saturating_sub(since));
-            let is_fresh = age.is_some_and(|age| MINUTES == 0 || age < MINUTES.saturating_mul(60));
+            // `solved_at` knows no pass older than `captcha.expiration`, whatever MINUTES says.
+            let (at, now) = (bouncer.solved_at(request, judgement.address), bouncer.unix_now());
+            let is_fresh = at.is_some_and(|at| MINUTES == 0 || now.saturating_sub(at) < MINUTES.saturating_mul(60));
             if is_fresh { Verdict::Admit } else { Verdict::Captcha }
         })
         .map(|address| Self { address })

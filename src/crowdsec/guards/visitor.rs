@@ -58,7 +58,7 @@ impl Visitor {
             trial: judgement.trial.and_then(name),
             country: bouncer.country_of(request, judgement),
             asn: judgement.has_a_name().then(system).flatten(),
-            solved: bouncer.solved(request, judgement.address).is_some(),
+            solved: bouncer.solved_at(request, judgement.address).is_some(),
         }
     }
 }

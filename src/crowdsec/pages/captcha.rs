@@ -58,7 +58,7 @@ pub async fn check_captcha(
         Finding::Human { since } => {
             let _ = caller.visit.captcha.set(CaptchaOutcome::Solved);
             captcha.passes.grant(cookies, address, since, caller.https);
-            return caller.solved(form.get("cookies").unwrap_or_default(), cookies, back);
+            return caller.lead_on(form.get("cookies").unwrap_or_default(), cookies, back);
         }
         Finding::Wrong => (Status::Forbidden, "wrong", None),
         Finding::Expired => (Status::Forbidden, "expired", None),
@@ -107,7 +107,7 @@ impl Caller<'_> {
 
     /// Leads on who has just got a pass. `seen` is what the page's script found out of cookies: `kept` where the browser keeps
     /// them, `seen` where the script can read them too.
-    fn solved(&self, seen: &str, cookies: &CookieJar<'_>, back: String) -> Result<Leading, Refusal> {
+    fn lead_on(&self, seen: &str, cookies: &CookieJar<'_>, back: String) -> Result<Leading, Refusal> {
         // The page has set the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
         // line that is not UTF-8, without a trace. To lead on would lead in circles.
         if !seen.is_empty() && cookies.get(PROBE).is_none() {
@@ -137,7 +137,7 @@ impl<'r> FromRequest<'r> for Caller<'r> {
             visit.refuse_by_guard(judgement.verdict, None, false);
             return Outcome::Error((bouncer.status_of(judgement.verdict), ()));
         }
-        let since = bouncer.solved(request, judgement.address);
+        let since = bouncer.solved_at(request, judgement.address);
         let is_fresh = since.is_some_and(|since| now.saturating_sub(since) < 60);
         let captcha = bouncer.captcha.as_ref().filter(|_| !is_fresh);
         let stands = judgement.has(Remediation::Captcha) && !judgement.has(Remediation::Allow);
