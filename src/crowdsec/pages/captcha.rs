@@ -9,7 +9,7 @@ use rocket::{Either, Request, get, post};
 use super::Leading;
 use super::body::Posted;
 use super::refusal::{Refusal, whole_seconds};
-use super::return_to::{return_to, without};
+use super::return_to::{safe_place, without};
 use crate::crowdsec::bouncer::{CaptchaOutcome, Verdict, Visit};
 use crate::crowdsec::captcha::{Captcha, Finding};
 use crate::crowdsec::decisions::Remediation;
@@ -30,7 +30,7 @@ pub fn show_captcha(
         return Ok(caller.lead(&back));
     }
     let _ = caller.visit.captcha.set(CaptchaOutcome::Shown);
-    Err(Refusal { return_to: Some(back), ..Refusal::new(Status::Forbidden, Verdict::Captcha) })
+    Err(Refusal { back: Some(back), ..Refusal::new(Status::Forbidden, Verdict::Captcha) })
 }
 
 /// Judges an answer. A right one always gives a pass. The provider is asked last: not where there is nothing to solve, not
@@ -92,7 +92,7 @@ pub struct Caller<'r> {
 impl Caller<'_> {
     /// A safe place of this application's, for one that the caller's browser knows.
     fn back(&self, wish: &str) -> String {
-        return_to(without(self.prefix, wish))
+        safe_place(without(self.prefix, wish))
     }
 
     fn lead(&self, back: &str) -> Leading {
@@ -102,7 +102,7 @@ impl Caller<'_> {
     /// The page again. `Solved` or `Away`, once noted, stays: the first note counts.
     fn failed(&self, problem: &'static str, back: String) -> Refusal {
         let _ = self.visit.captcha.set(CaptchaOutcome::Failed);
-        Refusal { problem: Some(problem), return_to: Some(back), ..Refusal::new(Status::Forbidden, Verdict::Captcha) }
+        Refusal { problem: Some(problem), back: Some(back), ..Refusal::new(Status::Forbidden, Verdict::Captcha) }
     }
 
     /// Leads on who has just got a pass. `seen` is what the page's script found out of cookies: `kept` where the browser keeps

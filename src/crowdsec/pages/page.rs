@@ -34,7 +34,7 @@ impl Refusal {
             address: judgement.address.to_string(),
             reference: bouncer.refusal_lines.reference(judgement),
             prefix,
-            return_to: self.return_to(request, visit, prefix),
+            return_to: self.way_back(request, visit, prefix),
             decision,
             captcha: widget.as_ref(),
             nonce: &nonce,

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::negotiation::{FORMAT_HEADERS, is_from_htmx, is_from_script, wants_json};
 use super::preview::Preview;
-use super::return_to::{back_by_referer, is_safe, return_to};
+use super::return_to::{back_by_referer, only_reads, safe_place};
 use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, Visit};
 
 /// One answer of the bouncer's own, as a page or as `application/problem+json`. Templates see it.
@@ -27,7 +27,7 @@ pub struct Refusal {
     pub retry_after: Option<u64>,
     /// `None`: where the request itself wanted to go.
     #[serde(skip)]
-    pub return_to: Option<String>,
+    pub back: Option<String>,
     /// Whether something was sent along that did not arrive.
     pub not_sent: bool,
     /// Set while somebody only looks at the page.
@@ -36,7 +36,7 @@ pub struct Refusal {
 
 impl Refusal {
     pub fn new(status: Status, verdict: Verdict) -> Self {
-        Self { status, verdict, problem: None, retry_after: None, return_to: None, not_sent: false, preview: None }
+        Self { status, verdict, problem: None, retry_after: None, back: None, not_sent: false, preview: None }
     }
 
     /// The answer to a request that is refused; `None` for one that is not, or whose answer is no page.
@@ -48,7 +48,7 @@ impl Refusal {
             Verdict::Ban | Verdict::Hidden => Self::new(status, Verdict::Ban),
             Verdict::Throttle(wait) => Self { retry_after: Some(whole_seconds(wait)), ..Self::new(status, verdict) },
             Verdict::NotYet => Self { retry_after: Some(5), ..Self::new(status, verdict) },
-            Verdict::Captcha => Self { not_sent: !is_safe(visit.asked.method), ..Self::new(status, verdict) },
+            Verdict::Captcha => Self { not_sent: !only_reads(visit.asked.method), ..Self::new(status, verdict) },
         })
     }
 
@@ -63,16 +63,16 @@ impl Refusal {
 
     /// Where the visitor goes on: to what they asked for, or to the page that they see, if a script on it has asked or a
     /// form was sent.
-    pub fn return_to(&self, request: &Request<'_>, visit: &Visit, prefix: &str) -> String {
+    pub fn way_back(&self, request: &Request<'_>, visit: &Visit, prefix: &str) -> String {
         let wanted = || match &visit.asked {
-            Asked { method, uri } if is_safe(*method) && !is_from_script(request) => return_to(uri),
+            Asked { method, uri } if only_reads(*method) && !is_from_script(request) => safe_place(uri),
             _ => back_by_referer(request, prefix),
         };
-        format!("{prefix}{}", self.return_to.clone().unwrap_or_else(wanted))
+        format!("{prefix}{}", self.back.clone().unwrap_or_else(wanted))
     }
 
     fn captcha_url(&self, request: &Request<'_>, visit: &Visit, prefix: &str) -> String {
-        let back = self.return_to(request, visit, prefix);
+        let back = self.way_back(request, visit, prefix);
         // Where no decision of theirs asks for it, they would be led on.
         let anew = if visit.judgement.verdict == Verdict::Captcha { "" } else { "&anew=1" };
         format!("{prefix}/crowdsec/captcha?return_to={}{anew}", RawStr::new(&back).percent_encode())

@@ -7,13 +7,13 @@ use rocket::http::{Method, RawStr};
 use crate::crowdsec::guards::is_own;
 
 /// Longer targets become `/`: they come back as a header, and browsers differ in what they take.
-const LONGEST: usize = 2048;
+const LONGEST_PLACE: usize = 2048;
 
 /// A place of this application to send a visitor back to: path and query only. Whatever could lead elsewhere (`//evil`,
 /// `/\evil`, absolute URLs, control characters), and the bouncer's own routes, become `/`.
-pub fn return_to(wish: &str) -> String {
+pub fn safe_place(wish: &str) -> String {
     // Rocket's parser takes what RFC 7230 calls origin-form: no control characters, spaces, backslashes or fragments.
-    let safe = wish.len() <= LONGEST && wish.starts_with('/') && !wish.starts_with("//");
+    let safe = wish.len() <= LONGEST_PLACE && wish.starts_with('/') && !wish.starts_with("//");
     match Origin::parse(wish) {
         Ok(origin) if safe && !leads_to_bouncer(origin.path().as_str()) => wish.to_owned(),
         _ => "/".to_owned(),
@@ -36,7 +36,7 @@ pub fn back_by_referer(request: &Request<'_>, prefix: &str) -> String {
         let query = referer.query().map_or(String::new(), |query| format!("?{query}"));
         Some(without(prefix, &format!("{}{query}", referer.path())).to_owned())
     };
-    return_to(&path().unwrap_or_default())
+    safe_place(&path().unwrap_or_default())
 }
 
 /// A target as the application sees it.
@@ -48,7 +48,7 @@ pub fn without<'a>(prefix: &str, target: &'a str) -> &'a str {
     }
 }
 
-pub fn is_safe(method: Method) -> bool {
+pub fn only_reads(method: Method) -> bool {
     matches!(method, Method::Get | Method::Head)
 }
 
@@ -61,9 +61,9 @@ mod tests {
         for path in
             ["/", "/a/b?c=d&e=%20", "/a?next=https://evil.example", "/a//b", "/ü".replace('ü', "%C3%BC").as_str()]
         {
-            assert_eq!(return_to(path), path);
+            assert_eq!(safe_place(path), path);
         }
-        let long = format!("/{}", "a".repeat(LONGEST));
+        let long = format!("/{}", "a".repeat(LONGEST_PLACE));
         for trick in [
             "",
             "//evil.example",
@@ -91,7 +91,7 @@ mod tests {
             "*",
             &long,
         ] {
-            assert_eq!(return_to(trick), "/", "{trick:?}");
+            assert_eq!(safe_place(trick), "/", "{trick:?}");
         }
     }
 
@@ -116,7 +116,7 @@ mod tests {
             /// The reader is a browser, which follows the URL standard; ours is another parser.
             #[test]
             fn a_browser_that_is_sent_back_stays_in_this_application(wish in wishes()) {
-                let back = return_to(&wish);
+                let back = safe_place(&wish);
                 prop_assert!(back == "/" || back == wish);
                 let arrived = Url::parse("http://app.example/").unwrap().join(&back).unwrap();
                 prop_assert_eq!(arrived.origin().ascii_serialization(), "http://app.example");
@@ -127,7 +127,7 @@ mod tests {
 
             #[test]
             fn what_is_sent_back_fits_into_a_header(wish in wishes()) {
-                prop_assert!(return_to(&wish).bytes().all(|byte| byte.is_ascii_graphic()));
+                prop_assert!(safe_place(&wish).bytes().all(|byte| byte.is_ascii_graphic()));
             }
 
         }
