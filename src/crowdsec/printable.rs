@@ -4,13 +4,13 @@ use std::error::Error;
 use std::iter;
 
 /// At most this many characters of a text are shown.
-const LONGEST: usize = 200;
+const SHOWN: usize = 200;
 
 /// A text that a visitor, a proxy or LAPI chose, safe to print: control characters (C0, C1, line and paragraph separators,
 /// and those that turn the direction of writing) become U+FFFD, and what is longer than 200 characters is cut.
 pub fn printable(text: &str) -> String {
-    let mut shown: String = text.chars().take(LONGEST).map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect();
-    if text.chars().nth(LONGEST).is_some() {
+    let mut shown: String = text.chars().take(SHOWN).map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(SHOWN).is_some() {
         shown.push('…');
     }
     shown

@@ -14,7 +14,7 @@ use serde_json::json;
 use crate::crowdsec::{LogFormat, is_harmful};
 
 /// No message is longer than this many bytes; the rest of a longer one is not even put into words.
-const LONGEST: usize = 8 << 10;
+const LONGEST_MESSAGE: usize = 8 << 10;
 
 /// How a line looks.
 #[derive(Clone, Copy)]
@@ -85,7 +85,7 @@ struct Bounded(String);
 
 impl fmt::Write for Bounded {
     fn write_str(&mut self, piece: &str) -> fmt::Result {
-        let mut fits = piece.len().min(LONGEST - self.0.len());
+        let mut fits = piece.len().min(LONGEST_MESSAGE - self.0.len());
         while !piece.is_char_boundary(fits) {
             fits -= 1;
         }
@@ -135,8 +135,8 @@ mod tests {
     fn a_message_of_any_length_is_put_into_words_up_to_a_bound() {
         let endless = "é".repeat(1 << 20);
         let shown = text(&format_args!("a{endless}{endless}"));
-        assert!(shown.len() <= LONGEST && shown.len() > LONGEST - 4 && shown.starts_with("aé"));
-        assert_eq!(text(&format_args!("{}", "b".repeat(LONGEST))).len(), LONGEST);
+        assert!(shown.len() <= LONGEST_MESSAGE && shown.len() > LONGEST_MESSAGE - 4 && shown.starts_with("aé"));
+        assert_eq!(text(&format_args!("{}", "b".repeat(LONGEST_MESSAGE))).len(), LONGEST_MESSAGE);
     }
 
     #[test]

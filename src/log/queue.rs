@@ -12,7 +12,7 @@ use log::Level;
 use super::line::Style;
 
 /// Lines that wait or are being written take this many bytes at most.
-const MOST: usize = 2 << 20;
+const MOST_BYTES: usize = 2 << 20;
 /// Between two tries to write to a standard output that takes nothing (a full disk, a closed pipe).
 const PAUSE: Duration = Duration::from_millis(200);
 /// How long the end of the process waits for a standard output that nobody reads.
@@ -37,7 +37,7 @@ impl Queue {
     pub fn send(&self, line: String) {
         let length = line.len();
         let waiting = self.waiting.fetch_add(length, Ordering::Relaxed) + length;
-        if waiting > MOST || self.lines.send(line).is_err() {
+        if waiting > MOST_BYTES || self.lines.send(line).is_err() {
             // Fails open: the application is worth more than its log.
             self.waiting.fetch_sub(length, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -97,7 +97,7 @@ mod tests {
             queue.send(line.clone());
         }
         let (waiting, dropped) = (queue.waiting.into_inner(), queue.dropped.into_inner());
-        assert!(waiting <= MOST && waiting > MOST - line.len());
+        assert!(waiting <= MOST_BYTES && waiting > MOST_BYTES - line.len());
         assert_eq!(dropped, 1000 - waiting / line.len());
     }
 }

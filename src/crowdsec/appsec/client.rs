@@ -29,7 +29,7 @@ use crate::crowdsec::setting::Secret;
 /// connections nor memory without bound.
 const IN_FLIGHT: usize = 128;
 /// The page of a challenge and its scripts are up to 250 kB, and grow when they are written as JSON.
-const LONGEST: usize = 4 << 20;
+const LONGEST_ANSWER: usize = 4 << 20;
 /// AppSec does not close connections by itself. What stands between us and it may, but hardly any does so soon.
 const IDLE: Duration = Duration::from_secs(30);
 /// After a key that AppSec refuses nobody is asked for that long: no visitor can bring a 401 about.
@@ -106,7 +106,7 @@ impl Client {
         };
         let (head, body) = response.into_parts();
         // A block stands at the answer's head already, whether the rest comes or not.
-        let body = timeout_at(deadline, Limited::new(body, LONGEST).collect()).await.ok().and_then(Result::ok);
+        let body = timeout_at(deadline, Limited::new(body, LONGEST_ANSWER).collect()).await.ok().and_then(Result::ok);
         let answer = Answer::read(head.status, body.map(Collected::to_bytes).as_deref());
         if head.status == StatusCode::UNAUTHORIZED && matches!(answer, Answer::Outage(_)) {
             *lock(&self.rests_until) = Some(Instant::now() + REST);

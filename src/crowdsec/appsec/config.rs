@@ -52,7 +52,7 @@ const LARGEST: ByteUnit = ByteUnit::Mebibyte(128);
 /// Shorter ones are judged with the request line. The page of a challenge posts some kilobytes.
 const SMALLEST: ByteUnit = ByteUnit::Kibibyte(16);
 /// A request whose question is not answered waits for all of `timeout`.
-const LONGEST: Duration = Duration::from_secs(10);
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Config {
     /// The settings, and where AppSec is. `None` where no `appsec.url` is set: then nobody is asked.
@@ -67,7 +67,7 @@ impl Config {
         if url.fragment().or(url.password()).is_some() || !url.username().is_empty() {
             reading.wrong("appsec.url", "write the address alone, without a user, a password or a `#`");
         }
-        if config.timeout.0 > LONGEST {
+        if config.timeout.0 > LONGEST_TIMEOUT {
             reading.wrong("appsec.timeout", "write a length of time up to \"10s\": each request waits for it");
         }
         if !(SMALLEST..=LARGEST).contains(&config.body_limit) {

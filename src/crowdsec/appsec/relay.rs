@@ -22,8 +22,8 @@ pub struct Relay {
 }
 
 /// More is no answer of AppSec's, which sends five headers and one cookie.
-const MOST: usize = 64;
-const LONGEST: usize = 8 << 10;
+const MOST_HEADERS: usize = 64;
+const LONGEST_VALUE: usize = 8 << 10;
 /// What stands between two servers and means nothing beyond, or names the length of a body, which ours may not have.
 pub fn is_hop_by_hop(name: &str) -> bool {
     let known = ["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
@@ -37,7 +37,7 @@ impl Relay {
         let lines = self.user_headers.values().map(Vec::len).sum::<usize>() + self.user_cookies.len();
         !self.user_body_content.is_empty()
             && bears_body
-            && lines <= MOST
+            && lines <= MOST_HEADERS
             && self.user_cookies.iter().all(|cookie| is_value(cookie))
             && self.user_headers.iter().all(|(name, values)| values.iter().all(|value| is_header(name, value)))
     }
@@ -79,7 +79,7 @@ fn is_header(name: &str, value: &str) -> bool {
 
 /// Line ends would begin another header.
 fn is_value(value: &str) -> bool {
-    value.len() <= LONGEST && value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+    value.len() <= LONGEST_VALUE && value.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 /// Browsers read `//host` and `/\host` as another host.
@@ -121,7 +121,7 @@ mod tests {
         ] {
             assert!(!relay(status, body, cookie, name, value), "{status} {body} {cookie} {name} {value}");
         }
-        let many = vec!["x=y".to_owned(); MOST + 1];
+        let many = vec!["x=y".to_owned(); MOST_HEADERS + 1];
         assert!(!Relay { user_body_content: "page".into(), user_cookies: many, ..Relay::default() }.is_safe());
     }
 }

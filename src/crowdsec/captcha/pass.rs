@@ -22,7 +22,7 @@ pub struct Passes {
 }
 
 /// A pass has about 90 bytes in base64; a longer value is none, and costs no decryption.
-const LONGEST: usize = 200;
+const LONGEST_COOKIE: usize = 200;
 
 impl Passes {
     pub fn new(secret: &str, expiration: Duration) -> Self {
@@ -65,7 +65,7 @@ impl Passes {
         let sent = request.headers().get("Cookie").flat_map(Cookie::split_parse_encoded).filter_map(Result::ok);
         let sent = sent.filter(|cookie| names.iter().any(|name| name == cookie.name()));
         let none = cookie::CookieJar::new();
-        let passes = sent.chain(in_jar).filter(|cookie| cookie.value().len() <= LONGEST).filter_map(|cookie| {
+        let passes = sent.chain(in_jar).filter(|cookie| cookie.value().len() <= LONGEST_COOKIE).filter_map(|cookie| {
             let pass = none.private(&self.key).decrypt(cookie.into_owned())?;
             since(pass.value(), address.into(), now, self.expiration)
         });

@@ -15,7 +15,7 @@ use crate::crowdsec::reminder::{HOUR, Reminder};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most bytes of an answer that are read. `siteverify` answers in a few hundred.
-const LONGEST: usize = 64 * 1024;
+const LONGEST_ANSWER: usize = 64 * 1024;
 
 pub struct ThirdParty {
     config: Config,
@@ -90,7 +90,7 @@ impl ThirdParty {
         }
         let mut body = Vec::new();
         while let Some(piece) = response.chunk().await.map_err(|e| with_causes(&e.without_url()))? {
-            if body.len() + piece.len() > LONGEST {
+            if body.len() + piece.len() > LONGEST_ANSWER {
                 return Err("its answer is too long".into());
             }
             body.extend_from_slice(&piece);

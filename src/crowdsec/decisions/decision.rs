@@ -71,6 +71,6 @@ pub fn go_duration(text: &str) -> Option<Duration> {
         }
     }
     // Go's own limit is 292 years; whatever is longer is as good as that.
-    const LONGEST: f64 = 292.0 * 365.0 * 86_400.0;
-    Some(if text.starts_with('-') { Duration::ZERO } else { Duration::from_secs_f64(seconds.min(LONGEST)) })
+    const LONGEST_IN_GO: f64 = 292.0 * 365.0 * 86_400.0;
+    Some(if text.starts_with('-') { Duration::ZERO } else { Duration::from_secs_f64(seconds.min(LONGEST_IN_GO)) })
 }

@@ -14,7 +14,7 @@ use crate::crowdsec::decisions::{Entry, Scopes};
 use crate::crowdsec::printable::printable;
 
 /// 512 MiB hold four million decisions; what is longer is no answer of LAPI's.
-const LONGEST: usize = 512 << 20;
+pub const LONGEST_ANSWER: usize = 512 << 20;
 
 /// Hands the answer's entries over as they arrive. `Ok` means that the body ended where LAPI meant it to end: to the reader a
 /// body that was cut looks like one that ended, but no JSON object that was cut is whole.
@@ -33,7 +33,7 @@ pub async fn read_body<R: Send + 'static>(
         read_answer(body, &scopes, &mut |entry| hand_on(&mut receiver, entry)).map(|()| receiver)
     });
     let transferred: Result<(), Error> = async move {
-        let mut left = LONGEST;
+        let mut left = LONGEST_ANSWER;
         while let Some(piece) = response.chunk().await.map_err(|error| transfer(&error, None))? {
             left = left.checked_sub(piece.len()).ok_or_else(|| Error::Unreadable("it is over 512 MiB".into()))?;
             // The reader hangs up where it finds no JSON; its own error says more.

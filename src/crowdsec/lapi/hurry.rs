@@ -21,7 +21,7 @@ pub struct Hurry {
 }
 
 /// More refusals than this to one address within `WINDOW` are a burst.
-const MOST: u32 = 4;
+const MOST_REFUSALS: u32 = 4;
 const WINDOW: Duration = Duration::from_secs(10);
 /// How long after the last burst LAPI is asked each second: an agent reads the log, decides, and tells LAPI.
 const WHILE: Duration = Duration::from_secs(15);
@@ -30,7 +30,7 @@ const POLLS: u32 = 120;
 
 impl Default for Hurry {
     fn default() -> Self {
-        let (refusals, polls) = (Limit::new(MOST, WINDOW), Limit::new(POLLS, Duration::from_secs(600)));
+        let (refusals, polls) = (Limit::new(MOST_REFUSALS, WINDOW), Limit::new(POLLS, Duration::from_secs(600)));
         Self { refusals, polls, until: Mutex::default(), began: Notify::default() }
     }
 }
@@ -66,7 +66,7 @@ mod tests {
             hurry.note(address, at(1));
         }
         assert!(!hurry.is_on(at(1)), "one refusal each is what every site sees");
-        for _ in 0..MOST {
+        for _ in 0..MOST_REFUSALS {
             hurry.note("192.0.2.1", at(2));
         }
         assert!(!hurry.is_on(at(2)));

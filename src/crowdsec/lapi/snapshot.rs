@@ -18,6 +18,7 @@ use serde::Serialize;
 use sha2::Sha256;
 
 use super::answer::read_answer;
+use super::body::LONGEST_ANSWER;
 use super::connection::Connection;
 use crate::crowdsec::decisions::{DecisionSet, Entry, Key, Scopes, Source, Ticks, Value};
 use crate::crowdsec::setting::Secret;
@@ -35,8 +36,6 @@ pub struct Snapshot {
 const FORMAT: &str = "crowdsec-rocket-bouncer snapshot 4";
 /// What CrowdSec said longer ago than this it may well have taken back.
 const OLDEST: Duration = Duration::from_secs(24 * 60 * 60);
-/// As much as LAPI's longest answer.
-const LONGEST: u64 = 512 << 20;
 /// The HMAC is written as hexadecimal digits.
 const DIGITS: usize = 64;
 const NO_SNAPSHOT: &str = "it is no snapshot of this version";
@@ -91,7 +90,7 @@ impl Snapshot {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.to_string()),
             Ok(file) if !file.is_file() => return Err("it is no file".into()),
-            Ok(file) if file.len() > LONGEST => return Err("it is over 512 MiB".into()),
+            Ok(file) if file.len() > LONGEST_ANSWER as u64 => return Err("it is over 512 MiB".into()),
             Ok(_) => {}
         }
         let file = File::open(&self.path).map_err(|error| error.to_string())?;

@@ -35,11 +35,11 @@ pub struct Journal {
 const PAUSE: Duration = Duration::from_millis(100);
 /// What may wait for a slow disk, beside as much that is being written. Further lines are dropped and counted: the
 /// application is worth more than its log.
-const MOST: usize = 4 << 20;
-/// What stays allocated when a burst is over. Doubled again and again it is `MOST`, and never more.
+const MOST_WAITING: usize = 4 << 20;
+/// What stays allocated when a burst is over. Doubled again and again it is `MOST_WAITING`, and never more.
 const KEPT: usize = 256 << 10;
 /// No line is longer: Docker cuts those.
-const LONGEST: usize = 16 << 10;
+const LONGEST_LINE: usize = 16 << 10;
 /// Between two warnings about dropped lines.
 const QUIET: Duration = Duration::from_secs(10);
 /// How long a stuck disk may hold up the end.
@@ -59,7 +59,7 @@ impl Journal {
     /// Lets `write` add one line, which ends with a line feed.
     pub fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut waiting = self.shared.lock();
-        if waiting.lines.len() + LONGEST <= MOST {
+        if waiting.lines.len() + LONGEST_LINE <= MOST_WAITING {
             return write(&mut waiting.lines);
         }
         waiting.dropped += 1;
@@ -166,7 +166,7 @@ impl Writer {
                 self.file = open(&self.shared.path)?;
             }
             let locked = is_stdout(&self.shared.path).then(|| io::stdout().lock());
-            let piece = &self.lines[self.written..self.lines.len().min(self.written + LONGEST)];
+            let piece = &self.lines[self.written..self.lines.len().min(self.written + LONGEST_LINE)];
             let end = self.written + piece.iter().rposition(|byte| *byte == b'\n').map_or(piece.len(), |at| at + 1);
             while self.written < end {
                 match self.file.write(&self.lines[self.written..end])? {

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 /// How much of a body is read and dropped, in MiB, and for how long. Whoever sends more, or more slowly, meets a closed
 /// connection.
-const MOST: u64 = 8;
+const MOST_MEBIBYTES: u64 = 8;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest form of one of our own pages: a provider's answer has some 2 kB, a way back at most 2 kB, 6 when it is
 /// encoded. Rocket's own limit is the application's business, which may take forms of many megabytes.
@@ -22,7 +22,7 @@ const LONGEST_FORM: u64 = 32 << 10;
 /// Reads what the visitor still sends, and drops it.
 pub async fn drop_body(data: Data<'_>) {
     if !data.peek_complete() {
-        let _ = timeout(PATIENCE, io::copy(&mut data.open(MOST.mebibytes()), &mut io::sink())).await;
+        let _ = timeout(PATIENCE, io::copy(&mut data.open(MOST_MEBIBYTES.mebibytes()), &mut io::sink())).await;
     }
 }
 
@@ -66,7 +66,7 @@ impl<'r> FromData<'r> for Posted {
 
 /// The whole body; `None` where it is longer than a form of ours.
 async fn read(data: Data<'_>) -> Option<Vec<u8>> {
-    let (mut stream, mut body) = (data.open(MOST.mebibytes()), Vec::new());
+    let (mut stream, mut body) = (data.open(MOST_MEBIBYTES.mebibytes()), Vec::new());
     (&mut stream).take(LONGEST_FORM).read_to_end(&mut body).await.ok()?;
     let rest = io::copy(&mut stream, &mut io::sink()).await.ok()?;
     (rest == 0).then_some(body)

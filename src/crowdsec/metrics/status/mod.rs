@@ -42,7 +42,7 @@ pub struct Memory {
 }
 
 /// How many refusals are kept.
-const MOST: usize = 50;
+const MOST_REFUSALS: usize = 50;
 /// Between two looks at the counters: no minute is without one.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -62,7 +62,7 @@ impl Fairing for Memory {
             ..refused
         };
         let mut refusals = lock(&self.refusals);
-        refusals.truncate(MOST - 1);
+        refusals.truncate(MOST_REFUSALS - 1);
         refusals.push_front(refused);
     }
 }
@@ -142,6 +142,6 @@ fn rendered(request: &Request<'_>, view: &Value) -> Option<(String, String)> {
     let (rocket, nonce) = (request.rocket(), nonce());
     let words = rocket.state::<Texts>()?.words(request, None);
     let prefix = rocket.state::<Bouncer>()?.client_ip.prefix(request);
-    let variables = Variables { view, words: &words, kept: MOST, prefix, nonce: &nonce };
+    let variables = Variables { view, words: &words, kept: MOST_REFUSALS, prefix, nonce: &nonce };
     Some((Template::show(rocket, "status", variables)?, content_security_policy(&nonce, "")))
 }
