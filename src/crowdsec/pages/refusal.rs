@@ -114,8 +114,7 @@ impl<'r> Responder<'r, 'static> for Refusal {
         let bouncer = request.rocket().state::<Bouncer>().ok_or(Status::InternalServerError)?;
         let visit = bouncer.visit(request);
         let mut response = Response::build();
-        let can_flood = matches!(self.verdict, Verdict::Ban | Verdict::Throttle(_));
-        let flood = || can_flood && bouncer.ban_pages.count((), Instant::now()).is_err();
+        let flood = || self.verdict == Verdict::Ban && bouncer.ban_pages.count((), Instant::now()).is_err();
         let prefix = bouncer.client_ip.prefix(request);
         let captcha_url = (self.verdict == Verdict::Captcha).then(|| self.captcha_url(request, visit, prefix));
         if is_from_htmx(request) {
@@ -167,6 +166,7 @@ mod tests {
 
     use rocket::Config;
     use rocket::figment::Figment;
+    use rocket::http::StatusClass;
     use rocket::local::blocking::Client;
     use rocket_dyn_templates::Template;
 
@@ -175,15 +175,16 @@ mod tests {
     #[test]
     fn in_a_flood_of_bans_only_the_ban_page_gives_way_to_bare_words() {
         let decision = |value, kind| BTreeMap::from([("value", value), ("type", kind)]);
-        let decisions = [decision("192.0.2.1", "ban"), decision("192.0.2.2", "captcha")];
+        let kinds = [("192.0.2.1", "ban"), ("192.0.2.2", "captcha"), ("192.0.2.3", "throttle")];
+        let decisions = kinds.map(|(value, kind)| decision(value, kind));
         // Pages of the test's own: the application's templates may lie anywhere.
         let templates = tempfile::tempdir().expect("a folder");
-        for page in ["ban.html.tera", "captcha.html.tera", "starting.html.tera"] {
+        for page in ["ban.html.tera", "captcha.html.tera", "starting.html.tera", "throttle.html.tera"] {
             fs::write(templates.path().join(page), "<h1>").expect("a page");
         }
         fs::write(templates.path().join("texts.toml"), "[default]").expect("words");
         let figment = Figment::from(Config::debug_default()).merge(("log_level", "off"));
-        let figment = figment.merge(("template_dir", templates.path()));
+        let figment = figment.merge(("template_dir", templates.path())).merge(("crowdsec.throttle", "1/10m"));
         let figment = figment.merge(("crowdsec.decisions", decisions)).merge(("crowdsec.captcha.provider", "altcha"));
         let rocket = rocket::custom(figment).attach(crate::crowdsec::fairing()).attach(Template::fairing());
         let client = Client::tracked(rocket).expect("a client");
@@ -191,12 +192,14 @@ mod tests {
             let request =
                 client.get("/").remote(SocketAddr::from((visitor, 4711))).header(Header::new("Accept", accept));
             let response = request.dispatch();
-            assert_eq!(response.status(), Status::Forbidden);
+            assert_ne!(response.status().class(), StatusClass::Success);
             response.into_string().expect("a body")
         };
         let bouncer = client.rocket().state::<Bouncer>().expect("the bouncer");
         let flooded = || while bouncer.ban_pages.count((), Instant::now()).is_ok() {};
         assert!(get([192, 0, 2, 1], "text/html").contains("<h1>"));
+        // The one request that the throttled may send: this application has no route.
+        get([192, 0, 2, 3], "text/html");
         // A second may end just then.
         let bare = (0..20).any(|_| {
             flooded();
@@ -205,6 +208,7 @@ mod tests {
         assert!(bare);
         flooded();
         assert!(get([192, 0, 2, 2], "text/html").contains("<h1>"), "a captcha has to be solved in a flood as well");
+        assert!(get([192, 0, 2, 3], "text/html").contains("<h1>"), "of the throttled there is no such flood");
         assert!(get([192, 0, 2, 1], "application/json").contains("urn:crowdsec:ban"), "JSON costs little");
     }
 }
