@@ -24,8 +24,8 @@ pub type Question = http::Request<Body>;
 
 const OURS: &str = "x-crowdsec-appsec-";
 
-/// Fills a blank question (`Client::blank`) with this request. `None` where no valid one can be made of it: that
-/// is in the visitor's power. The body is empty where there is none, or none that this question is about.
+/// Fills a blank question (`Client::blank`) with this request. `None` where no valid question can be made of it: that
+/// is in the visitor's power. `body` is empty where the request has none, or where its body is left to `Inspected`.
 ///
 /// A header that the visitor's `Connection` names is judged like any other, since handlers see it too.
 pub fn about(mut question: Question, request: &Request<'_>, visit: &Visit, body: Arc<[u8]>) -> Option<Question> {
@@ -36,8 +36,8 @@ pub fn about(mut question: Question, request: &Request<'_>, visit: &Visit, body:
     let uri = address_of(request)?;
     let headers = question.headers_mut();
     let agent = request.headers().get_one("User-Agent").unwrap_or_default();
-    // As it was sent: Rocket takes one that it cannot read for none, and handlers may read it all the same. In HTTP/2 Rocket
-    // alone knows it.
+    // The host as it was sent: Rocket takes one that it cannot read for none, and handlers may read that header all the
+    // same. HTTP/2 has no such header, so Rocket is asked then.
     let host = request.headers().get_one("Host").map(str::to_owned);
     let host = host.or_else(|| request.host().map(ToString::to_string)).unwrap_or_default();
     // The bouncer may have sent an upload on by another method.

@@ -45,7 +45,7 @@ pub struct Bouncer {
     pub live: Option<Arc<Live>>,
     pub client_ip: ClientIp,
     pub captcha: Option<Captcha>,
-    /// Pages of the banned and the throttled. In a flood of them only bare words are sent.
+    /// Ban pages. In a flood of them only bare words are sent.
     pub ban_pages: Limit,
     pub refusal_lines: RefusalLines,
     /// Requests that were judged, from IPv4 and from IPv6.
@@ -66,7 +66,7 @@ pub struct Bouncer {
     throttle: Limit,
 }
 
-/// The most of them in a second, for all visitors together: it limits what a flood of refused visitors costs.
+/// The most ban pages in a second, for all visitors together: it limits what a flood of banned visitors costs.
 const BAN_PAGES: u32 = 500;
 
 impl Bouncer {
@@ -98,12 +98,12 @@ impl Bouncer {
 
     /// Judges a request anew: all that stands against the visitor, and what `decide` makes of it.
     ///
-    /// `if_unanswered` is what visitors meet about whom LAPI could not be asked, in live mode.
+    /// In live mode, `if_unanswered` is what this visitor meets because LAPI did not answer.
     pub fn judge(&self, request: &Request<'_>, head: &Head<'_>, if_unanswered: Option<Remediation>) -> Judgement {
         let ((address, unnamed), at) = (self.client_ip.of(request, head), self.now());
         let mut judgement = Judgement::new(address, at, unnamed);
-        // Fails closed: a request without a name may be anybody's, and what is said of the proxy's own address is not said
-        // of them.
+        // Fails closed: a request without a name may be anybody's. A decision on the proxy's own address is none on the
+        // visitor.
         if unnamed.is_none() {
             let country = || self.client_ip.country(request, address);
             let system = || self.client_ip.system(request, address);
@@ -123,8 +123,8 @@ impl Bouncer {
         self.captcha.as_ref()?.passes.since(request, address, self.unix_now())
     }
 
-    /// In live mode, has LAPI asked about a visitor. Gives what they meet where it does not answer. On `excluded_paths` too: a
-    /// guard may refuse there.
+    /// Asks LAPI about a visitor, in live mode. Gives what the visitor meets if LAPI does not answer. LAPI is asked on
+    /// `excluded_paths` too: a guard may refuse there.
     pub async fn ask(&self, request: &Request<'_>, head: &Head<'_>) -> Option<Remediation> {
         let live = self.live.as_ref()?;
         let (address, unnamed) = self.client_ip.of(request, head);

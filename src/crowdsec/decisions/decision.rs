@@ -43,7 +43,7 @@ impl Decision {
     }
 }
 
-/// Reads Go's notation (`3h59m59.9s`, `593.028µs`, `-4.3ms`) into what is left: nothing, when it is negative.
+/// Reads what is left of a decision, in Go's notation: `3h59m59.9s`, `593.028µs`. Nothing is left of a negative one, `-4.3ms`.
 pub fn go_duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
     if rest == "0" {

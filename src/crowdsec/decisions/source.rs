@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Value;
 
-/// What many decisions have in common.
+/// Where a decision comes from and what it says, but for its value and its time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Source {
     pub origin: String,
@@ -21,7 +21,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// The origin, and of decisions that come by a blocklist its name too, as CrowdSec counts them: `lists:NAME`.
+    /// The origin as CrowdSec counts it: with the list's name, `lists:NAME`, where a decision comes by a blocklist.
     pub fn named_origin(&self) -> Cow<'_, str> {
         match self.origin.as_str() {
             "lists" => format!("lists:{}", self.scenario).into(),
@@ -33,7 +33,7 @@ impl Source {
 /// Each source once, known by its place. Where no decision comes from a source any more, the next new one takes its place.
 #[derive(Default)]
 pub struct Sources {
-    /// With how many decisions come from each source: on IPv4, on IPv6, and on values that are not addresses.
+    /// Each source, and how many decisions come from it: on IPv4, on IPv6, and on values that are not addresses.
     list: Vec<(Arc<Source>, [usize; 3])>,
     places: HashMap<Arc<Source>, u32>,
     /// Places of sources that no decision comes from any more.

@@ -88,7 +88,7 @@ impl Table {
         Some(&mut self.held[place])
     }
 
-    /// Whether this value has so many decisions that one like this would be left out.
+    /// Whether one like this would be left out: this value has `MOST_ON_ONE_VALUE` decisions already that rank no lower.
     pub fn leaves_out(&self, value: &Value, like: &Held, now: Ticks) -> bool {
         self.on(value).filter(|held| held.rank(now) >= like.rank(now)).count() >= MOST_ON_ONE_VALUE
     }

@@ -55,7 +55,7 @@ impl Value {
 /// Reads an address or a network in any spelling into its canonical form: IPv4-mapped IPv6 is IPv4, host bits are
 /// masked, a single address is a /32 or /128.
 ///
-/// A network that holds more than the mapped half of IPv6 but is spelled as mapped has no clear meaning: refused.
+/// A network that is spelled as mapped and is wider than all of IPv4 (`::ffff:192.0.2.1/64`) has no clear meaning: refused.
 pub fn network(text: &str) -> Option<IpNet> {
     let text = text.trim();
     let net = match text.split_once('/') {

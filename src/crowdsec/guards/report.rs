@@ -32,7 +32,7 @@ pub struct Crowdsec {
     /// How many decisions are known, the operator's own included.
     pub decisions: usize,
     pub own_decisions: usize,
-    /// Whether those are the debug profile's examples.
+    /// Whether the own decisions are the debug profile's examples.
     pub examples: bool,
     /// Whether a header from this machine is believed, so that one can play a visitor.
     pub loopback_is_trusted: bool,

@@ -26,13 +26,13 @@ struct Settings {
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
-    /// Whether those are the operator's own words, and no example of the debug profile's.
+    /// Whether the operator set `trusted_proxies`. If not, they are the debug profile's example.
     pub are_meant: bool,
     pub client_ip_header: String,
     /// Headers in which a trusted proxy names the visitor's country and autonomous system.
     pub country_header: Option<String>,
     pub as_header: Option<String>,
-    /// Databases of the same.
+    /// Databases that know countries or autonomous systems.
     pub geoip: Arc<[Database]>,
 }
 
@@ -74,7 +74,7 @@ impl Config {
         Ok(Self { trusted_proxies, are_meant, client_ip_header, country_header, as_header, geoip: databases.into() })
     }
 
-    /// What can be said of `scopes` and of who says where a visitor is: one without the other is a mistake.
+    /// Warnings where `scopes` lists a country or an AS and nothing says where visitors are, or the other way round.
     pub fn warn_of(&self, scopes: &Scopes) -> impl Iterator<Item = String> {
         let kinds = [
             ("country", "country_header", self.country_header.is_some(), Kind::Country),
@@ -86,7 +86,7 @@ impl Config {
                 "`crowdsec.scopes` has \"{scope}\", and nothing says where a visitor is, so that such decisions refuse nobody. Set \
                  `crowdsec.{key}` to the header that your proxy sets, or `crowdsec.geoip` to a MaxMind database."
             )),
-            // A database of both may be there for the other.
+            // A database that knows countries and systems may be there for the other scope.
             (false, true) if has_header || !scopes.have_any_place() => Some(format!(
                 "`crowdsec.{}` is set, and `crowdsec.scopes` has no \"{scope}\": handlers see it in `Visitor`, and no decision of \
                  that scope is enforced. Write scopes = [\"ip\", \"range\", \"{scope}\"].",

@@ -52,7 +52,7 @@ impl History {
         }
     }
 
-    /// The last spans of so many minutes, the one that lasts on included, oldest first.
+    /// The last `count` spans of `minutes` each, oldest first. The last of them is not over.
     pub fn bins(&self, count: u64, minutes: u64, now: u64, totals: Totals) -> Vec<Bin> {
         let (oldest, last) = (self.marks[0].0 / minutes, now / 60 / minutes);
         let before = |span: u64| {
