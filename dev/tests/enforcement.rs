@@ -1,8 +1,11 @@
 //! Is every request of the refused refused, and none of the others? Whatever it asks for, and however it is written.
 
 use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use dev::{Answer, App, Lapi, Request, eventually, pipeline, root};
+use dev::{Answer, App, Folder, Lapi, Request, eventually, pipeline, root};
+use socket2::{Domain, Socket, Type};
 
 const BANNED: &str = "203.0.113.7";
 const CAPTCHA: &str = "203.0.113.9";
@@ -261,6 +264,34 @@ fn the_release_profile_refuses_as_well() {
     for method in METHODS {
         refused_to_the_banned_alone(app.request(method, "/"));
     }
+}
+
+/// Rocket asks whose a connection is after it has accepted it. One that was reset by then has no peer any more.
+#[test]
+fn a_connection_that_is_reset_at_once_is_nobodys_and_its_requests_meet_no_handler() {
+    let folder = Folder::empty();
+    let log = folder.path("access.log");
+    let settings =
+        [("CROWDSEC_ACCESS_LOG", log.to_str().expect("a plain path")), ("CROWDSEC_TRUSTED_PROXIES", "127.0.0.1")];
+    let app = protected(&[RELEASE.as_slice(), &settings].concat());
+    for request in [
+        // A second request, or a body, has the first one begun before the connection is found to be broken.
+        "GET /reset HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.66\r\n\r\nG",
+        "POST /reset HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.66\r\nContent-Length: 1\r\n\r\nx",
+    ] {
+        for _ in 0..100 {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            socket.bind(&SocketAddr::from(([127, 0, 0, 5], 0)).into()).expect("another address");
+            socket.set_linger(Some(Duration::ZERO)).expect("no lingering");
+            socket.connect(&app.address().into()).expect("a connection");
+            socket.send(request.as_bytes()).expect("sent");
+        }
+    }
+    assert_ne!(app.get("/told").from(FREE).send().status, 403);
+    eventually("the last request is logged", || folder.count("access.log", "/told") == 1);
+    // Where Rocket was quicker, the peer is known, and no proxy.
+    let strange = |line: &String| !line.starts_with("127.0.0.5 ") && !line.contains("/told");
+    assert_eq!(folder.lines("access.log").into_iter().find(strange), None);
 }
 
 /// Where templates are not read anew for each page.

@@ -93,6 +93,24 @@ fn the_health_check_and_excluded_paths_are_answered_to_a_proxy_that_names_nobody
     }
 }
 
+/// Rocket knows no peer of a connection that was reset at once. Its local client has none either.
+#[test]
+fn a_request_whose_connection_was_reset_before_anybody_asked_whose_it_is_meets_no_handler() {
+    let figment = figment().merge(("crowdsec.api_key", "a-key-of-the-tests"));
+    let figment = figment.merge(("crowdsec.api_url", "http://127.0.0.1:1"));
+    // Without a peer it would be loopback's, and its headers would be believed.
+    let figment = figment.merge(("crowdsec.trusted_proxies", ["127.0.0.1"]));
+    let figment = figment.merge(("crowdsec.metrics_from", ["127.0.0.1"]));
+    let client = with_probes(app::app(figment.select("production")));
+    let named = |path: &'static str| client.get(path).header(header("X-Forwarded-For", "203.0.113.9"));
+    for path in ["/tests/probe", "/tests/guarded", "/crowdsec/metrics"] {
+        assert_eq!(client.get(path).dispatch().status(), Status::Forbidden, "{path}");
+        assert_eq!(named(path).dispatch().status(), Status::Forbidden, "{path}");
+    }
+    assert_eq!(runs(&client), 0);
+    assert_eq!(named("/tests/probe").visitor("127.0.0.1").dispatch().status(), Status::Ok);
+}
+
 /// With the examples of the debug profile alone, it is the developer who comes from loopback.
 #[test]
 fn the_example_of_the_debug_profile_lets_the_developer_in() {

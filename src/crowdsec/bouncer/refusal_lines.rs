@@ -9,6 +9,7 @@ use crate::crowdsec::decisions::Standing;
 use crate::crowdsec::limit::Limit;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::reminder::{HOUR, Reminder};
+use crate::crowdsec::visitor::Unnamed;
 
 /// The log's lines about refusals.
 pub struct RefusalLines {
@@ -74,6 +75,9 @@ impl RefusalLines {
         };
         let asked = format!("{} {}", asked.method, printable(asked.path()));
         let what = match (verdict, judgement.cause(verdict)) {
+            (Verdict::Hidden, _) if judgement.unnamed == Some(Unnamed::Gone) => {
+                "a visitor who was gone before anybody knew who it was".to_owned()
+            }
             (Verdict::Hidden, _) => format!("a visitor whom the proxy {address} does not name"),
             (Verdict::NotYet, _) => format!("{address}: LAPI has not answered yet"),
             (verdict, None) => format!("{address}: {} by a guard of the route", verdict.name()),

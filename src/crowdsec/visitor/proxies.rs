@@ -17,12 +17,12 @@ use crate::crowdsec::visitor::Head;
 pub struct ClientIp {
     pub config: Config,
     /// Requests that a proxy handed on without a name, by the reason.
-    unnamed: [Reminder; 3],
+    unnamed: [Reminder; 4],
     /// Requests that came by a proxy which is not trusted.
     forgotten: Reminder,
 }
 
-/// Why nobody knows whose request it is that a trusted proxy handed on.
+/// Why nobody knows whose request it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Unnamed {
     /// The header is not there. Rocket drops one that is not UTF-8, so that a visitor's stray byte takes along what a proxy
@@ -32,6 +32,9 @@ pub enum Unnamed {
     Unreadable,
     /// Every address in it is a trusted proxy's.
     OnlyProxies,
+    /// The visitor has reset the connection before Rocket asked the system whose it is. What was sent before can be read all
+    /// the same.
+    Gone,
 }
 
 impl ClientIp {
@@ -43,7 +46,7 @@ impl ClientIp {
     ///
     /// No other header is asked instead: a visitor may have written it.
     pub fn of(&self, request: &Request<'_>, head: &Head<'_>) -> (IpAddr, Option<Unnamed>) {
-        let peer = peer(request);
+        let Some(peer) = peer(request) else { return (Ipv4Addr::UNSPECIFIED.into(), Some(Unnamed::Gone)) };
         let Some(named) = &head.named else { return (peer, None) };
         let (address, unnamed) = self.behind(peer, named);
         // The example of the debug profile is no proxy but the developer at work.
@@ -94,7 +97,7 @@ impl ClientIp {
 
     /// Whether a trusted proxy has handed this request on: then its headers are believed.
     pub fn is_proxied(&self, request: &Request<'_>) -> bool {
-        self.trusts(peer(request))
+        peer(request).is_some_and(|peer| self.trusts(peer))
     }
 
     pub fn trusts(&self, address: IpAddr) -> bool {
@@ -108,16 +111,21 @@ impl ClientIp {
     }
 }
 
-/// What an element of RFC 7239's `Forwarded` says under this name.
+/// What an element of RFC 7239's `Forwarded` says under this name; nothing where it says that twice, or escapes. A proxy may
+/// hand on there what a visitor wrote: `host="x;for=192.0.2.1"`.
 fn forwarded<'a>(element: &'a str, name: &str) -> Option<&'a str> {
-    let mut pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
-    let (_, value) = pairs.find(|(known, _)| known.trim().eq_ignore_ascii_case(name))?;
-    Some(value.trim().trim_matches('"'))
+    let pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
+    let mut said = pairs.filter(|(known, _)| known.trim().eq_ignore_ascii_case(name));
+    let ((_, value), None) = (said.next()?, said.next()) else { return None };
+    Some(value.trim().trim_matches('"')).filter(|_| !element.contains('\\'))
 }
 
-/// Only Rocket's local client has no peer: a test on this very machine.
-fn peer(request: &Request<'_>) -> IpAddr {
-    request.remote().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |remote| remote.ip().to_canonical())
+/// `None` where the visitor has gone. Rocket's local client has no peer either: a test on this very machine, in the debug
+/// profile.
+fn peer(request: &Request<'_>) -> Option<IpAddr> {
+    let is_test = || request.rocket().config().profile == rocket::Config::DEBUG_PROFILE;
+    let peer = request.remote().map(|remote| remote.ip().to_canonical());
+    peer.or_else(|| is_test().then_some(Ipv4Addr::LOCALHOST.into()))
 }
 
 /// The non-empty elements of a list, the last one first. Quotes are matched from the right as well: a quote that a
@@ -217,6 +225,10 @@ pub mod tests {
             // A stranger's open quote, and a comma in quotes.
             ("for=\"x, for=192.0.2.1", "192.0.2.1", None),
             ("for=192.0.2.1;host=\"a,b\"", "192.0.2.1", None),
+            // A `Host` that a proxy hands on as it came, or in quotes.
+            ("proto=http;host=x;for=192.0.2.9;for=192.0.2.1", "10.0.0.1", Some(Unreadable)),
+            ("host=\"x;for=192.0.2.9\";for=192.0.2.1", "10.0.0.1", Some(Unreadable)),
+            ("for=192.0.2.1;host=\"x\\\",for=192.0.2.9;y=\\\"\"", "10.0.0.1", Some(Unreadable)),
         ] {
             assert_eq!(behind("Forwarded", &[value]), (visitor.into(), unnamed), "{value:?}");
         }

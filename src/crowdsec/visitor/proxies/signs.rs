@@ -39,6 +39,8 @@ impl ClientIp {
                  proxy's address, and `real_ip_header`"
                     .into(),
             ),
+            // Nobody has set anything up wrongly.
+            Unnamed::Gone => return,
         };
         log::warn!(
             "Your proxy at {proxy} handed on requests that name nobody: {header} {what}. They were refused ({times} so far), \
@@ -47,9 +49,9 @@ impl ClientIp {
     }
 
     /// Looks whether `trusted_proxies` was forgotten, in whole or in part: then everybody seems to come from the proxy's
-    /// address, and one ban is a ban of everybody. Our own routes are left out: load balancers probe there.
+    /// address, and one ban is a ban of everybody. Our own routes are left out: load balancers probe there. So is who has gone.
     pub fn look_for_forgotten(&self, request: &Request<'_>, visitor: IpAddr, head: &Head<'_>) {
-        if request.uri().path().starts_with("/crowdsec/") {
+        if visitor.is_unspecified() || request.uri().path().starts_with("/crowdsec/") {
             return;
         }
         let Some(header) = self.sign_of_a_proxy(visitor, head) else { return };
