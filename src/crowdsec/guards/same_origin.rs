@@ -1,6 +1,7 @@
 //! Has another site's page sent this request? A guard for forms that change something or are told to CrowdSec.
 
-use std::sync::Once;
+use std::sync::LazyLock;
+use std::time::Instant;
 
 use log::warn;
 use reqwest::Url;
@@ -9,6 +10,7 @@ use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
 
 use crate::crowdsec::printable::printable;
+use crate::crowdsec::reminder::{HOUR, Reminder};
 
 /// Proof that no page of another origin has sent this request: neither another site's, nor one of another host, port or
 /// subdomain of the same site, which may be somebody else's.
@@ -52,16 +54,16 @@ fn is_cross_origin(request: &Request<'_>) -> bool {
     // Browsers leave it out on plain HTTP, and older ones everywhere. `null` is an origin that is hidden: refused.
     let foreign = request.headers().get("Origin").find(|origin| !is_own(request, origin));
     if let Some(origin) = foreign.filter(|origin| *origin != "null") {
-        static TOLD: Once = Once::new();
-        // Where it is a mistake nobody gets through, so that the first one is as good as any.
-        TOLD.call_once(|| {
+        static TOLD: LazyLock<Reminder> = LazyLock::new(Reminder::default);
+        // Where it is a mistake nobody gets through, and strangers cannot use up the warning for good.
+        if TOLD.count(1, HOUR, Instant::now()).is_some() {
             warn!(
                 "A page of {} sent a form here, and that is not the host that was asked: such forms are refused. If it is \
                  your own site, let your proxy hand on `Host` as it came: `proxy_set_header Host $http_host;` in nginx. \
-                 This is said once.",
+                 This is said once an hour.",
                 printable(origin)
             );
-        });
+        }
     }
     foreign.is_some()
 }
