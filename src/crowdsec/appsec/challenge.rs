@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rocket::data::ByteUnit;
 use rocket::http::{Method, Status};
 use rocket::response::Response;
 use rocket::route::{Handler, Outcome};
@@ -17,6 +18,9 @@ use crate::crowdsec::pages::Refusal;
 
 /// Where the scripts and the form of the challenge lie. They belong to AppSec, wherever the application is mounted.
 pub const BASE: &str = "/crowdsec-internal/challenge";
+
+/// The page of a challenge posts some kilobytes. Anybody may send here, so that no longer body is kept in memory.
+const LONGEST: ByteUnit = ByteUnit::Mebibyte(1);
 
 /// Whether Rocket gives a request to the routes below: segment by segment, decoded, and without the empty ones.
 pub fn is_its_path(request: &Request<'_>) -> bool {
@@ -39,7 +43,7 @@ impl Handler for Challenge {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else {
             return Outcome::forward(data, Status::NotFound);
         };
-        let body = match read_body(request, data, self.0.config.body_limit).await {
+        let body = match read_body(request, data, self.0.config.body_limit.min(LONGEST)).await {
             Ok(body) => body,
             Err(status) => return Outcome::error(status),
         };

@@ -151,3 +151,15 @@ fn appsecs_own_paths_never_reach_the_application() {
     );
     assert_eq!(runs(&client), 0);
 }
+
+#[test]
+fn no_form_of_a_strangers_is_kept_in_memory_beyond_what_a_challenge_posts() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub).merge(("crowdsec.appsec.body_limit", "64 MiB"))));
+    stub.says(Says::Challenge);
+    let send = |length| client.post(SUBMIT).visitor(VISITOR).body(vec![b'x'; length]).dispatch().status();
+    assert_eq!(send(2 << 20), Status::PayloadTooLarge);
+    assert_eq!(stub.take().len(), 0);
+    assert_ne!(send(1 << 16), Status::PayloadTooLarge);
+    assert_eq!(stub.take().len(), 1);
+}
