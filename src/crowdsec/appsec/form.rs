@@ -1,10 +1,8 @@
 //! How is a form made of a body that lies in memory? Rocket reads its fields one by one; files are in memory, too.
 
 use std::cell::RefCell;
-use std::io::Cursor;
 use std::str;
 
-use multer::Multipart;
 use rocket::Request;
 use rocket::data::{ByteUnit, Limits};
 use rocket::form::{self, Form, FromForm, FromFormField, ValueField};
@@ -42,7 +40,7 @@ impl<'r, T: FromForm<'r> + Send> FromBody<'r> for Form<T> {
 
     async fn from_body(request: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, Self::Error)> {
         let fields = match request.content_type() {
-            Some(kind) if kind.is_form_data() => parts(kind, body).await,
+            Some(kind) if kind.is_form_data() => parts(kind, body),
             _ => encoded(body).map(|fields| (fields, Vec::new())),
         };
         let form = fields.and_then(|(fields, files)| {
@@ -70,24 +68,75 @@ fn encoded<'v>(body: &[u8]) -> form::Result<'v, Vec<(String, String)>> {
     fields(str::from_utf8(body).map_err(form::Errors::from)?).map(|(name, value)| text(name, value)).collect()
 }
 
-async fn parts<'v>(kind: &ContentType, body: &[u8]) -> form::Result<'v, (Vec<(String, String)>, Vec<File>)> {
-    let boundary = kind.param("boundary").ok_or_else(|| invalid("no boundary"))?;
-    let mut parts = Multipart::with_reader(Cursor::new(body), boundary);
+/// The fields of a form by name, and its files.
+type Parts = (Vec<(String, String)>, Vec<File>);
+
+/// Takes a form in parts apart. Read strictly: what Go, which reads the parts for AppSec's rules, could
+/// read in another way is no form. Else a field would come here that AppSec took for a file, or has not seen at all. That is
+/// why no crate does it: multer keeps the last of two headers with one name, where Go takes the first.
+fn parts<'v>(kind: &ContentType, body: &[u8]) -> form::Result<'v, Parts> {
+    let odd = || invalid("parts that can be read in two ways");
+    let delimiter = ["\r\n--", boundary_of(kind).ok_or_else(odd)?].concat().into_bytes();
     let (mut fields, mut files) = (Vec::new(), Vec::new());
-    while let Some(part) = parts.next_field().await.map_err(form::Errors::from)? {
-        let name = part.name().unwrap_or_default().to_owned();
-        let file = part.file_name().map(str::to_owned);
-        let content_type = part.content_type().and_then(|kind| kind.to_string().parse().ok());
-        let bytes = part.bytes().await.map_err(form::Errors::from)?;
+    // Nothing stands before the first part.
+    let mut rest = body.strip_prefix(&delimiter[2..]).ok_or_else(odd)?;
+    while !rest.starts_with(b"--") {
+        let (part, next) = parted(rest.strip_prefix(b"\r\n").ok_or_else(odd)?, &delimiter).ok_or_else(odd)?;
+        let (head, bytes) = parted(part, b"\r\n\r\n").ok_or_else(odd)?;
+        let (name, file, content_type) = str::from_utf8(head).ok().and_then(head_of).ok_or_else(odd)?;
         fields.push(match file {
             Some(file) => {
-                files.push(File { name: file, content_type, bytes: bytes.into() });
-                (name, format!("{FILE}{}", files.len() - 1))
+                files.push(File { name: file.to_owned(), content_type, bytes: bytes.to_owned() });
+                (name.to_owned(), format!("{FILE}{}", files.len() - 1))
             }
-            None => text(name, str::from_utf8(&bytes).map_err(form::Errors::from)?.to_owned())?,
+            None => text(name.to_owned(), str::from_utf8(bytes).map_err(form::Errors::from)?.to_owned())?,
         });
+        rest = next;
     }
     Ok((fields, files))
+}
+
+/// What stands between the parts, if every reader finds the same.
+fn boundary_of(kind: &ContentType) -> Option<&str> {
+    let count = |wanted: &str| kind.params().filter(|(name, _)| *name == wanted).count();
+    let (boundaries, charsets) = (count("boundary"), count("charset"));
+    let is_clear = boundaries == 1 && charsets <= 1 && kind.params().count() == boundaries + charsets;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=?".contains(&byte);
+    let boundary = kind.param("boundary").filter(|_| is_clear && !kind.to_string().contains('\\'))?;
+    ((1..=70).contains(&boundary.len()) && boundary.bytes().all(is_plain)).then_some(boundary)
+}
+
+/// What the head of a part says: the name of its field, and that of its file and a type, where it has them.
+fn head_of(head: &str) -> Option<(&str, Option<&str>, Option<ContentType>)> {
+    let (mut names, mut kind) = (None, None);
+    for line in head.split("\r\n") {
+        let (header, value) =
+            line.split_once(':').map(|(header, value)| (header.to_ascii_lowercase(), value.trim()))?;
+        match &*header {
+            _ if value.contains(char::is_control) => return None,
+            // Of two such lines Go takes the first.
+            "content-disposition" if names.is_none() => names = Some(names_of(value)?),
+            "content-type" => kind = value.parse().ok(),
+            // Go decodes that one, and nobody here does.
+            "content-transfer-encoding" if value.eq_ignore_ascii_case("quoted-printable") => return None,
+            "content-transfer-encoding" | "content-length" => {}
+            _ => return None,
+        }
+    }
+    names.map(|(name, file)| (name, file, kind))
+}
+
+/// As browsers write them. Go knows other spellings too, `FILENAME=` and `filename*=`, and reads what is behind a `\`.
+fn names_of(disposition: &str) -> Option<(&str, Option<&str>)> {
+    let (name, rest) = disposition.strip_prefix("form-data; name=\"")?.split_once('"')?;
+    let file = if rest.is_empty() { None } else { Some(rest.strip_prefix("; filename=\"")?.strip_suffix('"')?) };
+    (!disposition.contains('\\') && file.is_none_or(|file| !file.contains('"'))).then_some((name, file))
+}
+
+/// What stands before and behind the first `mark`.
+fn parted<'b>(bytes: &'b [u8], mark: &[u8]) -> Option<(&'b [u8], &'b [u8])> {
+    let at = (0..bytes.len()).find(|at| bytes[*at..].starts_with(mark))?;
+    Some((&bytes[..at], &bytes[at + mark.len()..]))
 }
 
 /// A file of a form, in memory.

@@ -37,6 +37,11 @@ impl<'r, T: Deserialize<'r> + Send> FromBody<'r> for Json<T> {
 
     const LIMIT: (&'static str, ByteUnit) = ("json", Limits::JSON);
 
+    /// AppSec's rules look into JSON of this type alone.
+    fn takes(request: &Request<'_>) -> bool {
+        request.content_type().is_some_and(|kind| kind.is_json())
+    }
+
     async fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, Self::Error)> {
         // With the statuses of Rocket's own `Json`: 422 for JSON of the wrong shape, 400 for what is no JSON.
         serde_json::from_slice(body).map(Self).map_err(|error| match error.classify() {

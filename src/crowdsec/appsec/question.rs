@@ -4,12 +4,13 @@
 //! - The first `X-Crowdsec-Appsec-*` of a name counts, and those that AppSec does not know are shown to its rules.
 //! - The address is read by Go's `url.Parse`. What that cannot read is a 500, which would look like an outage.
 //! - Up to 1.7.7 a body without `Content-Length` is judged as an empty one.
+//! - The hub's rules know the type of a body in small letters alone. Of a body of another type they see no field.
 
 use std::fmt::Write;
 use std::io::Cursor;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Full;
 use rocket::Request;
 
@@ -54,6 +55,12 @@ pub fn about(mut question: Question, request: &Request<'_>, visit: &Visit, body:
         if !is_kept_back {
             add(headers, &name, header.value())?;
         }
+    }
+    // In whatever letters, Rocket takes a type for what it is.
+    if let Some(kind) = request.headers().get_one("Content-Type") {
+        let (name, parameters) = kind.split_at(kind.find(';').unwrap_or(kind.len()));
+        let kind = [&*name.to_ascii_lowercase(), parameters].concat();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_str(&kind).ok()?);
     }
     let says_body = ["Transfer-Encoding", "Content-Length"].iter().any(|name| request.headers().contains(*name));
     if says_body || !body.is_empty() {

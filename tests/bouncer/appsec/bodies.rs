@@ -9,7 +9,7 @@ use rocket::local::blocking::Client;
 
 use super::application::{VISITOR, app_of, launched, padded, post, with_appsec};
 use crate::common::appsec::{ATTACK, KEY, Stub, Version, answer, raw, sent};
-use crate::common::{Visitor, client};
+use crate::common::{Visitor, client, header};
 
 #[test]
 fn a_body_is_judged_whole_and_sent_with_its_length_however_it_comes() {
@@ -137,6 +137,73 @@ fn a_field_of_text_gets_nothing_of_a_file_that_comes_in_its_place() {
     let kind = "multipart/form-data; boundary=b".parse().unwrap();
     let answer = post(&client, "/form", kind, &format!("--b\r\n{part}\r\n--b--\r\n")).into_string().unwrap();
     assert!(!answer.contains("OR 1=1") && !answer.contains("harmless"), "{answer}");
+}
+
+/// The hub's rules know the types of bodies in small letters alone. Of JSON under another type they see no field.
+#[test]
+fn a_body_is_shown_to_the_rules_by_the_type_that_rocket_takes_it_for() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub)));
+    let send = |path: &'static str, kind: &'static str, body: &str| {
+        stub.take();
+        client.post(path).visitor(VISITOR).header(header("Content-Type", kind)).body(body).dispatch().status()
+    };
+    for body in ["name=a", &padded("name=a")] {
+        assert_eq!(send("/form", "Application/X-WWW-Form-Urlencoded; A=B", body), Status::Ok);
+        let seen = stub.take();
+        let kinds: Vec<_> = seen.iter().map(|seen| seen.header("content-type").unwrap_or_default()).collect();
+        assert!(kinds.iter().all(|kind| *kind == "application/x-www-form-urlencoded; A=B"), "{kinds:?}");
+    }
+    assert_eq!(send("/json", "APPLICATION/JSON", "{\"name\":\"a\"}"), Status::Ok);
+    for kind in ["text/plain", "application/x", "application/json/x"] {
+        assert_eq!(send("/json", kind, "{\"name\":\"a\"}"), Status::UnsupportedMediaType, "{kind}");
+    }
+}
+
+/// Go reads the parts for AppSec's rules, and more than browsers write. Each of these hides a field from the rules.
+#[test]
+fn a_form_that_go_reads_otherwise_than_we_do_is_none() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub)));
+    let send = |kind: &'static str, body: &str| {
+        client.post("/form").visitor(VISITOR).header(header("Content-Type", kind)).body(body).dispatch().status()
+    };
+    let (plain, disposition) = ("multipart/form-data; boundary=b", "Content-Disposition: form-data; name=\"name\"");
+    let part = |head: &str| format!("--b\r\n{head}\r\n\r\n1 OR 1=1\r\n--b--\r\n");
+    for (kind, head) in [
+        (plain, disposition),
+        ("Multipart/Form-Data; boundary=\"b\"", disposition),
+        (plain, "content-disposition:form-data; name=\"name\"\r\nContent-Type: text/plain\r\nContent-Length: 8"),
+        (plain, "Content-Transfer-Encoding: 8bit\r\nContent-Disposition: form-data; name=\"name\""),
+        ("multipart/form-data; charset=UTF-8; boundary=b", disposition),
+    ] {
+        assert_eq!(send(kind, &part(head)), Status::Ok, "{kind} {head}");
+    }
+    for (kind, head) in [
+        // A file to Go, and a text to most other readers.
+        (plain, format!("{disposition}; FILENAME=\"f\"")),
+        (plain, format!("{disposition}; filename*=utf-8''f")),
+        (plain, format!("Content-Disposition: form-data; name=\"a\"; filename=\"f\"\r\n{disposition}")),
+        // `=1` is no quoted-printable: Go reads no further.
+        (plain, format!("{disposition}\r\nContent-Transfer-Encoding: quoted-printable")),
+        (plain, format!("{disposition}\r\nX y: z")),
+        // Another boundary to Go, or none.
+        ("multipart/form-data; boundary=b; boundary*=utf-8''c", disposition.to_owned()),
+        ("multipart/form-data; boundary=b; boundary=c", disposition.to_owned()),
+        ("multipart/form-data; boundary=b; charset=a; charset=b", disposition.to_owned()),
+        ("multipart/form-data; boundary=b; charset=\"a\\\"b\"", disposition.to_owned()),
+        ("multipart/form-data; boundary=\"b\\b\"", disposition.to_owned()),
+    ] {
+        assert_eq!(send(kind, &part(&head)), Status::UnprocessableEntity, "{kind} {head}");
+    }
+    for body in [
+        // What Go takes for words before the first part, and for an empty one.
+        format!("x{}", part(disposition)),
+        format!("--b\r\n{disposition}\r\n\r\n--b\r\n{disposition}; filename=\"f\"\r\n\r\n1 OR 1=1\r\n--b--\r\n"),
+        part(disposition).replace("--b\r\n", "--b \r\n"),
+    ] {
+        assert_eq!(send(plain, &body), Status::UnprocessableEntity, "{body}");
+    }
 }
 
 #[test]
