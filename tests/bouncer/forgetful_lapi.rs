@@ -152,3 +152,18 @@ async fn after_an_empty_answer_everything_is_asked_for_again_soon() {
     lapi.then(answer(&bans(1..=1), &[]));
     eventually(async || is_refused(&client, "192.0.2.1").await).await;
 }
+
+/// Every two hours LAPI writes the community's list anew: other ids, and no word of those before.
+#[rocket::async_test]
+async fn who_is_taken_off_a_list_that_lapi_has_written_anew_is_free_with_the_next_poll() {
+    let listed = |id| decision(id, "192.0.2.1", "ban").replace("cscli", "CAPI");
+    let nothing = || answer(&[], &[]);
+    let lapi = FakeLapi::answering([answer(&[listed(1)], &[]), failure(), answer(&[listed(2)], &[]), nothing()]).await;
+    let client = launch(lapi.figment()).await;
+    eventually(async || lapi.asked().len() > 3).await;
+    assert!(is_refused(&client, "192.0.2.1").await);
+    lapi.then(answer(&[], &[listed(2)]));
+    lapi.then(nothing());
+    eventually(async || !is_refused(&client, "192.0.2.1").await).await;
+    assert_eq!(lapi.questions(), Vec::<String>::new(), "nothing is missing");
+}

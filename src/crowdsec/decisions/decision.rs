@@ -46,9 +46,6 @@ impl Decision {
 /// Reads what is left of a decision, in Go's notation: `3h59m59.9s`, `593.028µs`. Nothing is left of a negative one, `-4.3ms`.
 pub fn go_duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if rest == "0" {
-        return Some(Duration::ZERO);
-    }
     let mut seconds = 0.0_f64;
     loop {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;

@@ -74,7 +74,9 @@ impl Everything {
                 self.taken.renewed += 1;
             } else if self.deleted.contains(&(value.clone(), held.key)) {
                 self.taken.ended += usize::from(held.ends > now.saturating_add(A_SECOND));
-            } else if is_ending || !self.table.leaves_out(&value, &Held { ends: held.ends - SOON, ..*held }, now) {
+            } else if !self.has_successor(&value, held, &old.source(held).origin)
+                && (is_ending || !self.table.leaves_out(&value, &Held { ends: held.ends - SOON, ..*held }, now))
+            {
                 self.table.put(&value, *held, old.source(held).clone(), now);
                 if !is_ending {
                     missing.push((value, *held));
@@ -86,6 +88,15 @@ impl Everything {
         // Given back at the end, when the lock is free: nobody waits for a million decisions.
         let _old = mem::replace(&mut *set.write(), self.table);
         Compared { set, now, apart: ticks(apart), missing, taken: self.taken }
+    }
+
+    /// Whether LAPI has put another decision in the place of this one. Of the community's list and of blocklists it keeps one
+    /// on each value: with each pull, every two hours, it writes them anew under other ids, and removes those before without
+    /// a word. Nobody is let go by that, since the new one has to stand as long.
+    fn has_successor(&self, value: &Value, old: &Held, origin: &str) -> bool {
+        let outlasts = |new: &&Held| new.ends.saturating_add(SOON) >= old.ends && new.remediation >= old.remediation;
+        let is_list = ["CAPI", "lists"].contains(&origin);
+        is_list && self.table.on(value).filter(outlasts).any(|new| self.table.source(new).origin == origin)
     }
 }
 
