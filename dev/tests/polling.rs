@@ -122,6 +122,25 @@ fn a_full_answer_may_take_longer_than_a_delta() {
     assert_eq!(app.verdict("192.0.2.1"), Ban);
 }
 
+/// As at LAPI's own restart: one poll fails, and then everything is asked for, which takes longer than three polls.
+#[test]
+fn the_health_check_is_patient_with_a_full_answer_after_a_poll_that_failed() {
+    let slow = |seen: &Seen| {
+        let pause = if seen.asks_for_all() { Duration::from_secs(6) } else { Duration::ZERO };
+        standing(vec![ban(1, "192.0.2.1")])(seen).after(pause)
+    };
+    let lapi = FakeServer::start(slow);
+    let app = App::polling(&lapi.url(), &[]);
+    let failed = AtomicBool::new(false);
+    lapi.answers(move |seen| if failed.swap(true, SeqCst) { slow(seen) } else { Reply::error(500) });
+    eventually("everything is asked for again", || lapi.seen().iter().filter(|seen| seen.asks_for_all()).count() == 2);
+    let asked = lapi.seen().len();
+    eventually("all of it came", || {
+        assert_eq!(app.get("/crowdsec/health").send().json(), json!({ "status": "ok" }));
+        lapi.seen().len() > asked
+    });
+}
+
 #[test]
 fn the_health_check_tells_of_a_lapi_that_froze_and_of_its_return() {
     let mut lapi = Lapi::start();

@@ -85,14 +85,9 @@ impl Contact {
         lock(&self.answers).last == Some(self.start)
     }
 
-    /// LAPI has just answered a short question, and is asked for everything, which took so long the last time.
+    /// LAPI is asked for everything, which took so long the last time. Zero once that came, or did not.
     pub fn awaits_everything(&self, last: Duration) {
         lock(&self.answers).extra = last * 2;
-    }
-
-    /// What was awaited came, or did not.
-    pub fn awaits_nothing(&self) {
-        lock(&self.answers).extra = Duration::ZERO;
     }
 
     pub fn answered(&self) {
@@ -118,7 +113,7 @@ mod tests {
         // A full answer of a million decisions takes LAPI 40 s, and more when it is busy.
         contact.awaits_everything(Duration::from_secs(40));
         assert_eq!((after(112), after(113)), (Health::Ok, Health::Stale));
-        contact.awaits_nothing();
+        contact.awaits_everything(Duration::ZERO);
         assert_eq!((after(32), after(33)), (Health::Ok, Health::Stale));
     }
 }

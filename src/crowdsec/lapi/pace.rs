@@ -10,12 +10,13 @@ pub struct Pace {
     pub resync_frequency: Duration,
     /// How long LAPI worked for us in vain, if the last poll asked for everything and failed.
     pub wasted: Duration,
+    /// How long the last full answer took.
+    pub cost: Duration,
 }
 
-/// When everything was asked for, how long that took, and how many changes deltas have named since.
+/// When everything was asked for, and how many changes deltas have named since.
 pub struct InStep {
     pub since: Instant,
-    pub cost: Duration,
     pub named: usize,
     /// Whether the full answer named nothing at all.
     pub was_empty: bool,
@@ -31,7 +32,7 @@ const LONGEST_REST: Duration = Duration::from_secs(60);
 impl Pace {
     pub fn of(config: &Config) -> Self {
         let Config { update_frequency, resync_frequency, .. } = *config;
-        Self { update_frequency, resync_frequency, wasted: Duration::ZERO }
+        Self { update_frequency, resync_frequency, wasted: Duration::ZERO, cost: Duration::ZERO }
     }
 
     /// How long to go on with deltas. LAPI loses additions while many come at once (each is dated before it is written,
@@ -41,7 +42,7 @@ impl Pace {
     /// time for it. It does the same after an empty full answer, which costs LAPI nothing and may come from a failing
     /// database.
     pub fn until_everything(&self, in_step: &InStep) -> Duration {
-        let soon = (self.update_frequency * 3).max(in_step.cost * 60).max(Duration::from_secs(10));
+        let soon = (self.update_frequency * 3).max(self.cost * 60).max(Duration::from_secs(10));
         let may_lack_some = in_step.named > 0 || in_step.was_empty;
         let longest = if may_lack_some { soon.min(self.resync_frequency) } else { self.resync_frequency };
         // From `kept_until` on, a second full answer may end a missing decision: ask then, not later.
@@ -73,7 +74,7 @@ mod tests {
         for (is_known, hurries, usual) in [(false, false, 1.0), (true, false, 10.0), (true, true, 1.0)] {
             for (wasted, pause) in [(0, usual), (1, usual), (30, 30.0), (600, 60.0)] {
                 let wasted = Duration::from_secs(wasted);
-                let pace = Pace { update_frequency, resync_frequency, wasted };
+                let pace = Pace { update_frequency, resync_frequency, wasted, cost: Duration::ZERO };
                 let off = (pace.pause(is_known, hurries).as_secs_f64() - pause).abs();
                 assert!(off <= pause / 20.0, "{wasted:?} in vain: {off} s off {pause} s");
             }

@@ -93,7 +93,6 @@ impl Poller {
             }
         };
         if let Some(last) = in_step.take_if(|last| last.since.elapsed() >= self.pace.until_everything(last)) {
-            self.contact.awaits_everything(last.cost);
             let (taken, new) = self.everything().await?;
             self.telling.of_drift(&taken, last.named);
             in_step = new;
@@ -108,7 +107,7 @@ impl Poller {
         let (asked, everything) = (Instant::now(), self.in_step.is_none());
         let result = survive(self.poll()).await.unwrap_or_else(|panic| Err(Error::Panicked(panic)));
         self.contact.polls.count(&result, asked.elapsed());
-        self.contact.awaits_nothing();
+        self.contact.awaits_everything(Duration::ZERO);
         self.pace.wasted = if result.is_err() && everything { asked.elapsed() } else { Duration::ZERO };
         result
     }
@@ -142,11 +141,12 @@ impl Poller {
     /// which LAPI computes the next delta, so the result has no `InStep`, and the next poll asks for everything.
     async fn everything(&mut self) -> Result<(Taken, Option<InStep>), Error> {
         let since = Instant::now();
+        self.contact.awaits_everything(self.pace.cost);
         let all = self.lapi.ask(true, WHOLE, |now| self.set.everything(now), Everything::take).await?;
         let apart = self.pace.resync_frequency / 2;
         let compared = aside(move || all.take_over(Instant::now(), apart)).await?;
         self.saving.is_due = true;
-        let cost = since.elapsed();
+        self.pace.cost = since.elapsed();
         let ((missing, of), confirmed) = (compared.missing(), self.confirm(&compared).await);
         let is_confirmed = confirmed.is_ok();
         let taken = aside(move || compared.settle(is_confirmed)).await?;
@@ -155,7 +155,7 @@ impl Poller {
         }
         let asked = confirmed.map_err(|reason| Error::Short { missing, of, reason })?;
         self.telling.of_kept(&taken, of);
-        let in_step = InStep { since, cost, named: 0, was_empty: taken.new == 0, kept_until: taken.kept_until };
+        let in_step = InStep { since, named: 0, was_empty: taken.new == 0, kept_until: taken.kept_until };
         Ok((taken, (!asked).then_some(in_step)))
     }
 
