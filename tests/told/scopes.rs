@@ -212,6 +212,17 @@ async fn a_scope_without_a_source_and_a_value_that_is_none_are_warned_of_once() 
     assert_eq!(refusal(&client, "192.0.2.1", &[]).await, None, "an empty value matches nobody");
 }
 
+/// LAPI keeps what was deleted, and names it in each full answer.
+#[rocket::async_test]
+async fn a_value_that_is_none_is_not_warned_of_any_more_once_it_is_deleted() {
+    let _turn = logger().await;
+    let deleted = [scoped(1, "Country", "FRA", "ban"), decision(2, "not an address", "ban")];
+    let lapi = FakeLapi::answering([answer(&[], &deleted)]).await;
+    let _client = launch(&lapi, |figment| figment).await;
+    eventually(async || lapi.asked().len() > 2).await;
+    assert_eq!(logged("stands against nobody") + logged("could not be read"), 0);
+}
+
 /// LAPI compares values letter by letter, so it is asked for all of the scope where we do not.
 #[rocket::async_test]
 async fn what_a_full_answer_lacks_is_asked_about_in_its_own_scope_and_ends_only_when_lapi_says_so() {

@@ -68,17 +68,18 @@ pub fn read_entries(json: &[u8], scopes: &Scopes) -> Result<Vec<Entry>, String> 
         }
     };
     let mut json = serde_json::Deserializer::from_slice(json);
-    let read = List { kind: Entry::New, hand_on }.deserialize(&mut json).and_then(|()| json.end());
+    let read = List { kind: NEW, hand_on }.deserialize(&mut json).and_then(|()| json.end());
     read.map_err(|error| printable(&error.to_string()))?;
     if unread > MOST_UNREAD { Err("it is full of what is no decision".into()) } else { Ok(entries) }
 }
 
 fn as_entry(json: &RawValue, scopes: &Scopes, kind: ListKind) -> Option<Entry> {
-    read_entry(json, scopes).map_or_else(|unread| Some(Entry::Unread(unread)), |decision| decision.map(kind))
+    read_entry(json, scopes).transpose().and_then(kind)
 }
 
-/// Which of the two lists a decision stands in.
-type ListKind = fn(Decision) -> Entry;
+/// What an entry means in one of the two lists.
+type ListKind = fn(Result<Decision, Unread>) -> Option<Entry>;
+const NEW: ListKind = |read| Some(read.map_or_else(Entry::Unread, Entry::New));
 /// Takes each entry of the lists, as raw text.
 type HandOn<'a> = &'a mut dyn FnMut(&RawValue, ListKind);
 
@@ -120,9 +121,10 @@ impl<'de> Visitor<'de> for Answer<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<usize, A::Error> {
         let mut lists = 0;
         while let Some(key) = map.next_key::<String>()? {
-            let kind = match key.as_str() {
-                "new" => Entry::New,
-                "deleted" => Entry::Deleted,
+            let kind: ListKind = match key.as_str() {
+                "new" => NEW,
+                // What cannot be read was never held. There is nothing to tell either: it is deleted already.
+                "deleted" => |read| read.ok().map(Entry::Deleted),
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     continue;
