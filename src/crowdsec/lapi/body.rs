@@ -13,8 +13,9 @@ use super::error::transfer;
 use crate::crowdsec::decisions::{Entry, Scopes};
 use crate::crowdsec::printable::printable;
 
-/// 512 MiB hold four million decisions; what is longer is no answer of LAPI's.
+/// 512 MiB hold four million decisions. A full answer names those too that have ended and are still in LAPI's database.
 pub const LONGEST_ANSWER: usize = 512 << 20;
+const TOO_LONG: &str = "it is over 512 MiB. LAPI names what has ended, too, until it flushes that (`db_config.flush`)";
 
 /// Hands the answer's entries over as they arrive. `Ok` means that the body ended where LAPI meant it to end: to the reader a
 /// body that was cut looks like one that ended, but no JSON object that was cut is whole.
@@ -35,7 +36,7 @@ pub async fn read_body<R: Send + 'static>(
     let transferred: Result<(), Error> = async move {
         let mut left = LONGEST_ANSWER;
         while let Some(piece) = response.chunk().await.map_err(|error| transfer(&error, None))? {
-            left = left.checked_sub(piece.len()).ok_or_else(|| Error::Unreadable("it is over 512 MiB".into()))?;
+            left = left.checked_sub(piece.len()).ok_or_else(|| Error::Unreadable(TOO_LONG.into()))?;
             // The reader hangs up where it finds no JSON; its own error says more.
             if pieces.send(piece).await.is_err() {
                 break;

@@ -47,7 +47,6 @@ impl Lapi {
             .user_agent(format!("{BOUNCER_TYPE}/v{VERSION}"))
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
-            .timeout(WHOLE)
             // A redirect would carry X-Api-Key to whoever is named there.
             .redirect(redirect::Policy::none())
             .no_proxy();
