@@ -179,6 +179,18 @@ fn a_right_proof_of_work_counts_however_much_junk_came_before() {
     }
 }
 
+/// Behind a proxy that hands on another `Host` than the browser's, the form of our own page looks like another site's.
+#[test]
+fn a_right_proof_of_work_counts_whatever_site_its_form_seems_to_come_from() {
+    let client = client_with_captcha(with_decisions(&[(VISITOR, "captcha")]));
+    for (name, value) in [("Origin", "https://shop.example"), ("Origin", "null"), ("Sec-Fetch-Site", "cross-site")] {
+        let solved = rocket::http::RawStr::new(&solve(challenge(&client, VISITOR))).percent_encode().into_owned();
+        let request = client.post("/crowdsec/captcha").header(ContentType::Form).visitor(VISITOR);
+        let response = request.header(header(name, value)).body(format!("altcha={solved}")).dispatch();
+        assert_eq!(response.status(), Status::SeeOther, "{name}: {value}");
+    }
+}
+
 #[test]
 fn who_has_nothing_to_solve_is_led_on() {
     let client = app_with(&[]);
@@ -269,7 +281,7 @@ fn the_pass_is_secure_behind_a_proxy_that_ends_tls() {
 }
 
 #[test]
-fn without_a_provider_a_captcha_is_a_ban() {
+fn a_captcha_of_the_operators_own_without_a_provider_stops_the_launch() {
     let lone = without_captcha().merge(("crowdsec.captcha.expiration", "1h"));
     assert!(bouncer_refuses(Client::tracked(app::app(
         lone.merge(("crowdsec.decisions", vec![rocket::figment::util::map!["value" => VISITOR, "type" => "captcha"]]))

@@ -67,7 +67,6 @@ fn a_contradiction_stops_the_launch() {
     refused(with("cert_path", "Cargo.toml"));
     refused(with("cert_path", "Cargo.toml").merge(("crowdsec.key_path", "Cargo.toml")));
     refused(with("api_key", "x").merge(("crowdsec.ca_cert_path", "Cargo.toml")));
-    refused(with("decisions", rocket::figment::util::map!["value" => "192.0.2.1", "type" => "captcha"]));
 }
 
 #[test]

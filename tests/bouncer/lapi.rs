@@ -238,6 +238,17 @@ async fn without_a_first_answer_the_operators_word_decides() {
 }
 
 #[rocket::async_test]
+async fn who_closes_until_the_first_answer_shuts_nobody_out_when_lapi_is_lost_later() {
+    let lost = Answer(Status::InternalServerError, "".into());
+    let lapi = FakeLapi::answering([answer(&[decision(1, "192.0.2.1", "ban")], &[]), lost]).await;
+    let client = launch(lapi.figment().merge(("crowdsec.on_startup_failure", "closed"))).await;
+    let health = async || client.get("/crowdsec/health").dispatch().await.into_string().await.unwrap_or_default();
+    eventually(async || health().await == r#"{"status":"stale"}"#).await;
+    assert_eq!(status(&client, "192.0.2.2").await, ADMITTED);
+    assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden);
+}
+
+#[rocket::async_test]
 async fn a_lapi_that_comes_within_the_startup_timeout_is_waited_for_unless_visitors_are_let_in_meanwhile() {
     for (word, visitor) in [("abort", Status::Forbidden), ("closed", Status::Forbidden), ("open", ADMITTED)] {
         let busy = Answer(Status::InternalServerError, "".into());
@@ -274,4 +285,23 @@ async fn a_snapshot_protects_an_application_that_starts_while_lapi_is_away() {
     let client = launch(figment).await;
     assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden);
     assert_eq!(status(&client, "192.0.2.2").await, ADMITTED, "it counts as the first answer");
+}
+
+#[rocket::async_test]
+async fn the_snapshot_that_a_stop_leaves_holds_what_the_last_poll_brought() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("decisions.snapshot");
+    let lapi = FakeLapi::answering([answer(&[decision(1, "192.0.2.1", "ban")], &[]), nothing()]).await;
+    let figment = lapi.figment().merge(("crowdsec.snapshot", &path));
+    let client = launch(figment.clone()).await;
+    // For a minute from here on nothing but the end writes another one.
+    eventually(async || path.exists()).await;
+    lapi.then(answer(&[decision(2, "192.0.2.2", "ban")], &[]));
+    lapi.then(nothing());
+    eventually(async || status(&client, "192.0.2.2").await == Status::Forbidden).await;
+    client.terminate().await;
+    drop(lapi);
+    let client = launch(figment).await;
+    assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden);
+    assert_eq!(status(&client, "192.0.2.2").await, Status::Forbidden);
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use app::crowdsec::{Accounts, Cleared, Refused, skip_time};
+use app::crowdsec::{Accounts, Cleared, Refused, Report, skip_time};
 use rocket::figment::Figment;
 use rocket::futures::future::join_all;
 use rocket::http::{Header, Status};
@@ -26,7 +26,7 @@ fn figment(lapi: &FakeLapi) -> Figment {
 }
 
 async fn launch(figment: Figment) -> Client {
-    let app = app::app(figment).mount("/", routes![enter, guarded]);
+    let app = app::app(figment).mount("/", routes![enter, guarded, held]);
     Client::tracked(app).await.expect("the application launches")
 }
 
@@ -71,6 +71,12 @@ fn guarded(_cleared: Cleared) -> &'static str {
 fn enter(account: &str, accounts: Accounts<'_>) -> Result<&'static str, Refused> {
     accounts.admit("username", account)?;
     Ok("welcome")
+}
+
+/// How many decisions are held, and not only those that stand.
+#[get("/live/held")]
+fn held(report: Report) -> String {
+    report.crowdsec.map(|crowdsec| crowdsec.decisions.to_string()).unwrap_or_default()
 }
 
 #[rocket::async_test]
@@ -206,6 +212,20 @@ async fn a_decision_that_is_known_stands_while_lapi_does_not_answer() {
 }
 
 #[rocket::async_test]
+async fn a_ban_that_has_ended_is_forgotten_though_its_visitor_never_comes_again() {
+    let lapi = lapi().await;
+    let client = launch(figment(&lapi).merge(("crowdsec.update_frequency", "100ms"))).await;
+    lapi.says_of_one(list(&[decision(1, "192.0.2.1", "ban").replace("4h", "3s")]));
+    assert_eq!(of(&client, "192.0.2.1").await.as_deref(), Some("ban"));
+    lapi.says_of_one(nothing());
+    let held = async || {
+        let request = client.get("/live/held").remote(SocketAddr::new("192.0.2.2".parse().unwrap(), 1));
+        request.dispatch().await.into_string().await.unwrap_or_default()
+    };
+    eventually(async || held().await == "0").await;
+}
+
+#[rocket::async_test]
 async fn a_visitor_waits_no_longer_than_the_operator_said_and_the_late_answer_counts_for_the_next_request() {
     let lapi = lapi().await;
     let client = launch(figment(&lapi).merge(("crowdsec.live.timeout", "20ms"))).await;
@@ -285,12 +305,10 @@ async fn decisions_on_countries_and_accounts_are_asked_for_all_at_once_in_whatev
 }
 
 #[rocket::async_test]
-async fn nobody_is_asked_about_who_is_served_whatever_stands_against_them() {
+async fn for_probes_and_for_whom_a_proxy_does_not_name_lapi_is_not_asked_and_own_decisions_stand_above_its_word() {
     let lapi = lapi().await;
     let own = r#"[{ value = "192.0.2.5", type = "allow" }, { value = "192.0.2.6", type = "ban" }]"#;
-    let client =
-        launch(figment(&lapi).merge(("crowdsec.excluded_paths", ["/live-hooks"])).merge(("crowdsec.decisions", own)))
-            .await;
+    let client = launch(figment(&lapi).merge(("crowdsec.decisions", own))).await;
     lapi.says_of_one(list(&["192.0.2.4", "192.0.2.5"].map(|address| decision(1, address, "ban"))));
     for path in ["/crowdsec/health", "/crowdsec/live"] {
         let request = client.get(path).remote(SocketAddr::new("192.0.2.4".parse().unwrap(), 1)).dispatch().await;

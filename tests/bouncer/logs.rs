@@ -1,6 +1,7 @@
 //! What does CrowdSec get to read? Every request that was let in, as it was asked and answered; and no refusal of ours.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use app::crowdsec::{Cleared, Events};
@@ -274,6 +275,13 @@ fn nothing_is_said_of_a_proxy_for_an_attack_behind_it_would_have_it_banned() {
     assert_eq!(lines.len(), 4, "{lines:#?}");
     assert!(lines[..3].iter().all(|line| line.contains("192.0.2.2")), "{lines:#?}");
     assert!(lines[3].starts_with("192.0.2.3 "), "{lines:#?}");
+}
+
+#[test]
+fn a_new_log_is_for_its_owner_and_a_group_to_read_and_for_nobody_else() {
+    let site = Site::start();
+    let mode = fs::metadata(&site.log).expect("a log").permissions().mode() & 0o777;
+    assert_eq!(mode & !0o640, 0, "{mode:o}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Does each guard prove what it says, and does whoever it refuses get the bouncer's page, whatever stands beside it?
 
-use app::crowdsec::{Cleared, Human, NoDecision, Visitor as Seen};
+use app::crowdsec::{Cleared, Human, NoDecision, Report, Visitor as Seen};
 use rocket::figment::Figment;
 use rocket::http::{Accept, Status};
 use rocket::local::blocking::{Client, LocalResponse};
@@ -22,6 +22,11 @@ const DECISIONS: &[(&str, &str)] = &[(BANNED, "ban"), (DOUBTED, "captcha"), (NOT
 #[get("/policies/who")]
 fn who(visitor: Seen) -> Json<Seen> {
     Json(visitor)
+}
+
+#[get("/policies/report")]
+fn report(report: Report) -> Json<Report> {
+    Json(report)
 }
 
 #[get("/policies/cleared")]
@@ -102,6 +107,7 @@ fn forbidden() -> &'static str {
 fn shop(figment: Figment) -> Client {
     let routes = routes![
         who,
+        report,
         cleared,
         checkout,
         sign_up,
@@ -153,6 +159,22 @@ fn a_handler_sees_whether_the_captcha_is_solved() {
     let pass = solve_captcha(&client, DOUBTED);
     let seen = client.get("/policies/who").visitor(DOUBTED).cookie(pass).dispatch().into_json::<Value>().unwrap();
     assert_eq!((&seen["solved"], &seen["decisions"][0]["type"]), (&true.into(), &"captcha".into()));
+}
+
+#[test]
+fn a_report_says_nothing_of_the_visitor_and_of_crowdsec_outside_the_debug_profile() {
+    let lapi = [("crowdsec.api_key", "a-key-of-the-tests"), ("crowdsec.api_url", "http://127.0.0.1:9/")];
+    let lapi = lapi.into_iter().fold(with_decisions(DECISIONS), |figment, setting| figment.merge(setting));
+    let told = |figment| get(&shop(figment), "/policies/report", NOTED).into_json::<Value>().unwrap();
+    let debug = told(lapi.clone());
+    assert_eq!((&debug["debug"], &debug["me"]["decisions"][0]["type"]), (&true.into(), &"pass".into()));
+    assert_eq!(debug["crowdsec"]["api_url"], "http://127.0.0.1:9/");
+    let release = told(lapi.select("release"));
+    assert_eq!(
+        (&release["debug"], &release["me"], &release["crowdsec"]),
+        (&false.into(), &Value::Null, &Value::Null),
+        "{release}"
+    );
 }
 
 #[test]

@@ -101,16 +101,30 @@ impl RefusalLines {
 
 #[cfg(test)]
 mod tests {
+    use rocket::http::Method;
+
     use super::*;
+
+    fn judgement(address: &str, at: Instant) -> Judgement {
+        Judgement::new(address.parse().expect("an address"), at, None)
+    }
+
+    #[test]
+    fn a_crowd_gets_a_thousand_lines_in_ten_seconds_and_what_it_gets_no_more_is_counted() {
+        let (lines, now) = (RefusalLines::default(), Instant::now());
+        let asked = Asked { method: Method::Get, uri: "/".into() };
+        let of = |address: String| lines.write(&asked, &judgement(&address, now), Verdict::Ban, false);
+        let unlogged = || lines.unlogged.load(Ordering::Relaxed);
+        (0..1000).for_each(|number: u32| of(format!("10.0.{}.{}", number / 250, number % 250)));
+        assert_eq!(unlogged(), 0);
+        (0..100).for_each(|number| of(format!("192.0.2.{number}")));
+        assert_eq!(unlogged(), 100);
+    }
 
     #[test]
     fn one_address_has_one_reference_a_minute_and_others_have_others() {
         let (lines, now) = (RefusalLines::default(), Instant::now());
-        let of = |address: &str, seconds| {
-            let at = now + Duration::from_secs(seconds);
-            let address = address.parse().expect("an address");
-            lines.reference(&Judgement::new(address, at, None))
-        };
+        let of = |address: &str, seconds| lines.reference(&judgement(address, now + Duration::from_secs(seconds)));
         assert_eq!(of("192.0.2.1", 0), of("192.0.2.1", 50));
         assert_eq!(of("2001:db8::1", 0), of("2001:db8::2", 50));
         assert_ne!(of("192.0.2.1", 0), of("192.0.2.1", 70));

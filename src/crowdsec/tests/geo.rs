@@ -7,10 +7,12 @@ use std::path::Path;
 
 use figment::Figment;
 use mmdb::{file, in_country, map, number, short, text};
+use rocket::http::Header;
+use rocket::local::blocking::Client;
 
 use crate::crowdsec::decisions::Scopes;
 use crate::crowdsec::setting::Reading;
-use crate::crowdsec::visitor::{Config, Database, Kind};
+use crate::crowdsec::visitor::{ClientIp, Config, Database, Kind};
 
 fn country(database: &Database, address: &str) -> String {
     database.country(address.parse().unwrap()).map(|country| country.to_string()).unwrap_or_default()
@@ -108,7 +110,7 @@ fn a_file_that_is_replaced_is_taken_up_and_a_broken_one_leaves_the_old() {
 }
 
 #[test]
-fn damage_within_a_file_makes_an_address_unknown_and_nothing_worse() {
+fn damage_within_a_file_panics_in_no_look_up() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("country.mmdb");
     let whole = file("Country", 6, &[("192.0.2.0/24", in_country("country", "FR"))]);
@@ -136,6 +138,47 @@ fn a_record_that_holds_itself_makes_an_address_unknown_and_nothing_worse() {
     let look_up = move || database.system("192.0.2.1".parse().unwrap());
     let on_a_small_stack = std::thread::Builder::new().stack_size(256 << 10).spawn(look_up).unwrap();
     assert_eq!(on_a_small_stack.join().unwrap(), None);
+}
+
+#[test]
+fn where_no_trusted_proxy_says_where_a_visitor_is_the_databases_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = |name: &str, record| {
+        let path = folder.path().join(name);
+        fs::write(&path, file(name, 6, &[("192.0.2.0/24", record)])).unwrap();
+        Database::open(path).unwrap()
+    };
+    let client_ip = ClientIp::new(Config {
+        trusted_proxies: vec!["10.0.0.1/32".parse().unwrap()],
+        country_header: Some("CF-IPCountry".into()),
+        as_header: Some("CF-ASN".into()),
+        // The first of two does not know of countries.
+        geoip: [
+            database("GeoLite2-ASN", map(&[("autonomous_system_number", number(64500))])),
+            database("GeoLite2-Country", in_country("country", "FR")),
+        ]
+        .into(),
+        ..Config::default()
+    });
+    let figment = Figment::from(rocket::Config::debug_default()).merge(("log_level", "off"));
+    let client = Client::untracked(rocket::custom(figment)).unwrap();
+    let found = |peer: [u8; 4], named: [&'static str; 2]| {
+        let request = client.get("/").remote((peer, 4711).into());
+        let request = request.header(Header::new("CF-IPCountry", named[0])).header(Header::new("CF-ASN", named[1]));
+        let at = |address: &str| {
+            let (request, address) = (request.inner(), address.parse().unwrap());
+            let country = client_ip.country(request, address).map(|country| country.to_string());
+            (country.unwrap_or_default(), client_ip.system(request, address))
+        };
+        (at("192.0.2.1"), at("198.51.100.1"))
+    };
+    let (france, nowhere) = (("FR".to_owned(), Some(64500)), (String::new(), None));
+    let by_the_proxy = ("DE".to_owned(), Some(64501));
+    assert_eq!(found([10, 0, 0, 1], ["DE", "64501"]), (by_the_proxy.clone(), by_the_proxy));
+    for unknown in [["XX", "0"], ["T1", ""], ["", "nonsense"]] {
+        assert_eq!(found([10, 0, 0, 1], unknown), (france.clone(), nowhere.clone()), "{unknown:?}");
+    }
+    assert_eq!(found([192, 0, 2, 1], ["DE", "64501"]), (france, nowhere), "no visitor says where they are");
 }
 
 #[test]

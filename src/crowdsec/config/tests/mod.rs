@@ -50,6 +50,20 @@ fn an_address_of_lapi_is_one_address_however_it_ends() {
 }
 
 #[test]
+fn a_contradiction_in_how_lapi_is_reached_is_told_with_what_to_take_away_or_to_add() {
+    for (lines, told) in [
+        // Else the key would travel in the clear, whatever the operator believes.
+        ("api_key = 'x'\nca_cert_path = 'Cargo.toml'", "need an address that begins with https://"),
+        ("api_key = 'x'\ncert_path = 'Cargo.toml'\nkey_path = 'Cargo.toml'", "two ways to the same end"),
+        ("api_key = 'x'\nkey_path = 'Cargo.toml'", "two ways to the same end"),
+        ("cert_path = 'Cargo.toml'", "needs both `cert_path` and `key_path`"),
+    ] {
+        let said = problems(toml(&format!("[default.crowdsec]\n{lines}")));
+        assert!(said.contains(told), "{lines}: {said}");
+    }
+}
+
+#[test]
 fn a_setting_that_is_allowed_but_hardly_meant_is_told_with_the_next_step() {
     let live =
         "[default]\nsecret_key = 'MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY='\n[default.crowdsec]\napi_key = 'x'\n";
