@@ -31,7 +31,7 @@ pub use visitor::{Answer, Request, pipeline};
 pub const KEY: &str = "end-to-end-key-5f0c1a7be2d94e63";
 
 /// A bound for whatever ought to happen at the next poll. It turns a hang into a failure and measures nothing.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until the condition holds; fails the test when it has not within [`PATIENCE`].
 #[track_caller]

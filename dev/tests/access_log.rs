@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use dev::{Answer, App, Folder, Lapi, Request, Verdict, closed_port, eventually, pipeline};
+use dev::{Answer, App, Folder, Lapi, Request, Verdict, eventually, pipeline};
 use serde_json::{Value, json};
 
 /// An application that faces the internet by itself, without a CrowdSec: the address of a connection is the visitor's.
@@ -218,16 +218,4 @@ fn a_log_that_is_rotated_goes_on_in_a_new_file() {
     assert_eq!(logs.lines("access.log").len(), 1);
     fs::remove_file(&log).expect("removing");
     visit("/four");
-}
-
-#[test]
-fn a_log_that_cannot_be_opened_stops_the_launch() {
-    for key in ["access_log", "event_log"] {
-        let url = format!("http://{}", closed_port());
-        let variable = format!("CROWDSEC_{}", key.to_uppercase());
-        let ended = App::fails_to_start(&App::usual(&url, &[(&variable, "/no-such-folder/a.log")]));
-        assert!(!ended.status.success());
-        let named = |line: &str| [key, "/no-such-folder/a.log", "folder"].iter().all(|word| line.contains(word));
-        assert!(ended.log.lines().any(named), "{}", ended.log);
-    }
 }

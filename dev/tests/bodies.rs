@@ -1,6 +1,6 @@
 //! Does an answer arrive whatever body came with the question? A connection that is reset looks like a dead instance.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 
@@ -100,6 +100,23 @@ fn who_never_sends_the_rest_of_a_body_is_answered_all_the_same() {
     stream.write_all(head.as_bytes()).expect("the head");
     stream.write_all(&[b'x'; 1000]).expect("the beginning of the body");
     assert_eq!(first_line(&mut BufReader::new(stream)), "HTTP/1.1 403 Forbidden");
+}
+
+/// The rest of it is not read, however much was announced.
+#[test]
+fn who_sends_more_than_anybody_should_meets_a_closed_connection() {
+    let app = app();
+    for (target, address) in [("/", BANNED), ("/crowdsec/captcha", CAPTCHA), ("/no/route/leads/here", FREE)] {
+        let mut stream = connect(app.address());
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\n");
+        let head = head + "Content-Length: 1000000000\r\n\r\n";
+        stream.write_all(head.as_bytes()).expect("the head");
+        // In all 64 MiB: beside what is read, the buffers of both ends hold some.
+        let refused = (0..1024).find_map(|_| stream.write_all(&[b'x'; 1 << 16]).err());
+        let kind = refused.expect("not all is taken").kind();
+        assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{target}: {kind}");
+    }
 }
 
 #[test]

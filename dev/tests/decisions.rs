@@ -197,7 +197,7 @@ fn decisions_made_before_the_launch_hold_at_the_first_request() {
 fn a_ban_ends_when_its_time_is_over() {
     let lapi = Lapi::start();
     let app = App::polling(lapi.url(), &[]);
-    lapi.decide(&["--ip", "192.0.2.1", "--duration", "3s"]);
+    lapi.decide(&["--ip", "192.0.2.1", "--duration", "10s"]);
     app.eventually("192.0.2.1", Ban);
     app.eventually("192.0.2.1", Welcome);
 }
@@ -205,7 +205,7 @@ fn a_ban_ends_when_its_time_is_over() {
 #[test]
 fn a_ban_ends_by_our_own_clock_while_lapi_is_away() {
     let lapi = Lapi::start();
-    lapi.decide(&["--ip", "192.0.2.1", "--duration", "6s"]);
+    lapi.decide(&["--ip", "192.0.2.1", "--duration", "15s"]);
     lapi.ban("192.0.2.2");
     let app = App::polling(lapi.url(), &[]);
     assert_eq!(app.verdict("192.0.2.1"), Ban);

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use dev::{App, Folder, PATIENCE, eventually, eventually_within};
 use serde_json::{Value, json};
 
-use crate::looks::{BANNED, WIDTHS, axe, pictures};
+use crate::looks::{BANNED, WIDTHS, axe, picture_of};
 use crate::{asking, at, word};
 
 const WANTED: &str = "/members?page=2#reviews";
@@ -143,8 +143,7 @@ impl Firefox {
         eventually("the page has its width", || self.run("content", "return innerWidth") == width);
     }
 
-    /// What axe-core finds on the page, which is photographed; in light from a phone to a large screen, with letters of
-    /// both sizes.
+    /// What axe-core finds on the page; in light from a phone to a large screen, with letters of both sizes.
     #[track_caller]
     fn look(&mut self, name: &str) {
         let script = fs::read_to_string(axe()).expect("axe-core, which dev/setup fetches")
@@ -160,9 +159,11 @@ impl Firefox {
             self.resize(width, text);
             let wide = self.run("content", "return document.documentElement.scrollWidth");
             assert!(wide.as_u64() <= Some(width.into()), "{view} sticks out: {wide}");
-            let picture = self.tell("WebDriver:TakeScreenshot", json!({ "full": true }));
-            let picture = STANDARD.decode(picture["value"].as_str().expect("a picture")).expect("Base64");
-            fs::write(pictures().join(format!("{view}.png")), picture).expect("writing a picture");
+            if let Some(file) = picture_of(&view) {
+                let picture = self.tell("WebDriver:TakeScreenshot", json!({ "full": true }));
+                let picture = STANDARD.decode(picture["value"].as_str().expect("a picture")).expect("Base64");
+                fs::write(file, picture).expect("writing a picture");
+            }
             if ends.contains(&(width, text)) {
                 let found = self.tell("WebDriver:ExecuteAsyncScript", json!({ "script": script, "args": [] }));
                 assert_eq!(found["value"], json!([]), "{view}");

@@ -1,8 +1,8 @@
 //! How do the pages look, and can everybody use them? Each page in each of its states: axe-core finds nothing, nothing
-//! sticks out, and a picture is left in target/screenshots.
+//! sticks out, and with PICTURES=1 a picture is left in target/screenshots.
 
-use std::fs;
 use std::path::PathBuf;
+use std::{env, fs};
 
 use dev::{App, Folder, Lapi, Verdict, closed_port, eventually, root};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ pub fn look(browser: &Browser, name: &str) {
                 assert_eq!(without_a_shape(browser), json!([]), "{view}");
             }
             if LAYOUTS.contains(&width) {
-                browser.photograph(&pictures().join(format!("{view}.png")));
+                photograph(browser, &view);
             }
             if LAYOUTS.contains(&width) && scheme != "forced" {
                 assert_eq!(violations(browser), json!([]), "{view}");
@@ -46,14 +46,14 @@ pub fn look(browser: &Browser, name: &str) {
     }
     emulate(browser, json!({ "media": "print", "features": [{ "name": "forced-colors", "value": "none" }] }));
     fits(browser, 794, &format!("{name}-print"));
-    browser.photograph(&pictures().join(format!("{name}-print.png")));
+    photograph(browser, &format!("{name}-print"));
     emulate(browser, json!({ "media": "" }));
     write_in(browser, 200);
     for width in WIDTHS {
         let view = format!("{name}-{width}-text-200");
         fits(browser, width, &view);
         if LAYOUTS.contains(&width) {
-            browser.photograph(&pictures().join(format!("{view}.png")));
+            photograph(browser, &view);
         }
     }
     write_in(browser, 100);
@@ -104,10 +104,16 @@ pub fn axe() -> PathBuf {
     root().join("target/axe-core/package/axe.min.js")
 }
 
-pub fn pictures() -> PathBuf {
+/// The file for a picture of this view. No test asks for one, and to write some hundreds takes a minute.
+pub fn picture_of(view: &str) -> Option<PathBuf> {
+    env::var_os("PICTURES")?;
     let folder = root().join("target/screenshots");
     fs::create_dir_all(&folder).expect("a folder for pictures");
-    folder
+    Some(folder.join(format!("{view}.png")))
+}
+
+fn photograph(browser: &Browser, view: &str) {
+    picture_of(view).iter().for_each(|file| browser.photograph(file));
 }
 
 #[test]
@@ -308,7 +314,7 @@ fn the_captcha_without_javascript() {
     browser.shows(&word("no_javascript"));
     for width in WIDTHS {
         browser.resize(width, 844);
-        browser.photograph(&pictures().join(format!("altcha-no-javascript-{width}-light.png")));
+        photograph(&browser, &format!("altcha-no-javascript-{width}-light"));
     }
 }
 
