@@ -17,7 +17,7 @@ use crate::crowdsec::setting::{BadSetting, List, NEEDS_PROVIDER, Network, Number
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Settings {
-    fallback_remediation: Option<Remediation>,
+    fallback_remediation: Remediation,
     #[serde(deserialize_with = "table_of_types")]
     remediations: BTreeMap<String, Remediation>,
     throttle: Option<Rate>,
@@ -145,7 +145,7 @@ impl Config {
     /// `can_ask` says whether there is a captcha to show.
     pub fn read(reading: &mut Reading<'_>, can_ask: bool) -> Result<Self, BadSetting> {
         let settings: Settings = reading.room()?;
-        let fallback = settings.fallback_remediation.unwrap_or(Remediation::Ban);
+        let fallback = settings.fallback_remediation;
         let enforced = settings.enforce.unwrap_or(ENFORCED.to_vec());
         let are_examples = settings.decisions.is_none() && reading.debug;
         let asks = |own: &OwnDecision| own.remediation == Remediation::Captcha;

@@ -52,12 +52,7 @@ impl Everything {
         match entry {
             Entry::New(decision) => self.taken.put(&self.set, &mut self.table, decision, self.now),
             // A full answer lists every decision that ever ended: only those that stand here are of interest.
-            Entry::Deleted(decision) => {
-                let (key, value) = (decision.key(), decision.value);
-                if self.set.read().get(&value, key).is_some() {
-                    self.deleted.insert((value, key));
-                }
-            }
+            Entry::Deleted(decision) => self.deleted.extend(self.set.if_held(decision)),
             Entry::Unread(unread) => self.taken.unread(unread),
         }
     }
@@ -70,16 +65,16 @@ impl Everything {
         let old = set.read();
         for (value, held) in old.iter().filter(|(_, held)| held.ends > now) {
             let is_ending = held.ends <= now.saturating_add(SOON);
+            let sooner = || Held { ends: held.ends - SOON, ..held.clone() };
             if self.table.get(&value, held.key).is_some() {
                 self.taken.renewed += 1;
             } else if self.deleted.contains(&(value.clone(), held.key)) {
                 self.taken.ended += usize::from(held.ends > now.saturating_add(A_SECOND));
-            } else if !self.has_successor(&value, held, &old.source(held).origin)
-                && (is_ending || !self.table.leaves_out(&value, &Held { ends: held.ends - SOON, ..*held }, now))
+            } else if !self.has_successor(&value, held) && (is_ending || !self.table.leaves_out(&value, &sooner(), now))
             {
-                self.table.put(&value, *held, old.source(held).clone(), now);
+                self.table.put(&value, held.clone(), now);
                 if !is_ending {
-                    missing.push((value, *held));
+                    missing.push((value, held.clone()));
                 }
             }
         }
@@ -93,10 +88,11 @@ impl Everything {
     /// Whether LAPI has put another decision in the place of this one. Of the community's list and of blocklists it keeps one
     /// on each value: with each pull, every two hours, it writes them anew under other ids, and removes those before without
     /// a word. Nobody is let go by that, since the new one has to stand as long.
-    fn has_successor(&self, value: &Value, old: &Held, origin: &str) -> bool {
+    fn has_successor(&self, value: &Value, old: &Held) -> bool {
         let outlasts = |new: &&Held| new.ends.saturating_add(SOON) >= old.ends && new.remediation >= old.remediation;
-        let is_list = ["CAPI", "lists"].contains(&origin);
-        is_list && self.table.on(value).filter(outlasts).any(|new| self.table.source(new).origin == origin)
+        let origin = &old.source.origin;
+        let is_list = ["CAPI", "lists"].contains(&origin.as_str());
+        is_list && self.table.on(value).filter(outlasts).any(|new| new.source.origin == *origin)
     }
 }
 

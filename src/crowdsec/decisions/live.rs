@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 use std::mem;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::held::Held;
-use super::{DecisionSet, Entry, Key, Taken, Value};
+use super::{Changes, DecisionSet, Entry, Key, Taken, Value};
 
 impl DecisionSet {
     /// What is held against one address, or without one, against everything that is no address.
@@ -22,36 +21,6 @@ impl DecisionSet {
                 .for_each(|(value, held)| hold(value, held)),
         }
         found
-    }
-
-    /// Takes over an answer of LAPI's. What was held when it was asked, `before`, and is not in the answer ends, unless an
-    /// entry of the answer cannot be read: that may be the missing one. What another answer has brought meanwhile stays: this
-    /// one may be older. Adds to what `taken` counts already.
-    pub fn take_answer(
-        self: &Arc<Self>,
-        mut before: HashSet<(Value, Key)>,
-        entries: Vec<Entry>,
-        answered: Instant,
-        taken: &mut Taken,
-    ) {
-        let mut changes = self.changes(answered);
-        changes.taken = mem::take(taken);
-        // What is new comes first, so that nobody is let go in between.
-        for entry in entries {
-            match &entry {
-                Entry::New(decision) => _ = before.remove(&(decision.value.clone(), decision.key())),
-                // Fails closed. An unfit value, `France` for a country, was never held.
-                Entry::Unread(unread) if !unread.is_unfit => before.clear(),
-                _ => {}
-            }
-            changes.take(entry);
-        }
-        *taken = changes.complete();
-        let now = self.ticks(answered);
-        self.forget(before, |held| {
-            taken.ended += usize::from(held.ends > now);
-            true
-        });
     }
 
     /// Forgets what has ended: its visitors may never come again to be asked about.
@@ -72,5 +41,30 @@ impl DecisionSet {
                 table.remove(&value, key);
             }
         }
+    }
+}
+
+impl Changes {
+    /// Takes over an answer of LAPI's. What was held when it was asked, `before`, and is not in the answer ends, unless an
+    /// entry of the answer cannot be read: that may be the missing one. What another answer has brought meanwhile stays: this
+    /// one may be older. Adds to what `taken` counts already.
+    pub fn take_answer(mut self, mut before: HashSet<(Value, Key)>, entries: Vec<Entry>, taken: &mut Taken) {
+        self.taken = mem::take(taken);
+        // What is new comes first, so that nobody is let go in between.
+        for entry in entries {
+            match &entry {
+                Entry::New(decision) => _ = before.remove(&(decision.value.clone(), decision.key())),
+                // Fails closed. An unfit value, `France` for a country, was never held.
+                Entry::Unread(unread) if !unread.is_unfit => before.clear(),
+                _ => {}
+            }
+            self.take(entry);
+        }
+        let (set, now) = (self.set.clone(), self.set.ticks(self.now));
+        *taken = self.complete();
+        set.forget(before, |held| {
+            taken.ended += usize::from(held.ends > now);
+            true
+        });
     }
 }

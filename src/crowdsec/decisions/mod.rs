@@ -60,8 +60,8 @@ impl DecisionSet {
     pub fn pin(&mut self, net: IpNet, remediation: Remediation, reason: &str) {
         let (origin, scope, kind) = ("config".into(), "own".into(), remediation.to_string());
         let source = Arc::new(Source { origin, scenario: reason.into(), scope, kind });
-        let held = Held::new(Key(self.own.len() as u64), remediation, NEVER);
-        self.own.put(&Value::Network(net), held, source, 0);
+        let held = Held::new(Key(self.own.len() as u64), source, remediation, NEVER);
+        self.own.put(&Value::Network(net), held, 0);
     }
 
     /// All that stands against a visitor, the greatest remediation first, and of several such the one that stands longest.
@@ -78,7 +78,7 @@ impl DecisionSet {
         let (address, now) = (address.to_canonical(), self.ticks(now));
         let (lapis, mut found) = (self.read(), Vec::new());
         for table in [&self.own, &*lapis] {
-            table.against(address, |value, held| found.extend(table.standing(value, held, now)));
+            table.against(address, |value, held| found.extend(held.standing(value, now)));
         }
         // The operator's own decisions are about addresses alone.
         let has_regions = !lapis.regions.is_empty();
@@ -88,7 +88,7 @@ impl DecisionSet {
             let (country, system) = (country(), system());
             let lapis = self.read();
             for value in country.map(Value::Country).into_iter().chain(system.map(Value::As)) {
-                found.extend(lapis.on(&value).filter_map(|held| lapis.standing(value.clone(), held, now)));
+                found.extend(lapis.on(&value).filter_map(|held| held.standing(value.clone(), now)));
             }
         }
         sorted(found)
@@ -97,7 +97,7 @@ impl DecisionSet {
     /// All that stands against just this value, in the same order.
     pub fn on(&self, value: &Value, now: Instant) -> Vec<Standing> {
         let (now, lapis) = (self.ticks(now), self.read());
-        sorted(lapis.on(value).filter_map(|held| lapis.standing(value.clone(), held, now)).collect())
+        sorted(lapis.on(value).filter_map(|held| held.standing(value.clone(), now)).collect())
     }
 
     /// How many decisions are held, the operator's own and those included that ended since the last full answer.
@@ -121,7 +121,7 @@ impl DecisionSet {
     pub fn to_save(&self, now: Instant) -> Vec<(Value, Key, Ticks, Arc<Source>)> {
         let (now, table) = (self.ticks(now), self.read());
         let standing = table.iter().filter(|(_, held)| held.ends > now);
-        standing.map(|(value, held)| (value, held.key, held.ends - now, table.source(held).clone())).collect()
+        standing.map(|(value, held)| (value, held.key, held.ends - now, held.source.clone())).collect()
     }
 
     fn ticks(&self, now: Instant) -> Ticks {

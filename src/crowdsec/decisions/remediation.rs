@@ -8,13 +8,15 @@ use super::Source;
 /// What is to be done with a visitor, ordered by severity: of all that stands against an address, the greatest counts.
 ///
 /// `Allow` stands above all because only the operator can say it: no decision of LAPI's is ever read as one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Remediation {
     /// Lets the visitor in. Handlers see the decision.
     Pass,
     /// Lets the visitor in as often as `throttle` says.
     Throttle,
     Captcha,
+    /// Fails closed: what a type means of which nothing is known, unless the operator says otherwise.
+    #[default]
     Ban,
     Allow,
 }
@@ -46,7 +48,7 @@ impl fmt::Display for Remediation {
 }
 
 /// How LAPI's types become remediations, settled once, where an answer comes in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Types {
     /// Whether a captcha can be shown at all.
     pub captcha: bool,
@@ -54,12 +56,6 @@ pub struct Types {
     pub fallback: Remediation,
     /// The operator's own: by `TYPE` or `ORIGIN/TYPE`, in lower case.
     pub mapped: BTreeMap<String, Remediation>,
-}
-
-impl Default for Types {
-    fn default() -> Self {
-        Self { captcha: false, fallback: Remediation::Ban, mapped: BTreeMap::new() }
-    }
 }
 
 impl Types {

@@ -30,48 +30,30 @@ impl Source {
     }
 }
 
-/// Each source once, known by its place. Where no decision comes from a source any more, the next new one takes its place.
+/// Each source once, with how many decisions come from it: on IPv4, on IPv6, and on values that are not addresses.
 #[derive(Default)]
-pub struct Sources {
-    /// Each source, and how many decisions come from it: on IPv4, on IPv6, and on values that are not addresses.
-    list: Vec<(Arc<Source>, [usize; 3])>,
-    places: HashMap<Arc<Source>, u32>,
-    /// Places of sources that no decision comes from any more.
-    free: Vec<u32>,
-}
+pub struct Sources(HashMap<Arc<Source>, [usize; 3]>);
 
 impl Sources {
-    /// Counts one more decision, and gives the place of its source.
-    pub fn add(&mut self, source: Arc<Source>, value: &Value) -> u32 {
-        let Self { list, places, free } = self;
-        let place = *places.entry(source.clone()).or_insert_with(|| {
-            let place = free.pop().unwrap_or_else(|| {
-                list.push((source.clone(), [0; 3]));
-                list.len() as u32 - 1
-            });
-            list[place as usize] = (source, [0; 3]);
-            place
-        });
-        list[place as usize].1[family(value)] += 1;
-        place
+    /// Counts one more decision, and gives its source as all of its decisions share it.
+    pub fn add(&mut self, source: Arc<Source>, value: &Value) -> Arc<Source> {
+        let entry = self.0.entry(source);
+        let source = entry.key().clone();
+        entry.or_default()[family(value)] += 1;
+        source
     }
 
-    /// Counts one decision less.
-    pub fn remove(&mut self, place: u32, value: &Value) {
-        let (source, counts) = &mut self.list[place as usize];
+    /// Counts one decision less. A source that no decision comes from any more is forgotten.
+    pub fn remove(&mut self, source: &Arc<Source>, value: &Value) {
+        let Some(counts) = self.0.get_mut(source) else { return };
         counts[family(value)] -= 1;
         if *counts == [0; 3] {
-            self.places.remove(source);
-            self.free.push(place);
+            self.0.remove(source);
         }
     }
 
     pub fn counts(&self) -> impl Iterator<Item = (&Source, [usize; 3])> {
-        self.list.iter().map(|(source, counts)| (&**source, *counts))
-    }
-
-    pub fn at(&self, place: u32) -> &Arc<Source> {
-        &self.list[place as usize].0
+        self.0.iter().map(|(source, counts)| (&**source, *counts))
     }
 }
 

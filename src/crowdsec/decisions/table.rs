@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::iter;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::{iter, mem};
 
 use ipnet::IpNet;
 use prefix_trie::joint::JointPrefixMap;
 
+use super::Ticks;
 use super::decision::Key;
 use super::held::{Held, LAST, MOST_ON_ONE_VALUE};
-use super::source::{Source, Sources};
+use super::source::Sources;
 use super::value::{Account, Value, single};
-use super::{NEVER, Standing, Ticks, left};
 
 /// Decisions by what they stand against. Those on one value form a chain through `held`, which begins at the place that the
 /// maps tell.
@@ -44,21 +44,6 @@ pub enum Put {
 impl Table {
     pub fn len(&self) -> usize {
         self.held.len() - self.free.len()
-    }
-
-    pub fn source(&self, held: &Held) -> &Arc<Source> {
-        self.sources.at(held.source)
-    }
-
-    /// A decision for those who judge by it, unless it has ended.
-    pub fn standing(&self, value: Value, held: &Held, now: Ticks) -> Option<Standing> {
-        let (id, expires_in) = match held.ends {
-            ends if ends <= now => return None,
-            NEVER => (None, None),
-            ends => (held.key.id(), Some(left(ends, now))),
-        };
-        let (remediation, source) = (held.remediation, self.source(held).clone());
-        Some(Standing { remediation, id, value, source, expires_in })
     }
 
     /// Shows all decisions on an address and on the networks around it. The address has to be canonical: not IPv4 mapped into
@@ -104,47 +89,47 @@ impl Table {
     }
 
     /// Adds a decision, or renews the one with its key.
-    pub fn put(&mut self, value: &Value, held: Held, source: Arc<Source>, now: Ticks) -> Put {
+    pub fn put(&mut self, value: &Value, held: Held, now: Ticks) -> Put {
         let first = self.first(value);
         let known = self.places(first).find(|place| self.held[*place].key == held.key);
         if let Some(place) = known {
-            self.replace(place, value, held, source);
+            self.replace(place, value, held);
             return Put::Renewed;
         }
         if self.places(first).count() >= MOST_ON_ONE_VALUE {
             let least = self.places(first).min_by_key(|place| self.held[*place].rank(now));
             if let Some(least) = least.filter(|least| self.held[*least].rank(now) < held.rank(now)) {
-                self.replace(least, value, held, source);
+                self.replace(least, value, held);
             }
             return Put::LeftOut;
         }
-        let held = Held { source: self.sources.add(source, value), next: first, ..held };
-        let place = self.free.pop().unwrap_or_else(|| {
-            self.held.push(held);
-            self.held.len() as u32 - 1
-        });
-        self.held[place as usize] = held;
+        let held = Held { source: self.sources.add(held.source, value), next: first, ..held };
+        let place = self.free.pop().unwrap_or(self.held.len() as u32);
+        match self.held.get_mut(place as usize) {
+            Some(free) => *free = held,
+            None => self.held.push(held),
+        }
         self.set_first(value, place);
         Put::Added
     }
 
     /// Puts a decision in the place of another one on the same value.
-    fn replace(&mut self, place: usize, value: &Value, new: Held, source: Arc<Source>) {
-        let Held { source: before, next, .. } = self.held[place];
-        self.held[place] = Held { source: self.sources.add(source, value), next, ..new };
-        self.sources.remove(before, value);
+    fn replace(&mut self, place: usize, value: &Value, new: Held) {
+        let (source, next) = (self.sources.add(new.source, value), self.held[place].next);
+        let before = mem::replace(&mut self.held[place], Held { source, next, ..new });
+        self.sources.remove(&before.source, value);
     }
 
     pub fn remove(&mut self, value: &Value, key: Key) -> Option<Held> {
         let first = self.first(value);
         let place = self.places(first).find(|place| self.held[*place].key == key)?;
         let before = self.places(first).find(|before| self.held[*before].next == place as u32);
-        let removed = self.held[place];
+        let removed = self.held[place].clone();
         match before {
             Some(before) => self.held[before].next = removed.next,
             None => self.set_first(value, removed.next),
         }
-        self.sources.remove(removed.source, value);
+        self.sources.remove(&removed.source, value);
         self.free.push(place as u32);
         Some(removed)
     }

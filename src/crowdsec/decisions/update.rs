@@ -84,10 +84,10 @@ impl Taken {
             return;
         }
         self.captchas_without_provider += usize::from(set.types.lacks_captcha(&source));
-        let held = Held::new(key, remediation, set.end_of(now, duration));
+        let held = Held::new(key, Arc::new(source), remediation, set.end_of(now, duration));
         self.new += 1;
         self.without_id += usize::from(id.is_none());
-        match table.put(&value, held, Arc::new(source), set.ticks(now)) {
+        match table.put(&value, held, set.ticks(now)) {
             Put::Added => {}
             Put::Renewed => self.renewed += 1,
             Put::LeftOut => {
@@ -101,8 +101,8 @@ impl Taken {
 /// LAPI's changes on their way into the set. What is new counts as it comes. What has ended ends when the answer is complete,
 /// so that nobody is let go in between, in whichever order LAPI sends the two lists.
 pub struct Changes {
-    set: Arc<DecisionSet>,
-    now: Instant,
+    pub(super) set: Arc<DecisionSet>,
+    pub(super) now: Instant,
     /// Decisions that stand and that this answer names as deleted.
     deleted: Vec<(Value, Key)>,
     /// Decisions without an id that this answer named as new: a `deleted` of the same key means the decision before.
@@ -116,6 +116,13 @@ impl DecisionSet {
         let (deleted, new_without_id, taken) = Default::default();
         Changes { set: self.clone(), now, deleted, new_without_id, taken }
     }
+
+    /// What a decision stands against, and its key, where it is held.
+    pub(super) fn if_held(&self, decision: Decision) -> Option<(Value, Key)> {
+        let (key, value) = (decision.key(), decision.value);
+        let is_held = self.read().get(&value, key).is_some();
+        is_held.then_some((value, key))
+    }
 }
 
 impl Changes {
@@ -128,12 +135,7 @@ impl Changes {
                 // A lock for each, so that no request waits long.
                 self.taken.put(&self.set, &mut self.set.write(), decision, self.now);
             }
-            Entry::Deleted(decision) => {
-                let key = decision.key();
-                if self.set.read().get(&decision.value, key).is_some() {
-                    self.deleted.push((decision.value, key));
-                }
-            }
+            Entry::Deleted(decision) => self.deleted.extend(self.set.if_held(decision)),
             Entry::Unread(unread) => self.taken.unread(unread),
         }
     }

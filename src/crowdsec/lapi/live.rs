@@ -171,7 +171,7 @@ impl Live {
     async fn question(&self, about: Option<IpAddr>) -> Result<(), Error> {
         let before = self.set.held_against(about);
         let entries = self.lapi.standing_against(about).await?;
-        self.set.take_answer(before, entries, Instant::now(), &mut lock(&self.taken));
+        self.set.changes(Instant::now()).take_answer(before, entries, &mut lock(&self.taken));
         Ok(())
     }
 
