@@ -1,7 +1,6 @@
 //! How often may somebody do something? Counts per key, in memory that never grows beyond a bound.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -70,18 +69,12 @@ impl Limit {
 
 /// Whom a limit or a solved captcha counts for: an IPv4 address, or the /64 that an IPv6 visitor can move in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Subject(IpNet);
+pub struct Subject(pub IpNet);
 
 impl From<IpAddr> for Subject {
     fn from(address: IpAddr) -> Self {
         let length = if address.is_ipv4() { 32 } else { 64 };
         Self(IpNet::new_assert(address, length).trunc())
-    }
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::panics::lock;
 
 /// Something that is wrong for as long as it lasts: it is counted, told after a few times, and told again after each pause.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Reminder(Mutex<(u64, Option<Instant>)>);
 
 /// The pause between two lines of the log, unless something deserves more of them.

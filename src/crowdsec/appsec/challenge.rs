@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rocket::data::ByteUnit;
 use rocket::http::{Method, Status};
 use rocket::response::Response;
-use rocket::route::{Handler, Outcome};
+use rocket::route::{BoxFuture, Outcome};
 use rocket::{Data, Request, Route};
 
 use super::answer::Answer;
@@ -28,33 +28,31 @@ pub fn is_its_path(request: &Request<'_>) -> bool {
 }
 
 /// Each method that Rocket knows: AppSec says what becomes of it.
-pub fn routes(appsec: &Arc<AppSec>) -> Vec<Route> {
+pub fn routes() -> Vec<Route> {
     use Method::{Connect, Delete, Get, Head, Options, Patch, Post, Put, Trace};
     let methods = [Get, Put, Post, Delete, Options, Head, Trace, Connect, Patch];
-    methods.map(|method| Route::ranked(OUR_RANK, method, "/<_..>", Challenge(appsec.clone()))).to_vec()
+    methods.map(|method| Route::ranked(OUR_RANK, method, "/<_..>", challenge)).to_vec()
 }
 
-#[derive(Clone)]
-struct Challenge(Arc<AppSec>);
-
-#[rocket::async_trait]
-impl Handler for Challenge {
-    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else {
+fn challenge<'r>(request: &'r Request<'_>, data: Data<'r>) -> BoxFuture<'r> {
+    Box::pin(async move {
+        let rocket = request.rocket();
+        let (Some(bouncer), Some(Some(appsec))) = (rocket.state::<Bouncer>(), rocket.state::<Option<Arc<AppSec>>>())
+        else {
             return Outcome::forward(data, Status::NotFound);
         };
-        let body = match read_body(request, data, self.0.config.body_limit.min(LONGEST)).await {
+        let body = match read_body(request, data, appsec.config.body_limit.min(LONGEST)).await {
             Ok(body) => body,
             Err(status) => return Outcome::error(status),
         };
-        let (judgement, instead) = match self.0.ask(bouncer, request, body).await {
+        let (judgement, instead) = match appsec.ask(bouncer, request, body).await {
             Answer::Outage(reason) => {
-                self.0.tell_outage(&reason);
+                appsec.tell_outage(&reason);
                 (None, Status::ServiceUnavailable)
             }
             // Bot detection is off, the engine is older than it, or this is a trial: the application has nothing here all
             // the same.
-            answer => (self.0.refusal(bouncer, request, answer), Status::NotFound),
+            answer => (appsec.refusal(bouncer, request, answer), Status::NotFound),
         };
         let bare = || Hearing::of(request).relay(Relay::bare(instead));
         let verdict = judgement.as_ref().map_or_else(bare, |judgement| judgement.verdict);
@@ -64,5 +62,5 @@ impl Handler for Challenge {
             // The fairing puts AppSec's answer into it.
             None => Outcome::Success(Response::new()),
         }
-    }
+    })
 }

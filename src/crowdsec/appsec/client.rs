@@ -13,17 +13,15 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::Answer;
 use super::question::{Body, Question};
-use crate::crowdsec::lapi::tls_client;
+use crate::crowdsec::lapi::{Connection, Credentials, tls_client};
 use crate::crowdsec::panics::lock;
 use crate::crowdsec::printable::with_causes;
-use crate::crowdsec::setting::Secret;
 
 /// Questions in flight. The others wait for their turn within `appsec.timeout`: an AppSec that is slow gathers neither
 /// connections nor memory without bound.
@@ -45,16 +43,13 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(
-        at: Uri,
-        timeout: Duration,
-        key: &Secret,
-        ca: Option<&[CertificateDer<'static>]>,
-    ) -> Result<Self, String> {
+    /// With the key and the CA of LAPI's.
+    pub fn new(at: Uri, timeout: Duration, lapi: &Connection) -> Result<Self, String> {
+        let Credentials::Key(key) = &lapi.credentials else { return Err("there is no key for AppSec".into()) };
         // The first provider stays; a second call changes nothing.
         let _ = default_provider().install_default();
         let builder = HttpsConnectorBuilder::new();
-        let builder = match (at.scheme_str(), ca) {
+        let builder = match (at.scheme_str(), &lapi.ca) {
             (Some("https"), Some(ca)) => {
                 tls_client(ca, None).map(|tls| builder.with_tls_config(tls)).map_err(io::Error::other)
             }

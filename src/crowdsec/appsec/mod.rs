@@ -23,7 +23,6 @@ use rocket::fairing::{AdHoc, Fairing};
 use rocket::{Build, Rocket};
 
 use super::bouncer::{Bouncer, Questions};
-use super::lapi::{Connection, Credentials};
 use super::setting::Reading;
 use client::Client;
 use judge::AppSec;
@@ -43,7 +42,7 @@ pub fn appsec() -> impl Fairing {
         let Ok(appsec) = connected else { return Err(rocket) };
         let rocket = rocket.manage(appsec.clone());
         let Some(appsec) = appsec else { return Ok(rocket) };
-        let rocket = rocket.mount(challenge::BASE, challenge::routes(&appsec));
+        let rocket = rocket.mount(challenge::BASE, challenge::routes());
         // Attached now, it comes after all others: what is judged is what Rocket routes.
         Ok(rocket.attach(appsec))
     })
@@ -54,10 +53,8 @@ fn connect(rocket: &Rocket<Build>, bouncer: &Bouncer) -> Result<Option<Arc<AppSe
     let config =
         Config::read(&mut Reading::of(rocket.figment())).map_err(|_| "AppSec's settings cannot be read any more")?;
     let Some((config, at)) = config else { return Ok(None) };
-    let Some(Connection { credentials: Credentials::Key(key), ca, .. }) = &bouncer.lapi.connection else {
-        return Err("there is no key for AppSec".into());
-    };
-    let client = Client::new(at, config.timeout.0, key, ca.as_deref())?;
+    let lapi = bouncer.lapi.connection.as_ref().ok_or("there is no LAPI whose key AppSec could know")?;
+    let client = Client::new(at, config.timeout.0, lapi)?;
     bouncer.keeps_visits.store(true, Ordering::Relaxed);
     let _ = bouncer.questions.set(Questions::default());
     log::info!(target: "crowdsec", "AppSec at {} judges each request.", client.at);

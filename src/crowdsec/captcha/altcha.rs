@@ -50,7 +50,7 @@ impl Altcha {
             // From the whole range: with a smallest number, a program would start there and a browser would not.
             counter: Some(rand::random_range(1..=self.difficulty)),
             data: Some(BTreeMap::from([
-                (SUBJECT.into(), subject.to_string().into()),
+                (SUBJECT.into(), subject.0.to_string().into()),
                 // For the pass; and for the page, since the visitor's clock may be wrong.
                 (ISSUED.into(), issued.into()),
                 // For the page's progress bar.
@@ -76,7 +76,7 @@ impl Altcha {
         let issued = said(ISSUED).and_then(|issued| issued.as_u64());
         match (verify_solution(options), issued) {
             (Ok(result), _) if result.expired => Finding::Expired,
-            (Ok(result), Some(since)) if result.verified && bound_to == Some(subject.to_string().as_str()) => {
+            (Ok(result), Some(since)) if result.verified && bound_to == Some(subject.0.to_string().as_str()) => {
                 Finding::Human { since }
             }
             _ => Finding::Wrong,

@@ -5,16 +5,16 @@ use std::time::Duration;
 use figment::value::magic::RelativePathBuf;
 use serde::Deserialize;
 
-use super::provider::Provider;
-use crate::crowdsec::setting::{BadSetting, List, Number, Reading, Secret, Span, optional_word};
+use super::provider::{ALTCHA, Provider, named};
+use crate::crowdsec::setting::{BadSetting, List, Number, Reading, Secret, Span};
 
 /// `[default.crowdsec.captcha]`: each key as Rocket.toml and the variables write it; docs/configuration.md says what each
 /// means.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Settings {
-    #[serde(deserialize_with = "optional_word")]
-    provider: Option<Provider>,
+    #[serde(deserialize_with = "named")]
+    provider: Option<&'static Provider>,
     site_key: Option<Secret>,
     secret_key: Option<Secret>,
     secret_key_file: Option<RelativePathBuf>,
@@ -28,7 +28,7 @@ struct Settings {
 
 #[derive(Clone, Debug)]
 pub struct Config {
-    pub provider: Provider,
+    pub provider: &'static Provider,
     pub site_key: String,
     pub secret_key: Secret,
     /// Whole addresses: the provider's own where none is set. Empty for altcha.
@@ -47,7 +47,7 @@ impl Config {
     /// `None` where no provider is set. The debug profile then has the one that needs no account and no network.
     pub fn read(reading: &mut Reading<'_>) -> Result<Option<Self>, BadSetting> {
         let set: Option<Settings> = reading.table_of("captcha")?;
-        let example = || Settings { provider: Some(Provider::Altcha), ..Settings::default() };
+        let example = || Settings { provider: Some(&ALTCHA), ..Settings::default() };
         let Some(settings) = set.or_else(|| reading.debug.then(example)) else { return Ok(None) };
         let Some(provider) = settings.provider else {
             if settings.site_key.is_some() || settings.secret_key.is_some() || settings.secret_key_file.is_some() {
@@ -58,7 +58,7 @@ impl Config {
         let (key, file) = (settings.secret_key.as_ref(), settings.secret_key_file.as_ref());
         let secret = reading.secret("captcha.secret_key", key, file);
         let has_secret = key.is_some() || file.is_some();
-        if provider != Provider::Altcha && !(has_secret && settings.site_key.is_some()) {
+        if *provider != ALTCHA && !(has_secret && settings.site_key.is_some()) {
             reading.wrong(
                 "captcha",
                 "this provider needs `captcha.site_key` and `captcha.secret_key`: take both from your account there",
@@ -83,18 +83,17 @@ impl Config {
         if settings.difficulty == Some(Number(0)) {
             reading.wrong("captcha.difficulty", "a proof of no work proves nothing: write a number from 1");
         }
-        let details = provider.details();
         let mut url = |key, set, theirs: &str| match reading.url(key, set) {
             // Altcha loads nothing from elsewhere, whatever is set.
-            Some(own) if provider != Provider::Altcha => own.into(),
+            Some(own) if *provider != ALTCHA => own.into(),
             _ => theirs.to_owned(),
         };
         Ok(Some(Self {
             provider,
-            site_key: settings.site_key.filter(|_| provider != Provider::Altcha).map(|key| key.0).unwrap_or_default(),
+            site_key: settings.site_key.filter(|_| *provider != ALTCHA).map(|key| key.0).unwrap_or_default(),
             secret_key: secret.unwrap_or(Secret(String::new())),
-            verify_url: url("captcha.verify_url", settings.verify_url, details.verify_url),
-            script_url: url("captcha.script_url", settings.script_url, details.script_url),
+            verify_url: url("captcha.verify_url", settings.verify_url, provider.verify_url),
+            script_url: url("captcha.script_url", settings.script_url, provider.script_url),
             hostnames: settings.hostnames.0,
             sources: settings.sources.0,
             difficulty: settings.difficulty.map_or(1_000_000, |number| number.0),

@@ -17,7 +17,7 @@ use super::limit::Subject;
 use super::setting::Secret;
 use altcha::Altcha;
 use pass::Passes;
-use provider::{Details, Provider};
+use provider::{ALTCHA, Provider, RECAPTCHA};
 use third_party::ThirdParty;
 
 pub use config::Config;
@@ -52,16 +52,16 @@ pub struct Widget {
 }
 
 impl Widget {
-    fn new(provider: Provider, site_key: &str, script_url: &str, challenge: &str) -> Self {
-        let Details { name: provider, widget_class, field, .. } = *provider.details();
+    fn new(provider: &Provider, site_key: &str, script_url: &str, challenge: &str) -> Self {
+        let Provider { name: provider, widget_class, field, .. } = *provider;
         let [site_key, script_url, challenge] = [site_key, script_url, challenge].map(str::to_owned);
         Self { provider, site_key, script_url, widget_class, field, challenge }
     }
 
     /// One of each sort that a page may tell apart, to try it with.
     pub fn examples() -> [Self; 2] {
-        let third_party = Self::new(Provider::Recaptcha, "key", "https://captcha.example/api.js", "");
-        [third_party, Self::new(Provider::Altcha, "", "", "{}")]
+        let third_party = Self::new(&RECAPTCHA, "key", "https://captcha.example/api.js", "");
+        [third_party, Self::new(&ALTCHA, "", "", "{}")]
     }
 }
 
@@ -87,9 +87,10 @@ impl Captcha {
     /// profile) chance stands in, so that nothing that anybody else made holds.
     pub fn new(config: &Config, shared: Option<&Secret>) -> Result<Self, String> {
         let secret = shared.map_or_else(|| format!("{:032x}", rand::random::<u128>()), |secret| secret.0.clone());
-        let asked_by = match config.provider {
-            Provider::Altcha => Asker::Altcha(Altcha::new(config.difficulty, config.expiration, &secret)),
-            _ => Asker::ThirdParty(Box::new(ThirdParty::new(config)?)),
+        let asked_by = if *config.provider == ALTCHA {
+            Asker::Altcha(Altcha::new(config.difficulty, config.expiration, &secret))
+        } else {
+            Asker::ThirdParty(Box::new(ThirdParty::new(config)?))
         };
         let widget = Widget::new(config.provider, &config.site_key, &config.script_url, "");
         let passes = Passes::new(&secret, config.expiration);
@@ -129,7 +130,7 @@ fn content_sources(config: &Config) -> String {
     let script = Url::parse(&config.script_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
     // This one is for countries that block google.com; its script loads the rest from www.gstatic.cn.
     let elsewhere = if script.ends_with("://www.recaptcha.net") { "https://www.gstatic.cn" } else { "" };
-    let all = [config.provider.details().sources, &script, elsewhere].into_iter();
+    let all = [config.provider.sources, &script, elsewhere].into_iter();
     let all = all.chain(config.sources.iter().map(String::as_str));
     all.filter(|source| !source.is_empty()).collect::<Vec<_>>().join(" ")
 }

@@ -81,7 +81,7 @@ impl Passes {
 }
 
 fn value(subject: Subject, since: u64) -> String {
-    format!("{since} {subject}")
+    format!("{since} {}", subject.0)
 }
 
 /// Since when a pass counts; `None` for one that has ended, or that is another visitor's. It counts for as long as
@@ -91,7 +91,7 @@ fn since(value: &str, subject: Subject, now: u64, expiration: Duration) -> Optio
     let (since, whose) = value.split_once(' ')?;
     let since: u64 = since.parse().ok()?;
     let holds = now.saturating_sub(since) < expiration.as_secs();
-    (holds && whose == subject.to_string()).then_some(since)
+    (holds && whose == subject.0.to_string()).then_some(since)
 }
 
 #[cfg(test)]

@@ -1,18 +1,10 @@
 //! Which providers are there, and in what do they differ?
 
-use serde::Deserialize;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    Recaptcha,
-    Hcaptcha,
-    Turnstile,
-    Altcha,
-}
+use serde::de::{Deserialize, Deserializer, Error};
 
 /// What differs between them, from their documentation.
-pub struct Details {
+#[derive(Debug, PartialEq)]
+pub struct Provider {
     pub name: &'static str,
     pub script_url: &'static str,
     pub verify_url: &'static str,
@@ -23,18 +15,15 @@ pub struct Details {
     pub sources: &'static str,
 }
 
-impl Provider {
-    pub fn details(self) -> &'static Details {
-        match self {
-            Self::Recaptcha => &RECAPTCHA,
-            Self::Hcaptcha => &HCAPTCHA,
-            Self::Turnstile => &TURNSTILE,
-            Self::Altcha => &ALTCHA,
-        }
-    }
+/// Reads a provider's name.
+pub fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'static Provider>, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let known = [&RECAPTCHA, &HCAPTCHA, &TURNSTILE, &ALTCHA].into_iter().find(|provider| provider.name == name);
+    let names = &["recaptcha", "hcaptcha", "turnstile", "altcha"];
+    known.map(Some).ok_or_else(|| D::Error::unknown_variant(&name, names))
 }
 
-static RECAPTCHA: Details = Details {
+pub static RECAPTCHA: Provider = Provider {
     name: "recaptcha",
     script_url: "https://www.google.com/recaptcha/api.js",
     verify_url: "https://www.google.com/recaptcha/api/siteverify",
@@ -43,7 +32,7 @@ static RECAPTCHA: Details = Details {
     sources: "https://www.google.com/recaptcha/ https://www.gstatic.com/recaptcha/ https://recaptcha.google.com/recaptcha/",
 };
 
-static HCAPTCHA: Details = Details {
+static HCAPTCHA: Provider = Provider {
     name: "hcaptcha",
     script_url: "https://js.hcaptcha.com/1/api.js",
     verify_url: "https://api.hcaptcha.com/siteverify",
@@ -52,7 +41,7 @@ static HCAPTCHA: Details = Details {
     sources: "https://hcaptcha.com https://*.hcaptcha.com",
 };
 
-static TURNSTILE: Details = Details {
+static TURNSTILE: Provider = Provider {
     name: "turnstile",
     script_url: "https://challenges.cloudflare.com/turnstile/v0/api.js",
     verify_url: "https://challenges.cloudflare.com/turnstile/v0/siteverify",
@@ -62,5 +51,5 @@ static TURNSTILE: Details = Details {
 };
 
 /// Our own page and server are all that it needs.
-static ALTCHA: Details =
-    Details { name: "altcha", script_url: "", verify_url: "", widget_class: "altcha", field: "altcha", sources: "" };
+pub static ALTCHA: Provider =
+    Provider { name: "altcha", script_url: "", verify_url: "", widget_class: "altcha", field: "altcha", sources: "" };

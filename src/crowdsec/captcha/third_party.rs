@@ -129,6 +129,6 @@ impl ThirdParty {
     }
 
     fn name(&self) -> &'static str {
-        self.config.provider.details().name
+        self.config.provider.name
     }
 }

@@ -63,18 +63,20 @@ impl Snapshot {
         let _ = fs::remove_file(&beside);
         let file = File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
         let head = format!("{FORMAT}, at {}, HMAC", unix_now());
-        let hmac = self.hmac.clone().chain_update(&head);
+        let mut hmac = self.hmac.clone().chain_update(&head);
         let mut file = BufWriter::new(file);
         writeln!(file, "{head} {:DIGITS$}", "")?;
-        let mut body = Signing { inner: file, hmac };
-        body.write_all(br#"{"deleted":null,"new":["#)?;
+        let mut write = |bytes: &[u8]| {
+            hmac.update(bytes);
+            file.write_all(bytes)
+        };
+        write(br#"{"deleted":null,"new":["#)?;
         for (place, (value, key, left, source)) in standing.iter().enumerate() {
-            body.write_all(if place > 0 { b",\n" } else { b"\n" })?;
+            write(if place > 0 { b",\n" } else { b"\n" })?;
             let (duration, value) = (format!("{}.{}s", left / 10, left % 10), value.to_string());
-            serde_json::to_writer(&mut body, &Row { duration, id: key.id(), source, value })?;
+            write(&serde_json::to_vec(&Row { duration, id: key.id(), source, value })?)?;
         }
-        body.write_all(b"\n]}\n")?;
-        let Signing { inner: mut file, hmac } = body;
+        write(b"\n]}\n")?;
         file.seek(SeekFrom::Start(head.len() as u64 + 1))?;
         write!(file, "{:x}", hmac.finalize().into_bytes())?;
         file.into_inner()?.sync_all()?;
@@ -109,7 +111,7 @@ impl Snapshot {
         if age > OLDEST {
             return Err("it is older than a day");
         }
-        let mut body = Signing { inner: file, hmac: self.hmac.clone().chain_update(head) };
+        let mut body = Signed { inner: file, hmac: self.hmac.clone().chain_update(head) };
         let mut everything = set.everything(now);
         let read = read_answer(&mut body, &self.scopes, &mut |mut entry| {
             if let Entry::New(decision) = &mut entry {
@@ -138,25 +140,13 @@ struct Row<'a> {
     value: String,
 }
 
-/// Signs what is written or read.
-struct Signing<T> {
+/// Signs what is read.
+struct Signed<T> {
     inner: T,
     hmac: Hmac<Sha256>,
 }
 
-impl<T: Write> Write for Signing<T> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hmac.update(&bytes[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-impl<T: Read> Read for Signing<T> {
+impl<T: Read> Read for Signed<T> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
         self.hmac.update(&buffer[..read]);

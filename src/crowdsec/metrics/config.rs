@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use figment::value::Value;
-use ipnet::IpNet;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
@@ -12,15 +11,17 @@ use crate::crowdsec::setting::{BadSetting, List, Network, Reading, Span};
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
 #[derive(Deserialize)]
 #[serde(default)]
-struct Settings {
+pub struct Config {
+    /// Between two pushes to LAPI; `None` for none at all.
     #[serde(deserialize_with = "interval")]
-    usage_metrics: Option<Duration>,
-    metrics_from: List<Network>,
+    pub usage_metrics: Option<Duration>,
+    /// Who may read the figures. Nobody where it is empty.
+    pub metrics_from: List<Network>,
 }
 
-impl Default for Settings {
+impl Default for Config {
     fn default() -> Self {
-        Self { usage_metrics: Some(Duration::from_secs(15 * 60)), metrics_from: List::default() }
+        Self { usage_metrics: Some(Duration::from_secs(15 * 60)), metrics_from: List(Vec::new()) }
     }
 }
 
@@ -38,21 +39,13 @@ fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duratio
     span.map(Some).ok_or_else(|| D::Error::custom(wrong))
 }
 
-pub struct Config {
-    /// Between two pushes to LAPI; `None` for none at all.
-    pub usage_metrics: Option<Duration>,
-    /// Who may read the figures. Nobody where it is empty.
-    pub metrics_from: Vec<IpNet>,
-}
-
 impl Config {
     pub fn read(reading: &mut Reading<'_>) -> Result<Self, BadSetting> {
-        let Settings { usage_metrics, metrics_from } = reading.room()?;
-        let metrics_from: Vec<IpNet> = metrics_from.0.into_iter().map(|Network(net)| net).collect();
-        if let Some(all) = metrics_from.iter().find(|net| net.prefix_len() == 0) {
+        let config: Self = reading.room()?;
+        if let Some(Network(all)) = config.metrics_from.0.iter().find(|Network(net)| net.prefix_len() == 0) {
             let what = format!("{all} would show everybody whom you refuse: list the addresses that are to read it");
             reading.wrong("metrics_from", &what);
         }
-        Ok(Self { usage_metrics, metrics_from })
+        Ok(config)
     }
 }

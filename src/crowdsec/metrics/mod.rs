@@ -47,7 +47,7 @@ impl Fairing for Metrics {
         let (Some(bouncer), Ok(config)) = (rocket.state::<Bouncer>(), config) else { return Err(rocket) };
         let counts = Arc::new(Counts::of(bouncer));
         let _ = bouncer.also_spared.set(is_for_operators);
-        let memory = (!config.metrics_from.is_empty()).then(|| Arc::new(Memory::of(counts.clone())));
+        let memory = (!config.metrics_from.0.is_empty()).then(|| Arc::new(Memory::of(counts.clone())));
         let started = Usage::of(bouncer, config.usage_metrics, &counts).and_then(|usage| {
             let is_needed = usage.is_some() || memory.is_some();
             // A thread of its own, which the poller never waits for.

@@ -15,8 +15,8 @@ use crate::crowdsec::visitor::{ClientIp, Head};
 pub fn is_operator(request: &Request<'_>) -> bool {
     let rocket = request.rocket();
     let (Some(config), Some(bouncer)) = (rocket.state::<Config>(), rocket.state::<Bouncer>()) else { return false };
-    let nets = &config.metrics_from;
-    surely(&bouncer.client_ip, request).is_some_and(|address| nets.iter().any(|net| net.contains(&address)))
+    let nets = &config.metrics_from.0;
+    surely(&bouncer.client_ip, request).is_some_and(|address| nets.iter().any(|net| net.0.contains(&address)))
 }
 
 /// The visitor's address where it is sure: nobody stands between them and us but trusted proxies, and those name them.

@@ -53,7 +53,7 @@ pub fn mount(rocket: Rocket<Build>, debug: bool) -> Rocket<Build> {
 }
 
 fn routes(debug: bool) -> Vec<Route> {
-    let refused = [Method::Get, Method::Post].map(|method| Route::new(method, "/refused", RefusalRoute)).to_vec();
+    let refused = [Method::Get, Method::Post].map(|method| Route::new(method, "/refused", refuse)).to_vec();
     let always = routes![captcha::show_captcha, captcha::check_captcha, health::health, health::live];
     let for_owners = if debug { routes![preview::preview] } else { Vec::new() };
     before_all_others([refused, always, for_owners].concat())
@@ -71,12 +71,8 @@ pub fn before_all_others(mut routes: Vec<Route>) -> Vec<Route> {
 
 /// Answers what the fairing refused, at the address that was asked for. For all others there is nothing here. It is
 /// written by hand, because only a handler gets the body of any method.
-#[derive(Clone)]
-struct RefusalRoute;
-
-#[rocket::async_trait]
-impl route::Handler for RefusalRoute {
-    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> route::Outcome<'r> {
+fn refuse<'r>(request: &'r Request<'_>, data: Data<'r>) -> route::BoxFuture<'r> {
+    Box::pin(async move {
         match answer(request) {
             None => body::nothing_here(data).await,
             Some(Err(status)) => route::Outcome::error(status),
@@ -98,7 +94,7 @@ impl route::Handler for RefusalRoute {
                 route::Outcome::Success(response)
             }
         }
-    }
+    })
 }
 
 /// The answer to a request that the fairing refused; `None` to all others.

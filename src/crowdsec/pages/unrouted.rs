@@ -1,7 +1,7 @@
 //! What becomes of an upload that no route takes? Rocket's own 404 would leave the body unread; here it is dropped first.
 
 use rocket::http::{Method, Status};
-use rocket::route::{Handler, Outcome};
+use rocket::route::{BoxFuture, Outcome};
 use rocket::{Data, Request, Route};
 
 use super::body::nothing_here;
@@ -10,7 +10,7 @@ use crate::crowdsec::bouncer::OUR_RANK;
 /// Asked before the application's routes. A route behind them could not learn the status with which a guard forwarded the
 /// request, and would answer 404 in its place.
 pub fn routes() -> Vec<Route> {
-    let route = |method| Route::ranked(OUR_RANK + 1, method, "/<_..>", Unrouted);
+    let route = |method| Route::ranked(OUR_RANK + 1, method, "/<_..>", unrouted);
     [Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Trace].map(route).to_vec()
 }
 
@@ -25,17 +25,13 @@ pub fn send_upload_on(request: &mut Request<'_>, data: &Data<'_>) {
     }
 }
 
-#[derive(Clone)]
-struct Unrouted;
-
-#[rocket::async_trait]
-impl Handler for Unrouted {
-    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
+fn unrouted<'r>(request: &'r Request<'_>, data: Data<'r>) -> BoxFuture<'r> {
+    Box::pin(async move {
         match is_routed(request, OUR_RANK + 2) {
             true => Outcome::forward(data, Status::NotFound),
             false => nothing_here(data).await,
         }
-    }
+    })
 }
 
 /// Whether a route of this rank or a later one could take a request.

@@ -16,7 +16,7 @@ use reqwest::Url;
 use rocket::Config;
 use serde::de::DeserializeOwned;
 
-pub use written::{FailureAction, List, Network, Number, Secret, Span, field_names, optional_word, word};
+pub use written::{FailureAction, List, Network, Number, Secret, Span, field_names, word};
 
 /// Everything that is wrong with the configuration, each in a sentence that says what to do.
 #[derive(Debug)]

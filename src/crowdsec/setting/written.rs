@@ -60,11 +60,6 @@ pub fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> 
     T::deserialize(String::deserialize(deserializer)?.into_deserializer())
 }
 
-/// The same for one that may be missing.
-pub fn optional_word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    word(deserializer).map(Some)
-}
-
 /// What becomes of a visitor when LAPI (live mode) or AppSec does not answer in time.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -117,14 +112,8 @@ impl<'de> Deserialize<'de> for Network {
 }
 
 /// A list: `["a", "b"]`, or the same as text with commas, `a, b`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct List<T>(pub Vec<T>);
-
-impl<T> Default for List<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for List<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

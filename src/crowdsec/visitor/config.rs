@@ -20,7 +20,7 @@ struct Settings {
     client_ip_header: Option<String>,
     country_header: Option<String>,
     as_header: Option<String>,
-    geoip: List<RelativePathBuf>,
+    geoip: Option<List<RelativePathBuf>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -51,7 +51,7 @@ impl Config {
             }
         }
         let mut databases = Vec::new();
-        for path in geoip.0.iter().map(RelativePathBuf::relative) {
+        for path in geoip.iter().flat_map(|list| &list.0).map(RelativePathBuf::relative) {
             match Database::open(path.clone()) {
                 Ok(database) => databases.push(database),
                 // Whoever names a database wants visitors judged by it.

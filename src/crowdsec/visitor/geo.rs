@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant, SystemTime};
-use std::{fmt, fs, mem};
+use std::{fs, mem};
 
 use log::{info, warn};
 use maxminddb::PathElement::{self, Key};
@@ -65,6 +65,7 @@ impl ClientIp {
 }
 
 /// A database in MaxMind's format.
+#[derive(Debug)]
 pub struct Database {
     path: PathBuf,
     reader: RwLock<Reader<Vec<u8>>>,
@@ -76,12 +77,6 @@ pub struct Database {
 
 /// By what a file is told from the one that lay there before.
 type Version = (u64, SystemTime, u64);
-
-impl fmt::Debug for Database {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.path.fmt(f)
-    }
-}
 
 /// What a database may say.
 #[derive(Clone, Copy, PartialEq)]

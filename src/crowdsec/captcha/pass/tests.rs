@@ -1,7 +1,7 @@
 //! Whom does a pass let in, and for how long?
 
 use super::*;
-use crate::crowdsec::captcha::provider::Provider;
+use crate::crowdsec::captcha::provider::ALTCHA;
 use crate::crowdsec::captcha::{Captcha, Config};
 use crate::crowdsec::setting::Secret;
 
@@ -24,7 +24,7 @@ fn cookies_that_could_fight_have_names_of_their_own() {
 
 #[test]
 fn without_a_secret_nobody_elses_passes_hold() {
-    let (provider, difficulty, expiration) = (Provider::Altcha, 1, Duration::from_secs(60));
+    let (provider, difficulty, expiration) = (&ALTCHA, 1, Duration::from_secs(60));
     let (site_key, verify_url, script_url, hostnames, sources) = Default::default();
     let secret_key = Secret(String::new());
     let config =
