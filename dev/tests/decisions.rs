@@ -255,9 +255,10 @@ fn of_two_bans_the_newer_longer_one_stands_after_the_older_shorter_was_deleted()
 #[test]
 fn of_two_bans_the_longer_stands_after_the_shorter_ended() {
     let lapi = Lapi::start();
-    lapi.decide(&["--ip", "192.0.2.1", "--duration", "3s"]);
+    lapi.decide(&["--ip", "192.0.2.1", "--duration", "15s"]);
     lapi.decide(&["--ip", "192.0.2.1", "--duration", "4h"]);
     let app = App::polling(lapi.url(), &[]);
+    assert_eq!(lapi.ids("192.0.2.1").len(), 2, "the application has seen both");
     eventually("LAPI has one ban left", || lapi.ids("192.0.2.1").len() == 1);
     app.catch_up(&lapi);
     assert_eq!(app.verdict("192.0.2.1"), Ban);

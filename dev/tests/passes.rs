@@ -130,7 +130,8 @@ fn who_comes_by_ipv4_and_ipv6_keeps_both_passes() {
 
 #[test]
 fn a_challenge_that_is_answered_again_elsewhere_or_after_a_restart_gains_nothing() {
-    let settings = [("CROWDSEC_CAPTCHA_EXPIRATION", "30s")];
+    // A challenge lives for half of that: time for a busy machine to launch once more.
+    let settings = [("CROWDSEC_CAPTCHA_EXPIRATION", "50s")];
     let (one, other) = (asking(&settings), asking(&settings));
     let solution = solution(&one, VISITOR);
     let pass_of = |app: &App| {

@@ -19,8 +19,8 @@ use crate::crowdsec::pages::Refusal;
 /// Where the scripts and the form of the challenge lie. They belong to AppSec, wherever the application is mounted.
 pub const BASE: &str = "/crowdsec-internal/challenge";
 
-/// The page of a challenge posts some kilobytes. Anybody may send here, so that no longer body is kept in memory.
-const LONGEST: ByteUnit = ByteUnit::Mebibyte(1);
+/// The page of a challenge posts some kilobytes. Anybody may send here, so a longer body is not kept in memory.
+const LONGEST_BODY: ByteUnit = ByteUnit::Mebibyte(1);
 
 /// Whether Rocket gives a request to the routes below: segment by segment, decoded, and without the empty ones.
 pub fn is_its_path(request: &Request<'_>) -> bool {
@@ -41,7 +41,7 @@ fn challenge<'r>(request: &'r Request<'_>, data: Data<'r>) -> BoxFuture<'r> {
         else {
             return Outcome::forward(data, Status::NotFound);
         };
-        let body = match read_body(request, data, appsec.config.body_limit.min(LONGEST)).await {
+        let body = match read_body(request, data, appsec.config.body_limit.min(LONGEST_BODY)).await {
             Ok(body) => body,
             Err(status) => return Outcome::error(status),
         };

@@ -43,7 +43,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// With the key and the CA of LAPI's.
+    /// AppSec takes LAPI's key, and its CA holds here too.
     pub fn new(at: Uri, timeout: Duration, lapi: &Connection) -> Result<Self, String> {
         let Credentials::Key(key) = &lapi.credentials else { return Err("there is no key for AppSec".into()) };
         // The first provider stays; a second call changes nothing.

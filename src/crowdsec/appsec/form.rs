@@ -71,9 +71,12 @@ fn encoded<'v>(body: &[u8]) -> form::Result<'v, Vec<(String, String)>> {
 /// The fields of a form by name, and its files.
 type Parts = (Vec<(String, String)>, Vec<File>);
 
-/// Takes a form in parts apart. Read strictly: what Go, which reads the parts for AppSec's rules, could
-/// read in another way is no form. Else a field would come here that AppSec took for a file, or has not seen at all. That is
-/// why no crate does it: multer keeps the last of two headers with one name, where Go takes the first.
+/// The longest head of a part. Go gives up where one has more than 10,000 lines, and the rules see nothing from there on.
+const LONGEST_HEAD: usize = 16 << 10;
+
+/// Takes a multipart form apart, strictly: what Go, which reads the parts for AppSec's rules, could read in another way is
+/// no form. Else a field would arrive here that AppSec took for a file, or never saw. That is why no crate does it: multer
+/// keeps the last of two headers with one name, where Go takes the first.
 fn parts<'v>(kind: &ContentType, body: &[u8]) -> form::Result<'v, Parts> {
     let odd = || invalid("parts that can be read in two ways");
     let delimiter = ["\r\n--", boundary_of(kind).ok_or_else(odd)?].concat().into_bytes();
@@ -110,27 +113,36 @@ fn boundary_of(kind: &ContentType) -> Option<&str> {
 fn head_of(head: &str) -> Option<(&str, Option<&str>, Option<ContentType>)> {
     let (mut names, mut kind) = (None, None);
     for line in head.split("\r\n") {
-        let (header, value) =
-            line.split_once(':').map(|(header, value)| (header.to_ascii_lowercase(), value.trim()))?;
-        match &*header {
+        let (header, value) = line.split_once(':').filter(|_| head.len() <= LONGEST_HEAD)?;
+        // Nothing else is space to Go. At a lone line feed its head may end, and at other control characters it gives up.
+        let value = value.trim_matches([' ', '\t']);
+        match &*header.to_ascii_lowercase() {
             _ if value.contains(char::is_control) => return None,
             // Of two such lines Go takes the first.
             "content-disposition" if names.is_none() => names = Some(names_of(value)?),
             "content-type" => kind = value.parse().ok(),
-            // Go decodes that one, and nobody here does.
-            "content-transfer-encoding" if value.eq_ignore_ascii_case("quoted-printable") => return None,
-            "content-transfer-encoding" | "content-length" => {}
+            // Go decodes `quoted-printable`, and nobody here does.
+            "content-transfer-encoding" | "content-length" if !value.eq_ignore_ascii_case("quoted-printable") => {}
             _ => return None,
         }
     }
     names.map(|(name, file)| (name, file, kind))
 }
 
-/// As browsers write them. Go knows other spellings too, `FILENAME=` and `filename*=`, and reads what is behind a `\`.
+/// As browsers and .NET write them. Go knows other spellings too, `FILENAME=` and `filename*=`, and reads what is behind a
+/// `\`. Where a file is named, the rest does not matter: it is a file here, and if Go takes it for a field, the rules see more
+/// of it.
 fn names_of(disposition: &str) -> Option<(&str, Option<&str>)> {
-    let (name, rest) = disposition.strip_prefix("form-data; name=\"")?.split_once('"')?;
-    let file = if rest.is_empty() { None } else { Some(rest.strip_prefix("; filename=\"")?.strip_suffix('"')?) };
-    (!disposition.contains('\\') && file.is_none_or(|file| !file.contains('"'))).then_some((name, file))
+    let (name, rest) = value_of(disposition.strip_prefix("form-data; name=")?)?;
+    let file = if rest.is_empty() { None } else { Some(value_of(rest.strip_prefix("; filename=")?)?.0) };
+    (!name.contains('\\')).then_some((name, file))
+}
+
+/// A word, as .NET writes names, or a text in quotes; and what follows.
+fn value_of(text: &str) -> Option<(&str, &str)> {
+    let is_odd = |letter: char| !letter.is_ascii_alphanumeric() && !"-._".contains(letter);
+    let end = text.find(is_odd).unwrap_or(text.len());
+    if end > 0 { Some(text.split_at(end)) } else { text.strip_prefix('"')?.split_once('"') }
 }
 
 /// What stands before and behind the first `mark`.

@@ -76,7 +76,7 @@ impl RefusalLines {
         let asked = format!("{} {}", asked.method, printable(asked.path()));
         let what = match (verdict, judgement.cause(verdict)) {
             (Verdict::Hidden, _) if judgement.unnamed == Some(Unnamed::Gone) => {
-                "a visitor who was gone before anybody knew who it was".to_owned()
+                "a visitor who had gone before anybody knew who it was".to_owned()
             }
             (Verdict::Hidden, _) => format!("a visitor whom the proxy {address} does not name"),
             (Verdict::NotYet, _) => format!("{address}: LAPI has not answered yet"),

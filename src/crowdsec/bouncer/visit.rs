@@ -78,7 +78,7 @@ pub enum Verdict {
     Throttle(Duration),
     Captcha,
     Ban,
-    /// A trusted proxy does not say whose request it is.
+    /// Nobody knows whose request it is: `Judgement::unnamed` says why.
     Hidden,
     /// LAPI has not answered yet, and the operator said `on_startup_failure = "closed"`.
     NotYet,

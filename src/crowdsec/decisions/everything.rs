@@ -97,7 +97,7 @@ impl Everything {
 }
 
 impl Compared {
-    /// How many decisions stand that the answer lacks, of how many that stood and that it lacks or has.
+    /// How many of the decisions that stand the answer lacks, and of how many.
     pub fn missing(&self) -> (usize, usize) {
         (self.missing.len(), self.missing.len() + self.taken.renewed)
     }

@@ -26,8 +26,8 @@ pub struct Visitor {
     pub address: IpAddr,
     /// Every decision that stands against the visitor, the greatest remediation first. Empty for most visitors.
     pub decisions: Vec<DecisionView>,
-    /// What the guard `Cleared` does with the visitor, and but for `excluded_paths` the fairing: `None` if they are let in,
-    /// else `ban`, `captcha`, `throttle`, `hidden` (a trusted proxy names nobody) or `starting` (LAPI has not answered yet).
+    /// What the guard `Cleared` does with the visitor, and so does the fairing outside of `excluded_paths`. `None` if they are
+    /// let in, else `ban`, `captcha`, `throttle`, `hidden` (nobody knows who it is) or `starting` (LAPI has not answered yet).
     pub remediation: Option<&'static str>,
     /// The remediation that the visitor would meet if `enforce` did not let them in.
     pub trial: Option<&'static str>,

@@ -123,7 +123,8 @@ impl<'de> Visitor<'de> for Answer<'_> {
         while let Some(key) = map.next_key::<String>()? {
             let kind: ListKind = match key.as_str() {
                 "new" => NEW,
-                // What cannot be read was never held. There is nothing to tell either: it is deleted already.
+                // What cannot be read is hardly ever held, and then ends by its own time. There is nothing to tell either: LAPI
+                // has deleted it already.
                 "deleted" => |read| read.ok().map(Entry::Deleted),
                 _ => {
                     map.next_value::<IgnoredAny>()?;

@@ -85,9 +85,11 @@ impl Contact {
         lock(&self.answers).last == Some(self.start)
     }
 
-    /// LAPI is asked for everything, which took so long the last time. Zero once that came, or did not.
+    /// LAPI is asked for everything, which took this long the last time; zero once that came, or did not. Who is stale stays
+    /// so until LAPI answers.
     pub fn awaits_everything(&self, last: Duration) {
-        lock(&self.answers).extra = last * 2;
+        let factor = if self.health() == Health::Ok { 2 } else { 0 };
+        lock(&self.answers).extra = last * factor;
     }
 
     pub fn answered(&self) {

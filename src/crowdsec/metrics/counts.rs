@@ -17,7 +17,7 @@ pub const CAPTCHA: [&str; 4] = ["shown", "solved", "failed", "provider_away"];
 
 /// What a visitor can be refused with, as `Verdict::name` says it.
 pub const REMEDIATIONS: [&str; 6] = ["ban", "captcha", "throttle", "hidden", "starting", "too_large"];
-/// How many of `REMEDIATIONS`, from the first on, rest on a decision. The others rest on none.
+/// How many of `REMEDIATIONS`, from the first on, may rest on a decision. The others never do.
 const BY_DECISION: usize = 3;
 
 /// The operator's own decisions, which are none of LAPI's.

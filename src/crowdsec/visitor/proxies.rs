@@ -42,7 +42,8 @@ impl ClientIp {
         Self { config, unnamed: Default::default(), forgotten: Reminder::default() }
     }
 
-    /// The visitor's address, in canonical form; or the address of the last proxy that is known, and why no visitor is.
+    /// The visitor's address, in canonical form; or the address of the last proxy that is known, `0.0.0.0` where not even that
+    /// is, and why no visitor is known.
     ///
     /// No other header is asked instead: a visitor may have written it.
     pub fn of(&self, request: &Request<'_>, head: &Head<'_>) -> (IpAddr, Option<Unnamed>) {

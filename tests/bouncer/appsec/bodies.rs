@@ -120,11 +120,11 @@ fn a_file_arrives_byte_for_byte() {
     let stub = Stub::new();
     let client = client(app_of(with_appsec(&stub)));
     let bytes: Vec<u8> = (0..=255).rev().chain(0..=255).chain(*b"\0file\0").collect();
-    let head = b"--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\na\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"\xc3\xa4.bin\"\r\nContent-Type: image/png\r\n\r\n";
+    let head = b"--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\na\r\n--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"\xc3\xa4\\.bin\"; filename*=utf-8''x\r\nContent-Type: image/png\r\n\r\n";
     let body = [head, bytes.as_slice(), b"\r\n--b--\r\n"].concat();
     let kind: ContentType = "multipart/form-data; boundary=b".parse().unwrap();
     let answer = client.post("/form").visitor(VISITOR).header(kind).body(&body).dispatch().into_string().unwrap();
-    assert_eq!(answer, format!("a \u{e4}.bin {:?} {bytes:?}", "image/png".parse::<ContentType>().ok()));
+    assert_eq!(answer, format!("a \u{e4}\\.bin {:?} {bytes:?}", "image/png".parse::<ContentType>().ok()));
     assert_eq!(stub.take().last().unwrap().body, body);
 }
 
@@ -176,6 +176,7 @@ fn a_form_that_go_reads_otherwise_than_we_do_is_none() {
         (plain, "content-disposition:form-data; name=\"name\"\r\nContent-Type: text/plain\r\nContent-Length: 8"),
         (plain, "Content-Transfer-Encoding: 8bit\r\nContent-Disposition: form-data; name=\"name\""),
         ("multipart/form-data; charset=UTF-8; boundary=b", disposition),
+        ("multipart/form-data; boundary=\"b\"", "Content-Type: text/plain\r\nContent-Disposition: form-data; name=name"),
     ] {
         assert_eq!(send(kind, &part(head)), Status::Ok, "{kind} {head}");
     }
@@ -183,10 +184,16 @@ fn a_form_that_go_reads_otherwise_than_we_do_is_none() {
         // A file to Go, and a text to most other readers.
         (plain, format!("{disposition}; FILENAME=\"f\"")),
         (plain, format!("{disposition}; filename*=utf-8''f")),
+        (plain, "Content-Disposition: form-data; name=name x".to_owned()),
         (plain, format!("Content-Disposition: form-data; name=\"a\"; filename=\"f\"\r\n{disposition}")),
         // `=1` is no quoted-printable: Go reads no further.
         (plain, format!("{disposition}\r\nContent-Transfer-Encoding: quoted-printable")),
         (plain, format!("{disposition}\r\nX y: z")),
+        // At a lone line feed the head ends for Go; at the others it reads no further, nor beyond 10,000 lines.
+        (plain, format!("Content-Type:\n\r\n{disposition}")),
+        (plain, format!("{disposition}\r\nContent-Length: 8\u{c}")),
+        (plain, format!("{disposition}\r\nContent-Length: 8\r")),
+        (plain, format!("{disposition}{}", "\r\nContent-Length:".repeat(10_000))),
         // Another boundary to Go, or none.
         ("multipart/form-data; boundary=b; boundary*=utf-8''c", disposition.to_owned()),
         ("multipart/form-data; boundary=b; boundary=c", disposition.to_owned()),
