@@ -176,7 +176,10 @@ fn a_form_that_go_reads_otherwise_than_we_do_is_none() {
         (plain, "content-disposition:form-data; name=\"name\"\r\nContent-Type: text/plain\r\nContent-Length: 8"),
         (plain, "Content-Transfer-Encoding: 8bit\r\nContent-Disposition: form-data; name=\"name\""),
         ("multipart/form-data; charset=UTF-8; boundary=b", disposition),
-        ("multipart/form-data; boundary=\"b\"", "Content-Type: text/plain\r\nContent-Disposition: form-data; name=name"),
+        (
+            "multipart/form-data; boundary=\"b\"",
+            "Content-Type: text/plain\r\nContent-Disposition: form-data; name=name",
+        ),
     ] {
         assert_eq!(send(kind, &part(head)), Status::Ok, "{kind} {head}");
     }
