@@ -1,7 +1,9 @@
 //! What are the refused answered? A page or JSON that tells nothing of why; and the bouncer's other pages.
 
+use app::crowdsec::Human;
 use rocket::fairing::AdHoc;
 use rocket::http::{ContentType, Method, Status};
+use rocket::{get, routes};
 
 use crate::common::{Visitor, app_with, client, figment, header, with_decisions};
 
@@ -102,13 +104,18 @@ fn a_refused_page_stands_alone_and_in_no_frame() {
     }
 }
 
-#[test]
-fn a_slip_in_a_template_leaves_a_refusal_a_refusal() {
+fn copied_templates() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir("templates").unwrap() {
         let file = file.unwrap();
         std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
     }
+    dir
+}
+
+#[test]
+fn a_slip_in_a_template_leaves_a_refusal_a_refusal() {
+    let dir = copied_templates();
     std::fs::write(dir.path().join("ban.html.tera"), "{{ nothing_is_called_so }}").unwrap();
     let client = client(app::app(with_decisions(&[("192.0.2.1", "ban")]).merge(("template_dir", dir.path()))));
     let response = client.get("/").visitor("192.0.2.1").dispatch();
@@ -120,6 +127,21 @@ fn a_slip_in_a_template_leaves_a_refusal_a_refusal() {
     std::fs::write(dir.path().join("texts.toml"), "[en]\nban_title = \"a\nban_text = b\"").unwrap();
     assert!(preview().contains("texts.toml cannot be read"), "{}", preview());
     assert_eq!(client.get("/").visitor("192.0.2.1").dispatch().status(), Status::Forbidden);
+}
+
+/// `Human` asks for one whatever stands against the visitor.
+#[test]
+fn a_captcha_that_a_route_asks_of_everybody_names_no_decision_that_lets_its_visitor_in() {
+    #[get("/human")]
+    fn human(_human: Human) {}
+    let dir = copied_templates();
+    std::fs::write(dir.path().join("captcha.html.tera"), "{{ decision | json_encode | safe }}").unwrap();
+    let figment =
+        with_decisions(&[("192.0.2.1", "pass"), ("192.0.2.2", "captcha")]).merge(("template_dir", dir.path()));
+    let client = client(app::app(figment).mount("/pages", routes![human]));
+    let page = |visitor| client.get("/pages/human").visitor(visitor).dispatch().into_string().unwrap();
+    assert_eq!(page("192.0.2.1"), "null");
+    assert!(page("192.0.2.2").contains(r#""remediation":"captcha""#), "{}", page("192.0.2.2"));
 }
 
 /// The links of one preview lead to all others. What the refused could not load is not loaded here either.
