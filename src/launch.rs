@@ -23,8 +23,12 @@ use signals::{end_in_time, stay_alive, stop};
 
 /// Runs the application to its end. Status 0 after a stop that was asked for, 1 where the launch failed.
 pub fn run(rocket: Rocket<Build>) -> ExitCode {
-    // `rocket::execute` reads the configuration itself, and on a bad value panics and prints it: so ours is read first.
-    let ended = config(rocket.figment()).and_then(|config| rocket::execute(launch(rocket, config)));
+    // As `rocket::execute` does it, which would read Rocket's own sources once more: there an empty variable is a bad value,
+    // and a bad value a panic that prints it.
+    let ended = config(rocket.figment()).and_then(|config| {
+        let (workers, blocking, force) = (config.workers, config.max_blocking, config.shutdown.force);
+        rocket::async_run(launch(rocket, config), workers, blocking, force, "rocket-worker-thread")
+    });
     let status = if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     for problem in ended.err().unwrap_or_default() {
         log::error!("{problem}");

@@ -90,6 +90,16 @@ fn a_variable_that_rocket_cannot_use_is_named_and_its_value_does_not_show() {
 }
 
 #[test]
+fn an_empty_variable_of_rockets_is_an_unset_one_and_keeps_nobody_from_launching() {
+    // As Compose hands on what its user has left out: `ROCKET_WORKERS: ${ROCKET_WORKERS:-}`.
+    for name in ["WORKERS", "MAX_BLOCKING", "SHUTDOWN", "KEEP_ALIVE", "LIMITS", "LOG_LEVEL"] {
+        let name = format!("ROCKET_{name}");
+        let app = App::start(&[(&name, "")]);
+        assert_eq!(app.get("/").send().status, 200, "{name}: {}", app.log());
+    }
+}
+
+#[test]
 fn words_that_are_no_toml_are_told_by_line_and_column() {
     let folder = Folder::of_the_application();
     folder.write("templates/texts.toml", "[default]\nban_title = \"a\"\nban_text = a\n");
