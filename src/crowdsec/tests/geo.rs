@@ -30,6 +30,9 @@ fn a_country_is_found_in_each_field_that_crowdsec_knows_and_in_a_flat_one() {
         ("198.51.100.0/24", in_country("represented_country", "US")),
         ("203.0.113.0/25", both),
         ("203.0.113.128/26", map(&[("country_code", text("JP"))])),
+        // As IPinfo writes it.
+        ("172.16.0.0/13", map(&[("country", text("Japan")), ("country_code", text("JP"))])),
+        ("172.24.0.0/13", map(&[("country", text("KR"))])),
         ("203.0.113.192/26", in_country("country", "?")),
         ("2001:db8::/33", in_country("country", "NZ")),
         ("2001:db8:8000::/33", map(&[])),
@@ -43,6 +46,8 @@ fn a_country_is_found_in_each_field_that_crowdsec_knows_and_in_a_flat_one() {
         ("198.51.100.7", "US"),
         ("203.0.113.1", "DE"),
         ("203.0.113.130", "JP"),
+        ("172.16.0.1", "JP"),
+        ("172.24.0.1", "KR"),
         ("203.0.113.200", ""),
         ("2001:db8::1", "NZ"),
         ("2001:db8:8000::1", ""),

@@ -100,16 +100,21 @@ impl Database {
         country == system || kind == if country { Kind::Country } else { Kind::As }
     }
 
-    /// In CrowdSec's own order. Some free databases have a flat `country_code`.
+    /// In CrowdSec's own order. Some free databases have a flat `country_code`, and the country's name, or its two letters, in
+    /// the place of the first.
     pub fn country(&self, address: IpAddr) -> Option<Country> {
         self.look_up(address, |found| {
-            let read = |path: &[PathElement<'_>]| Ok(found.decode_path::<&str>(path)?.and_then(Country::read));
+            let read = |path: &[PathElement<'_>]| match found.decode_path::<&str>(path) {
+                // A text where others have a map: another way to write it, and no damage.
+                Err(MaxMindDbError::Decoding { .. }) => Ok(None),
+                text => text.map(|text| text.and_then(Country::read)),
+            };
             for field in ["country", "registered_country", "represented_country"] {
                 if let Some(country) = read(&[Key(field), Key("iso_code")])? {
                     return Ok(Some(country));
                 }
             }
-            read(&[Key("country_code")])
+            Ok(read(&[Key("country_code")])?.or(read(&[Key("country")])?))
         })
     }
 
