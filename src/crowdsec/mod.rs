@@ -19,6 +19,7 @@ mod printable;
 mod panics;
 mod background;
 mod limit;
+mod look_up;
 mod reminder;
 mod timestamp;
 mod decisions;

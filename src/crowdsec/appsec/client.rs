@@ -2,24 +2,31 @@
 //!
 //! Not by reqwest, which sends an `Accept` where the visitor has sent none, for AppSec's rules to see.
 
-use std::io;
+use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::task::{Context, Poll};
 use std::time::Duration;
+use std::{io, vec};
 
 use http::{HeaderValue, StatusCode, Uri};
 use http_body_util::{BodyExt, Collected, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rocket::futures::FutureExt;
+use rocket::futures::future::BoxFuture;
 use rustls::crypto::ring::default_provider;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
+use tower_service::Service;
 
 use super::answer::Answer;
 use super::question::{Body, Question};
 use crate::crowdsec::lapi::{Connection, Credentials, tls_client};
+use crate::crowdsec::look_up::LookUp;
 use crate::crowdsec::panics::lock;
 use crate::crowdsec::printable::with_causes;
 
@@ -34,7 +41,7 @@ const IDLE: Duration = Duration::from_secs(30);
 const REST: Duration = Duration::from_secs(3);
 
 pub struct Client {
-    http: legacy::Client<HttpsConnector<HttpConnector>, Body>,
+    http: legacy::Client<HttpsConnector<HttpConnector<LookUp>>, Body>,
     pub at: Uri,
     key: HeaderValue,
     timeout: Duration,
@@ -61,7 +68,7 @@ impl Client {
             }
         };
         let builder = builder.map_err(|error| format!("HTTPS to AppSec cannot be set up: {error}"))?;
-        let mut connector = HttpConnector::new();
+        let mut connector = HttpConnector::new_with_resolver(LookUp::default());
         connector.enforce_http(false);
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(timeout));
@@ -107,6 +114,21 @@ impl Client {
             *lock(&self.rests_until) = Some(Instant::now() + REST);
         }
         answer
+    }
+}
+
+/// As hyper-util asks for addresses.
+impl Service<Name> for LookUp {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = BoxFuture<'static, io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, host: Name) -> Self::Future {
+        self.clone().addresses(host.as_str().to_owned()).boxed()
     }
 }
 

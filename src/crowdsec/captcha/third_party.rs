@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Finding;
 use super::config::Config;
 use super::tries::Tries;
+use crate::crowdsec::look_up::LookUp;
 use crate::crowdsec::printable::with_causes;
 use crate::crowdsec::reminder::{HOUR, Reminder};
 
@@ -38,7 +39,8 @@ struct SiteVerify {
 impl ThirdParty {
     pub fn new(config: &Config) -> Result<Self, String> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut client = Client::builder().timeout(PATIENCE).redirect(redirect::Policy::none());
+        let mut client =
+            Client::builder().dns_resolver(LookUp::default()).timeout(PATIENCE).redirect(redirect::Policy::none());
         if config.verify_url.starts_with("http:") {
             // The operator's own server, without TLS: asking it needs no CA, and no proxy towards the internet.
             client = client.tls_certs_only([]).no_proxy();
