@@ -14,6 +14,7 @@ use super::from_body::FromBody;
 use super::hearing::Hearing;
 use super::judge::AppSec;
 use crate::crowdsec::bouncer::Bouncer;
+use crate::crowdsec::guards::lacks;
 
 /// Proof that AppSec was asked about the whole request, its body included, before `T` was made of it. Where it did not answer,
 /// `appsec.failure_action` has decided. Of a body over `appsec.body_limit` it has seen the head alone if `appsec.large_bodies`
@@ -98,12 +99,6 @@ async fn judged(appsec: &AppSec, request: &Request<'_>, body: &Arc<[u8]>) -> Res
 
 impl<T> Sentinel for Inspected<T> {
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        let is_missing = rocket.state::<Option<Arc<AppSec>>>().is_none();
-        if is_missing {
-            log::error!(
-                "A route asks for `Inspected`, and nobody is there to judge: attach `crowdsec::appsec()` after `crowdsec::fairing()`."
-            );
-        }
-        is_missing
+        lacks::<Option<Arc<AppSec>>>(rocket, "`Inspected`", "appsec")
     }
 }

@@ -59,18 +59,15 @@ impl Config {
         let secret = reading.secret("captcha.secret_key", key, file);
         let has_secret = key.is_some() || file.is_some();
         if *provider != ALTCHA && !(has_secret && settings.site_key.is_some()) {
-            reading.wrong(
-                "captcha",
-                "this provider needs `captcha.site_key` and `captcha.secret_key`: take both from your account there",
-            );
+            let what =
+                "this provider needs `captcha.site_key` and `captcha.secret_key`: take both from your account there";
+            reading.wrong("captcha", what);
         }
         // Each goes into a header as it stands, where `;` would begin another rule.
         let is_source = |text: &String| text.bytes().all(|byte| byte.is_ascii_graphic() && !b";,'\"".contains(&byte));
         if !settings.sources.0.iter().all(is_source) {
-            reading.wrong(
-                "captcha.sources",
-                "write each place as in a content security policy, \"https://www.gstatic.cn\"",
-            );
+            let what = "write each place as in a content security policy, \"https://www.gstatic.cn\"";
+            reading.wrong("captcha.sources", what);
         }
         if settings.hostnames.0.iter().any(|host| host.contains(['/', ':', ' '])) {
             let what = "write bare host names, \"www.example.org\", without https://, port or path";

@@ -63,10 +63,10 @@ impl ThirdParty {
         let finding = match self.ask(answer, address).await {
             Ok(said) => self.meaning(&said, now),
             Err(reason) => {
+                let name = self.config.provider.name;
                 if let Some(times) = self.away.count(1, HOUR, Instant::now()) {
                     log::warn!(
-                        "The captcha provider {} cannot be asked ({times} so far): {reason}. Visitors must retry.",
-                        self.name()
+                        "The captcha provider {name} cannot be asked ({times} so far): {reason}. Visitors must retry."
                     );
                 }
                 Finding::Away
@@ -114,11 +114,9 @@ impl ThirdParty {
             let counts = hostnames.is_empty() || said.hostname.as_ref().is_some_and(is_ours);
             if counts { Finding::Human { since: now } } else { Finding::Wrong }
         } else if says(&["invalid-input-secret", "missing-input-secret", "sitekey-secret-mismatch"]) {
+            let name = self.config.provider.name;
             if self.refuses.count(1, HOUR, Instant::now()).is_some() {
-                log::error!(
-                    "{} refuses `captcha.secret_key`: no visitor can solve the captcha until it is right.",
-                    self.name()
-                );
+                log::error!("{name} refuses `captcha.secret_key`: no visitor can solve the captcha until it is right.");
             }
             Finding::Away
         } else if says(&["timeout-or-duplicate", "already-seen-response", "expired-input-response"]) {
@@ -128,9 +126,5 @@ impl ThirdParty {
         } else {
             Finding::Wrong
         }
-    }
-
-    fn name(&self) -> &'static str {
-        self.config.provider.name
     }
 }

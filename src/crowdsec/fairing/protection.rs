@@ -9,22 +9,18 @@ use crate::crowdsec::lapi::Health;
 /// One line for the log: how many decisions stand, where they come from, and what is enforced.
 pub fn protection(bouncer: &Bouncer) -> String {
     let (all, own) = (bouncer.decisions.len(), bouncer.config.decisions.len());
-    let known = match &bouncer.lapi.connection {
-        Some(lapi) if bouncer.health() == Health::Starting => {
-            format!("CrowdSec's LAPI at {} has not answered yet: {own} decisions of your own stand", lapi.at)
+    let known = match bouncer.lapi.connection.as_ref().map(|lapi| &lapi.at) {
+        Some(at) if bouncer.health() == Health::Starting => {
+            format!("CrowdSec's LAPI at {at} has not answered yet: {own} decisions of your own stand")
         }
-        Some(lapi) if bouncer.live.is_some() => {
-            format!(
-                "LIVE MODE: CrowdSec's LAPI at {} is asked about each visitor, and {own} decisions of your own stand",
-                lapi.at
-            )
-        }
-        Some(lapi) if bouncer.contact.is_recalled() => format!(
-            "{all} decisions stand, {own} of them your own, the others from the snapshot, since CrowdSec's LAPI at {} has not \
-             answered yet",
-            lapi.at
+        Some(at) if bouncer.live.is_some() => format!(
+            "LIVE MODE: CrowdSec's LAPI at {at} is asked about each visitor, and {own} decisions of your own stand"
         ),
-        Some(lapi) => format!("{all} decisions stand, {own} of them your own, with CrowdSec's LAPI at {}", lapi.at),
+        Some(at) if bouncer.contact.is_recalled() => format!(
+            "{all} decisions stand, {own} of them your own, the others from the snapshot, since CrowdSec's LAPI at {at} has not \
+             answered yet"
+        ),
+        Some(at) => format!("{all} decisions stand, {own} of them your own, with CrowdSec's LAPI at {at}"),
         None => format!("No CrowdSec: {own} decisions of your own stand"),
     };
     format!("{known}; {}.", enforcement(bouncer))
@@ -58,10 +54,9 @@ fn enforcement(bouncer: &Bouncer) -> String {
 
 pub fn without_crowdsec(decisions: &[OwnDecision]) {
     let own: Vec<String> = decisions.iter().map(|own| format!("{} meets: {}", own.value.0, own.remediation)).collect();
+    let (own, name) = (own.join(", "), env!("CARGO_PKG_NAME"));
     warn!(
-        "NOT CONNECTED TO CROWDSEC: no key is set, so only your own `crowdsec.decisions` are enforced ({}). Where CrowdSec \
-         runs, run `cscli bouncers add {}`, and set CROWDSEC_API_KEY to its key. Only the debug profile needs none.",
-        own.join(", "),
-        env!("CARGO_PKG_NAME")
+        "NOT CONNECTED TO CROWDSEC: no key is set, so only your own `crowdsec.decisions` are enforced ({own}). Where CrowdSec \
+         runs, run `cscli bouncers add {name}`, and set CROWDSEC_API_KEY to its key. Only the debug profile needs none."
     );
 }

@@ -57,11 +57,16 @@ fn policy(request: &Request<'_>, decide: impl FnOnce(&Bouncer, &Judgement) -> Ve
 }
 
 pub fn has_no_bouncer(rocket: &Rocket<Ignite>) -> bool {
-    let missing = rocket.state::<Bouncer>().is_none();
-    if missing {
+    lacks::<Bouncer>(rocket, "the bouncer", "fairing")
+}
+
+/// Whether a route asks for something of which there is no state, since nobody has attached what brings it.
+pub fn lacks<T: Send + Sync + 'static>(rocket: &Rocket<Ignite>, what: &str, fairing: &str) -> bool {
+    let is_missing = rocket.state::<T>().is_none();
+    if is_missing {
         log::error!(
-            "A route asks for the bouncer, which is not there: attach `crowdsec::fairing()` where the application is built."
+            "A route asks for {what}, and nobody has attached `crowdsec::{fairing}()`: do that where the application is built, `crowdsec::fairing()` first."
         );
     }
-    missing
+    is_missing
 }

@@ -10,6 +10,7 @@ use rocket::{Ignite, Request, Rocket, Sentinel};
 use super::field::{TEXT, json};
 use super::journal::Journal;
 use crate::crowdsec::bouncer::{Bouncer, Judgement};
+use crate::crowdsec::guards::lacks;
 use crate::crowdsec::timestamp::timestamp;
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, where
@@ -29,17 +30,12 @@ impl Events<'_> {
     pub fn note(&self, event: &str, user: Option<&str>) {
         self.bouncer.note_suspicion(self.judgement);
         let Some(log) = self.log else { return };
-        let time = timestamp(self.bouncer.unix_now());
+        let (time, address) = (timestamp(self.bouncer.unix_now()), self.judgement.address);
+        let event = json(Some(event), TEXT);
+        let user = user.map_or(String::new(), |user| format!(r#","user":{}"#, json(Some(user), TEXT)));
         log.append(|line| {
             // CrowdSec knows a line of ours by its first key.
-            line.extend_from_slice(b"{\"crowdsec_event\":");
-            json(line, event, TEXT);
-            let _ = write!(line, ",\"time\":\"{time}\",\"address\":\"{}\"", self.judgement.address);
-            if let Some(user) = user {
-                line.extend_from_slice(b",\"user\":");
-                json(line, user, TEXT);
-            }
-            line.extend_from_slice(b"}\n");
+            let _ = writeln!(line, r#"{{"crowdsec_event":{event},"time":"{time}","address":"{address}"{user}}}"#);
         });
     }
 }
@@ -61,12 +57,6 @@ impl<'r> FromRequest<'r> for Events<'r> {
 
 impl Sentinel for Events<'_> {
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        let is_missing = rocket.state::<EventLog>().is_none();
-        if is_missing {
-            log::error!(
-                "A route asks for `Events`, which nobody writes: attach `crowdsec::logs()` after `crowdsec::fairing()`."
-            );
-        }
-        is_missing
+        lacks::<EventLog>(rocket, "`Events`", "logs")
     }
 }

@@ -24,16 +24,17 @@ pub fn escaped(line: &mut Vec<u8>, text: &str, most: usize) {
 pub const TEXT: usize = 200;
 
 /// A text as JSON has it, all in ASCII: what could move a terminal's cursor is escaped too. What is longer than `most` UTF-16
-/// units, of six bytes at most, is cut.
-pub fn json(line: &mut Vec<u8>, text: &str, most: usize) {
-    line.push(b'"');
+/// units, of six bytes at most, is cut. `null` for none.
+pub fn json(text: Option<&str>, most: usize) -> String {
+    let Some(text) = text else { return "null".into() };
+    let mut json = String::from('"');
     for unit in text.encode_utf16().take(most) {
-        let _ = match u8::try_from(unit) {
-            Ok(byte) if is_plain(&byte) => line.write_all(&[byte]),
-            _ => write!(line, "\\u{unit:04x}"),
-        };
+        match u8::try_from(unit) {
+            Ok(byte) if is_plain(&byte) => json.push(byte.into()),
+            _ => json += &format!("\\u{unit:04x}"),
+        }
     }
-    line.push(b'"');
+    json + "\""
 }
 
 /// Whatever a visitor sends, one line is one event of the true address.
@@ -87,7 +88,7 @@ mod tests {
 
         #[test]
         fn an_event_is_one_line_of_json_whatever_it_says(text in texts(), most in 0..300_usize) {
-            let json = written(|line| json(line, &text, most));
+            let json = json(Some(&text), most);
             prop_assert!(json.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{}", json);
             let cut = String::from_utf16_lossy(&text.encode_utf16().take(most).collect::<Vec<_>>());
             // Half of a pair at the cut has no other form.

@@ -23,18 +23,12 @@ pub fn refusal_log(journal: Arc<Journal>) -> impl Fairing {
 }
 
 fn write(line: &mut Vec<u8>, refused: &Record) {
-    let Record { time, address, remediation, status, method, path, reference, .. } = refused;
-    let _ = write!(line, r#"{{"crowdsec_refusal":"{remediation}","time":"{time}","address":"{address}""#);
-    let _ = write!(line, r#","status":{status},"method":"{method}","path":"#);
-    json(line, path, PATH);
-    let texts = [("country", &refused.country), ("origin", &refused.origin), ("scenario", &refused.scenario)];
-    for (key, text) in texts {
-        let _ = write!(line, r#","{key}":"#);
-        match text {
-            Some(text) => json(line, text, TEXT),
-            None => line.extend_from_slice(b"null"),
-        }
-    }
-    let decision = refused.decision.map_or("null".to_owned(), |id| id.to_string());
-    let _ = writeln!(line, r#","decision":{decision},"reference":"{reference}"}}"#);
+    let Record { time, address, remediation, status, method, reference, .. } = refused;
+    let path = json(Some(&refused.path), PATH);
+    let texts = [&refused.country, &refused.origin, &refused.scenario];
+    let [country, origin, scenario] = texts.map(|text| json(text.as_deref(), TEXT));
+    let id = refused.decision.map_or("null".to_owned(), |id| id.to_string());
+    let _ = write!(line, r#"{{"crowdsec_refusal":"{remediation}","time":"{time}","address":"{address}","#);
+    let _ = write!(line, r#""status":{status},"method":"{method}","path":{path},"country":{country},"#);
+    let _ = writeln!(line, r#""origin":{origin},"scenario":{scenario},"decision":{id},"reference":"{reference}"}}"#);
 }

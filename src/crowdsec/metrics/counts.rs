@@ -105,19 +105,13 @@ impl Counts {
     }
 
     pub fn figures(&self) -> Figures {
-        let mut held = BTreeMap::<_, [usize; 3]>::new();
-        self.decisions.by_source(|source, is_own, counts| {
-            let sums = held.entry((origin_of(source, is_own), scope_of(source, is_own))).or_default();
-            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
-        });
         let mut decisions = ByOrigin::new();
-        for ((origin, scope), counts) in held {
-            let origin = lock(&self.counted).origin(origin, self.has_trial);
-            let is_address = matches!(scope, "ip" | "range" | "own");
-            for (family, count) in counts.into_iter().enumerate().filter(|(family, _)| is_address == (*family < 2)) {
-                *decisions.entry((origin.clone(), scope, family)).or_default() += count as u64;
+        self.decisions.by_source(|source, is_own, held| {
+            let origin = lock(&self.counted).origin(origin_of(source, is_own), self.has_trial);
+            for (family, count) in held.into_iter().enumerate().filter(|(_, count)| *count > 0) {
+                *decisions.entry((origin.clone(), scope_of(source, is_own), family)).or_default() += count as u64;
             }
-        }
+        });
         let mut figures = lock(&self.counted).clone();
         figures.decisions.extend(decisions);
         // Last, so that never more were refused than came.
@@ -129,10 +123,8 @@ impl Counts {
 impl Figures {
     /// Gives the name that an origin is counted under. What is expected of a new one is listed from now on.
     fn origin(&mut self, name: String, has_trial: bool) -> String {
-        if self.origins.contains(&name) {
-            return name;
-        }
-        let name = if self.origins.len() < MOST_ORIGINS { name } else { OTHER.into() };
+        let is_apart = self.origins.contains(&name) || self.origins.len() < MOST_ORIGINS;
+        let name = if is_apart { name } else { OTHER.into() };
         if self.origins.insert(name.clone()) {
             self.expect(&name, has_trial);
         }

@@ -11,6 +11,7 @@ mod status;
 mod usage;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocket::fairing::{Fairing, Info, Kind, Result};
 use rocket::http::{Status, StatusClass};
@@ -30,10 +31,14 @@ pub use config::Config;
 
 /// Counts, and tells whom the configuration names. Attach it after [`fairing`](super::fairing), which has judged by then.
 pub fn metrics() -> impl Fairing {
-    Metrics
+    Metrics::default()
 }
 
-struct Metrics;
+#[derive(Default)]
+struct Metrics {
+    /// Whether a visitor who is let in may count, since something is only tried.
+    has_trial: AtomicBool,
+}
 
 #[rocket::async_trait]
 impl Fairing for Metrics {
@@ -46,6 +51,7 @@ impl Fairing for Metrics {
         let config = Config::read(&mut Reading::of(rocket.figment()));
         let (Some(bouncer), Ok(config)) = (rocket.state::<Bouncer>(), config) else { return Err(rocket) };
         let counts = Arc::new(Counts::of(bouncer));
+        self.has_trial.store(counts.has_trial, Ordering::Relaxed);
         let _ = bouncer.also_spared.set(is_for_operators);
         let memory = (!config.metrics_from.0.is_empty()).then(|| Arc::new(Memory::of(counts.clone())));
         let started = Usage::of(bouncer, config.usage_metrics, &counts).and_then(|usage| {
@@ -74,13 +80,13 @@ impl Fairing for Metrics {
     /// Looks at answers that may be refusals, and at those of the captcha's own routes: of most other requests nothing was kept.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let (rocket, status) = (request.rocket(), response.status());
-        let (Some(bouncer), Some(counts)) = (rocket.state::<Bouncer>(), rocket.state::<Arc<Counts>>()) else { return };
-        if status.class() == StatusClass::ClientError
+        let may_count = status.class() == StatusClass::ClientError
             || status == Status::ServiceUnavailable
-            || counts.has_trial
+            || self.has_trial.load(Ordering::Relaxed)
             // A solved captcha is answered with 303, or with 204 to the page's script.
-            || matches!(status.code, 204 | 303) && is_ours(request)
-        {
+            || matches!(status.code, 204 | 303) && is_ours(request);
+        // Most answers do not, and to look for a state takes Rocket some time.
+        if may_count && let (Some(bouncer), Some(counts)) = (rocket.state::<Bouncer>(), rocket.state::<Arc<Counts>>()) {
             counts.note(bouncer.visit(request));
         }
     }

@@ -120,8 +120,7 @@ impl Usage {
             Ok((status, _)) => format!("{kept}: {}", Error::Status(status.as_u16())),
             Err(error) => format!("{kept}: {error}"),
         };
-        if self.failing.as_ref() != Some(&why) {
-            self.failing = Some(why.clone());
+        if self.failing.replace(why.clone()).as_ref() != Some(&why) {
             log::warn!("CrowdSec's usage metrics (`cscli metrics show bouncers`) cannot be sent: {why}.");
         }
     }
@@ -138,20 +137,16 @@ impl Usage {
 
     fn payload(&mut self, figures: &Figures, unix: u64, now: Instant) -> Value {
         let window = now.saturating_duration_since(self.told_at).as_secs().max(1);
+        let windows = REMEDIATIONS.len() as u64;
         // In the past, so that after a restart nothing bears the same time.
-        let times = self.next_time.max(unix.saturating_sub(REMEDIATIONS.len() as u64 - 1))..;
-        let metrics: Vec<Value> = REMEDIATIONS
-            .iter()
-            .zip(times)
-            .map(|(remediation, time)| {
-                self.next_time = time + 1;
-                let mut items = self.dropped(figures, remediation);
-                if *remediation == REMEDIATIONS[0] {
-                    items.extend(self.of_all(figures));
-                }
-                json!({ "meta": { "window_size_seconds": window, "utc_now_timestamp": time }, "items": items })
-            })
-            .collect();
+        let first = self.next_time.max(unix.saturating_sub(windows - 1));
+        self.next_time = first + windows;
+        let metric = |(time, remediation): (u64, &str)| {
+            let of_all = if time == first { self.of_all(figures) } else { Vec::new() };
+            let items = [self.dropped(figures, remediation), of_all].concat();
+            json!({ "meta": { "window_size_seconds": window, "utc_now_timestamp": time }, "items": items })
+        };
+        let metrics: Vec<Value> = (first..).zip(REMEDIATIONS).map(metric).collect();
         let mut component = json!({
             "name": env!("CARGO_PKG_NAME"),
             "type": BOUNCER_TYPE,
