@@ -41,15 +41,13 @@ impl Style {
 
     /// One record is one line.
     pub fn line(self, level: Level, target: &str, text: &str) -> String {
-        let mut line = String::with_capacity(text.len() + 40);
-        if self.journald {
-            line += match level {
-                Level::Error => "<3>",
-                Level::Warn => "<4>",
-                Level::Info => "<6>",
-                Level::Debug | Level::Trace => "<7>",
-            };
-        }
+        let (number, word, colour) = match level {
+            Level::Error => ("<3>", "Error: ", "\u{1b}[1;31m"),
+            Level::Warn => ("<4>", "Warning: ", "\u{1b}[33m"),
+            Level::Info => ("<6>", "", ""),
+            Level::Debug | Level::Trace => ("<7>", "", ""),
+        };
+        let mut line = String::from(if self.journald { number } else { "" });
         if self.format == LogFormat::Json {
             let now = OffsetDateTime::now_utc();
             let (date, (h, m, s, ms)) = (now.date(), now.to_hms_milli());
@@ -59,13 +57,8 @@ impl Style {
             let _ = writeln!(line, "{json}");
             return line;
         }
-        let (word, colour) = match level {
-            _ if target.ends_with("::_") => ("   >> ", ""),
-            Level::Error => ("Error: ", "\u{1b}[1;31m"),
-            Level::Warn => ("Warning: ", "\u{1b}[33m"),
-            _ => ("", ""),
-        };
         let _ = match self.colours && !colour.is_empty() {
+            _ if target.ends_with("::_") => writeln!(line, "   >> {text}"),
             true => writeln!(line, "{colour}{word}{text}\u{1b}[0m"),
             false => writeln!(line, "{word}{text}"),
         };
@@ -106,15 +99,12 @@ fn harmless(text: &str) -> String {
             None => plain.extend(["\u{1b}[", piece]),
         }
     }
-    let mut shown = String::with_capacity(plain.len());
-    for c in plain.chars() {
-        if is_harmful(c) {
-            shown.extend(c.escape_default());
-        } else {
-            shown.push(c);
-        }
+    // Most messages have nothing of the kind.
+    if !plain.contains(is_harmful) {
+        return plain;
     }
-    shown
+    let show = |c: char| if is_harmful(c) { c.escape_default().to_string() } else { c.to_string() };
+    plain.chars().map(show).collect()
 }
 
 #[cfg(test)]

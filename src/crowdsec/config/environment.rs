@@ -82,13 +82,8 @@ impl Provider for Environment {
 
     /// Variables count in every profile. Each is text as it stands, `007` stays `007`, and the setting itself reads it.
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
-        let mut all = Figment::new();
-        for (key, text) in &self.ours {
-            all = all.merge((format!("crowdsec.{key}"), text));
-        }
-        if !self.unknown.is_empty() {
-            all = all.merge((UNKNOWN, &self.unknown));
-        }
+        let unknown = Figment::from((UNKNOWN, &self.unknown));
+        let all = self.ours.iter().fold(unknown, |all, (key, text)| all.merge((format!("crowdsec.{key}"), text)));
         // Copied, because figment would keep the source that it has noted with these values, and not name the variable.
         Serialized::globals(all.extract::<Dict>()?).data()
     }

@@ -75,8 +75,7 @@ pub fn figment() -> Figment {
     let file = Toml::file(&name).nested();
     // Figment takes a file that is not there for an empty one.
     let missing = file.metadata().source.is_none().then_some(name);
-    let figment = defaults().merge(file).merge(Environment::read().of_rocket());
-    let figment = missing.into_iter().fold(figment, |figment, name| figment.merge((MISSING_FILE, name)));
+    let figment = defaults().merge(file).merge(Environment::read().of_rocket()).merge((MISSING_FILE, missing));
     with_variables(figment.select(profile))
 }
 

@@ -1,16 +1,27 @@
 //! Which settings are allowed but hardly meant? Each gives one warning at the launch, which says what to do.
 
-use std::net::IpAddr;
-
 use super::{FILE, MISSING_FILE};
 use crate::crowdsec::setting::Reading;
 
 /// What belongs to no room of its own.
 pub fn told(reading: &mut Reading<'_>) {
     let missing: Option<String> = reading.figment.extract_inner(MISSING_FILE).ok();
-    let file = missing.and_then(|name| missing_file(&name, reading.debug));
-    let debug = reading.address().filter(|_| reading.debug).and_then(reachable_debug);
-    reading.warnings.extend([file, debug].into_iter().flatten());
+    // The debug profile does without a Rocket.toml, unless another file was asked for by its name.
+    if let Some(name) = missing.filter(|name| !reading.debug || name != FILE) {
+        let folder = std::env::current_dir().map(|folder| format!(", looked for from {} upwards", folder.display()));
+        reading.warnings.push(format!(
+            "There is no {name}{}: every setting that no variable sets has its default. Start the application in the \
+             folder where that file lies, or write its path into ROCKET_CONFIG.",
+            folder.unwrap_or_default()
+        ));
+    }
+    if let Some(address) = reading.address().filter(|address| reading.debug && !address.is_loopback()) {
+        reading.warnings.push(format!(
+            "This is the debug profile, and others can reach it at {address}: it shows them decisions, CrowdSec's address \
+             and previews. Set ROCKET_PROFILE=release or start a release build; to try things out, leave ROCKET_ADDRESS at \
+             127.0.0.1."
+        ));
+    }
 }
 
 /// Names those variables that look like ours and are not. They stop nothing: Kubernetes sets some for every Service, and a
@@ -21,28 +32,6 @@ pub fn unknown_variables(names: &[String]) -> Option<String> {
             "Not used, since no setting is called so, or it holds what Kubernetes sets for a Service: {}. Check the spelling, \
              which is CROWDSEC_<KEY> as in CROWDSEC_API_KEY. Those that Kubernetes sets do no harm.",
             names.join(", ")
-        )
-    })
-}
-
-/// The debug profile does without a Rocket.toml, unless another file was asked for by its name.
-fn missing_file(name: &str, debug: bool) -> Option<String> {
-    let folder = std::env::current_dir().map(|folder| format!(", looked for from {} upwards", folder.display()));
-    (!debug || name != FILE).then(|| {
-        format!(
-            "There is no {name}{}: every setting that no variable sets has its default. Start the application in the \
-             folder where that file lies, or write its path into ROCKET_CONFIG.",
-            folder.unwrap_or_default()
-        )
-    })
-}
-
-fn reachable_debug(address: IpAddr) -> Option<String> {
-    (!address.is_loopback()).then(|| {
-        format!(
-            "This is the debug profile, and others can reach it at {address}: it shows them decisions, CrowdSec's address \
-             and previews. Set ROCKET_PROFILE=release or start a release build; to try things out, leave ROCKET_ADDRESS at \
-             127.0.0.1."
         )
     })
 }

@@ -43,31 +43,23 @@ impl Decision {
     }
 }
 
+/// Go's units of time, in seconds.
+const UNITS: [(&str, f64); 8] =
+    [("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("µs", 1e-6), ("μs", 1e-6), ("ns", 1e-9)];
+/// Go's own limit is 292 years; whatever is longer is as good as that.
+const LONGEST_IN_GO: f64 = 292.0 * 365.0 * 86_400.0;
+
 /// Reads what is left of a decision, in Go's notation: `3h59m59.9s`, `593.028µs`. Nothing is left of a negative one, `-4.3ms`.
 pub fn go_duration(text: &str) -> Option<Duration> {
-    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let mut rest = Some(text.strip_prefix(['-', '+']).unwrap_or(text)).filter(|rest| !rest.is_empty())?;
     let mut seconds = 0.0_f64;
-    loop {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        seconds += number
-            * match &rest[..unit] {
-                "h" => 3600.0,
-                "m" => 60.0,
-                "s" => 1.0,
-                "ms" => 1e-3,
-                "us" | "µs" | "μs" => 1e-6,
-                "ns" => 1e-9,
-                _ => return None,
-            };
-        rest = &rest[unit..];
-        if rest.is_empty() {
-            break;
-        }
+    while !rest.is_empty() {
+        let (number, behind) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit() && c != '.')?);
+        let (unit, next) =
+            behind.split_at(behind.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(behind.len()));
+        let (_, in_seconds) = UNITS.into_iter().find(|(name, _)| *name == unit)?;
+        seconds += number.parse::<f64>().ok()? * in_seconds;
+        rest = next;
     }
-    // Go's own limit is 292 years; whatever is longer is as good as that.
-    const LONGEST_IN_GO: f64 = 292.0 * 365.0 * 86_400.0;
     Some(if text.starts_with('-') { Duration::ZERO } else { Duration::from_secs_f64(seconds.min(LONGEST_IN_GO)) })
 }

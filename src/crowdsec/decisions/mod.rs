@@ -13,7 +13,6 @@ mod standing;
 mod table;
 mod update;
 mod everything;
-mod live;
 
 use std::cmp::Reverse;
 use std::net::IpAddr;

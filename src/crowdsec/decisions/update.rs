@@ -1,6 +1,8 @@
-//! How do LAPI's changes become what we remember? One after the other, what is new first.
+//! How do LAPI's changes become what we remember, and what it says of one address? One after the other, what is new first.
 
 use std::collections::{BTreeSet, HashSet};
+use std::mem;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -101,13 +103,13 @@ impl Taken {
 /// LAPI's changes on their way into the set. What is new counts as it comes. What has ended ends when the answer is complete,
 /// so that nobody is let go in between, in whichever order LAPI sends the two lists.
 pub struct Changes {
-    pub(super) set: Arc<DecisionSet>,
-    pub(super) now: Instant,
-    /// Decisions that stand and that this answer names as deleted.
+    set: Arc<DecisionSet>,
+    now: Instant,
+    /// Decisions that stand, and that this answer names as deleted or shows to be gone.
     deleted: Vec<(Value, Key)>,
     /// Decisions without an id that this answer named as new: a `deleted` of the same key means the decision before.
     new_without_id: HashSet<(Value, Key)>,
-    pub(super) taken: Taken,
+    taken: Taken,
 }
 
 impl DecisionSet {
@@ -122,6 +124,35 @@ impl DecisionSet {
         let (key, value) = (decision.key(), decision.value);
         let is_held = self.read().get(&value, key).is_some();
         is_held.then_some((value, key))
+    }
+
+    /// What is held against one address, or without one, against everything that is no address.
+    pub fn held_against(&self, about: Option<IpAddr>) -> HashSet<(Value, Key)> {
+        let (table, mut found) = (self.read(), HashSet::new());
+        let mut hold = |value, held: &Held| _ = found.insert((value, held.key));
+        match about {
+            Some(address) => table.against(address.to_canonical(), hold),
+            None => table
+                .iter()
+                .filter(|(value, _)| !matches!(value, Value::Network(_)))
+                .for_each(|(value, held)| hold(value, held)),
+        }
+        found
+    }
+
+    /// Forgets what has ended: its visitors may never come again to be asked about.
+    pub fn sweep(&self, now: Instant) {
+        let now = self.ticks(now);
+        let is_over = |held: &Held| held.ends <= now;
+        let ended: Vec<_> =
+            self.read().iter().filter(|(_, held)| is_over(held)).map(|(value, held)| (value, held.key)).collect();
+        for (value, key) in ended {
+            // A lock for each, so that no request waits long. One that was renewed meanwhile stays.
+            let mut table = self.write();
+            if table.get(&value, key).is_some_and(is_over) {
+                table.remove(&value, key);
+            }
+        }
     }
 }
 
@@ -149,5 +180,24 @@ impl Changes {
             self.taken.ended += usize::from(removed.is_some_and(|held| held.ends > soon));
         }
         self.taken
+    }
+
+    /// Takes over an answer of LAPI's. What was held when it was asked, `before`, and is not in the answer ends, unless an
+    /// entry of the answer cannot be read: that may be the missing one. What another answer has brought meanwhile stays: this
+    /// one may be older. Adds to what `taken` counts already.
+    pub fn take_answer(mut self, mut before: HashSet<(Value, Key)>, entries: Vec<Entry>, taken: &mut Taken) {
+        self.taken = mem::take(taken);
+        // What is new comes first, so that nobody is let go in between.
+        for entry in entries {
+            match &entry {
+                Entry::New(decision) => _ = before.remove(&(decision.value.clone(), decision.key())),
+                // Fails closed. An unfit value, `France` for a country, was never held.
+                Entry::Unread(unread) if !unread.is_unfit => before.clear(),
+                _ => {}
+            }
+            self.take(entry);
+        }
+        self.deleted.extend(before);
+        *taken = self.complete();
     }
 }

@@ -147,11 +147,6 @@ impl Scopes {
         known_scope(scope).is_none() && self.have(scope)
     }
 
-    /// Whether one of the scopes says where a visitor is: a country or an AS.
-    pub fn have_any_place(&self) -> bool {
-        self.have("country") || self.have("as")
-    }
-
     /// The scopes that are not about addresses, as LAPI takes them in a question; `None` if there are none.
     pub fn others(&self) -> Option<String> {
         let others: Vec<&str> =

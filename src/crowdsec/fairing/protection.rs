@@ -3,7 +3,6 @@
 use log::warn;
 
 use crate::crowdsec::bouncer::{Bouncer, EnforceBy, OwnDecision};
-use crate::crowdsec::decisions::Remediation;
 use crate::crowdsec::lapi::Health;
 
 /// One line for the log: how many decisions stand, where they come from, and what is enforced.
@@ -39,9 +38,6 @@ fn enforcement(bouncer: &Bouncer) -> String {
             format!("as `enforce` says, only these are enforced: {}", names.join(", "))
         }
         (_, Some(_), _) => "bans and captchas are enforced".into(),
-        (_, None, Remediation::Ban) => {
-            "bans are enforced, and captchas as bans, since no `captcha.provider` is set".into()
-        }
         (_, None, fallback) => {
             format!("bans are enforced, and captchas become `{fallback}`, since no `captcha.provider` is set")
         }

@@ -10,7 +10,7 @@ use reqwest::{Client, Identity, RequestBuilder, Response, StatusCode, Url, redir
 use super::answer::{read_entries, read_list};
 use super::body::read_body;
 use super::error::transfer;
-use super::tls::{self, Handshake};
+use super::tls;
 use super::{BOUNCER_TYPE, Connection, Credentials, Error, Location, VERSION};
 use crate::crowdsec::decisions::{Decision, Entry, Key, Scopes, Value, single};
 use crate::crowdsec::printable::{printable, with_causes};
@@ -34,7 +34,9 @@ pub struct Lapi {
     pub client: Client,
     /// Of the decisions' stream, with the filters.
     pub url: Url,
-    handshake: Handshake,
+    /// Whether the operator named a CA, and a certificate of ours.
+    pub has_ca: bool,
+    pub has_certificate: bool,
     pub scopes: Arc<Scopes>,
 }
 
@@ -79,8 +81,9 @@ impl Lapi {
         url.query_pairs_mut().append_pair("dedup", "false").extend_pairs(&config.filters);
         Ok(Self {
             client: builder.build().map_err(setup)?,
-            handshake: Handshake::with(&url, config.ca.is_some(), identity.is_some()),
             url,
+            has_ca: config.ca.is_some(),
+            has_certificate: identity.is_some(),
             scopes: config.scopes.clone(),
         })
     }
@@ -167,7 +170,7 @@ impl Lapi {
 
     /// Sends any request of ours, and gives LAPI's answer, whatever its status.
     pub async fn exchange(&self, request: RequestBuilder) -> Result<Response, Error> {
-        request.send().await.map_err(|error| transfer(&error, Some(&self.handshake)))
+        request.send().await.map_err(|error| transfer(&error, Some(self)))
     }
 }
 

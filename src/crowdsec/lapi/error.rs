@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::iter;
 
-use super::tls::Handshake;
+use super::Lapi;
 use crate::crowdsec::printable::{printable, with_causes};
 
 /// Why LAPI did not answer; each line says what to look at.
@@ -56,7 +56,7 @@ impl fmt::Display for Error {
     }
 }
 
-pub fn transfer(error: &reqwest::Error, handshake: Option<&Handshake>) -> Error {
+pub fn transfer(error: &reqwest::Error, lapi: Option<&Lapi>) -> Error {
     use io::ErrorKind::{
         BrokenPipe, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, NotFound,
         PermissionDenied, UnexpectedEof,
@@ -66,17 +66,17 @@ pub fn transfer(error: &reqwest::Error, handshake: Option<&Handshake>) -> Error 
     let tls = causes(error).find_map(|error| error.downcast_ref::<rustls::Error>());
     // The innermost: others wrap it as something of another kind.
     let kind = causes(error).filter_map(|error| error.downcast_ref::<io::Error>()).last().map(io::Error::kind);
-    let meaning = match (tls, handshake, kind) {
-        (Some(error), Some(handshake), _) => handshake.meaning(error),
+    let meaning = match (tls, lapi, kind) {
+        (Some(error), Some(lapi), _) => lapi.tls_failure(error),
         _ if error.is_timeout() && error.is_connect() => {
             "nobody answers at that address: check api_url, the firewall, and whether LAPI hangs".into()
         }
         _ if error.is_timeout() => "LAPI took too long: does it hang, or is it overloaded? Its log may say".into(),
         _ if reason.contains("dns error") => "the host in api_url has no address: check its spelling, and DNS".into(),
-        (_, Some(handshake), Some(UnexpectedEof | ConnectionReset | BrokenPipe))
-            if error.is_connect() && handshake.is_tls =>
+        (_, Some(lapi), Some(UnexpectedEof | ConnectionReset | BrokenPipe))
+            if error.is_connect() && lapi.url.scheme() == "https" =>
         {
-            handshake.cut_off()
+            lapi.tls_cut_off()
         }
         (.., Some(ConnectionRefused | NotFound)) => {
             "nobody listens there: is CrowdSec running, is api_url right?".into()

@@ -135,7 +135,11 @@ impl Live {
                 Some(Question::Ended { answered, until }) if *until > now => return self.unless_answered(*answered),
                 Some(Question::UnderWay(asking)) => asking.clone(),
                 _ => {
-                    make_room(&mut questions);
+                    // Forgets all questions that have ended, where there are too many: nobody's place is taken for good by
+                    // others, and who still comes is asked about again.
+                    if questions.len() >= MOST_QUESTIONS {
+                        questions.retain(|_, last| matches!(last, Question::UnderWay(_)));
+                    }
                     let asking = self.clone().begin(address);
                     questions.insert(address, Question::UnderWay(asking.clone()));
                     asking
@@ -149,7 +153,8 @@ impl Live {
     /// A task of its own, so that a visitor who hangs up takes nobody else's answer away.
     fn begin(self: Arc<Self>, address: IpAddr) -> Shared<BoxFuture<'static, bool>> {
         let question = tokio::spawn(async move {
-            let (asked, turn) = (Instant::now(), timeout(self.config.timeout.0, self.lane(address).acquire()).await);
+            let lane = &self.turns[self.hasher.hash_one(Subject::from(address)) as usize % LANES];
+            let (asked, turn) = (Instant::now(), timeout(self.config.timeout.0, lane.acquire()).await);
             let result = match turn {
                 Ok(_turn) => survive(self.question(Some(address))).await.unwrap_or_else(|p| Err(Error::Panicked(p))),
                 Err(_) => Err(Error::Transfer("it had no turn within live.timeout".into())),
@@ -161,10 +166,6 @@ impl Live {
             answered
         });
         question.map(|ended| ended.unwrap_or(false)).boxed().shared()
-    }
-
-    fn lane(&self, address: IpAddr) -> &Semaphore {
-        &self.turns[self.hasher.hash_one(Subject::from(address)) as usize % LANES]
     }
 
     /// Asks about one address, or for all that stands against no address at all, and takes the answer over.
@@ -201,13 +202,5 @@ impl Live {
             );
         }
         self.config.failure_action.remediation()
-    }
-}
-
-/// Forgets all questions that have ended, where there are too many: nobody's place is taken for good by others, and who still
-/// comes is asked about again.
-fn make_room(questions: &mut HashMap<IpAddr, Question>) {
-    if questions.len() >= MOST_QUESTIONS {
-        questions.retain(|_, last| matches!(last, Question::UnderWay(_)));
     }
 }

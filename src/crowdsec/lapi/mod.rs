@@ -13,7 +13,6 @@ mod client;
 mod config;
 mod connection;
 mod error;
-mod first_answer;
 mod contact;
 mod hurry;
 mod live;

@@ -1,13 +1,15 @@
 //! How do we keep in step with CrowdSec? Poll once, ask for everything when in doubt, go on until shutdown.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use log::warn;
 use rand::seq::IteratorRandom;
 use rocket::Shutdown;
 use rocket::futures::future::join_all;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::client::{CHANGES, WHOLE};
 use super::contact::Contact;
@@ -15,7 +17,7 @@ use super::pace::{EAGER, InStep, Pace};
 use super::saving::Saving;
 use super::snapshot::Snapshot;
 use super::telling::Telling;
-use super::{Config, Connection, Error, Lapi, Live};
+use super::{Config, Connection, Error, Lapi, Live, OnStartupFailure};
 use crate::crowdsec::decisions::{Changes, Compared, DecisionSet, Everything, Taken};
 use crate::crowdsec::panics::{survive, survive_now};
 use crate::crowdsec::printable::printable;
@@ -29,14 +31,14 @@ use crate::crowdsec::setting::Secret;
 pub struct Poller {
     lapi: Lapi,
     set: Arc<DecisionSet>,
-    pub(super) contact: Arc<Contact>,
+    contact: Arc<Contact>,
     pace: Pace,
     /// `None` while the last poll is not known to have succeeded: then everything is asked for.
     in_step: Option<InStep>,
     /// In live mode: asks LAPI about each visitor, and polls in the place of this poller.
     live: Option<Arc<Live>>,
-    pub(super) telling: Telling,
-    pub(super) saving: Saving,
+    telling: Telling,
+    saving: Saving,
 }
 
 /// Before a full answer counts, LAPI has to confirm that this many of the missing decisions are gone.
@@ -65,6 +67,48 @@ impl Poller {
         })
     }
 
+    /// Waits for LAPI's first answer, for which a snapshot stands in. With `open` it waits for one attempt, since visitors
+    /// would be waiting; otherwise it asks again each second, since CrowdSec may need some seconds after a boot.
+    pub async fn first_answer(mut self, startup_timeout: Duration) -> Result<Self, String> {
+        if self.saving.recall() {
+            self.contact.recalled();
+            return Ok(self);
+        }
+        let (begin, mut told, on_failure) = (Instant::now(), false, self.telling.on_startup_failure);
+        let left = || startup_timeout.saturating_sub(begin.elapsed());
+        let error = loop {
+            let asked = Instant::now();
+            let result = timeout(left(), self.try_poll()).await;
+            let result = result.unwrap_or_else(|_| {
+                let too_slow = Err(Error::Transfer("LAPI took longer than startup_timeout".into()));
+                self.contact.polls.count(&too_slow, asked.elapsed());
+                too_slow
+            });
+            let Err(error) = result else { return Ok(self) };
+            // LAPI has answered, and no time will change what it says of this key.
+            let is_final = matches!(error, Error::Forbidden);
+            let pause = self.pause();
+            if on_failure == OnStartupFailure::Open || is_final || left() <= pause {
+                break error;
+            }
+            if !mem::replace(&mut told, true) {
+                warn!(
+                    "CrowdSec's LAPI at {} does not answer yet: {error}. The launch waits and asks again each second, for \
+                     `startup_timeout` ({} s) at most.",
+                    self.telling.address,
+                    startup_timeout.as_secs_f32()
+                );
+            }
+            sleep(pause).await;
+        };
+        if on_failure == OnStartupFailure::Abort {
+            let lapi = &self.telling.address;
+            return Err(format!("no first answer from LAPI at {lapi}: {error}. `on_startup_failure` is `abort`"));
+        }
+        self.telling.of_poll(Err(error));
+        Ok(self)
+    }
+
     /// Asks once, for changes and, where it is due, for everything, and takes the answers over.
     ///
     /// Given up halfway, it leaves the next poll to ask for everything.
@@ -74,28 +118,23 @@ impl Poller {
             self.telling.of_answer(&taken);
             return Ok(());
         }
-        let mut in_step = match self.in_step.take() {
-            None => {
-                let (taken, in_step) = self.everything().await?;
-                self.telling.of_answer(&taken);
-                self.telling.of_filters(&taken);
-                in_step
-            }
-            Some(in_step) => {
-                let within = CHANGES.max(self.pace.update_frequency.saturating_mul(3));
-                let changes = self.lapi.ask(false, within, |now| self.set.changes(now), Changes::take).await?;
-                let taken = aside(|| changes.complete()).await?;
-                let named = taken.added() + taken.ended;
-                self.saving.is_due |= named > 0;
-                self.contact.answered();
-                self.telling.of_answer(&taken);
-                Some(InStep { named: in_step.named + named, ..in_step })
-            }
-        };
-        if let Some(last) = in_step.take_if(|last| last.since.elapsed() >= self.pace.until_everything(last)) {
+        let mut in_step = self.in_step.take();
+        if let Some(in_step) = &mut in_step {
+            let within = CHANGES.max(self.pace.update_frequency.saturating_mul(3));
+            let changes = self.lapi.ask(false, within, |now| self.set.changes(now), Changes::take).await?;
+            let taken = aside(|| changes.complete()).await?;
+            let named = taken.added() + taken.ended;
+            in_step.named += named;
+            self.saving.is_due |= named > 0;
+            self.contact.answered();
+            self.telling.of_answer(&taken);
+        }
+        if in_step.as_ref().is_none_or(|last| last.since.elapsed() >= self.pace.until_everything(last)) {
             let (taken, new) = self.everything().await?;
-            self.telling.of_drift(&taken, last.named);
-            in_step = new;
+            match mem::replace(&mut in_step, new) {
+                Some(last) => self.telling.of_drift(&taken, last.named),
+                None => self.telling.of_first(&taken),
+            }
         }
         self.contact.answered();
         self.in_step = in_step;

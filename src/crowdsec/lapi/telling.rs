@@ -72,9 +72,16 @@ impl Telling {
                 self.away = Some((since, now));
                 let seconds = since.elapsed().as_secs();
                 match (self.contact.since_last_answer(), away) {
+                    // Fails open, the default: an application that is down because its guard is late helps no visitor.
+                    (None, _) if self.on_startup_failure == OnStartupFailure::Open => warn!(
+                        "CrowdSec's LAPI at {lapi} has not answered yet: {error}. UNTIL IT ANSWERS, EVERYBODY IS LET IN whom your \
+                         own `decisions` do not refuse: `on_startup_failure` is `open`. It is asked again each second."
+                    ),
+                    // Fails closed, for those to whom an unprotected minute is worse than a minute without the application.
+                    // With `abort` the launch has not got this far.
                     (None, _) => warn!(
-                        "CrowdSec's LAPI at {lapi} has not answered yet: {error}. {} It is asked again each second.",
-                        self.until_the_first_answer()
+                        "CrowdSec's LAPI at {lapi} has not answered yet: {error}. UNTIL IT ANSWERS, VISITORS GET 503: \
+                         `on_startup_failure` is `closed`. It is asked again each second."
                     ),
                     (Some(_), None) => warn!(
                         "CrowdSec's LAPI at {lapi} is lost: {error}. Its decisions stand until each one's own end. It is asked \
@@ -82,21 +89,6 @@ impl Telling {
                     ),
                     (Some(_), Some(_)) => info!("CrowdSec's LAPI at {lapi} is still lost after {seconds} s: {error}."),
                 }
-            }
-        }
-    }
-
-    /// What becomes of visitors before LAPI's first answer.
-    fn until_the_first_answer(&self) -> &'static str {
-        match self.on_startup_failure {
-            // Fails open, the default: an application that is down because its guard is late helps no visitor.
-            OnStartupFailure::Open => {
-                "UNTIL IT ANSWERS, EVERYBODY IS LET IN whom your own `decisions` do not refuse: `on_startup_failure` is `open`."
-            }
-            // Fails closed, for those to whom an unprotected minute is worse than a minute without the application. With
-            // `abort` the launch has not got this far.
-            OnStartupFailure::Closed | OnStartupFailure::Abort => {
-                "UNTIL IT ANSWERS, VISITORS GET 503: `on_startup_failure` is `closed`."
             }
         }
     }
@@ -153,8 +145,9 @@ impl Telling {
         }
     }
 
-    /// A misspelt filter would let everybody in, in silence.
-    pub fn of_filters(&mut self, everything: &Taken) {
+    /// The first full answer, or the first since a poll failed. A misspelt filter would let everybody in, in silence.
+    pub fn of_first(&mut self, everything: &Taken) {
+        self.of_answer(everything);
         let Some((filters, origins)) = &self.unwarned_filters else { return };
         let origins: Vec<&str> = origins.iter().map(String::as_str).filter(|name| !self.set.has_origin(name)).collect();
         let unfit = match everything.new {

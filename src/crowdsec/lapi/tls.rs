@@ -14,7 +14,6 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 pub use file::{PemFile, authorities, identity};
-pub use handshake::Handshake;
 
 /// TLS towards a LAPI whose CA the operator named, `pem` being our own certificate and key.
 pub fn client(ca: &[CertificateDer<'static>], pem: Option<&[u8]>) -> Result<ClientConfig, Error> {

@@ -184,24 +184,19 @@ pub fn where_set(figment: &Figment, key: &str) -> String {
 /// Values that a shell, a template or Compose should have replaced, among our keys, Rocket's secret one and the profile: a
 /// sentence for each, without the value.
 pub fn unreplaced_variables(figment: &Figment) -> Vec<String> {
-    fn look(figment: &Figment, key: &str, value: &Value, problems: &mut Vec<String>) {
-        match value {
-            Value::Dict(_, dict) => {
-                dict.iter().for_each(|(name, value)| look(figment, &format!("{key}.{name}"), value, problems));
-            }
-            Value::Array(_, items) => items.iter().for_each(|item| look(figment, key, item, problems)),
-            Value::String(_, text) => {
-                let problem = unreplaced::variable(text);
-                problems.extend(problem.map(|what| format!("`{key}`{}: {what}", where_set(figment, key))));
-            }
-            _ => {}
-        }
-    }
     let profile = unreplaced::variable(figment.profile().as_str().as_str());
     let mut problems: Vec<String> = profile.into_iter().map(|what| format!("ROCKET_PROFILE: {what}")).collect();
-    for key in ["crowdsec", "secret_key"] {
-        if let Ok(value) = figment.find_value(key) {
-            look(figment, key, &value, &mut problems);
+    let ours = ["secret_key", "crowdsec"].map(|key| (key.to_owned(), figment.find_value(key)));
+    let mut left: Vec<_> = ours.into_iter().filter_map(|(key, value)| Some((key, value.ok()?))).collect();
+    while let Some((key, value)) = left.pop() {
+        match value {
+            Value::Dict(_, dict) => left.extend(dict.into_iter().map(|(name, value)| (format!("{key}.{name}"), value))),
+            Value::Array(_, items) => left.extend(items.into_iter().map(|item| (key.clone(), item))),
+            Value::String(_, text) => {
+                let problem = unreplaced::variable(&text);
+                problems.extend(problem.map(|what| format!("`{key}`{}: {what}", where_set(figment, &key))));
+            }
+            _ => {}
         }
     }
     problems

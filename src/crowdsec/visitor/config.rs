@@ -70,7 +70,17 @@ impl Config {
             }
             None => Vec::new(),
         };
-        reading.warnings.extend(everybody(&trusted_proxies));
+        // Networks that hold most visitors. fc00::/7 and fe80::/10 are as private as 10.0.0.0/8.
+        let is_wide = |net: &&IpNet| match net {
+            IpNet::V4(v4) => v4.prefix_len() < 8,
+            IpNet::V6(v6) => v6.prefix_len() < 16 && !v6.addr().is_unique_local() && !v6.addr().is_unicast_link_local(),
+        };
+        if let Some(net) = trusted_proxies.iter().find(is_wide) {
+            reading.warnings.push(format!(
+                "`crowdsec.trusted_proxies` holds {net}, and with it most visitors. Whoever is in it counts as a proxy, and a \
+                 request that names only proxies is refused. List your proxies' own addresses, as in [\"10.0.0.1\"]."
+            ));
+        }
         Ok(Self { trusted_proxies, are_meant, client_ip_header, country_header, as_header, geoip: databases.into() })
     }
 
@@ -87,7 +97,7 @@ impl Config {
                  `crowdsec.{key}` to the header that your proxy sets, or `crowdsec.geoip` to a MaxMind database."
             )),
             // A database that knows countries and systems may be there for the other scope.
-            (false, true) if has_header || !scopes.have_any_place() => Some(format!(
+            (false, true) if has_header || !["country", "as"].iter().any(|place| scopes.have(place)) => Some(format!(
                 "`crowdsec.{}` is set, and `crowdsec.scopes` has no \"{scope}\": handlers see it in `Visitor`, and no decision of \
                  that scope is enforced. Write scopes = [\"ip\", \"range\", \"{scope}\"].",
                 if has_header { key } else { "geoip" }
@@ -97,18 +107,4 @@ impl Config {
         .into_iter()
         .flatten()
     }
-}
-
-/// Networks that hold most visitors. fc00::/7 and fe80::/10 are as private as 10.0.0.0/8.
-fn everybody(proxies: &[IpNet]) -> Option<String> {
-    let is_wide = |net: &&IpNet| match net {
-        IpNet::V4(v4) => v4.prefix_len() < 8,
-        IpNet::V6(v6) => v6.prefix_len() < 16 && !v6.addr().is_unique_local() && !v6.addr().is_unicast_link_local(),
-    };
-    proxies.iter().find(is_wide).map(|net| {
-        format!(
-            "`crowdsec.trusted_proxies` holds {net}, and with it most visitors. Whoever is in it counts as a proxy, and a \
-             request that names only proxies is refused. List your proxies' own addresses, as in [\"10.0.0.1\"]."
-        )
-    })
 }

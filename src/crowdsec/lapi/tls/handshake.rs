@@ -2,41 +2,26 @@
 
 use std::net::IpAddr;
 
-use reqwest::Url;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 use super::is_ca;
+use crate::crowdsec::lapi::Lapi;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::timestamp;
 
-/// What it takes to tell an operator why TLS with LAPI fails.
-pub struct Handshake {
-    pub is_tls: bool,
-    has_ca: bool,
-    has_certificate: bool,
-    host: String,
-    /// The commands that connect, that show LAPI's certificate, and that make it a new one.
-    connect: String,
-    look: String,
-    new: String,
-}
-
-impl Handshake {
-    pub fn with(url: &Url, has_ca: bool, has_certificate: bool) -> Self {
-        let host = url.host_str().unwrap_or_default().to_owned();
-        let connect = format!("openssl s_client -connect {host}:{}", url.port_or_known_default().unwrap_or(443));
-        let look = format!("`{connect} </dev/null | openssl x509 -noout -issuer -dates -ext subjectAltName`");
-        let name = host.trim_matches(['[', ']']);
-        let kind = if name.parse::<IpAddr>().is_ok() { "IP" } else { "DNS" };
-        let new = format!(
-            "`openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=LAPI -addext subjectAltName={kind}:{name} -keyout \
-             lapi.key -out lapi.pem`"
-        );
-        Self { is_tls: url.scheme() == "https", has_ca, has_certificate, host, connect, look, new }
+impl Lapi {
+    /// The command that connects.
+    fn connect(&self) -> String {
+        let (host, port) = (self.host(), self.url.port_or_known_default().unwrap_or(443));
+        format!("openssl s_client -connect {host}:{port}")
     }
 
-    /// What this error means, and what to do next.
-    pub fn meaning(&self, error: &Error) -> String {
+    fn host(&self) -> &str {
+        self.url.host_str().unwrap_or_default()
+    }
+
+    /// Why TLS with LAPI fails, and what to do next.
+    pub fn tls_failure(&self, error: &Error) -> String {
         use PeerIncompatible::{ServerDoesNotSupportTls12Or13, ServerTlsVersionIsDisabledByOurConfig};
         match error {
             Error::InvalidCertificate(error) => self.of_certificate(error),
@@ -47,13 +32,13 @@ impl Handshake {
             Error::PeerIncompatible(ServerDoesNotSupportTls12Or13 | ServerTlsVersionIsDisabledByOurConfig) => {
                 self.of_alert(AlertDescription::ProtocolVersion)
             }
-            _ => format!("the TLS handshake failed: see LAPI's log, and what `{}` says", self.connect),
+            _ => format!("the TLS handshake failed: see LAPI's log, and what `{}` says", self.connect()),
         }
     }
 
     /// What it means that the connection ended in the handshake.
-    pub fn cut_off(&self) -> String {
-        let connect = &self.connect;
+    pub fn tls_cut_off(&self) -> String {
+        let connect = self.connect();
         format!(
             "the other side cut the TLS handshake off without a reason: see LAPI's log, and how far `{connect}` gets"
         )
@@ -61,7 +46,15 @@ impl Handshake {
 
     fn of_certificate(&self, error: &CertificateError) -> String {
         use CertificateError::*;
-        let Self { host, look, new, .. } = self;
+        let (host, connect) = (self.host(), self.connect());
+        // The commands that show LAPI's certificate, and that make it a new one.
+        let look = format!("`{connect} </dev/null | openssl x509 -noout -issuer -dates -ext subjectAltName`");
+        let name = host.trim_matches(['[', ']']);
+        let kind = if name.parse::<IpAddr>().is_ok() { "IP" } else { "DNS" };
+        let new = format!(
+            "`openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=LAPI -addext subjectAltName={kind}:{name} -keyout \
+             lapi.key -out lapi.pem`"
+        );
         match error {
             UnknownIssuer if !self.has_ca => format!(
                 "the CA of its certificate is not known: set ca_cert_path to the CA's certificate, or to LAPI's own where that \
@@ -102,7 +95,7 @@ impl Handshake {
 
     fn of_alert(&self, alert: AlertDescription) -> String {
         use AlertDescription::*;
-        let Self { host, connect, .. } = self;
+        let (host, connect) = (self.host(), self.connect());
         match alert {
             CertificateRequired | BadCertificate if !self.has_certificate => {
                 "LAPI wants a certificate of ours: set cert_path and key_path".into()
