@@ -87,17 +87,14 @@ impl Fairing for Crowdsec {
         }
         let visit = bouncer.remember(request, judgement);
         // The banned get the ban, however much they send.
-        let verdict = if visit.is_refused() {
-            visit.judgement.verdict
-        } else if let Some(status) = head.too_large {
-            Verdict::TooLarge(status)
-        } else {
+        let refused = visit.is_refused().then_some(visit.judgement.verdict);
+        let Some(verdict) = refused.or(head.too_large.map(Verdict::TooLarge)) else {
             if let Some(trial) = visit.judgement.trial.filter(|_| !visit.spared) {
                 bouncer.log(&visit.asked, &visit.judgement, trial, true);
             }
             return pages::send_upload_on(request, data);
         };
-        bouncer.refuse(visit, verdict, None);
+        bouncer.refuse(visit, visit.judgement.with(verdict));
         pages::send_to_refusal(request);
     }
 
@@ -117,13 +114,11 @@ impl Fairing for Crowdsec {
             return;
         };
         // With any other status the handler has answered itself: it took `Option<Cleared>`, or the like.
-        if status != visit.status().unwrap_or_else(|| bouncer.status_of(verdict)) {
+        if status != bouncer.status_of(verdict) {
             return;
         }
-        let is_told = visit.refuse_as_wanted();
-        // A captcha that the route asks of everybody says nothing about this visitor, so it is not logged.
-        if !is_told && (visit.ground().verdict != Verdict::Admit || verdict != Verdict::Captcha) {
-            bouncer.log(&visit.asked, visit.ground(), verdict, false);
+        if let Some(refused) = visit.refuse_as_wanted() {
+            bouncer.log(&visit.asked, refused, verdict, false);
         }
         // No page where another judge answers: its own fairing puts that answer here.
         if let Some(Ok(page)) = Refusal::of(request, bouncer, verdict).map(|refusal| refusal.respond_to(request)) {

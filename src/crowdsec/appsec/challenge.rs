@@ -54,9 +54,11 @@ fn challenge<'r>(request: &'r Request<'_>, data: Data<'r>) -> BoxFuture<'r> {
             // the same.
             answer => (appsec.refusal(bouncer, request, answer), Status::NotFound),
         };
-        let bare = || Hearing::of(request).relay(Relay::bare(instead));
-        let verdict = judgement.as_ref().map_or_else(bare, |judgement| judgement.verdict);
-        bouncer.refuse(bouncer.visit(request), verdict, judgement);
+        let visit = bouncer.visit(request);
+        let bare = || visit.judgement.with(Hearing::of(request).relay(Relay::bare(instead)));
+        let judgement = judgement.unwrap_or_else(bare);
+        let verdict = judgement.verdict;
+        bouncer.refuse(visit, judgement);
         match Refusal::of(request, bouncer, verdict) {
             Some(page) => Outcome::from(request, page),
             // The fairing puts AppSec's answer into it.

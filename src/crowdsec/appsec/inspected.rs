@@ -90,11 +90,10 @@ async fn judged(appsec: &AppSec, request: &Request<'_>, body: &Arc<[u8]>) -> Res
     let bouncer = request.rocket().state::<Bouncer>().ok_or(Status::InternalServerError)?;
     let answer = appsec.ask(bouncer, request, body.clone()).await;
     let Some(judgement) = appsec.refusal(bouncer, request, answer) else { return Ok(()) };
-    let (visit, verdict) = (bouncer.visit(request), judgement.verdict);
+    let visit = bouncer.visit(request);
     // Told now: the handler may go on without the body, and the owner's catcher may answer in its own way.
-    bouncer.log(&visit.asked, &judgement, verdict, false);
-    visit.refuse_by_guard(verdict, Some(judgement), true);
-    Err(visit.status().unwrap_or_else(|| bouncer.status_of(verdict)))
+    bouncer.log(&visit.asked, &judgement, judgement.verdict, false);
+    Err(visit.refuse_by_guard(bouncer, judgement, true))
 }
 
 impl<T> Sentinel for Inspected<T> {

@@ -44,23 +44,23 @@ impl Fairing for AppSec {
 
     async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
-        let is_refused = bouncer.visit(request).refusal().is_some();
+        let visit = bouncer.visit(request);
         // About a path of the challenge its route asks, which reads all of the body.
-        if is_refused || challenge::is_its_path(request) || bouncer.spares_other_judges(request) {
+        if visit.refusal().is_some() || challenge::is_its_path(request) || bouncer.spares_other_judges(request) {
             return;
         }
         let hearing = Hearing::of(request);
-        let (verdict, judgement) = match shown(request, data).await {
+        let judgement = match shown(request, data).await {
             Ok(body) => {
                 hearing.is_whole.store(body.is_some(), Ordering::Relaxed);
                 let answer = self.ask(bouncer, request, body.unwrap_or_default()).await;
                 let Some(judgement) = self.refusal(bouncer, request, answer) else { return };
-                (judgement.verdict, Some(judgement))
+                judgement
             }
             // Neither an outage nor an attack: nobody is asked, and no handler runs.
-            Err(status) => (hearing.relay(Relay::bare(status)), None),
+            Err(status) => visit.judgement.with(hearing.relay(Relay::bare(status))),
         };
-        bouncer.refuse(bouncer.visit(request), verdict, judgement);
+        bouncer.refuse(visit, judgement);
         pages::send_to_refusal(request);
     }
 
@@ -99,23 +99,22 @@ impl AppSec {
     /// told.
     pub fn refusal(&self, bouncer: &Bouncer, request: &Request<'_>, answer: Answer) -> Option<Judgement> {
         let visit = bouncer.visit(request);
-        let (origin, verdict, status) = match answer {
+        let (origin, verdict) = match answer {
             Answer::Allow => return None,
-            Answer::Act { word, status } => ("appsec", bouncer.verdict_by(request, meaning(bouncer, word)), status),
-            Answer::Relay(relay) => ("appsec", Hearing::of(request).relay(relay), None),
+            Answer::Act { word, status } => ("appsec", bouncer.verdict_by(request, meaning(bouncer, word), status)),
+            Answer::Relay(relay) => ("appsec", Hearing::of(request).relay(relay)),
             // Fails closed: what a visitor can make unreadable must not get in by being so.
-            Answer::Unjudgeable => ("appsec", Verdict::Ban, None),
+            Answer::Unjudgeable => ("appsec", Verdict::BAN),
             Answer::Outage(reason) => {
                 self.tell_outage(&reason);
                 // `passthrough` fails open, as the operator asked: the decisions of LAPI are enforced all the same.
-                ("fallback", bouncer.verdict_by(request, self.config.failure_action.remediation()), None)
+                ("fallback", bouncer.verdict_by(request, self.config.failure_action.remediation(), None))
             }
         };
         if verdict == Verdict::Admit {
             return None;
         }
-        let status = status.filter(|_| verdict == Verdict::Ban);
-        let judgement = visit.judgement.by_another(verdict, origin, status);
+        let judgement = visit.judgement.by_another(verdict, origin);
         if bouncer.is_enforced(verdict) {
             return Some(judgement);
         }

@@ -138,11 +138,11 @@ impl Bouncer {
     pub fn status_of(&self, verdict: Verdict) -> Status {
         match verdict {
             Verdict::Admit => Status::Ok,
-            Verdict::Ban | Verdict::Hidden => self.config.ban_status,
+            Verdict::Ban(None) | Verdict::Hidden => self.config.ban_status,
             Verdict::Captcha | Verdict::Answered => Status::Forbidden,
             Verdict::Throttle(_) => Status::TooManyRequests,
             Verdict::NotYet => Status::ServiceUnavailable,
-            Verdict::TooLarge(status) => status,
+            Verdict::Ban(Some(status)) | Verdict::TooLarge(status) => status,
         }
     }
 
@@ -181,11 +181,10 @@ impl Bouncer {
         }
     }
 
-    /// Refuses the visitor, and tells the log: the application never sees the request. Where another judge refuses them,
-    /// `by_another` is its judgement.
-    pub fn refuse(&self, visit: &Visit, verdict: Verdict, by_another: Option<Judgement>) {
-        self.log(&visit.asked, by_another.as_ref().unwrap_or(&visit.judgement), verdict, false);
-        visit.note_refusal(verdict, by_another);
+    /// Refuses the visitor by this judgement, and tells the log: the application never sees the request.
+    pub fn refuse(&self, visit: &Visit, judgement: Judgement) {
+        self.log(&visit.asked, &judgement, judgement.verdict, false);
+        let _ = visit.refused.set(Box::new(judgement));
     }
 
     /// Tells the log about a refusal, or about one that is only tried.

@@ -53,14 +53,14 @@ impl Bouncer {
         self.spares(request) || is_captcha(request)
     }
 
-    /// The verdict that follows from another judge's remediation. A solved captcha satisfies that judge's as well as a
-    /// decision's.
-    pub fn verdict_by(&self, request: &Request<'_>, remediation: Option<Remediation>) -> Verdict {
+    /// The verdict that follows from the remediation which another judge `said`, and of a ban with the status that it chose.
+    /// A solved captcha satisfies that judge's as well as a decision's.
+    pub fn verdict_by(&self, request: &Request<'_>, said: Option<Remediation>, status: Option<Status>) -> Verdict {
         let judgement = &self.visit(request).judgement;
         let is_solved = || self.solved_at(request, judgement.address).is_some();
         let wait = || self.throttle.count(judgement.subject(), judgement.at).err();
-        match remediation {
-            Some(Remediation::Ban) => Verdict::Ban,
+        match said {
+            Some(Remediation::Ban) => Verdict::Ban(status),
             Some(Remediation::Captcha) if !is_solved() => Verdict::Captcha,
             Some(Remediation::Throttle) => wait().map_or(Verdict::Admit, Verdict::Throttle),
             Some(Remediation::Captcha | Remediation::Pass | Remediation::Allow) | None => Verdict::Admit,
@@ -70,8 +70,8 @@ impl Bouncer {
 
 impl Judgement {
     /// What another judge says of the visitor, as if it were a decision: logs and figures then name where it comes from.
-    pub fn by_another(&self, verdict: Verdict, origin: &str, status: Option<Status>) -> Self {
+    pub fn by_another(&self, verdict: Verdict, origin: &str) -> Self {
         let standing = verdict.remediation().map(|remediation| Standing::said_by(origin, remediation, self.address));
-        Self { verdict, standing: standing.into_iter().collect(), status, ..self.clone() }
+        Self { verdict, standing: standing.into_iter().collect(), ..self.clone() }
     }
 }

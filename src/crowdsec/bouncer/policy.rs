@@ -30,7 +30,7 @@ impl Bouncer {
             || self.lapi.on_startup_failure == OnStartupFailure::Closed && self.health() == Health::Starting;
         let reasons: [&dyn Fn() -> Option<Verdict>; 5] = [
             &|| judgement.unnamed.map(|_| Verdict::Hidden),
-            &|| judgement.has(Remediation::Ban).then_some(Verdict::Ban),
+            &|| judgement.has(Remediation::Ban).then_some(Verdict::BAN),
             &|| is_closed().then_some(Verdict::NotYet),
             &|| (judgement.has(Remediation::Captcha) && !solved()).then_some(Verdict::Captcha),
             &|| judgement.has(Remediation::Throttle).then(wait).flatten().map(Verdict::Throttle),

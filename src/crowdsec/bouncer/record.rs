@@ -35,13 +35,12 @@ impl Record {
         let bouncer = request.rocket().state::<Bouncer>().filter(|_| status.code >= 300)?;
         let visit = bouncer.visit(request);
         // A challenge is no refusal: every browser meets one.
-        let verdict = visit.refusal().filter(|verdict| *verdict != Verdict::Answered)?;
-        let (judgement, asked) = (visit.ground(), &visit.asked);
-        let decision = judgement.cause(verdict);
+        let judgement = visit.refused.get().filter(|refused| refused.verdict != Verdict::Answered)?;
+        let (decision, asked) = (judgement.cause(judgement.verdict), &visit.asked);
         Some(Self {
             time: timestamp(bouncer.unix_now()),
             address: judgement.address,
-            remediation: verdict.name(),
+            remediation: judgement.verdict.name(),
             status: status.code,
             method: asked.method.as_str(),
             path: asked.path().to_owned(),

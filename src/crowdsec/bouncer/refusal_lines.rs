@@ -113,7 +113,7 @@ mod tests {
     fn a_crowd_gets_a_thousand_lines_in_ten_seconds_and_what_it_gets_no_more_is_counted() {
         let (lines, now) = (RefusalLines::default(), Instant::now());
         let asked = Asked { method: Method::Get, uri: "/".into() };
-        let of = |address: String| lines.write(&asked, &judgement(&address, now), Verdict::Ban, false);
+        let of = |address: String| lines.write(&asked, &judgement(&address, now), Verdict::BAN, false);
         let unlogged = || lines.unlogged.load(Ordering::Relaxed);
         (0..1000).for_each(|number: u32| of(format!("10.0.{}.{}", number / 250, number % 250)));
         assert_eq!(unlogged(), 0);

@@ -21,10 +21,11 @@ pub struct Visit {
     /// The request as it was when this was made: as it came in, but for a request that nothing stood against, which another
     /// fairing may have changed since.
     pub asked: Asked,
-    /// What a guard wants the visitor to be refused with. The last one counts: a handler may go on without the others.
-    wanted: Mutex<Option<Ruling>>,
-    /// What the visitor has been refused with.
-    refused: OnceLock<Ruling>,
+    /// What a guard wants the visitor to be refused by. The last one counts: a handler may go on without the others.
+    wanted: Mutex<Option<Wanted>>,
+    /// What the visitor has been refused by: the judgement on them or on an account of theirs, or another judge's. Its verdict
+    /// is what they met.
+    pub refused: OnceLock<Box<Judgement>>,
     /// What became of it, if the visitor came to one of the captcha's own routes.
     pub captcha: OnceLock<CaptchaOutcome>,
 }
@@ -67,8 +68,6 @@ pub struct Judgement {
     pub standing: Vec<Standing>,
     /// Why it is not known whose request this is.
     pub unnamed: Option<Unnamed>,
-    /// The status of the refusal, where another judge chose one.
-    pub status: Option<Status>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,7 +76,8 @@ pub enum Verdict {
     /// Too many requests of a visitor under `throttle`: how long to wait.
     Throttle(Duration),
     Captcha,
-    Ban,
+    /// With the status that another judge chose, if one did.
+    Ban(Option<Status>),
     /// Nobody knows whose request it is: `Judgement::unnamed` says why.
     Hidden,
     /// LAPI has not answered yet, and the operator said `on_startup_failure = "closed"`.
@@ -90,13 +90,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// With the operator's `ban_status`.
+    pub const BAN: Self = Self::Ban(None);
+
     /// Its name in logs and metrics.
     pub fn name(self) -> &'static str {
         match self {
             Self::Admit => "admit",
             Self::Throttle(_) => "throttle",
             Self::Captcha => "captcha",
-            Self::Ban => "ban",
+            Self::Ban(_) => "ban",
             Self::Hidden => "hidden",
             Self::NotYet => "starting",
             Self::TooLarge(_) => "too_large",
@@ -109,7 +112,7 @@ impl Verdict {
         match self {
             Self::Throttle(_) => Some(Remediation::Throttle),
             Self::Captcha => Some(Remediation::Captcha),
-            Self::Ban => Some(Remediation::Ban),
+            Self::Ban(_) => Some(Remediation::Ban),
             Self::Admit | Self::Hidden | Self::NotYet | Self::TooLarge(_) | Self::Answered => None,
         }
     }
@@ -118,7 +121,12 @@ impl Verdict {
 impl Judgement {
     /// Nothing is decided yet, and nothing stands.
     pub fn new(address: IpAddr, at: Instant, unnamed: Option<Unnamed>) -> Self {
-        Self { address, at, verdict: Verdict::Admit, trial: None, standing: Vec::new(), unnamed, status: None }
+        Self { address, at, verdict: Verdict::Admit, trial: None, standing: Vec::new(), unnamed }
+    }
+
+    /// The same with another verdict.
+    pub fn with(&self, verdict: Verdict) -> Self {
+        Self { verdict, ..self.clone() }
     }
 
     /// Whether it is known whose request this is. Without a name only `excluded_paths` are served, and CrowdSec is told
@@ -140,12 +148,7 @@ impl Judgement {
 
     /// The decision that a refusal is put down to: a guard may refuse for one that the fairing lets in.
     pub fn cause(&self, verdict: Verdict) -> Option<&Standing> {
-        self.behind(verdict).or_else(|| self.greatest().filter(|_| verdict == Verdict::Ban))
-    }
-
-    /// The greatest decision against the visitor, whatever was made of it.
-    pub fn greatest(&self) -> Option<&Standing> {
-        self.standing.first()
+        self.behind(verdict).or_else(|| self.standing.first().filter(|_| matches!(verdict, Verdict::Ban(_))))
     }
 
     pub fn subject(&self) -> Subject {
@@ -170,51 +173,36 @@ impl Visit {
         self.judgement.verdict != Verdict::Admit && !self.spared
     }
 
-    /// Notes what a guard refuses with, so that our fairing puts the right page in the catcher's place; the judgement on an
-    /// account, or another judge's, where it rests on that; and whether the log has been told.
-    pub fn refuse_by_guard(&self, verdict: Verdict, ground: Option<Judgement>, is_told: bool) {
-        *lock(&self.wanted) = Some(Ruling { verdict, ground: ground.map(Box::new), is_told });
+    /// Notes what a guard refuses by, and whether the log has been told of it, or need not be. Gives the status, by which our
+    /// fairing knows the refusal: it puts the right page in the catcher's place.
+    pub fn refuse_by_guard(&self, bouncer: &Bouncer, judgement: Judgement, is_told: bool) -> Status {
+        let status = bouncer.status_of(judgement.verdict);
+        *lock(&self.wanted) = Some(Wanted { judgement: Box::new(judgement), is_told });
+        status
     }
 
     /// What a guard refuses with, if nobody else has refused. (A handler that asks for `Option<Cleared>` may have served the
     /// visitor all the same.)
     pub fn wanted_by_guard(&self) -> Option<Verdict> {
-        self.refused.get().is_none().then(|| lock(&self.wanted).as_ref().map(|wanted| wanted.verdict)).flatten()
+        self.refused.get().is_none().then(|| lock(&self.wanted).as_ref().map(|want| want.judgement.verdict)).flatten()
     }
 
-    /// Notes what `Bouncer::refuse` refuses the visitor with.
-    pub(super) fn note_refusal(&self, verdict: Verdict, by_another: Option<Judgement>) {
-        let _ = self.refused.set(Ruling { verdict, ground: by_another.map(Box::new), is_told: true });
-    }
-
-    /// Notes that the application's answer is replaced by what a guard wanted. Gives whether the log was told of it before.
-    pub fn refuse_as_wanted(&self) -> bool {
-        let Some(wanted) = lock(&self.wanted).take() else { return false };
-        self.refused.get_or_init(|| wanted).is_told
+    /// Notes that the application's answer is replaced by what a guard wanted. Gives what the log is to be told of it.
+    pub fn refuse_as_wanted(&self) -> Option<&Judgement> {
+        let Wanted { judgement, is_told } = lock(&self.wanted).take()?;
+        let refused = self.refused.get_or_init(|| judgement);
+        (!is_told).then_some(&**refused)
     }
 
     /// What the visitor has been refused with; `None` for one whom the application has served.
     pub fn refusal(&self) -> Option<Verdict> {
         self.refused.get().map(|refused| refused.verdict)
     }
-
-    /// The status of the refusal, or of the one that a guard wants, where another judge chose one.
-    pub fn status(&self) -> Option<Status> {
-        let of = |refused: &Ruling| refused.ground.as_ref()?.status;
-        self.refused.get().map_or_else(|| lock(&self.wanted).as_ref().and_then(of), of)
-    }
-
-    /// What the refusal rests on: the judgement on the visitor or on an account of theirs, or another judge's.
-    pub fn ground(&self) -> &Judgement {
-        self.refused.get().and_then(|refused| refused.ground.as_deref()).unwrap_or(&self.judgement)
-    }
 }
 
-/// A refusal, and the judgement that it rests on where that is another one: on an account, or by another judge.
-struct Ruling {
-    verdict: Verdict,
-    ground: Option<Box<Judgement>>,
-    /// Whether the log has been told of it, or need not be.
+/// What a guard refuses by.
+struct Wanted {
+    judgement: Box<Judgement>,
     is_told: bool,
 }
 

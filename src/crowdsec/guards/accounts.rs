@@ -7,7 +7,7 @@ use rocket::request::{FromRequest, Outcome};
 use rocket::response::{self, Responder};
 
 use super::{DecisionView, bouncer};
-use crate::crowdsec::bouncer::{Bouncer, Judgement, Verdict, Visit};
+use crate::crowdsec::bouncer::{Bouncer, Verdict, Visit};
 use crate::crowdsec::decisions::Value;
 
 /// Asks for decisions on scopes of the owner's own: `cscli decisions add --scope username --value alice`. A scope has to be
@@ -45,13 +45,11 @@ impl Accounts<'_> {
         let Some(value) = self.value(scope, account) else { return Ok(()) };
         let (bouncer, visit) = (self.bouncer, self.visit);
         let judgement = bouncer.judge_account(&visit.judgement, &value, self.has_solved);
-        let Judgement { verdict, trial, .. } = judgement;
-        if verdict == Verdict::Admit {
-            trial.iter().for_each(|trial| bouncer.log(&visit.asked, &judgement, *trial, true));
+        if judgement.verdict == Verdict::Admit {
+            judgement.trial.iter().for_each(|trial| bouncer.log(&visit.asked, &judgement, *trial, true));
             return Ok(());
         }
-        visit.refuse_by_guard(verdict, Some(judgement), false);
-        Err(Refused(bouncer.status_of(verdict)))
+        Err(Refused(visit.refuse_by_guard(bouncer, judgement, false)))
     }
 
     /// Fails open: of a scope that LAPI is not asked for, or a text that no decision has, nothing is known.

@@ -52,8 +52,9 @@ fn policy(request: &Request<'_>, decide: impl FnOnce(&Bouncer, &Judgement) -> Ve
     if verdict == Verdict::Admit {
         return Outcome::Success(visit.judgement.address);
     }
-    visit.refuse_by_guard(verdict, None, false);
-    Outcome::Error((bouncer.status_of(verdict), ()))
+    // A captcha that the route asks of everybody says nothing about this visitor, so it is not logged.
+    let is_of_all = verdict == Verdict::Captcha && visit.judgement.verdict == Verdict::Admit;
+    Outcome::Error((visit.refuse_by_guard(bouncer, visit.judgement.with(verdict), is_of_all), ()))
 }
 
 pub fn has_no_bouncer(rocket: &Rocket<Ignite>) -> bool {

@@ -33,7 +33,7 @@ impl<'r> FromRequest<'r> for NoDecision {
         policy(request, |bouncer, judgement| match judgement.verdict {
             refused @ (Verdict::Hidden | Verdict::NotYet) => refused,
             _ if judgement.has(Remediation::Allow) => Verdict::Admit,
-            _ if judgement.standing.iter().any(|standing| bouncer.enforces(standing.remediation)) => Verdict::Ban,
+            _ if judgement.standing.iter().any(|standing| bouncer.enforces(standing.remediation)) => Verdict::BAN,
             _ => Verdict::Admit,
         })
         .map(|address| Self { address })

@@ -83,8 +83,8 @@ impl Counts {
 
     /// Counts a refusal, a trial or a captcha. How many requests were judged, the bouncer counts by itself.
     pub fn note(&self, visit: &Visit) {
-        if let Some(verdict) = visit.refusal() {
-            self.count(visit.ground(), verdict, |figures| &mut figures.dropped);
+        if let Some(refused) = visit.refused.get() {
+            self.count(refused, refused.verdict, |figures| &mut figures.dropped);
         } else if let Some(verdict) = visit.judgement.trial.filter(|_| !visit.spared) {
             self.count(&visit.judgement, verdict, |figures| &mut figures.tried);
         }

@@ -133,9 +133,8 @@ impl<'r> FromRequest<'r> for Caller<'r> {
         let (client_ip, visit, now) = (&bouncer.client_ip, bouncer.visit(request), bouncer.unix_now());
         let judgement = &visit.judgement;
         // With `enforce_by = "guards"` the fairing has let everybody through. These would be refused after the captcha, too.
-        if matches!(judgement.verdict, Verdict::Ban | Verdict::Hidden | Verdict::NotYet) {
-            visit.refuse_by_guard(judgement.verdict, None, false);
-            return Outcome::Error((bouncer.status_of(judgement.verdict), ()));
+        if matches!(judgement.verdict, Verdict::Ban(_) | Verdict::Hidden | Verdict::NotYet) {
+            return Outcome::Error((visit.refuse_by_guard(bouncer, judgement.clone(), false), ()));
         }
         let since = bouncer.solved_at(request, judgement.address);
         let is_fresh = since.is_some_and(|since| now.saturating_sub(since) < 60);

@@ -36,7 +36,7 @@ impl Handler for BadRequest {
             let refuses = visit.is_refused() || (by_fairing && request.route().is_none());
             let verdict = visit.judgement.verdict;
             if let Some(refusal) = refuses.then(|| Refusal::of(request, bouncer, verdict)).flatten() {
-                bouncer.refuse(visit, verdict, None);
+                bouncer.refuse(visit, visit.judgement.clone());
                 return refusal.respond_to(request);
             }
             if let Some(status) = Head::of(request, &bouncer.client_ip).too_large {

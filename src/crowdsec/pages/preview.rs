@@ -26,7 +26,7 @@ pub fn cases() -> Vec<(&'static str, Refusal)> {
     let captcha = || Refusal::new(Status::Forbidden, Verdict::Captcha);
     let problem = |problem| Refusal { problem: Some(problem), ..captcha() };
     vec![
-        ("ban", Refusal::new(Status::Forbidden, Verdict::Ban)),
+        ("ban", Refusal::new(Status::Forbidden, Verdict::BAN)),
         ("captcha", captcha()),
         ("captcha-not-sent", Refusal { not_sent: true, ..captcha() }),
         ("captcha-missing", problem("missing")),

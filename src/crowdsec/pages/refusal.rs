@@ -42,10 +42,10 @@ impl Refusal {
     /// The answer to a request that is refused; `None` for one that is not, or whose answer is no page.
     pub fn of(request: &Request<'_>, bouncer: &Bouncer, verdict: Verdict) -> Option<Self> {
         let visit = bouncer.visit(request);
-        let status = visit.status().unwrap_or_else(|| bouncer.status_of(verdict));
+        let status = bouncer.status_of(verdict);
         Some(match verdict {
             Verdict::Admit | Verdict::TooLarge(_) | Verdict::Answered => return None,
-            Verdict::Ban | Verdict::Hidden => Self::new(status, Verdict::Ban),
+            Verdict::Ban(_) | Verdict::Hidden => Self::new(status, Verdict::BAN),
             Verdict::Throttle(wait) => Self { retry_after: Some(whole_seconds(wait)), ..Self::new(status, verdict) },
             Verdict::NotYet => Self { retry_after: Some(5), ..Self::new(status, verdict) },
             Verdict::Captcha => Self { not_sent: !only_reads(visit.asked.method), ..Self::new(status, verdict) },
@@ -114,14 +114,14 @@ impl<'r> Responder<'r, 'static> for Refusal {
         let bouncer = request.rocket().state::<Bouncer>().ok_or(Status::InternalServerError)?;
         let visit = bouncer.visit(request);
         let mut response = Response::build();
-        let flood = || self.verdict == Verdict::Ban && bouncer.ban_pages.count((), Instant::now()).is_err();
+        let flood = || self.verdict == Verdict::BAN && bouncer.ban_pages.count((), Instant::now()).is_err();
         let prefix = bouncer.client_ip.prefix(request);
         let captcha_url = (self.verdict == Verdict::Captcha).then(|| self.captcha_url(request, visit, prefix));
         if is_from_htmx(request) {
             // htmx swaps no part of the page for a refusal, so that the whole page has to go, or to be asked for again.
             match &captcha_url {
                 Some(captcha_url) => _ = response.header(Header::new("HX-Redirect", captcha_url.clone())),
-                None if self.verdict == Verdict::Ban => _ = response.header(Header::new("HX-Refresh", "true")),
+                None if self.verdict == Verdict::BAN => _ = response.header(Header::new("HX-Refresh", "true")),
                 None => {}
             }
         }
