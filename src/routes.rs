@@ -24,18 +24,18 @@ pub fn catchers() -> Vec<Catcher> {
 #[get("/")]
 fn index(report: Report, words: Words) -> Page {
     let Report { debug, port, me, crowdsec } = report;
-    Page::new("index", &words, context! { app: env!("CARGO_PKG_NAME"), debug, port, me, crowdsec })
+    page("index", &words, context! { app: env!("CARGO_PKG_NAME"), debug, port, me, crowdsec })
 }
 
 /// A route that asks for `Cleared` serves nobody whom the bouncer refuses, not even on a path in `excluded_paths`.
 #[get("/members")]
 fn members(visitor: Cleared, words: Words) -> Page {
-    Page::new("members", &words, context! { address: visitor.address, debug: cfg!(debug_assertions) })
+    page("members", &words, context! { address: visitor.address, debug: cfg!(debug_assertions) })
 }
 
 #[get("/sign-in")]
 fn sign_in_form(words: Words) -> Page {
-    Page::new("sign-in", &words, context! { failed: false })
+    page("sign-in", &words, context! { failed: false })
 }
 
 #[derive(FromForm)]
@@ -67,7 +67,7 @@ fn sign_in(
     }
     // CrowdSec is told, if `event_log` is set. After too much of it, CrowdSec bans the address.
     events.note(if is_person { "failed-sign-in" } else { "honeypot" }, Some(form.user));
-    Ok(Either::Right((Status::Unauthorized, Page::new("sign-in", &words, context! { failed: true }))))
+    Ok(Either::Right((Status::Unauthorized, page("sign-in", &words, context! { failed: true }))))
 }
 
 /// Put your users here. Until then there is one, in debug builds alone, and nobody else can sign in.
@@ -85,7 +85,7 @@ fn common_style() -> Template {
 #[catch(default)]
 async fn any_error(status: Status, request: &Request<'_>) -> Result<(Status, Either<Page, Problem>), Status> {
     if wants_json(request) {
-        return Ok((status, Either::Right(Problem::new(status))));
+        return Ok((status, Either::Right(problem(status))));
     }
     let words = request.guard::<Words>().await.succeeded().ok_or(status)?;
     // A status without words of its own in texts.toml has those of its class.
@@ -93,45 +93,30 @@ async fn any_error(status: Status, request: &Request<'_>) -> Result<(Status, Eit
     let word = |end: &str| [&*code, class].into_iter().find_map(|name| words.get(&format!("error_{name}_{end}")));
     let title = word("title").unwrap_or(status.reason_lossy());
     let explanation = word("text");
-    let page = Page::new("error", &words, context! { status: status.code, title, explanation });
-    Ok((status, Either::Left(page)))
+    Ok((status, Either::Left(page("error", &words, context! { status: status.code, title, explanation }))))
+}
+
+/// An answer that hangs on headers of the request, which it names for caches.
+#[derive(Responder)]
+struct Varying<T> {
+    answer: T,
+    vary: Header<'static>,
 }
 
 /// A page in the visitor's language.
-#[derive(Responder)]
-struct Page {
-    page: Template,
-    vary: Header<'static>,
-}
-
-impl Page {
-    /// A template sees what the `words` give, and what you hand over besides.
-    fn new(name: &'static str, words: &Words, more: impl Serialize) -> Self {
-        #[derive(Serialize)]
-        #[serde(crate = "rocket::serde")]
-        struct Both<'a, T> {
-            #[serde(flatten)]
-            words: &'a Words,
-            #[serde(flatten)]
-            more: T,
-        }
-        // A cache must not hand it to somebody who speaks another language, or to a program.
-        let vary = Header::new("Vary", [FORMAT_HEADERS, ", Accept-Language"].concat());
-        Self { page: Template::render(name, Both { words, more }), vary }
-    }
-}
-
+type Page = Varying<Template>;
 /// An error as programs read it: RFC 9457.
-#[derive(Responder)]
-struct Problem {
-    problem: (ContentType, String),
-    vary: Header<'static>,
+type Problem = Varying<(ContentType, String)>;
+
+/// A template sees what the `words` give, and what you hand over besides.
+fn page(name: &'static str, words: &Words, more: impl Serialize) -> Page {
+    // A cache must not hand it to somebody who speaks another language, or to a program.
+    let vary = Header::new("Vary", [FORMAT_HEADERS, ", Accept-Language"].concat());
+    Varying { answer: Template::render(name, words.with(more)), vary }
 }
 
-impl Problem {
-    fn new(status: Status) -> Self {
-        let problem = json!({ "type": "about:blank", "title": status.reason_lossy(), "status": status.code });
-        let kind = ContentType::new("application", "problem+json");
-        Self { problem: (kind, problem.to_string()), vary: Header::new("Vary", FORMAT_HEADERS) }
-    }
+fn problem(status: Status) -> Problem {
+    let problem = json!({ "type": "about:blank", "title": status.reason_lossy(), "status": status.code });
+    let kind = ContentType::new("application", "problem+json");
+    Varying { answer: (kind, problem.to_string()), vary: Header::new("Vary", FORMAT_HEADERS) }
 }

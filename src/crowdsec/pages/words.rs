@@ -29,6 +29,18 @@ impl Words {
     pub fn get(&self, key: &str) -> Option<&str> {
         self.text.get(key).map(String::as_str)
     }
+
+    /// The variables of a template: what it gets of the words, and what you hand over besides.
+    pub fn with<T: Serialize>(&self, more: T) -> impl Serialize {
+        #[derive(Serialize)]
+        struct Both<'a, T> {
+            #[serde(flatten)]
+            words: &'a Words,
+            #[serde(flatten)]
+            more: T,
+        }
+        Both { words: self, more }
+    }
 }
 
 /// By the script that a tag names (`az-Arab`), else by the one that its language is mostly written in.

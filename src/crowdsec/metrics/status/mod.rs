@@ -2,9 +2,9 @@
 
 mod explained;
 mod history;
-mod view;
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,9 +18,9 @@ use rocket::{Request, State, get};
 use rocket_dyn_templates::Template;
 use tokio::time::sleep;
 
-use super::counts::Counts;
+use super::counts::{Counts, Figures};
 use super::operator::Operator;
-use crate::crowdsec::bouncer::{Bouncer, Record};
+use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Record};
 use crate::crowdsec::lapi::VERSION;
 use crate::crowdsec::pages::{FORMAT_HEADERS, Texts, content_security_policy, nonce, wants_json};
 use crate::crowdsec::panics::lock;
@@ -28,7 +28,6 @@ use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::{timestamp, unix_now};
 use explained::explained;
 use history::{History, totals};
-use view::{Variables, appsec, decisions, lapi};
 
 /// What the page remembers, in memory that never grows beyond a bound. It has to be attached after all others, to see the
 /// status of an answer as it leaves.
@@ -82,7 +81,7 @@ impl Memory {
         }
     }
 
-    /// How things stand, for the page and for a program.
+    /// How things stand, one value for the page and for a program: templates/status.html.tera says what each part of it means.
     fn view(&self, bouncer: &Bouncer, asked: Option<&str>) -> Value {
         let (now, figures) = (unix_now(), self.counts.figures());
         let totals = totals(&figures);
@@ -105,6 +104,44 @@ impl Memory {
     }
 }
 
+/// How we are in step with LAPI.
+fn lapi(bouncer: &Bouncer) -> Value {
+    let Some(connection) = &bouncer.lapi.connection else {
+        return json!({ "state": "none", "since": null, "last_answer_seconds_ago": null, "url": null });
+    };
+    json!({
+        "state": bouncer.health(),
+        "since": timestamp(bouncer.unix_now().saturating_sub(bouncer.contact.lasts().as_secs())),
+        "last_answer_seconds_ago": bouncer.contact.since_last_answer().map(|since| since.as_secs()),
+        "url": connection.at.to_string(),
+    })
+}
+
+/// How AppSec answers.
+fn appsec(bouncer: &Bouncer) -> Value {
+    let Some(questions) = bouncer.questions.get() else {
+        return json!({ "state": "off", "since": null, "questions": [] });
+    };
+    let since = Some(questions.failing_since.load(Ordering::Relaxed)).filter(|since| *since > 0);
+    let counts = questions.ended.iter().map(|count| count.load(Ordering::Relaxed));
+    let asked: Vec<_> = ACTIONS.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect();
+    let state = if since.is_some() { "failing" } else { "ok" };
+    json!({ "state": state, "since": since.map(timestamp), "questions": asked })
+}
+
+/// How many decisions are held, and whose.
+fn decisions(figures: &Figures) -> Value {
+    let mut by_origin = BTreeMap::<&str, u64>::new();
+    for ((origin, ..), count) in &figures.decisions {
+        *by_origin.entry(origin).or_default() += count;
+    }
+    let all: u64 = by_origin.values().sum();
+    let held = by_origin.into_iter().filter(|(_, count)| *count > 0);
+    let mut by_origin: Vec<_> = held.map(|(origin, count)| (printable(origin), count)).collect();
+    by_origin.sort_by_key(|(_, count)| Reverse(*count));
+    json!({ "all": all, "by_origin": by_origin })
+}
+
 /// For the networks of `metrics_from` alone. `address` is what the operator asks about: an address, or a reference.
 #[get("/status?<address>", data = "<_operator>")]
 pub fn status(
@@ -124,7 +161,7 @@ impl<'r> Responder<'r, 'static> for Page {
         let mut response = if wants_json(request) {
             self.0.respond_to(request)?
         } else {
-            let (page, policy) = rendered(request, &self.0).ok_or(Status::InternalServerError)?;
+            let (page, policy) = rendered(request, self.0).ok_or(Status::InternalServerError)?;
             let mut response = RawHtml(page).respond_to(request)?;
             response.set_header(Header::new("Content-Security-Policy", policy));
             response
@@ -138,10 +175,11 @@ impl<'r> Responder<'r, 'static> for Page {
 }
 
 /// The page, and the content security policy that fits it.
-fn rendered(request: &Request<'_>, view: &Value) -> Option<(String, String)> {
+fn rendered(request: &Request<'_>, mut view: Value) -> Option<(String, String)> {
     let (rocket, nonce) = (request.rocket(), nonce());
     let words = rocket.state::<Texts>()?.words(request, None);
-    let prefix = rocket.state::<Bouncer>()?.client_ip.prefix(request);
-    let variables = Variables { view, words: &words, kept: MOST_REFUSALS, prefix, nonce: &nonce };
-    Some((Template::show(rocket, "status", variables)?, content_security_policy(&nonce, "")))
+    view["prefix"] = rocket.state::<Bouncer>()?.client_ip.prefix(request).into();
+    view["nonce"] = nonce.as_str().into();
+    view["kept"] = MOST_REFUSALS.into();
+    Some((Template::show(rocket, "status", words.with(view))?, content_security_policy(&nonce, "")))
 }
