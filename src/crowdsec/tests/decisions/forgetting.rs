@@ -7,7 +7,7 @@ use std::time::Instant;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{decision, strongest, take_changes, tenths, types};
+use super::{decision, set_of, strongest, take_all, take_changes, tenths, types};
 use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Key, Value};
 
 /// A LAPI that is the truth, forgets for a while what it knows, and remembers.
@@ -161,4 +161,32 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_lapi_has_written_anew_in_a_list_that_it_pulls_is_not_missing_where_the_new_one_stands_as_long() {
+    let of = |origin: &str, id, kind, tenths| {
+        let mut decision = decision(id, "192.0.2.1", kind, tenths);
+        decision.source.origin = origin.into();
+        decision
+    };
+    for (origin, kind, tenths, left) in [
+        ("CAPI", "ban", 72_000, 1),
+        ("lists", "ban", 72_000, 1),
+        // LAPI's clock and ours are never quite the same.
+        ("CAPI", "ban", 35_990, 1),
+        ("CAPI", "ban", 30_000, 2),
+        ("CAPI", "captcha", 72_000, 2),
+        // Of these LAPI removes none when another one comes.
+        ("crowdsec", "ban", 72_000, 2),
+        ("cscli", "ban", 72_000, 2),
+    ] {
+        let (set, now) = set_of([of(origin, 1, "ban", 36_000)]);
+        take_changes(&set, now, [Entry::New(of(origin, 2, kind, tenths))]);
+        let taken = take_all(&set, now, [of(origin, 2, kind, tenths)]);
+        assert_eq!((set.len(), taken.kept, taken.ended), (left, left - 1, 0), "{origin} {kind} {tenths}");
+    }
+    // One of another list is none in its place.
+    let (set, now) = set_of([of("CAPI", 1, "ban", 36_000)]);
+    assert_eq!(take_all(&set, now, [of("lists", 2, "ban", 72_000)]).kept, 1);
 }

@@ -129,34 +129,6 @@ fn what_a_full_answer_names_as_deleted_ends_at_once() {
 }
 
 #[test]
-fn what_lapi_has_written_anew_in_a_list_that_it_pulls_is_not_missing_where_the_new_one_stands_as_long() {
-    let of = |origin: &str, id, kind, tenths| {
-        let mut decision = decision(id, "192.0.2.1", kind, tenths);
-        decision.source.origin = origin.into();
-        decision
-    };
-    for (origin, kind, tenths, left) in [
-        ("CAPI", "ban", 72_000, 1),
-        ("lists", "ban", 72_000, 1),
-        // LAPI's clock and ours are never quite the same.
-        ("CAPI", "ban", 35_990, 1),
-        ("CAPI", "ban", 30_000, 2),
-        ("CAPI", "captcha", 72_000, 2),
-        // Of these LAPI removes none when another one comes.
-        ("crowdsec", "ban", 72_000, 2),
-        ("cscli", "ban", 72_000, 2),
-    ] {
-        let (set, now) = set_of([of(origin, 1, "ban", 36_000)]);
-        take_changes(&set, now, [Entry::New(of(origin, 2, kind, tenths))]);
-        let taken = take_all(&set, now, [of(origin, 2, kind, tenths)]);
-        assert_eq!((set.len(), taken.kept, taken.ended), (left, left - 1, 0), "{origin} {kind} {tenths}");
-    }
-    // One of another list is none in its place.
-    let (set, now) = set_of([of("CAPI", 1, "ban", 36_000)]);
-    assert_eq!(take_all(&set, now, [of("lists", 2, "ban", 72_000)]).kept, 1);
-}
-
-#[test]
 fn no_answer_ends_the_operators_own_decisions_and_their_allow_outweighs_a_ban() {
     let now = Instant::now();
     let mut set = DecisionSet::new(now, types());
