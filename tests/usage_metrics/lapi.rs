@@ -11,6 +11,9 @@ use serde::Deserialize;
 
 pub const KEY: &str = "a-key-of-the-tests";
 
+/// As a status that it fails with: it speaks TLS.
+pub const NO_TLS: u16 = 0;
+
 /// How it takes a push.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Mode {
@@ -199,6 +202,8 @@ impl Lapi {
         };
         let (status, said) = if head.starts_with("POST /v1/usage-metrics ") {
             match self.take(&header("x-api-key").unwrap_or_default(), &body) {
+                // What a server that speaks TLS says where it is asked without.
+                Some(NO_TLS) => (400, "Client sent an HTTP request to an HTTPS server.\n".to_owned()),
                 Some(status) => (status, String::new()),
                 None => return,
             }

@@ -7,7 +7,7 @@ use figment::value::{Dict, Map};
 use figment::{Error, Figment, Metadata, Profile, Provider};
 
 use super::known_keys;
-use crate::crowdsec::setting::VARIABLE;
+use crate::crowdsec::setting::{VARIABLE, meant};
 
 /// The tables within ours: `CROWDSEC_CAPTCHA_SITE_KEY` is `captcha.site_key`.
 pub const TABLES: &[&str] = &["captcha", "appsec", "live"];
@@ -66,7 +66,8 @@ impl Environment {
 
 /// Whether a name was meant to be ours. Not `crowdsourcing`: that may be the owner's own.
 pub fn looks_ours(name: &str) -> bool {
-    name.to_uppercase().replace(['-', '_'], "").starts_with("CROWDSE")
+    let name = name.to_uppercase().replace(['-', '_'], "");
+    name.starts_with("CROWDSE") || meant(&name, ["CROWDSEC"]).is_some()
 }
 
 /// The setting whose variable this is: `CAPTCHA_SITE_KEY`, or `CAPTCHA.SITE_KEY`, is `captcha.site_key`.

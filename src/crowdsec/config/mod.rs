@@ -19,7 +19,7 @@ use rocket::config::SecretKey;
 use serde::Deserialize;
 
 use super::setting::{BadSetting, FailureAction, NEEDS_PROVIDER, Problems, Reading, Secret};
-use super::setting::{unreplaced_variables, where_set, word};
+use super::setting::{meant, unreplaced_variables, where_set, word};
 use super::{bouncer, captcha, lapi, pages, visitor};
 use environment::{Environment, TABLES, UNKNOWN, looks_ours};
 
@@ -229,14 +229,15 @@ fn unknown_keys(reading: &mut Reading<'_>) -> Option<String> {
     let keys = keys.filter(|key| looks_ours(key) && !["crowdsec", UNKNOWN, MISSING_FILE].contains(&key.as_str()));
     let keys = keys.map(|key| format!("`{key}`{} is read by nobody: write `crowdsec`", where_set(figment, &key)));
     reading.problems.extend(keys);
-    let variables: Vec<String> = figment.extract_inner(UNKNOWN).unwrap_or_default();
     let table = figment.find_value("crowdsec").ok().and_then(Value::into_dict).unwrap_or_default();
     let mut keys = keys_in(&table);
     keys.retain(|key| !reading.known.contains(key));
     for key in keys {
-        reading.wrong(&key, &format!("no setting is called so: write one of {}", reading.known.join(", ")));
+        let meant = meant(&key, reading.known.iter().map(String::as_str));
+        let meant = meant.map(|name| format!(", and `{name}` is near")).unwrap_or_default();
+        reading.wrong(&key, &format!("no setting is called so{meant}: write one of {}", reading.known.join(", ")));
     }
-    warnings::unknown_variables(&variables)
+    warnings::unknown_variables(figment)
 }
 
 /// The keys of the table, those of a table in it with that table's name.

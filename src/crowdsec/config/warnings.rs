@@ -1,7 +1,9 @@
 //! Which settings are allowed but hardly meant? Each gives one warning at the launch, which says what to do.
 
-use super::{FILE, MISSING_FILE};
-use crate::crowdsec::setting::Reading;
+use figment::Figment;
+
+use super::{FILE, MISSING_FILE, UNKNOWN};
+use crate::crowdsec::setting::{Reading, meant};
 
 /// What belongs to no room of its own.
 pub fn told(reading: &mut Reading<'_>) {
@@ -22,11 +24,26 @@ pub fn told(reading: &mut Reading<'_>) {
              127.0.0.1."
         ));
     }
+    misspelt_profiles(reading);
+}
+
+/// Any profile may be one of the owner's own, and what stands in it counts in no other.
+fn misspelt_profiles(reading: &mut Reading<'_>) {
+    let usual = ["default", "debug", "release", "global"];
+    for profile in reading.figment.profiles().filter(|profile| *profile != reading.figment.profile()) {
+        let name = profile.as_str().as_str();
+        if let Some(meant) = meant(name, usual).filter(|_| !usual.contains(&name)) {
+            reading.warnings.push(format!(
+                "[{name}] counts only with ROCKET_PROFILE={name}. If [{meant}] was meant, write that: nothing in it counts."
+            ));
+        }
+    }
 }
 
 /// Names those variables that look like ours and are not. They stop nothing: Kubernetes sets some for every Service, and a
 /// file of variables may be shared.
-pub fn unknown_variables(names: &[String]) -> Option<String> {
+pub fn unknown_variables(figment: &Figment) -> Option<String> {
+    let names: Vec<String> = figment.extract_inner(UNKNOWN).unwrap_or_default();
     (!names.is_empty()).then(|| {
         format!(
             "Not used, since no setting is called so, or it holds what Kubernetes sets for a Service: {}. Check the spelling, \

@@ -110,6 +110,8 @@ impl Usage {
                 (self.told, self.told_at, self.failing) = (figures, now, None);
                 return;
             }
+            // A server that speaks TLS says so in words of Go's.
+            Ok((StatusCode::BAD_REQUEST, said)) if said.contains("HTTPS") => format!("{kept}: {}", Error::Status(400)),
             Ok((status @ (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY), said)) => {
                 // It would refuse the same numbers again, together with all that follow.
                 (self.told, self.told_at) = (figures, now);

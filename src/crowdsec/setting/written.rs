@@ -144,7 +144,7 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for Items<T> {
             Kind::Message(told) => E::custom(told),
             Kind::MissingField(_) | Kind::UnknownField(..) => E::custom(without_value(error.kind)),
             // The other kinds show the value, which may be a secret in the wrong place.
-            _ => E::custom("this is not a list: write [\"…\"], or for `decisions` [{ value = \"…\", type = \"…\" }]"),
+            _ => E::custom("this is not a list: write [\"…\"], or for `decisions` [{ value = \"…\", type = \"…\" }], with commas and double quotes"),
         })
     }
 }

@@ -107,6 +107,8 @@ fn a_table_that_nobody_would_read_stops_the_launch() {
         ("[crowdsec]\napi_key = 'x'", "[crowdsec]", "[default.crowdsec]"),
         ("[crowdsec.captcha]\nprovider = 'altcha'", "[crowdsec]", "[default.crowdsec]"),
         ("[default.crowdsek]\napi_key = 'x'", "`crowdsek`", "`crowdsec`"),
+        ("[default.crowdsc]\napi_key = 'x'", "`crowdsc`", "`crowdsec`"),
+        ("[default.crodwsec]\napi_key = 'x'", "`crodwsec`", "`crowdsec`"),
         ("[default.CrowdSec]\napi_key = 'x'", "`CrowdSec`", "`crowdsec`"),
         ("[default.crowd-sec]\napi_key = 'x'", "`crowd-sec`", "`crowdsec`"),
     ] {
@@ -114,6 +116,18 @@ fn a_table_that_nobody_would_read_stops_the_launch() {
         assert!(said.contains(wrong) && said.contains(right), "{said}");
     }
     assert!(Config::read(&toml("[default]\ncrowdsourcing = 1\n[crowdfunding]\nx = 1")).is_ok());
+}
+
+#[test]
+fn what_is_nearly_a_name_is_told_with_the_name_that_may_have_been_meant() {
+    let key = problems(toml("[default.crowdsec]\nupdate_frequnecy = '5s'"));
+    assert!(key.contains("no setting is called so, and `update_frequency` is near"), "{key}");
+    assert!(problems(toml("[default.crowdsec.captcha]\ndificulty = 1")).contains("`captcha.difficulty` is near"));
+    assert!(!problems(toml("[default.crowdsec]\nnonsense = 1")).contains("is near"));
+    let misspelt = "[relase.crowdsec]\napi_key = 'x'";
+    assert!(warnings(toml(misspelt)).contains("If [release] was meant"), "{}", warnings(toml(misspelt)));
+    assert_eq!(warnings(toml("[staging.crowdsec]\napi_key = 'x'")), "");
+    assert_eq!(warnings(toml(misspelt).select("relase").merge(("secret_key", "x".repeat(64)))), "");
 }
 
 #[test]
