@@ -50,8 +50,8 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
     }
 }
 
-const NO_CAPTCHA: &str = "A route asks for `Human`, and there is no captcha to solve: set `crowdsec.captcha.provider`. \"altcha\" \
-    needs no account.";
+const NO_CAPTCHA: &str = "A route asks for `Human`, and there is no captcha to solve: set CROWDSEC_CAPTCHA_PROVIDER=altcha, \
+    which needs no account, or another provider.";
 
 impl<const MINUTES: u64> Sentinel for Human<MINUTES> {
     /// Without a provider nobody could ever prove it.

@@ -39,7 +39,12 @@ impl Texts {
     /// Reads the file. Each table is a language, and falls back to the default language key by key.
     pub fn read(templates: &Path, site: &Config) -> Result<Self, String> {
         let path = templates.join("texts.toml");
-        let advice = "Start the application in the folder that holds its templates (systemd: WorkingDirectory=), or mend that file";
+        let advice = match path.exists() {
+            true => "Mend that file",
+            false => {
+                "Start the application in the folder that holds its templates (systemd: WorkingDirectory=), or set template_dir"
+            }
+        };
         let all = read(&path, site).map_err(|reason| format!("{reason}. {advice}"))?;
         Ok(Self { path, site: site.clone(), all })
     }
