@@ -170,11 +170,7 @@ fn a_report_says_nothing_of_the_visitor_and_of_crowdsec_outside_the_debug_profil
     assert_eq!((&debug["debug"], &debug["me"]["decisions"][0]["type"]), (&true.into(), &"pass".into()));
     assert_eq!(debug["crowdsec"]["api_url"], "http://127.0.0.1:9/");
     let release = told(lapi.select("release"));
-    assert_eq!(
-        (&release["debug"], &release["me"], &release["crowdsec"]),
-        (&false.into(), &Value::Null, &Value::Null),
-        "{release}"
-    );
+    assert!(release["debug"] == false && release["me"].is_null() && release["crowdsec"].is_null(), "{release}");
 }
 
 #[test]
