@@ -230,6 +230,6 @@ impl Poller {
 
 /// Runs what may take milliseconds on a thread for blocking work, so that a shutdown need not wait for it, and a panic is
 /// an error of this poll and not the poller's end.
-pub async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     spawn_blocking(work).await.map_err(|panic| Error::Panicked(panic.to_string()))
 }

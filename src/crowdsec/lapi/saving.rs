@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::poller::aside;
 use super::snapshot::Snapshot;
 use crate::crowdsec::decisions::DecisionSet;
 use crate::crowdsec::panics::survive_now;
@@ -69,7 +68,7 @@ impl Saving {
         let begin = Instant::now();
         // Copied while no answer is taken over: no change to the set waits for the copy, and no look-up for the change.
         let set = self.set.clone();
-        let Ok(standing) = aside(move || set.to_save(begin)).await else { return };
+        let Ok(standing) = spawn_blocking(move || set.to_save(begin)).await else { return };
         (self.is_due, self.next) = (false, begin + SAVE_EVERY);
         let next = move |()| begin + SAVE_EVERY.max(begin.elapsed() * 60);
         self.writing = Some(spawn_blocking(move || snapshot.store(&standing).map(next)));
