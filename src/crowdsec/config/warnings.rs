@@ -34,7 +34,7 @@ fn misspelt_profiles(reading: &mut Reading<'_>) {
         let name = profile.as_str().as_str();
         if let Some(meant) = meant(name, usual).filter(|_| !usual.contains(&name)) {
             reading.warnings.push(format!(
-                "[{name}] counts only with ROCKET_PROFILE={name}. If [{meant}] was meant, write that: nothing in it counts."
+                "Nothing in [{name}] counts. If [{meant}] was meant, write that; else start with ROCKET_PROFILE={name}."
             ));
         }
     }

@@ -35,8 +35,8 @@ impl ClientIp {
             Unnamed::OnlyProxies => (
                 "names only trusted proxies",
                 "If you came from the proxy's own machine, that is why: ask from another one. Else list the proxies alone in \
-                 `crowdsec.trusted_proxies`, and no network that visitors come from. A proxy behind another one has to hand on whom that one names: in nginx write `set_real_ip_from` with the other \
-                 proxy's address, and `real_ip_header`"
+                 `crowdsec.trusted_proxies`, and no network that visitors come from. A proxy behind another one has to hand on \
+                 whom that one names: in nginx write `set_real_ip_from` with the other proxy's address, and `real_ip_header`"
                     .into(),
             ),
             // Nobody has set anything up wrongly.
