@@ -81,7 +81,7 @@ impl Fairing for Crowdsec {
         let if_unanswered = bouncer.ask(request, &head).await;
         let judgement = bouncer.judge(request, &head, if_unanswered);
         bouncer.judged[usize::from(judgement.address.is_ipv6())].fetch_add(1, Ordering::Relaxed);
-        bouncer.client_ip.look_for_forgotten(request, judgement.address, &head);
+        bouncer.client_ip.look_for_forgotten(request, &head);
         if head.too_large.is_none() && bouncer.forgets(&judgement) {
             return pages::send_upload_on(request, data);
         }

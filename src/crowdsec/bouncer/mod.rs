@@ -100,11 +100,11 @@ impl Bouncer {
     ///
     /// In live mode, `if_unanswered` is what this visitor meets because LAPI did not answer.
     pub fn judge(&self, request: &Request<'_>, head: &Head<'_>, if_unanswered: Option<Remediation>) -> Judgement {
-        let ((address, unnamed), at) = (self.client_ip.of(request, head), self.now());
-        let mut judgement = Judgement::new(address, at, unnamed);
+        let (address, at) = (head.visitor, self.now());
+        let mut judgement = Judgement::new(address, at, head.unnamed);
         // Fails closed: a request without a name may be anybody's. A decision on the proxy's own address is none on the
         // visitor.
-        if unnamed.is_none() {
+        if head.unnamed.is_none() {
             let country = || self.client_ip.country(request, address);
             let system = || self.client_ip.system(request, address);
             judgement.standing = self.decisions.against(address, country, system, at);
@@ -127,11 +127,10 @@ impl Bouncer {
     /// `excluded_paths` too: a guard may refuse there.
     pub async fn ask(&self, request: &Request<'_>, head: &Head<'_>) -> Option<Remediation> {
         let live = self.live.as_ref()?;
-        let (address, unnamed) = self.client_ip.of(request, head);
-        if unnamed.is_some() || is_probe(request) {
+        if head.unnamed.is_some() || is_probe(request) {
             return None;
         }
-        live.ask(address, self.now()).await
+        live.ask(head.visitor, self.now()).await
     }
 
     /// The status of an answer by which a visitor is refused.

@@ -22,12 +22,13 @@ impl Bouncer {
     /// the trial is the first before it that `enforce` leaves out. `wait` counts a visitor under `throttle`, and says how
     /// long they have to wait.
     pub fn decide(&self, judgement: &mut Judgement, solved: &dyn Fn() -> bool, wait: &dyn Fn() -> Option<Duration>) {
-        if judgement.has(Remediation::Allow) {
-            return;
-        }
         // Fails closed, as the operator asked: before the first answer nobody knows who is banned.
         let is_closed =
             || self.lapi.on_startup_failure == OnStartupFailure::Closed && self.health() == Health::Starting;
+        let nothing_stands = judgement.standing.is_empty() && judgement.has_a_name() && !is_closed();
+        if nothing_stands || judgement.has(Remediation::Allow) {
+            return;
+        }
         let reasons: [&dyn Fn() -> Option<Verdict>; 5] = [
             &|| judgement.unnamed.map(|_| Verdict::Hidden),
             &|| judgement.has(Remediation::Ban).then_some(Verdict::BAN),

@@ -158,10 +158,12 @@ impl Judgement {
 
 impl Visit {
     pub fn new(bouncer: &Bouncer, request: &Request<'_>, judgement: Judgement) -> Self {
+        let (path, query) = (request.uri().path().as_str(), request.uri().query());
+        let uri = query.map_or(path.to_owned(), |query| [path, "?", query.as_str()].concat());
         Self {
             judgement,
             spared: bouncer.config.enforce_by == EnforceBy::Guards || bouncer.spares(request),
-            asked: Asked { method: request.method(), uri: request.uri().to_string() },
+            asked: Asked { method: request.method(), uri },
             wanted: Mutex::default(),
             refused: OnceLock::new(),
             captcha: OnceLock::new(),

@@ -148,7 +148,8 @@ fn sorted(mut found: Vec<Standing>) -> Vec<Standing> {
 }
 
 fn ticks(since: Duration) -> Ticks {
-    (since.as_millis() / 100).min(u128::from(NEVER - 1)) as Ticks
+    let tenths = since.as_secs() * 10 + u64::from(since.subsec_millis() / 100);
+    tenths.min(u64::from(NEVER - 1)) as Ticks
 }
 
 fn left(ends: Ticks, now: Ticks) -> Duration {

@@ -49,11 +49,12 @@ impl Table {
     /// Shows all decisions on an address and on the networks around it. The address has to be canonical: not IPv4 mapped into
     /// IPv6. Every request comes by here: an iterator in place of `show` would cost it 1 % more instructions.
     pub fn against<'a>(&'a self, address: IpAddr, mut show: impl FnMut(Value, &'a Held)) {
-        // Many applications have no decision on a network at all, or none of the operator's own.
-        if !self.networks.is_empty() {
-            for (network, first) in self.networks.cover(&address.into()) {
-                self.chain(*first).for_each(|held| show(Value::Network(network), held));
-            }
+        // Many operators have no decision of their own.
+        if self.held.is_empty() {
+            return;
+        }
+        for (network, first) in self.networks.cover(&address.into()) {
+            self.chain(*first).for_each(|held| show(Value::Network(network), held));
         }
         let single = Value::Network(address.into());
         self.on(&single).for_each(|held| show(single.clone(), held));

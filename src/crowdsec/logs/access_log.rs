@@ -29,9 +29,7 @@ impl Journal {
     /// where a request was refused for its length.
     fn access(&self, address: IpAddr, asked: &Asked, [referer, agent]: [&str; 2], status: Status, size: usize) {
         self.append(|line| {
-            let _ = write!(line, "{address} - - [");
-            write_time(line);
-            let _ = write!(line, "] \"{} ", asked.method);
+            with_time(|time| _ = write!(line, "{address} - - [{time}] \"{} ", asked.method.as_str()));
             escaped(line, &asked.uri, TARGET);
             // Rocket does not tell the version.
             let _ = write!(line, " HTTP/1.1\" {} {size} \"", status.code);
@@ -64,8 +62,15 @@ impl Fairing for AccessLog {
         }
         // As the headers are when the answer leaves: a fairing of the owner's may have changed them on purpose.
         // To look one up by its name takes Rocket longer than to walk over all.
-        let header = |name| request.headers().iter().find(|header| header.name() == name).map(|header| header.value);
-        let headers = ["Referer", "User-Agent"].map(|name| header(name).unwrap_or("-".into()));
+        let (mut referer, mut agent) = (None, None);
+        for header in request.headers().iter() {
+            match header.name() {
+                name if name == "Referer" => _ = referer.get_or_insert(header.value),
+                name if name == "User-Agent" => _ = agent.get_or_insert(header.value),
+                _ => {}
+            }
+        }
+        let headers = [referer, agent].map(|header| header.unwrap_or("-".into()));
         let (address, asked) = (visit.judgement.address, &visit.asked);
         let has_no_body = asked.method == Method::Head || matches!(status.code, 204 | 304);
         if let Some(size) = if has_no_body { Some(0) } else { response.body_mut().size().await } {
@@ -107,9 +112,9 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Writes the time as nginx does: `26/Nov/2026:14:02:07 +0000`. It is put into words once a second rather than for each line,
-/// since that costs more than all the rest of a line.
-fn write_time(line: &mut Vec<u8>) {
+/// Hands out the time as nginx writes it: `26/Nov/2026:14:02:07 +0000`. It is put into words once a second rather than for
+/// each line, since that costs more than all the rest of a line.
+fn with_time(write: impl FnOnce(&str)) {
     thread_local!(static TOLD: RefCell<(u64, String)> = RefCell::default());
     TOLD.with_borrow_mut(|(second, words)| {
         let now = unix_now();
@@ -118,6 +123,6 @@ fn write_time(line: &mut Vec<u8>) {
             let (day, month, year, (h, m, s)) = (at.day(), at.month(), at.year(), at.to_hms());
             (*second, *words) = (now, format!("{day:02}/{month:.3}/{year}:{h:02}:{m:02}:{s:02} +0000"));
         }
-        line.extend_from_slice(words.as_bytes());
+        write(words);
     });
 }

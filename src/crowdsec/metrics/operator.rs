@@ -23,11 +23,10 @@ pub fn is_operator(request: &Request<'_>) -> bool {
 /// `None` for a trusted proxy itself, behind which anybody may be, and for whoever looks like a proxy that nobody trusts.
 fn surely(client_ip: &ClientIp, request: &Request<'_>) -> Option<IpAddr> {
     let head = Head::of(request, client_ip);
-    let (address, unnamed) = client_ip.of(request, &head);
     // The example of the debug profile is no proxy but the developer at work.
-    let is_proxy = client_ip.config.are_meant && client_ip.trusts(address);
-    let is_sure = unnamed.is_none() && !is_proxy && client_ip.sign_of_a_proxy(address, &head).is_none();
-    is_sure.then_some(address)
+    let is_proxy = client_ip.config.are_meant && client_ip.trusts(head.visitor);
+    let is_sure = head.unnamed.is_none() && !is_proxy && head.sign.is_none();
+    is_sure.then_some(head.visitor)
 }
 
 /// Whether the bouncer is to let a request pass whatever it thinks of the visitor: an operator who is banned by mistake has

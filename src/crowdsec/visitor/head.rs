@@ -1,12 +1,12 @@
 //! What does the head of a request say, and how large may it be? What costs more than it should is bounded here, before
 //! anything reads it.
 
-use std::borrow::Cow;
+use std::net::IpAddr;
 
 use rocket::Request;
 use rocket::http::Status;
 
-use super::ClientIp;
+use super::proxies::{ClientIp, SET_BY_PROXIES, Unnamed, peer};
 use crate::crowdsec::printable::{LONGEST_ESCAPE, escaped_length};
 
 /// How many bytes Rocket's parser may copy of an `Accept`: it copies the whole header for each type in it, so that 48 kB
@@ -45,15 +45,21 @@ fn is_dear(accept: &str) -> bool {
 pub struct Head<'r> {
     /// The status for a request whose target, or whose headers, are longer than anybody's may be.
     pub too_large: Option<Status>,
-    /// What stands in the header by which a trusted proxy names the visitor; `None` where none has handed the request on.
-    pub named: Option<Vec<Cow<'r, str>>>,
-    /// The first header that proxies set, where it was no trusted one.
+    /// The visitor's address, in canonical form; or the address of the last proxy that is known, `0.0.0.0` where not even
+    /// that is.
+    pub visitor: IpAddr,
+    /// Why no visitor is known.
+    pub unnamed: Option<Unnamed>,
+    /// The header by which the visitor looks like a proxy that nobody trusts.
     pub sign: Option<&'r str>,
 }
 
 impl<'r> Head<'r> {
     pub fn of(request: &'r Request<'_>, client_ip: &'r ClientIp) -> Self {
-        let mut named = client_ip.is_proxied(request).then(Vec::new);
+        let peer = peer(request);
+        // What stands in the header by which a trusted proxy names the visitor.
+        let mut named = peer.filter(|peer| client_ip.trusts(*peer)).map(|_| Vec::new());
+        let ours = client_ip.config.client_ip_header.as_str();
         let (mut all, mut is_long, mut sign) = (0, false, None);
         for header in request.headers().iter() {
             let (name, value) = (header.name().as_str(), header.value());
@@ -65,14 +71,16 @@ impl<'r> Head<'r> {
                     || is("Referer") && is_longer([value], REFERER)
                     || is("User-Agent") && is_longer([value], AGENT));
             match &mut named {
-                Some(named) if is(&client_ip.config.client_ip_header) => named.push(header.value),
-                None if sign.is_none() => sign = client_ip.signs().find(|sign| is(sign)),
+                Some(named) if is(ours) => named.push(header.value),
+                None if sign.is_none() => sign = SET_BY_PROXIES.iter().chain([&ours]).find(|sign| is(sign)).copied(),
                 _ => {}
             }
         }
         let headers = (is_long || all > HEADERS).then_some(Status::RequestHeaderFieldsTooLarge);
         let (path, query) = (request.uri().path().as_str(), request.uri().query().map_or("", |query| query.as_str()));
         let target = is_longer([path, "?", query], TARGET).then_some(Status::UriTooLong);
-        Self { too_large: target.or(headers), named, sign }
+        let (visitor, unnamed) = client_ip.of(peer, named.as_deref());
+        let sign = named.map_or(sign, |named| client_ip.second_proxy(visitor, &named));
+        Self { too_large: target.or(headers), visitor, unnamed, sign }
     }
 }

@@ -5,13 +5,16 @@
 
 mod signs;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use rocket::Request;
 
 use super::config::Config;
 use crate::crowdsec::reminder::Reminder;
-use crate::crowdsec::visitor::Head;
+
+/// What nearly every proxy adds, as its makers or the usual guides have it.
+pub const SET_BY_PROXIES: [&str; 4] = ["X-Forwarded-For", "X-Real-IP", "X-Forwarded-Proto", "Forwarded"];
 
 /// Whom to believe, and in which header.
 pub struct ClientIp {
@@ -42,13 +45,13 @@ impl ClientIp {
         Self { config, unnamed: Default::default(), forgotten: Reminder::default() }
     }
 
-    /// The visitor's address, in canonical form; or the address of the last proxy that is known, `0.0.0.0` where not even that
-    /// is, and why no visitor is known.
+    /// The visitor's address, and why no visitor is known. `named` is what a trusted proxy says in our header; `None` where
+    /// none has handed the request on.
     ///
     /// No other header is asked instead: a visitor may have written it.
-    pub fn of(&self, request: &Request<'_>, head: &Head<'_>) -> (IpAddr, Option<Unnamed>) {
-        let Some(peer) = peer(request) else { return (Ipv4Addr::UNSPECIFIED.into(), Some(Unnamed::Gone)) };
-        let Some(named) = &head.named else { return (peer, None) };
+    pub fn of(&self, peer: Option<IpAddr>, named: Option<&[Cow<'_, str>]>) -> (IpAddr, Option<Unnamed>) {
+        let Some(peer) = peer else { return (Ipv4Addr::UNSPECIFIED.into(), Some(Unnamed::Gone)) };
+        let Some(named) = named else { return (peer, None) };
         let (address, unnamed) = self.behind(peer, named);
         // The example of the debug profile is no proxy but the developer at work.
         (address, unnamed.filter(|_| self.config.are_meant))
@@ -123,7 +126,7 @@ fn forwarded<'a>(element: &'a str, name: &str) -> Option<&'a str> {
 
 /// `None` where the visitor has gone. Rocket's local client has no peer either: a test on this very machine, in the debug
 /// profile.
-fn peer(request: &Request<'_>) -> Option<IpAddr> {
+pub fn peer(request: &Request<'_>) -> Option<IpAddr> {
     let is_test = || request.rocket().config().profile == rocket::Config::DEBUG_PROFILE;
     let peer = request.remote().map(|remote| remote.ip().to_canonical());
     peer.or_else(|| is_test().then_some(Ipv4Addr::LOCALHOST.into()))

@@ -1,5 +1,6 @@
 //! Which proxy is set up wrongly, and how is it mended? The log tells the operator.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -50,11 +51,11 @@ impl ClientIp {
 
     /// Looks whether `trusted_proxies` was forgotten, in whole or in part: then everybody seems to come from the proxy's
     /// address, and one ban is a ban of everybody. Our own routes are left out: load balancers probe there. So is who has gone.
-    pub fn look_for_forgotten(&self, request: &Request<'_>, visitor: IpAddr, head: &Head<'_>) {
+    pub fn look_for_forgotten(&self, request: &Request<'_>, head: &Head<'_>) {
+        let Head { sign: Some(header), visitor, .. } = head else { return };
         if visitor.is_unspecified() || request.uri().path().starts_with("/crowdsec/") {
             return;
         }
-        let Some(header) = self.sign_of_a_proxy(visitor, head) else { return };
         let Some(times) = self.forgotten.count(FEW, HOUR, Instant::now()) else { return };
         log::warn!(
             "{times} requests so far bore {header}, as a proxy sets it, and came from an address that is no trusted \
@@ -65,10 +66,9 @@ impl ClientIp {
         );
     }
 
-    /// The header by which an untrusted peer looks like a proxy. Where a trusted proxy names this visitor, it is the header
-    /// that names somebody behind them as well, if their address is private, as a second proxy's is.
-    pub fn sign_of_a_proxy<'a>(&'a self, visitor: IpAddr, head: &Head<'a>) -> Option<&'a str> {
-        let Some(named) = &head.named else { return head.sign };
+    /// The header in which a trusted proxy has named this visitor, if it names somebody behind them as well, and their
+    /// address is private, as a second proxy's is.
+    pub fn second_proxy(&self, visitor: IpAddr, named: &[Cow<'_, str>]) -> Option<&str> {
         if !is_private(visitor) || self.trusts(visitor) {
             return None;
         }
@@ -76,15 +76,7 @@ impl ClientIp {
         let found = elements.any(|element| self.address(element) == Some(visitor));
         (found && elements.next().is_some()).then_some(&self.config.client_ip_header)
     }
-
-    /// The headers that proxies set.
-    pub fn signs(&self) -> impl Iterator<Item = &str> {
-        SET_BY_PROXIES.into_iter().chain([&*self.config.client_ip_header])
-    }
 }
-
-/// What nearly every proxy adds, as its makers or the usual guides have it.
-const SET_BY_PROXIES: [&str; 4] = ["X-Forwarded-For", "X-Real-IP", "X-Forwarded-Proto", "Forwarded"];
 
 /// A single such request may be a stranger's.
 const FEW: u64 = 3;
@@ -118,9 +110,7 @@ mod tests {
                 .iter()
                 .fold(request, |request, (name, value)| request.header(rocket::http::Header::new(*name, *value)));
             let (client_ip, request) = (client_ip("CF-Connecting-IP"), request.inner());
-            let head = Head::of(request, &client_ip);
-            let (visitor, _) = client_ip.of(request, &head);
-            client_ip.sign_of_a_proxy(visitor, &head).map(str::to_owned)
+            Head::of(request, &client_ip).sign.map(str::to_owned)
         };
         for peer in ["192.0.2.1", "192.168.0.1", "127.0.0.1", "2001:db8::1"] {
             for name in ["X-Forwarded-For", "x-forwarded-proto", "X-REAL-IP", "Forwarded", "CF-Connecting-IP"] {
