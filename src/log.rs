@@ -3,37 +3,37 @@
 //!
 //! Rocket's own logger writes while a request waits: a standard output that nobody reads would stop every answer. Here
 //! nothing waits. What standard output does not take stays in memory up to a bound; further lines are dropped and counted.
-//! `tracing-subscriber` with `tracing-log` and `tracing-appender` would have been eight more crates, in place of
-//! `log/queue.rs` alone: and tracing-appender bounds lines, not bytes, loses one without a count where a disk is full, and
-//! where standard output is stuck prints there at the end. `fern` writes while the caller waits, or into a channel without
-//! a bound.
+//! `tracing-subscriber` with `tracing-log` and `tracing-appender` would have been eight more crates, and tracing-appender
+//! bounds lines, not bytes, loses one without a count where a disk is full, and where standard output is stuck prints there
+//! at the end. `fern` writes while the caller waits, or into a channel without a bound.
 
 mod line;
-mod queue;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
-use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::AsFd;
 use std::panic;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use figment::Figment;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rocket::config::LogLevel;
 
+use crate::crowdsec::Journal;
 use line::{Style, text};
-use queue::Queue;
+
+/// How long the end of the process waits for a standard output that nobody reads.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Sends all records of the `log` crate to standard output, and panics as well. Rocket leaves a logger alone that is there
 /// before its own, so this comes before `rocket::custom`. The second call, and one where another logger is set, do nothing.
 pub fn install(figment: &Figment) {
-    let Ok(output) = io::stdout().as_fd().try_clone_to_owned().map(File::from) else { return };
-    let (logger, lines) = Logger::new(figment, &output);
+    // Rocket's own logger is better than none.
+    let Ok(logger) = Logger::new(figment) else { return };
     let logger = LOGGER.get_or_init(|| logger);
     if log::set_logger(logger).is_err() {
         return;
@@ -43,8 +43,6 @@ pub fn install(figment: &Figment) {
         // What is always shown is of level info.
         level => level.max(LevelFilter::Info),
     });
-    // Without a thread for them lines are dropped, and the rest of the application runs on.
-    let _ = thread::Builder::new().name("log".into()).spawn(|| logger.queue.write(lines, output, logger.style));
     panic::set_hook(Box::new(|panic| {
         log::error!("A panic, which is a bug in the code it names: {}", panic.to_string().replace('\n', " "));
         let trace = Backtrace::capture();
@@ -90,24 +88,26 @@ struct Logger {
     launched: AtomicBool,
     /// Whether an error has been logged.
     told_an_error: AtomicBool,
-    queue: Queue,
+    journal: Journal,
 }
 
 impl Logger {
-    /// The logger, and its lines for the thread that writes them.
-    fn new(figment: &Figment, output: &File) -> (Self, Receiver<String>) {
+    fn new(figment: &Figment) -> io::Result<Self> {
         let level = figment.extract_inner::<LogLevel>("log_level").unwrap_or(LogLevel::Normal);
-        let (queue, lines) = Queue::new();
-        let logger = Self {
+        Ok(Self {
             level: level.into(),
             requests: figment.profile() == rocket::Config::DEBUG_PROFILE,
-            style: Style::of(figment, output),
+            style: Style::of(figment),
             held: Mutex::default(),
             launched: AtomicBool::new(false),
             told_an_error: AtomicBool::new(false),
-            queue,
-        };
-        (logger, lines)
+            journal: Journal::open(Path::new("stdout"), Arc::default())?,
+        })
+    }
+
+    fn send(&self, line: &str) {
+        self.journal.append(|lines| lines.extend_from_slice(line.as_bytes()));
+        self.journal.wake();
     }
 }
 
@@ -138,18 +138,18 @@ impl Log for Logger {
         let line = if shown { self.style.line(seen_as, target, &text) } else { String::new() };
         if is_launch {
             self.launched.store(true, Ordering::Relaxed);
-            lock(&self.held).drain(..).for_each(|(.., line)| self.queue.send(line));
+            lock(&self.held).drain(..).for_each(|(.., line)| self.send(&line));
         } else if hold {
             return lock(&self.held).push((level, text, line));
         }
         if level == Level::Error {
             self.told_an_error.store(true, Ordering::Relaxed);
         }
-        self.queue.send(line);
+        self.send(&line);
     }
 
     fn flush(&self) {
-        self.queue.finish();
+        self.journal.flush(PATIENCE);
     }
 }
 
@@ -173,7 +173,7 @@ mod tests {
 
     fn logger(level: LogLevel, profile: &str) -> Logger {
         let figment = Figment::from(rocket::Config::debug_default()).merge(("log_level", level)).select(profile);
-        Logger::new(&figment, &File::open("/dev/null").expect("a file")).0
+        Logger::new(&figment).expect("a logger")
     }
 
     fn shows(logger: &Logger, level: Level, target: &str) -> bool {

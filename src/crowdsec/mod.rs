@@ -17,10 +17,12 @@
 
 mod printable;
 mod panics;
+mod journal;
 mod background;
 mod limit;
 mod look_up;
 mod reminder;
+mod tally;
 mod timestamp;
 mod decisions;
 mod setting;
@@ -43,6 +45,7 @@ pub use bouncer::skip_time;
 pub use config::{LogFormat, defaults, figment, with_variables};
 pub use fairing::fairing;
 pub use guards::{Accounts, Cleared, DecisionView, Human, NoDecision, Refused, Report, SameOrigin, Visitor};
+pub use journal::Journal;
 pub use lapi::VERSION;
 pub use logs::{Events, logs};
 pub use metrics::metrics;

@@ -3,7 +3,8 @@
 use std::env;
 use std::fmt::{self, Write as _};
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use figment::Figment;
@@ -26,8 +27,9 @@ pub struct Style {
 }
 
 impl Style {
-    pub fn of(figment: &Figment, output: &File) -> Self {
-        let id = output.metadata().map(|file| format!("{}:{}", file.dev(), file.ino()));
+    pub fn of(figment: &Figment) -> Self {
+        let output = io::stdout().as_fd().try_clone_to_owned().and_then(|output| File::from(output).metadata());
+        let id = output.map(|file| format!("{}:{}", file.dev(), file.ino()));
         // Where Rocket.toml cannot be parsed, the variable still says how to tell that.
         let variable =
             || env::var("CROWDSEC_LOG_FORMAT").is_ok_and(|format| format == "json").then_some(LogFormat::Json);
@@ -35,7 +37,7 @@ impl Style {
         Self {
             format,
             journald: env::var("JOURNAL_STREAM").is_ok_and(|stream| id.is_ok_and(|id| id == stream)),
-            colours: output.is_terminal() && figment.extract_inner("cli_colors").unwrap_or(true),
+            colours: io::stdout().is_terminal() && figment.extract_inner("cli_colors").unwrap_or(true),
         }
     }
 

@@ -23,7 +23,6 @@ thread_local! {
     static FILES: RefCell<Vec<File>> = RefCell::default();
 }
 
-#[rocket::async_trait]
 impl<'r, T: FromForm<'r> + Send> FromBody<'r> for Form<T> {
     type Error = form::Errors<'r>;
 
@@ -38,7 +37,7 @@ impl<'r, T: FromForm<'r> + Send> FromBody<'r> for Form<T> {
         }
     }
 
-    async fn from_body(request: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, Self::Error)> {
+    fn from_body(request: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, Self::Error)> {
         let fields = match request.content_type() {
             Some(kind) if kind.is_form_data() => parts(kind, body),
             _ => encoded(body).map(|fields| (fields, Vec::new())),

@@ -10,7 +10,6 @@ use serde::Deserialize;
 use serde_json::error::Category;
 
 /// A type that can be made from a request's body, once all of the body is in memory.
-#[rocket::async_trait]
 pub trait FromBody<'r>: Sized {
     type Error: Send + std::fmt::Debug;
 
@@ -28,10 +27,9 @@ pub trait FromBody<'r>: Sized {
         request.limits().get(name).unwrap_or(default)
     }
 
-    async fn from_body(request: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, Self::Error)>;
+    fn from_body(request: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, Self::Error)>;
 }
 
-#[rocket::async_trait]
 impl<'r, T: Deserialize<'r> + Send> FromBody<'r> for Json<T> {
     type Error = serde_json::Error;
 
@@ -42,7 +40,7 @@ impl<'r, T: Deserialize<'r> + Send> FromBody<'r> for Json<T> {
         request.content_type().is_some_and(|kind| kind.is_json())
     }
 
-    async fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, Self::Error)> {
+    fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, Self::Error)> {
         // With the statuses of Rocket's own `Json`: 422 for JSON of the wrong shape, 400 for what is no JSON.
         serde_json::from_slice(body).map(Self).map_err(|error| match error.classify() {
             Category::Data => (Status::UnprocessableEntity, error),
@@ -51,42 +49,38 @@ impl<'r, T: Deserialize<'r> + Send> FromBody<'r> for Json<T> {
     }
 }
 
-#[rocket::async_trait]
 impl<'r> FromBody<'r> for &'r [u8] {
     type Error = ();
 
-    async fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, ())> {
+    fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, ())> {
         Ok(body)
     }
 }
 
-#[rocket::async_trait]
 impl<'r> FromBody<'r> for Vec<u8> {
     type Error = ();
 
-    async fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, ())> {
+    fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, ())> {
         Ok(body.to_vec())
     }
 }
 
-#[rocket::async_trait]
 impl<'r> FromBody<'r> for &'r str {
     type Error = str::Utf8Error;
 
     const LIMIT: (&'static str, ByteUnit) = ("string", Limits::STRING);
 
-    async fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, str::Utf8Error)> {
+    fn from_body(_: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, str::Utf8Error)> {
         str::from_utf8(body).map_err(|error| (Status::BadRequest, error))
     }
 }
 
-#[rocket::async_trait]
 impl<'r> FromBody<'r> for String {
     type Error = str::Utf8Error;
 
     const LIMIT: (&'static str, ByteUnit) = ("string", Limits::STRING);
 
-    async fn from_body(request: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, str::Utf8Error)> {
-        <&str>::from_body(request, body).await.map(str::to_owned)
+    fn from_body(request: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, str::Utf8Error)> {
+        <&str>::from_body(request, body).map(str::to_owned)
     }
 }

@@ -73,7 +73,7 @@ impl<'r, T: FromBody<'r>> FromData<'r> for Inspected<T> {
         {
             return Outcome::Error((status, None));
         }
-        match T::from_body(request, &body.0).await {
+        match T::from_body(request, &body.0) {
             Ok(made) => Outcome::Success(Self(made)),
             Err((status, error)) => Outcome::Error((status, Some(error))),
         }

@@ -22,7 +22,6 @@ use crate::crowdsec::decisions::{Remediation, Source};
 use crate::crowdsec::pages;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::reminder::Reminder;
-use crate::crowdsec::setting::FailureAction;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -124,14 +123,10 @@ impl AppSec {
 
     pub fn tell_outage(&self, reason: &str) {
         let Some(times) = self.outages.count(1, MINUTE, Instant::now()) else { return };
-        let what = match self.config.failure_action {
-            FailureAction::Passthrough => "let in unjudged",
-            FailureAction::Captcha => "asked to solve a captcha",
-            FailureAction::Ban => "refused",
-        };
+        let meet = self.config.failure_action.remediation().map_or("passthrough", Remediation::as_str);
         let (url, reason) = (&self.client.at, printable(reason));
         log::warn!(
-            "AppSec at {url} does not answer: {reason} ({times} times so far). Visitors are {what}: `appsec.failure_action`."
+            "AppSec at {url} does not answer: {reason} ({times} times so far). Visitors meet `appsec.failure_action` ({meet})."
         );
     }
 

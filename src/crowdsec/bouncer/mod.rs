@@ -28,7 +28,7 @@ use refusal_lines::RefusalLines;
 
 pub use config::{Config, EnforceBy, OwnDecision};
 #[allow(unused_imports, reason = "who asks and who counts can be left out")]
-pub use other_judges::{ACTIONS, Questions, SECONDS};
+pub use other_judges::{ACTIONS, Questions};
 #[allow(unused_imports, reason = "the rooms that list refusals can be left out")]
 pub use record::Record;
 pub use visit::{Asked, CaptchaOutcome, Judgement, OUR_RANK, REFUSED, Verdict, Visit, is_ours};

@@ -10,34 +10,25 @@ use rocket::http::Status;
 use super::exemptions::is_captcha;
 use super::{Bouncer, Judgement, Verdict};
 use crate::crowdsec::decisions::{Remediation, Standing};
+use crate::crowdsec::tally::Tally;
 
 /// The questions to such a judge since the launch, for whoever counts. Kept here, so that each of the two rooms can go
 /// without the other.
 #[derive(Default)]
 pub struct Questions {
-    /// How many ended in each of `ACTIONS`.
-    pub ended: [AtomicU64; ACTIONS.len()],
-    /// How many took at most as long as each of `SECONDS`, and not as long as the one before; the last one has the rest.
-    pub took: [AtomicU64; SECONDS.len() + 1],
-    pub microseconds: AtomicU64,
+    /// By `ACTIONS`.
+    pub tally: Tally,
     /// When the first of the questions went unanswered since the last answer, in seconds since 1970; 0 while they are answered.
     pub failing_since: AtomicU64,
 }
 
 /// How a question can end. `other` is a word of the operator's own; `unreadable` was refused as no question that can be judged.
 pub const ACTIONS: [&str; 7] = ["allow", "ban", "captcha", "other", "challenge", "unreadable", "error"];
-/// An answer takes milliseconds, and no longer than `appsec.timeout`.
-pub const SECONDS: [f64; 8] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0];
 
 impl Questions {
-    /// `action` may be any word; those that are not among `ACTIONS` are one.
+    /// Counts a question that ended in one of `ACTIONS`.
     pub fn count(&self, action: &str, took: Duration, now: u64) {
-        let add = |count: &AtomicU64, more| count.fetch_add(more, Ordering::Relaxed);
-        let place = ACTIONS.iter().position(|known| known.eq_ignore_ascii_case(action)).unwrap_or(3);
-        let bound = SECONDS.iter().position(|bound| took.as_secs_f64() <= *bound).unwrap_or(SECONDS.len());
-        add(&self.ended[place], 1);
-        add(&self.took[bound], 1);
-        add(&self.microseconds, took.as_micros() as u64);
+        self.tally.count(&ACTIONS, action, took);
         if action == "error" {
             let _ = self.failing_since.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
         } else if self.failing_since.load(Ordering::Relaxed) != 0 {

@@ -1,13 +1,15 @@
 //! Are we in step with LAPI?
 
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::error::{Error, RESULTS};
 use super::hurry::Hurry;
-use super::polls::Polls;
 use crate::crowdsec::panics::lock;
+use crate::crowdsec::tally::Tally;
 
 /// What the poller shares with requests: whether LAPI answers, whether to hurry, and how polls ended.
 pub struct Contact {
@@ -17,7 +19,10 @@ pub struct Contact {
     answers: Mutex<Answers>,
     /// Whether to ask LAPI sooner than usual.
     pub hurry: Hurry,
-    pub polls: Polls,
+    /// In live mode, the questions about visitors too.
+    pub polls: Tally,
+    /// Decisions that could not be read, or were too many for one address, and are not enforced.
+    pub unusable: AtomicU64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -46,8 +51,13 @@ const SLACK: Duration = Duration::from_secs(2);
 impl Contact {
     pub fn new(update_frequency: Duration) -> Self {
         let patience = update_frequency.saturating_mul(3) + SLACK;
-        let (answers, hurry, polls) = Default::default();
-        Self { start: Instant::now(), patience, answers, hurry, polls }
+        let (answers, hurry, polls, unusable) = Default::default();
+        Self { start: Instant::now(), patience, answers, hurry, polls, unusable }
+    }
+
+    /// Counts a poll that ended so.
+    pub fn count(&self, result: &Result<(), Error>, took: Duration) {
+        self.polls.count(&RESULTS, result.as_ref().err().map_or("ok", Error::name), took);
     }
 
     pub fn health(&self) -> Health {
@@ -102,7 +112,28 @@ impl Contact {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
+
+    #[test]
+    fn each_poll_is_counted_by_its_end_and_by_how_long_it_took() {
+        let contact = Contact::new(Duration::from_secs(10));
+        for (result, took) in [
+            (Ok(()), 10),
+            (Ok(()), 11),
+            (Err(Error::Forbidden), 200),
+            (Err(Error::Status(500)), 1),
+            (Err(Error::Transfer(String::new())), 61_000),
+            (Err(Error::Unreadable(String::new())), 5000),
+        ] {
+            contact.count(&result, Duration::from_millis(took));
+        }
+        let get = |counts: &[AtomicU64]| counts.iter().map(|count| count.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        assert_eq!(get(&contact.polls.ended), [2, 1, 1, 1, 1, 0, 0]);
+        assert_eq!(get(&contact.polls.took), [1, 0, 0, 1, 1, 0, 0, 1, 0, 1, 0, 0, 1]);
+        assert_eq!(get(&[contact.polls.microseconds]), [66_222_000]);
+    }
 
     #[test]
     fn health_is_stale_three_polls_and_two_seconds_after_the_last_answer() {

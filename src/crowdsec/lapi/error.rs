@@ -27,6 +27,21 @@ pub enum Error {
     },
 }
 
+/// How a poll can end.
+pub const RESULTS: [&str; 5] = ["ok", "auth", "http", "network", "parse"];
+
+impl Error {
+    /// As which of `RESULTS` it counts.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Forbidden => "auth",
+            Self::Redirect(_) | Self::Status(_) => "http",
+            Self::Transfer(_) => "network",
+            Self::Unreadable(_) | Self::Panicked(_) | Self::Short { .. } => "parse",
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -159,7 +159,7 @@ impl Live {
                 Ok(_turn) => survive(self.question(Some(address))).await.unwrap_or_else(|p| Err(Error::Panicked(p))),
                 Err(_) => Err(Error::Transfer("it had no turn within live.timeout".into())),
             };
-            self.contact.polls.count(&result, asked.elapsed());
+            self.contact.count(&result, asked.elapsed());
             let (answered, now) = (result.is_ok(), Instant::now());
             let until = now + if answered { self.config.cache.0 } else { REST };
             lock(&self.questions).insert(address, Question::Ended { answered, until });

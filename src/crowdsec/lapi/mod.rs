@@ -18,7 +18,6 @@ mod hurry;
 mod live;
 mod pace;
 mod poller;
-mod polls;
 mod saving;
 mod snapshot;
 mod telling;
@@ -34,7 +33,7 @@ pub use poller::Poller;
 #[cfg(test)]
 pub use {answer::read_answer, answer::read_entries, answer::read_list, snapshot::Snapshot};
 #[allow(unused_imports, reason = "the rooms that use these can be left out")]
-pub use {polls::BOUNDS, polls::RESULTS, tls::client as tls_client};
+pub use {error::RESULTS, tls::client as tls_client};
 
 /// The folder's own version, told to LAPI. LAPI splits the User-Agent at its one slash.
 pub const VERSION: &str = "0.1.0";

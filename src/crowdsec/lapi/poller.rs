@@ -81,7 +81,7 @@ impl Poller {
             let result = timeout(left(), self.try_poll()).await;
             let result = result.unwrap_or_else(|_| {
                 let too_slow = Err(Error::Transfer("LAPI took longer than startup_timeout".into()));
-                self.contact.polls.count(&too_slow, asked.elapsed());
+                self.contact.count(&too_slow, asked.elapsed());
                 too_slow
             });
             let Err(error) = result else { return Ok(self) };
@@ -145,7 +145,7 @@ impl Poller {
     pub async fn try_poll(&mut self) -> Result<(), Error> {
         let (asked, everything) = (Instant::now(), self.in_step.is_none());
         let result = survive(self.poll()).await.unwrap_or_else(|panic| Err(Error::Panicked(panic)));
-        self.contact.polls.count(&result, asked.elapsed());
+        self.contact.count(&result, asked.elapsed());
         self.contact.awaits_everything(Duration::ZERO);
         self.pace.wasted = if result.is_err() && everything { asked.elapsed() } else { Duration::ZERO };
         result

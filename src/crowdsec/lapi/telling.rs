@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
@@ -95,7 +96,7 @@ impl Telling {
 
     /// What an answer has brought, and what is odd about it.
     pub fn of_answer(&mut self, taken: &Taken) {
-        self.contact.polls.leave_out(taken.unreadable + taken.left_out);
+        self.contact.unusable.fetch_add((taken.unreadable + taken.left_out) as u64, Ordering::Relaxed);
         if taken.added() + taken.ended > 0 {
             info!("CrowdSec: {} new decisions, {} ended early.", taken.added(), taken.ended);
         }

@@ -16,8 +16,8 @@ use rocket::time::OffsetDateTime;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::field::escaped;
-use super::journal::Journal;
 use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, is_ours};
+use crate::crowdsec::journal::Journal;
 use crate::crowdsec::timestamp::unix_now;
 use crate::crowdsec::visitor::{AGENT, REFERER, TARGET};
 
@@ -78,7 +78,8 @@ impl Fairing for AccessLog {
         }
         let (chunk, body) = (response.body().max_chunk_size(), response.body_mut().take());
         let (journal, asked, headers) = (self.0.clone(), asked.clone(), headers.map(Cow::into_owned));
-        response.set_streamed_body(Counted { body, count: 0, journal, address, asked, headers, status });
+        let ended = Box::new(move |size| journal.access(address, &asked, [&headers[0], &headers[1]], status, size));
+        response.set_streamed_body(Counted { body, count: 0, ended });
         response.set_max_chunk_size(chunk);
     }
 }
@@ -88,12 +89,8 @@ impl Fairing for AccessLog {
 struct Counted<'r> {
     body: Body<'r>,
     count: usize,
-    journal: Arc<Journal>,
-    address: IpAddr,
-    asked: Asked,
-    /// Whence the visitor says that they come, and with what.
-    headers: [String; 2],
-    status: Status,
+    /// Told how long the body was.
+    ended: Box<dyn Fn(usize) + Send>,
 }
 
 impl AsyncRead for Counted<'_> {
@@ -107,8 +104,7 @@ impl AsyncRead for Counted<'_> {
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        let [referer, agent] = &self.headers;
-        self.journal.access(self.address, &self.asked, [referer, agent], self.status, self.count);
+        (self.ended)(self.count);
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use figment::value::magic::RelativePathBuf;
 use serde::Deserialize;
 
-use super::journal::{self, STDOUT};
+use crate::crowdsec::journal::{self, STDOUT};
 use crate::crowdsec::setting::{BadSetting, Reading};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.

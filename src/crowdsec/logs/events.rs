@@ -8,9 +8,9 @@ use rocket::request::{FromRequest, Outcome};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 
 use super::field::{TEXT, json};
-use super::journal::Journal;
 use crate::crowdsec::bouncer::{Bouncer, Judgement};
 use crate::crowdsec::guards::lacks;
+use crate::crowdsec::journal::Journal;
 use crate::crowdsec::timestamp::timestamp;
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, where

@@ -8,7 +8,6 @@
 mod access_log;
 mod config;
 mod events;
-mod journal;
 mod field;
 mod refusals;
 
@@ -22,10 +21,10 @@ use figment::Figment;
 use rocket::fairing::{AdHoc, Fairing};
 
 use super::bouncer::Bouncer;
+use super::journal::Journal;
 use super::setting::Reading;
 use access_log::AccessLog;
 use events::EventLog;
-use journal::Journal;
 use refusals::refusal_log;
 
 pub use config::Config;

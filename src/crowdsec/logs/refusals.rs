@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rocket::fairing::{AdHoc, Fairing};
 
 use super::field::{TEXT, json};
-use super::journal::Journal;
 use crate::crowdsec::bouncer::Record;
+use crate::crowdsec::journal::Journal;
 
 /// How many characters of a path are written. With the escapes of JSON that is at most 6 kB of a line's 16.
 const PATH: usize = 1000;

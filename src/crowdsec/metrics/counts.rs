@@ -67,10 +67,9 @@ pub struct Figures {
 impl Counts {
     pub fn of(bouncer: &Bouncer) -> Self {
         let has_trial = bouncer.config.enforced.len() < BY_DECISION;
-        let own = (!bouncer.config.decisions.is_empty()).then_some(LOCAL);
         let mut counted = Figures::default();
-        for origin in EXPECTED.into_iter().chain(own) {
-            counted.origin(origin.into(), has_trial);
+        for origin in EXPECTED {
+            counted.origin(origin.into());
         }
         Self {
             judged: bouncer.judged.clone(),
@@ -99,7 +98,7 @@ impl Counts {
         let cause = judgement.cause(verdict);
         let origin = cause.map(|standing| origin_of(&standing.source, standing.expires_in.is_none()));
         let mut counted = lock(&self.counted);
-        let origin = counted.origin(origin.unwrap_or_else(|| FALLBACK.into()), self.has_trial);
+        let origin = counted.origin(origin.unwrap_or_else(|| FALLBACK.into()));
         let key = (origin, remediation, usize::from(judgement.address.is_ipv6()));
         *table(&mut counted).entry(key).or_default() += 1;
     }
@@ -107,7 +106,7 @@ impl Counts {
     pub fn figures(&self) -> Figures {
         let mut decisions = ByOrigin::new();
         self.decisions.by_source(|source, is_own, held| {
-            let origin = lock(&self.counted).origin(origin_of(source, is_own), self.has_trial);
+            let origin = lock(&self.counted).origin(origin_of(source, is_own));
             for (family, count) in held.into_iter().enumerate().filter(|(_, count)| *count > 0) {
                 *decisions.entry((origin.clone(), scope_of(source, is_own), family)).or_default() += count as u64;
             }
@@ -122,33 +121,18 @@ impl Counts {
 
 impl Figures {
     /// Gives the name that an origin is counted under. What is expected of a new one is listed from now on.
-    fn origin(&mut self, name: String, has_trial: bool) -> String {
+    fn origin(&mut self, name: String) -> String {
         let is_apart = self.origins.contains(&name) || self.origins.len() < MOST_ORIGINS;
         let name = if is_apart { name } else { OTHER.into() };
         if self.origins.insert(name.clone()) {
-            self.expect(&name, has_trial);
+            let (by_decision, others) = REMEDIATIONS.split_at(BY_DECISION);
+            let expected = if name == FALLBACK { others } else { by_decision };
+            for family in 0..FAMILIES.len() {
+                self.dropped.extend(expected.iter().map(|remediation| ((name.clone(), *remediation, family), 0)));
+                self.decisions.extend(["ip", "range"].map(|scope| ((name.clone(), scope, family), 0)));
+            }
         }
         name
-    }
-
-    fn expect(&mut self, origin: &str, has_trial: bool) {
-        let (by_decision, others) = REMEDIATIONS.split_at(BY_DECISION);
-        let (remediations, scopes): (_, &[&str]) = match origin {
-            FALLBACK => (others, &[]),
-            LOCAL => (by_decision, &["own"]),
-            _ => (by_decision, &["ip", "range"]),
-        };
-        for family in 0..FAMILIES.len() {
-            for &remediation in remediations {
-                self.dropped.insert((origin.to_owned(), remediation, family), 0);
-                if has_trial {
-                    self.tried.insert((origin.to_owned(), remediation, family), 0);
-                }
-            }
-            for &scope in scopes {
-                self.decisions.insert((origin.to_owned(), scope, family), 0);
-            }
-        }
     }
 }
 

@@ -1,7 +1,5 @@
 //! Who may read the figures? They tell an attacker what is refused and why, so only whom the operator has named.
 
-use std::net::IpAddr;
-
 use rocket::Request;
 use rocket::data::{Data, FromData, Outcome};
 use rocket::http::{Method, Status};
@@ -9,24 +7,19 @@ use rocket::http::{Method, Status};
 use super::config::Config;
 use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::pages::drop_body;
-use crate::crowdsec::visitor::{ClientIp, Head};
+use crate::crowdsec::visitor::Head;
 
-/// Whether a request comes from `metrics_from`. Fails closed: who may be somebody else, behind a proxy, is no operator.
+/// Whether a request comes from `metrics_from`. Fails closed: the address has to be sure, so that nobody stands between the
+/// operator and us but trusted proxies, and those name them. Behind a proxy's own address anybody may be, and behind that of
+/// whoever looks like a proxy that nobody trusts.
 pub fn is_operator(request: &Request<'_>) -> bool {
     let rocket = request.rocket();
     let (Some(config), Some(bouncer)) = (rocket.state::<Config>(), rocket.state::<Bouncer>()) else { return false };
-    let nets = &config.metrics_from.0;
-    surely(&bouncer.client_ip, request).is_some_and(|address| nets.iter().any(|net| net.0.contains(&address)))
-}
-
-/// The visitor's address where it is sure: nobody stands between them and us but trusted proxies, and those name them.
-/// `None` for a trusted proxy itself, behind which anybody may be, and for whoever looks like a proxy that nobody trusts.
-fn surely(client_ip: &ClientIp, request: &Request<'_>) -> Option<IpAddr> {
-    let head = Head::of(request, client_ip);
+    let (client_ip, head) = (&bouncer.client_ip, Head::of(request, &bouncer.client_ip));
     // The example of the debug profile is no proxy but the developer at work.
     let is_proxy = client_ip.config.are_meant && client_ip.trusts(head.visitor);
     let is_sure = head.unnamed.is_none() && !is_proxy && head.sign.is_none();
-    is_sure.then_some(head.visitor)
+    is_sure && config.metrics_from.0.iter().any(|net| net.0.contains(&head.visitor))
 }
 
 /// Whether the bouncer is to let a request pass whatever it thinks of the visitor: an operator who is banned by mistake has

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rocket::http::Header;
 use rocket::{Responder, State, get};
 
-use super::counts::{CAPTCHA, Counts, FAMILIES, Figures, VALUES};
+use super::counts::{CAPTCHA, FAMILIES, Figures, VALUES};
 use super::operator::Operator;
-use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Questions, SECONDS};
-use crate::crowdsec::lapi::{BOUNDS, RESULTS};
-use crate::crowdsec::lapi::{Contact, Health, VERSION};
+use super::status::Memory;
+use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Questions};
+use crate::crowdsec::lapi::{Contact, Health, RESULTS, VERSION};
+use crate::crowdsec::tally::{SECONDS, Tally};
 use crate::crowdsec::timestamp::unix_now;
 
 #[derive(Responder)]
@@ -19,9 +20,9 @@ use crate::crowdsec::timestamp::unix_now;
 pub struct Page(String, Header<'static>);
 
 #[get("/metrics", data = "<_operator>")]
-pub fn metrics(_operator: Operator, counts: &State<Arc<Counts>>, bouncer: &State<Bouncer>) -> Page {
+pub fn metrics(_operator: Operator, memory: &State<Arc<Memory>>, bouncer: &State<Bouncer>) -> Page {
     let mut text = Text::default();
-    of_requests(&mut text, &counts.figures());
+    of_requests(&mut text, &memory.counts.figures());
     // Without a LAPI to ask there is nothing to warn of.
     if bouncer.lapi.connection.is_some() {
         of_lapi(&mut text, &bouncer.contact);
@@ -67,16 +68,16 @@ impl Text {
         }
     }
 
-    /// The last of `counts` has what is beyond all bounds.
-    fn histogram(&mut self, name: &str, bounds: &[f64], counts: &[AtomicU64], seconds: f64, help: &str) {
+    /// How long questions took.
+    fn histogram(&mut self, name: &str, help: &str, tally: &Tally) {
         self.metric(name, "histogram", help);
         let mut sum = 0;
-        for (place, count) in counts.iter().enumerate() {
+        for (place, count) in tally.took.iter().enumerate() {
             sum += value_of(count);
-            let bound = bounds.get(place).map_or("+Inf".to_owned(), ToString::to_string);
+            let bound = SECONDS.get(place).map_or("+Inf".to_owned(), ToString::to_string);
             self.sample(&format!("{name}_bucket"), &[("le", &bound)], sum);
         }
-        self.sample(&format!("{name}_sum"), &[], seconds);
+        self.sample(&format!("{name}_sum"), &[], value_of(&tally.microseconds) as f64 / 1e6);
         self.sample(&format!("{name}_count"), &[], sum);
     }
 }
@@ -109,21 +110,18 @@ fn of_lapi(text: &mut Text, contact: &Contact) {
     let since = contact.since_last_answer().map_or(0, |since| unix_now().saturating_sub(since.as_secs()));
     let help = "When LAPI answered last, in seconds since 1970; 0 for never.";
     text.number("lapi_last_success_timestamp_seconds", "gauge", help, since);
-    let polls = &contact.polls;
     let help = "Questions to LAPI for decisions, by how they ended.";
-    text.by("lapi_polls_total", "result", &RESULTS, polls.ended.iter().map(value_of), help);
+    text.by("lapi_polls_total", "result", &RESULTS, contact.polls.ended.iter().map(value_of), help);
     let help = "Decisions of LAPI's that are not enforced: unreadable, or too many for one address.";
-    text.number("lapi_unusable_decisions_total", "counter", help, value_of(&polls.unused));
-    let seconds = value_of(&polls.milliseconds) as f64 / 1000.0;
-    text.histogram("lapi_poll_duration_seconds", &BOUNDS, &polls.took, seconds, "How long the polls took.");
+    text.number("lapi_unusable_decisions_total", "counter", help, value_of(&contact.unusable));
+    text.histogram("lapi_poll_duration_seconds", "How long the polls took.", &contact.polls);
 }
 
-fn of_appsec(text: &mut Text, questions: &Questions) {
+fn of_appsec(text: &mut Text, Questions { tally, .. }: &Questions) {
     let help = "Questions to AppSec, by what it said.";
-    text.by("appsec_requests_total", "action", &ACTIONS, questions.ended.iter().map(value_of), help);
-    let seconds = value_of(&questions.microseconds) as f64 / 1e6;
+    text.by("appsec_requests_total", "action", &ACTIONS, tally.ended.iter().map(value_of), help);
     let help = "How long the questions to AppSec took, those that went unanswered too.";
-    text.histogram("appsec_duration_seconds", &SECONDS, &questions.took, seconds, help);
+    text.histogram("appsec_duration_seconds", help, tally);
 }
 
 fn value_of(count: &AtomicU64) -> u64 {

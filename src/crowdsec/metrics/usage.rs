@@ -149,18 +149,16 @@ impl Usage {
             json!({ "meta": { "window_size_seconds": window, "utc_now_timestamp": time }, "items": items })
         };
         let metrics: Vec<Value> = (first..).zip(REMEDIATIONS).map(metric).collect();
-        let mut component = json!({
+        let component = json!({
             "name": env!("CARGO_PKG_NAME"),
             "type": BOUNCER_TYPE,
             // The same as in the User-Agent: with two spellings, each poll and each push would have LAPI write its database.
             "version": format!("v{VERSION}"),
             "utc_startup_timestamp": self.launched,
             "feature_flags": [],
+            "os": self.os,
             "metrics": metrics,
         });
-        if let Some(os) = &self.os {
-            component["os"] = os.clone();
-        }
         json!({ "remediation_components": [component] })
     }
 

@@ -1,9 +1,9 @@
 //! What happened minute by minute, and hour by hour? The counters as they stood when each minute began, and nothing besides:
 //! a request pays nothing for it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use serde::Serialize;
+use rocket::serde::json::{Value, json};
 
 use crate::crowdsec::metrics::counts::Figures;
 use crate::crowdsec::timestamp::timestamp;
@@ -19,16 +19,6 @@ pub type Totals = [u64; KINDS.len()];
 pub struct History {
     /// Which minute since 1970, and what was counted before it.
     marks: VecDeque<(u64, Totals)>,
-}
-
-/// What happened in a minute or an hour.
-#[derive(Serialize)]
-pub struct Bin {
-    /// When it began.
-    begin: String,
-    /// By `KINDS`; `None` before the launch.
-    #[serde(flatten)]
-    numbers: BTreeMap<&'static str, Option<u64>>,
 }
 
 /// How many marks are kept: enough for 24 hours, of which the last one is not over.
@@ -52,18 +42,21 @@ impl History {
         }
     }
 
-    /// The last `count` spans of `minutes` each, oldest first. The last of them is not over.
-    pub fn bins(&self, count: u64, minutes: u64, now: u64, totals: Totals) -> Vec<Bin> {
+    /// The last `count` spans of `minutes` each, oldest first: when each began, and how many there were in it of each of
+    /// `KINDS`, `null` before the launch. The last of them is not over.
+    pub fn bins(&self, count: u64, minutes: u64, now: u64, totals: Totals) -> Vec<Value> {
         let (oldest, last) = (self.marks[0].0 / minutes, now / 60 / minutes);
         let before = |span: u64| {
             let place = self.marks.partition_point(|(minute, _)| *minute < span * minutes);
             self.marks.get(place).map_or(totals, |(_, totals)| *totals)
         };
         let bin = |span: u64| {
-            let in_it =
-                before(span + 1).into_iter().zip(before(span)).map(|(after, before)| after.saturating_sub(before));
-            let numbers = KINDS.into_iter().zip(in_it.map(|number| (span >= oldest).then_some(number)));
-            Bin { begin: timestamp(span * minutes * 60), numbers: numbers.collect() }
+            let (after, before) = (before(span + 1), before(span));
+            let mut bin = json!({ "begin": timestamp(span * minutes * 60) });
+            for (kind, name) in KINDS.into_iter().enumerate() {
+                bin[name] = json!((span >= oldest).then(|| after[kind].saturating_sub(before[kind])));
+            }
+            bin
         };
         (last.saturating_sub(count - 1)..=last).map(bin).collect()
     }
@@ -87,14 +80,14 @@ mod tests {
         [let_in, 0, 0, 0, 0]
     }
 
-    fn number(bin: &Bin, kind: &str) -> Option<u64> {
-        bin.numbers[kind]
+    fn number(bin: &Value, kind: &str) -> Option<u64> {
+        bin[kind].as_u64()
     }
 
     /// How many were let in, by the minute of the last ten.
     fn last_ten(history: &History, now: u64, totals: u64) -> Vec<Option<u64>> {
         let bins = history.bins(60, 1, now, let_in(totals));
-        assert_eq!((bins.len(), &bins[59].begin), (60, &timestamp(now / 60 * 60)));
+        assert_eq!((bins.len(), &bins[59]["begin"]), (60, &timestamp(now / 60 * 60).into()));
         bins[50..].iter().map(|bin| number(bin, "let_in")).collect()
     }
 

@@ -9,10 +9,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rocket::fairing::{Fairing, Info, Kind};
 use rocket::http::{Header, Status};
 use rocket::response::content::RawHtml;
-use rocket::response::{self, Responder, Response};
+use rocket::response::{self, Responder};
 use rocket::serde::json::{Value, json};
 use rocket::{Request, State, get};
 use rocket_dyn_templates::Template;
@@ -29,12 +28,13 @@ use crate::crowdsec::timestamp::{timestamp, unix_now};
 use explained::explained;
 use history::{History, totals};
 
-/// What the page remembers, in memory that never grows beyond a bound. It has to be attached after all others, to see the
-/// status of an answer as it leaves.
+/// What the page remembers, in memory that never grows beyond a bound.
 pub struct Memory {
     /// In seconds since 1970.
     started: u64,
-    counts: Arc<Counts>,
+    /// Whether anybody may look at it: else no refusal is kept.
+    is_shown: bool,
+    pub counts: Arc<Counts>,
     history: Mutex<History>,
     /// Made printable, the newest first.
     refusals: Mutex<VecDeque<Record>>,
@@ -45,15 +45,16 @@ const MOST_REFUSALS: usize = 50;
 /// Between two looks at the counters: no minute is without one.
 const LOOK: Duration = Duration::from_secs(5);
 
-#[rocket::async_trait]
-impl Fairing for Memory {
-    fn info(&self) -> Info {
-        Info { name: "CrowdSec's status page", kind: Kind::Response }
+impl Memory {
+    pub fn of(bouncer: &Bouncer, is_shown: bool) -> Self {
+        let (started, counts) = (unix_now(), Arc::new(Counts::of(bouncer)));
+        Self { started, is_shown, counts, history: Mutex::new(History::new(started)), refusals: Mutex::default() }
     }
 
-    /// Nothing that is kept steers a terminal or turns the text around it, and each text has at most 200 characters.
-    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let Some(refused) = Record::of(request, response.status()) else { return };
+    /// Remembers a refusal. Nothing that is kept steers a terminal or turns the text around it, and each text has at most 200
+    /// characters.
+    pub fn note(&self, request: &Request<'_>, status: Status) {
+        let Some(refused) = self.is_shown.then(|| Record::of(request, status)).flatten() else { return };
         let refused = Record {
             path: printable(&refused.path),
             origin: refused.origin.as_deref().map(printable),
@@ -63,13 +64,6 @@ impl Fairing for Memory {
         let mut refusals = lock(&self.refusals);
         refusals.truncate(MOST_REFUSALS - 1);
         refusals.push_front(refused);
-    }
-}
-
-impl Memory {
-    pub fn of(counts: Arc<Counts>) -> Self {
-        let started = unix_now();
-        Self { started, counts, history: Mutex::new(History::new(started)), refusals: Mutex::default() }
     }
 
     /// Remembers where the counters stand, looked at now and then, without end.
@@ -123,7 +117,7 @@ fn appsec(bouncer: &Bouncer) -> Value {
         return json!({ "state": "off", "since": null, "questions": [] });
     };
     let since = Some(questions.failing_since.load(Ordering::Relaxed)).filter(|since| *since > 0);
-    let counts = questions.ended.iter().map(|count| count.load(Ordering::Relaxed));
+    let counts = questions.tally.ended.iter().map(|count| count.load(Ordering::Relaxed));
     let asked: Vec<_> = ACTIONS.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect();
     let state = if since.is_some() { "failing" } else { "ok" };
     json!({ "state": state, "since": since.map(timestamp), "questions": asked })

@@ -56,7 +56,7 @@ impl Journal {
         Ok(Self { shared, thread })
     }
 
-    /// Lets `write` add one line, which ends with a line feed.
+    /// Lets `write` add lines, each of which ends with a line feed.
     pub fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
         let mut waiting = self.shared.lock();
         if waiting.lines.len() + LONGEST_LINE <= MOST_WAITING {
@@ -66,12 +66,27 @@ impl Journal {
         self.shared.lost.fetch_add(1, Ordering::Relaxed);
         self.shared.tell(waiting, true);
     }
+
+    /// Has what waits written now, where somebody reads along. It costs a system call.
+    pub fn wake(&self) {
+        self.thread.thread().unpark();
+    }
+
+    /// Waits until all lines are written, and no longer than that.
+    pub fn flush(&self, patience: Duration) {
+        let end = Instant::now() + patience;
+        let is_over = |waiting: &Waiting| waiting.rests && waiting.lines.is_empty();
+        while !is_over(&self.shared.lock()) && Instant::now() < end {
+            self.wake();
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
         self.shared.lock().closed = true;
-        self.thread.thread().unpark();
+        self.wake();
         let end = Instant::now() + PATIENCE;
         while !self.thread.is_finished() && Instant::now() < end {
             thread::sleep(Duration::from_millis(5));
@@ -98,6 +113,8 @@ struct Waiting {
     dropped: usize,
     told: Option<Instant>,
     closed: bool,
+    /// Whether the thread is at rest, since nothing was there when it looked last.
+    rests: bool,
 }
 
 impl Shared {
@@ -142,7 +159,6 @@ impl Writer {
                 let path = self.shared.path.display();
                 let _ = survive_now(|| warn!("{path} cannot be written: {error}. It is tried again."));
             }
-            self.shared.tell(self.shared.lock(), false);
         }
         self.shared.lock().lines.extend_from_slice(&self.lines[self.written..]);
     }
@@ -153,7 +169,11 @@ impl Writer {
         self.lines.clear();
         self.lines.shrink_to(KEPT);
         self.written = 0;
-        mem::swap(&mut self.lines, &mut self.shared.lock().lines);
+        let mut waiting = self.shared.lock();
+        mem::swap(&mut self.lines, &mut waiting.lines);
+        waiting.rests = self.lines.is_empty();
+        // Now there is room for it, where this is the log that tells it.
+        self.shared.tell(waiting, false);
         self.write()
     }
 

@@ -1,0 +1,27 @@
+//! How did questions to somebody end, and how long did they take? Counted for whoever wants to know.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// All questions to one of them since the launch.
+#[derive(Default)]
+pub struct Tally {
+    /// How many ended in each of the ways that they can end in, which whoever asks has a list of.
+    pub ended: [AtomicU64; 7],
+    /// How many took at most as long as each of `SECONDS`, and not as long as the one before; the last one has the rest.
+    pub took: [AtomicU64; SECONDS.len() + 1],
+    pub microseconds: AtomicU64,
+}
+
+/// AppSec and a poll for changes take milliseconds, a full answer of LAPI's with a million decisions a minute.
+pub const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
+
+impl Tally {
+    /// Counts a question that ended so, `end` being one of all `ends`.
+    pub fn count(&self, ends: &[&str], end: &str, took: Duration) {
+        let add = |count: &AtomicU64, more| count.fetch_add(more, Ordering::Relaxed);
+        add(&self.ended[ends.iter().position(|known| *known == end).unwrap_or_default()], 1);
+        add(&self.took[SECONDS.partition_point(|bound| *bound < took.as_secs_f64())], 1);
+        add(&self.microseconds, took.as_micros() as u64);
+    }
+}
