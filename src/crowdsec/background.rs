@@ -4,6 +4,7 @@ use std::time::Duration;
 use std::{io, thread};
 
 use rocket::fairing::AdHoc;
+use rocket::futures::FutureExt;
 use rocket::{Build, Rocket, Shutdown};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
@@ -36,11 +37,7 @@ impl Background {
     ) -> Rocket<Build> {
         let (runtime, (ends, ended)) = (self.runtime.clone(), oneshot::channel::<()>());
         let rocket = rocket.attach(AdHoc::on_liftoff(name, move |rocket| {
-            let work = work(rocket.shutdown());
-            runtime.spawn(async {
-                work.await;
-                drop(ends);
-            });
+            runtime.spawn(work(rocket.shutdown()).map(|()| drop(ends)));
             Box::pin(async {})
         }));
         rocket.attach(AdHoc::on_shutdown(name, move |_| {

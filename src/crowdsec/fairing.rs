@@ -81,7 +81,9 @@ impl Fairing for Crowdsec {
         let if_unanswered = bouncer.ask(request, &head).await;
         let judgement = bouncer.judge(request, &head, if_unanswered);
         bouncer.judged[usize::from(judgement.address.is_ipv6())].fetch_add(1, Ordering::Relaxed);
-        bouncer.client_ip.look_for_forgotten(request, &head);
+        if let Some(header) = head.sign {
+            bouncer.client_ip.look_for_forgotten(request, head.visitor, header);
+        }
         if head.too_large.is_none() && bouncer.forgets(&judgement) {
             return pages::send_upload_on(request, data);
         }
@@ -107,19 +109,21 @@ impl Fairing for Crowdsec {
         }
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         let visit = bouncer.visit(request);
-        let Some(verdict) = visit.wanted_by_guard() else {
+        let Some((judgement, is_told)) = visit.wanted_by_guard() else {
             if visit.refusal().is_none() && status != Status::ServiceUnavailable && !is_ours(request) {
                 bouncer.note_suspicion(&visit.judgement);
             }
             return;
         };
+        let verdict = judgement.verdict;
         // With any other status the handler has answered itself: it took `Option<Cleared>`, or the like.
         if status != bouncer.status_of(verdict) {
             return;
         }
-        if let Some(refused) = visit.refuse_as_wanted() {
-            bouncer.log(&visit.asked, refused, verdict, false);
+        if !is_told {
+            bouncer.log(&visit.asked, &judgement, verdict, false);
         }
+        let _ = visit.refused.set(judgement);
         // No page where another judge answers: its own fairing puts that answer here.
         if let Some(Ok(page)) = Refusal::of(request, bouncer, verdict).map(|refusal| refusal.respond_to(request)) {
             // Merged, so that the headers of other fairings and routes stay.

@@ -18,14 +18,13 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rocket::futures::FutureExt;
 use rocket::futures::future::BoxFuture;
 use rustls::crypto::ring::default_provider;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
 use super::answer::Answer;
 use super::question::{Body, Question};
-use crate::crowdsec::lapi::{Connection, Credentials, tls_client};
+use crate::crowdsec::lapi::{Connection, tls_client};
 use crate::crowdsec::look_up::LookUp;
 use crate::crowdsec::panics::lock;
 use crate::crowdsec::printable::with_causes;
@@ -52,22 +51,12 @@ pub struct Client {
 impl Client {
     /// AppSec takes LAPI's key, and its CA holds here too.
     pub fn new(at: Uri, timeout: Duration, lapi: &Connection) -> Result<Self, String> {
-        let Credentials::Key(key) = &lapi.credentials else { return Err("there is no key for AppSec".into()) };
+        let Some(key) = &lapi.key else { return Err("there is no key for AppSec".into()) };
         // The first provider stays; a second call changes nothing.
         let _ = default_provider().install_default();
-        let builder = HttpsConnectorBuilder::new();
-        let builder = match (at.scheme_str(), &lapi.ca) {
-            (Some("https"), Some(ca)) => {
-                tls_client(ca, None).map(|tls| builder.with_tls_config(tls)).map_err(io::Error::other)
-            }
-            (Some("https"), None) => builder.with_provider_and_platform_verifier(default_provider()),
-            // Over plain HTTP no CA is asked for, and a machine without any must not fail for it.
-            _ => {
-                let nobody = ClientConfig::builder().with_root_certificates(RootCertStore::empty());
-                Ok(builder.with_tls_config(nobody.with_no_client_auth()))
-            }
-        };
-        let builder = builder.map_err(|error| format!("HTTPS to AppSec cannot be set up: {error}"))?;
+        let tls = tls_client(at.scheme_str() == Some("https"), lapi.ca.as_deref(), None)
+            .map_err(|error| format!("HTTPS to AppSec cannot be set up: {error}"))?;
+        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         let mut connector = HttpConnector::new_with_resolver(LookUp::default());
         connector.enforce_http(false);
         connector.set_nodelay(true);
@@ -76,7 +65,7 @@ impl Client {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IN_FLIGHT)
-            .build(builder.https_or_http().enable_http1().wrap_connector(connector));
+            .build(https.wrap_connector(connector));
         let mut key = HeaderValue::from_str(&key.0).map_err(|_| "`api_key` cannot be sent in a header".to_owned())?;
         key.set_sensitive(true);
         let places = Semaphore::new(IN_FLIGHT);

@@ -8,8 +8,9 @@ use serde::Deserialize;
 
 use crate::crowdsec::bouncer::{self, EnforceBy};
 use crate::crowdsec::captcha;
-use crate::crowdsec::lapi::{self, Credentials};
-use crate::crowdsec::setting::{BadSetting, FailureAction, NEEDS_PROVIDER, Reading, Span, word};
+use crate::crowdsec::decisions::Remediation;
+use crate::crowdsec::lapi;
+use crate::crowdsec::setting::{BadSetting, NEEDS_PROVIDER, Reading, Span, failure_action, word};
 
 /// `[default.crowdsec.appsec]`: each key as Rocket.toml and the variables write it; docs/configuration.md says what each
 /// means.
@@ -18,8 +19,8 @@ use crate::crowdsec::setting::{BadSetting, FailureAction, NEEDS_PROVIDER, Readin
 pub struct Config {
     url: String,
     pub timeout: Span,
-    #[serde(deserialize_with = "word")]
-    pub failure_action: FailureAction,
+    #[serde(deserialize_with = "failure_action")]
+    pub failure_action: Option<Remediation>,
     pub body_limit: ByteUnit,
     #[serde(deserialize_with = "word")]
     pub large_bodies: LargeBodies,
@@ -30,7 +31,7 @@ impl Default for Config {
         Self {
             url: String::new(),
             timeout: Span(Duration::from_millis(200)),
-            failure_action: FailureAction::Passthrough,
+            failure_action: None,
             body_limit: ByteUnit::Mebibyte(1),
             large_bodies: LargeBodies::Block,
         }
@@ -89,14 +90,12 @@ impl Config {
         bouncer: &Result<bouncer::Config, BadSetting>,
     ) {
         let Ok(Some((config, _))) = Self::read(reading) else { return };
-        let has_key = |lapi: &lapi::Config| {
-            lapi.connection.as_ref().is_some_and(|lapi| matches!(lapi.credentials, Credentials::Key(_)))
-        };
+        let has_key = |lapi: &lapi::Config| lapi.connection.as_ref().is_some_and(|lapi| lapi.key.is_some());
         if lapi.as_ref().is_ok_and(|lapi| !has_key(lapi)) {
             let what = "AppSec knows a bouncer by its key alone: set `api_key` to what `cscli bouncers add NAME` prints, or take this key away";
             reading.wrong("appsec.url", what);
         }
-        if matches!(captcha, Ok(None)) && config.failure_action == FailureAction::Captcha {
+        if matches!(captcha, Ok(None)) && config.failure_action == Some(Remediation::Captcha) {
             reading.wrong("appsec.failure_action", &format!("{NEEDS_PROVIDER} or \"passthrough\""));
         }
         if bouncer.as_ref().is_ok_and(|bouncer| bouncer.enforce_by == EnforceBy::Guards) {

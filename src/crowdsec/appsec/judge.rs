@@ -107,7 +107,7 @@ impl AppSec {
             Answer::Outage(reason) => {
                 self.tell_outage(&reason);
                 // `passthrough` fails open, as the operator asked: the decisions of LAPI are enforced all the same.
-                ("fallback", bouncer.verdict_by(request, self.config.failure_action.remediation(), None))
+                ("fallback", bouncer.verdict_by(request, self.config.failure_action, None))
             }
         };
         if verdict == Verdict::Admit {
@@ -123,7 +123,7 @@ impl AppSec {
 
     pub fn tell_outage(&self, reason: &str) {
         let Some(times) = self.outages.count(1, MINUTE, Instant::now()) else { return };
-        let meet = self.config.failure_action.remediation().map_or("passthrough", Remediation::as_str);
+        let meet = self.config.failure_action.map_or("passthrough", Remediation::as_str);
         let (url, reason) = (&self.client.at, printable(reason));
         log::warn!(
             "AppSec at {url} does not answer: {reason} ({times} times so far). Visitors meet `appsec.failure_action` ({meet})."

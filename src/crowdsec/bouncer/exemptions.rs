@@ -64,17 +64,8 @@ pub fn is_probe(request: &Request<'_>) -> bool {
         && matches!(request.method(), Method::Get | Method::Head)
 }
 
-/// What is open to visitors who have a captcha to solve, whatever else stands against them.
-pub fn needs_no_pass(request: &Request<'_>) -> bool {
-    // They have to be able to send the answer.
-    is_captcha(request)
-        // A browser asks whether it may send a request before it sends it. It sends no cookie along, so that a solved
-        // captcha would not count. The request itself is judged.
-        || is_preflight(request)
-}
-
 /// Whether a browser asks by this request whether it may send another one, by the rules of CORS. It has no body.
-fn is_preflight(request: &Request<'_>) -> bool {
+pub fn is_preflight(request: &Request<'_>) -> bool {
     let says = |name| request.headers().get_one(name);
     request.method() == Method::Options
         && says("Origin").is_some()

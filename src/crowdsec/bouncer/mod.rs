@@ -23,7 +23,7 @@ use super::lapi::{self, Health, Live};
 use super::limit::{Limit, Subject};
 use super::timestamp::unix_now;
 use super::visitor::{ClientIp, Head};
-use exemptions::{is_probe, needs_no_pass};
+use exemptions::{is_captcha, is_preflight, is_probe};
 use refusal_lines::RefusalLines;
 
 pub use config::{Config, EnforceBy, OwnDecision};
@@ -113,7 +113,10 @@ impl Bouncer {
                 judgement.standing.sort_by_key(|standing| Reverse(standing.rank()));
             }
         }
-        let solved = || needs_no_pass(request) || self.solved_at(request, address).is_some();
+        // Who has a captcha to solve has to be able to send the answer. A preflight bears no cookie, so that a solved captcha
+        // would not count; the request that it asks about is judged.
+        let is_open = || is_captcha(request) || is_preflight(request);
+        let solved = || is_open() || self.solved_at(request, address).is_some();
         self.decide(&mut judgement, &solved, &|| self.throttle.count(Subject::from(address), at).err());
         judgement
     }

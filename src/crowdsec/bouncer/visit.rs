@@ -21,8 +21,9 @@ pub struct Visit {
     /// The request as it was when this was made: as it came in, but for a request that nothing stood against, which another
     /// fairing may have changed since.
     pub asked: Asked,
-    /// What a guard wants the visitor to be refused by. The last one counts: a handler may go on without the others.
-    wanted: Mutex<Option<Wanted>>,
+    /// What a guard wants the visitor to be refused by, and whether the log has been told of it, or need not be. The last one
+    /// counts: a handler may go on without the others.
+    wanted: Mutex<Option<(Box<Judgement>, bool)>>,
     /// What the visitor has been refused by: the judgement on them or on an account of theirs, or another judge's. Its verdict
     /// is what they met.
     pub refused: OnceLock<Box<Judgement>>,
@@ -179,33 +180,20 @@ impl Visit {
     /// fairing knows the refusal: it puts the right page in the catcher's place.
     pub fn refuse_by_guard(&self, bouncer: &Bouncer, judgement: Judgement, is_told: bool) -> Status {
         let status = bouncer.status_of(judgement.verdict);
-        *lock(&self.wanted) = Some(Wanted { judgement: Box::new(judgement), is_told });
+        *lock(&self.wanted) = Some((Box::new(judgement), is_told));
         status
     }
 
-    /// What a guard refuses with, if nobody else has refused. (A handler that asks for `Option<Cleared>` may have served the
-    /// visitor all the same.)
-    pub fn wanted_by_guard(&self) -> Option<Verdict> {
-        self.refused.get().is_none().then(|| lock(&self.wanted).as_ref().map(|want| want.judgement.verdict)).flatten()
-    }
-
-    /// Notes that the application's answer is replaced by what a guard wanted. Gives what the log is to be told of it.
-    pub fn refuse_as_wanted(&self) -> Option<&Judgement> {
-        let Wanted { judgement, is_told } = lock(&self.wanted).take()?;
-        let refused = self.refused.get_or_init(|| judgement);
-        (!is_told).then_some(&**refused)
+    /// What a guard refuses by, if nobody else has refused, and whether the log has been told. (A handler that asks for
+    /// `Option<Cleared>` may have served the visitor all the same.)
+    pub fn wanted_by_guard(&self) -> Option<(Box<Judgement>, bool)> {
+        lock(&self.wanted).take().filter(|_| self.refused.get().is_none())
     }
 
     /// What the visitor has been refused with; `None` for one whom the application has served.
     pub fn refusal(&self) -> Option<Verdict> {
         self.refused.get().map(|refused| refused.verdict)
     }
-}
-
-/// What a guard refuses by.
-struct Wanted {
-    judgement: Box<Judgement>,
-    is_told: bool,
 }
 
 /// Before any route of the application's, however it is ranked.

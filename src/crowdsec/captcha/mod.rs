@@ -25,16 +25,13 @@ pub use config::Config;
 /// The captcha as it is configured.
 pub struct Captcha {
     /// What the page shows, but for ALTCHA's challenge.
-    widget: Widget,
+    pub shown: Widget,
     /// What the page's content security policy has to allow besides our own script.
     pub content_sources: String,
-    asked_by: Asker,
+    altcha: Altcha,
+    /// Who asks and judges in ALTCHA's place.
+    third_party: Option<ThirdParty>,
     pub passes: Passes,
-}
-
-enum Asker {
-    Altcha(Altcha),
-    ThirdParty(Box<ThirdParty>),
 }
 
 /// What the captcha page has to show; the variable `captcha` of its template.
@@ -87,40 +84,29 @@ impl Captcha {
     /// profile) chance stands in, so that nothing that anybody else made holds.
     pub fn new(config: &Config, shared: Option<&Secret>) -> Result<Self, String> {
         let secret = shared.map_or_else(|| format!("{:032x}", rand::random::<u128>()), |secret| secret.0.clone());
-        let asked_by = if *config.provider == ALTCHA {
-            Asker::Altcha(Altcha::new(config.difficulty, config.expiration, &secret))
-        } else {
-            Asker::ThirdParty(Box::new(ThirdParty::new(config)?))
-        };
-        let widget = Widget::new(config.provider, &config.site_key, &config.script_url, "");
+        let third_party = (*config.provider != ALTCHA).then(|| ThirdParty::new(config)).transpose()?;
+        let altcha = Altcha::new(config.difficulty, config.expiration, &secret);
+        let shown = Widget::new(config.provider, &config.site_key, &config.script_url, "");
         let passes = Passes::new(&secret, config.expiration);
-        Ok(Self { widget, content_sources: content_sources(config), asked_by, passes })
+        Ok(Self { shown, content_sources: content_sources(config), altcha, third_party, passes })
     }
 
     /// The widget for one visitor; ALTCHA's challenge is bound to who it is for. `now` is in seconds since 1970.
     pub fn widget(&self, subject: Subject, now: u64) -> Result<Widget, String> {
-        let challenge = match &self.asked_by {
-            Asker::Altcha(altcha) => altcha.challenge(subject, now)?,
-            Asker::ThirdParty(_) => String::new(),
-        };
-        Ok(Widget { challenge, ..self.widget.clone() })
-    }
-
-    /// The form's field that carries the answer.
-    pub fn field(&self) -> &'static str {
-        self.widget.field
+        let challenge = if self.costs() { String::new() } else { self.altcha.challenge(subject, now)? };
+        Ok(Widget { challenge, ..self.shown.clone() })
     }
 
     /// Whether each answer costs a question to somebody else, so that the number of wrong ones is limited.
     pub fn costs(&self) -> bool {
-        matches!(self.asked_by, Asker::ThirdParty(_))
+        self.third_party.is_some()
     }
 
     /// Judges a visitor's answer; `address` is whom it came from, `now` the time in seconds since 1970.
     pub async fn verify(&self, answer: &str, address: IpAddr, now: u64) -> Finding {
-        match &self.asked_by {
-            Asker::Altcha(altcha) => altcha.verify(answer, address.into()),
-            Asker::ThirdParty(provider) => provider.verify(answer, address, now).await,
+        match &self.third_party {
+            Some(provider) => provider.verify(answer, address, now).await,
+            None => self.altcha.verify(answer, address.into()),
         }
     }
 }

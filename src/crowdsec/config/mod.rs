@@ -18,7 +18,8 @@ use figment::{Figment, Profile, Provider as _};
 use rocket::config::SecretKey;
 use serde::Deserialize;
 
-use super::setting::{BadSetting, FailureAction, NEEDS_PROVIDER, Problems, Reading, Secret};
+use super::decisions::Remediation;
+use super::setting::{BadSetting, NEEDS_PROVIDER, Problems, Reading, Secret};
 use super::setting::{meant, unreplaced_variables, where_set, word};
 use super::{bouncer, captcha, lapi, pages, visitor};
 use environment::{Environment, TABLES, UNKNOWN, looks_ours};
@@ -136,7 +137,7 @@ impl Config {
             reading.warnings.extend(visitor.warn_of(&lapi.scopes));
         }
         if let (Ok(lapi::Config { live: Some(live), .. }), Ok(None)) = (&lapi, &captcha)
-            && live.failure_action == FailureAction::Captcha
+            && live.failure_action == Some(Remediation::Captcha)
         {
             reading.wrong("live.failure_action", &format!("{NEEDS_PROVIDER} or \"passthrough\""));
         }

@@ -7,24 +7,13 @@
 //! time apart. To confirm, the poller asks LAPI about a few missing decisions by value; a failing database cannot answer
 //! that.
 
-use std::collections::HashSet;
 use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::decision::Key;
 use super::held::Held;
-use super::{A_SECOND, DecisionSet, Entry, NEVER, Table, Taken, Ticks, Value, left, ticks};
-
-/// A full answer on its way. Dropped before it is complete, it changes nothing.
-pub struct Everything {
-    set: Arc<DecisionSet>,
-    now: Instant,
-    table: Table,
-    /// Decisions that stand and that this answer names as deleted.
-    deleted: HashSet<(Value, Key)>,
-    taken: Taken,
-}
+use super::{A_SECOND, DecisionSet, Incoming, NEVER, Table, Taken, Ticks, Value, left, ticks};
 
 /// A full answer that stands in the place of what stood before, and what it lacks, which stands on.
 pub struct Compared {
@@ -39,61 +28,43 @@ pub struct Compared {
 /// What ends within ten seconds anyway is kept until then: LAPI's clock and ours are never quite the same.
 const SOON: Ticks = 100;
 
-impl DecisionSet {
-    /// Starts to take over an answer with all that LAPI has.
-    pub fn everything(self: &Arc<Self>, now: Instant) -> Everything {
-        let (table, deleted, taken) = Default::default();
-        Everything { set: self.clone(), now, table, deleted, taken }
-    }
-}
-
-impl Everything {
-    pub fn take(&mut self, entry: Entry) {
-        match entry {
-            Entry::New(decision) => self.taken.put(&self.set, &mut self.table, decision, self.now),
-            // A full answer lists every decision that ever ended: only those that stand here are of interest.
-            Entry::Deleted(decision) => self.deleted.extend(self.set.if_held(decision)),
-            Entry::Unread(unread) => self.taken.unread(unread),
-        }
-    }
-
-    /// The answer ended complete: puts it in the place of what stood, so that what is new counts at once, and finds what it
+impl Incoming {
+    /// The full answer ended complete: puts it in the place of what stood, so that what is new counts at once, and finds what it
     /// lacks. Two answers that end a missing decision are this far `apart`.
     pub fn take_over(mut self, now: Instant, apart: Duration) -> Compared {
         let (set, now) = (self.set.clone(), self.set.ticks(now));
-        let mut missing = Vec::new();
+        let (mut table, mut missing) = (self.table.unwrap_or_default(), Vec::new());
         let old = set.read();
         for (value, held) in old.iter().filter(|(_, held)| held.ends > now) {
             let is_ending = held.ends <= now.saturating_add(SOON);
             let sooner = || Held { ends: held.ends - SOON, ..held.clone() };
-            if self.table.get(&value, held.key).is_some() {
+            if table.get(&value, held.key).is_some() {
                 self.taken.renewed += 1;
             } else if self.deleted.contains(&(value.clone(), held.key)) {
                 self.taken.ended += usize::from(held.ends > now.saturating_add(A_SECOND));
-            } else if !self.has_successor(&value, held) && (is_ending || !self.table.leaves_out(&value, &sooner(), now))
-            {
-                self.table.put(&value, held.clone(), now);
+            } else if !has_successor(&table, &value, held) && (is_ending || !table.leaves_out(&value, &sooner(), now)) {
+                table.put(&value, held.clone(), now);
                 if !is_ending {
                     missing.push((value, held.clone()));
                 }
             }
         }
         drop(old);
-        self.table.make_room();
+        table.make_room();
         // Given back at the end, when the lock is free: nobody waits for a million decisions.
-        let _old = mem::replace(&mut *set.write(), self.table);
+        let _old = mem::replace(&mut *set.write(), table);
         Compared { set, now, apart: ticks(apart), missing, taken: self.taken }
     }
+}
 
-    /// Whether LAPI has put another decision in the place of this one. Of the community's list and of blocklists it keeps one
-    /// on each value: with each pull, every two hours, it writes them anew under other ids, and removes those before without
-    /// a word. Nobody is let go by that, since the new one has to stand as long.
-    fn has_successor(&self, value: &Value, old: &Held) -> bool {
-        let outlasts = |new: &&Held| new.ends.saturating_add(SOON) >= old.ends && new.remediation >= old.remediation;
-        let origin = &old.source.origin;
-        let is_list = ["CAPI", "lists"].contains(&origin.as_str());
-        is_list && self.table.on(value).filter(outlasts).any(|new| new.source.origin == *origin)
-    }
+/// Whether LAPI has put another decision in the place of this one. Of the community's list and of blocklists it keeps one
+/// on each value: with each pull, every two hours, it writes them anew under other ids, and removes those before without
+/// a word. Nobody is let go by that, since the new one has to stand as long.
+fn has_successor(table: &Table, value: &Value, old: &Held) -> bool {
+    let outlasts = |new: &&Held| new.ends.saturating_add(SOON) >= old.ends && new.remediation >= old.remediation;
+    let origin = &old.source.origin;
+    let is_list = ["CAPI", "lists"].contains(&origin.as_str());
+    is_list && table.on(value).filter(outlasts).any(|new| new.source.origin == *origin)
 }
 
 impl Compared {
@@ -121,9 +92,10 @@ impl Compared {
             if confirmed && has_waited(&held, now, apart) {
                 table.remove(&value, held.key);
                 taken.ended += 1;
-            } else if let Some(held) = table.get_mut(&value, held.key) {
-                held.missed = if confirmed { held.missed.min(now) } else { NEVER };
-                first_missed = first_missed.min(held.missed);
+            } else {
+                let missed = if confirmed { held.missed.min(now) } else { NEVER };
+                table.put(&value, Held { missed, ..held }, now);
+                first_missed = first_missed.min(missed);
                 taken.kept += 1;
             }
         }

@@ -1,8 +1,7 @@
 //! What stands against a visitor now? Every decision that we know, found by what it stands against, each until its own end.
 //!
 //! In reading order: a [`Decision`] as LAPI sends it with its [`Value`], the [`Remediation`] that it becomes, what is
-//! [`Standing`] against one visitor, the table that holds all of it, and how answers of LAPI's change that: [`Changes`] and
-//! [`Everything`].
+//! [`Standing`] against one visitor, the table that holds all of it, and how an answer of LAPI's changes that: [`Incoming`].
 
 mod value;
 mod decision;
@@ -22,14 +21,14 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 pub use decision::{Decision, Key, LARGEST_ID, go_duration};
-pub use everything::{Compared, Everything};
+pub use everything::Compared;
 use held::Held;
 pub use held::MOST_ON_ONE_VALUE;
 pub use remediation::{Remediation, Types};
 pub use source::Source;
 pub use standing::Standing;
 use table::Table;
-pub use update::{Changes, Entry, Taken, Unread};
+pub use update::{Entry, Incoming, Taken, Unread};
 pub use value::{Country, Scopes, Value, known_scope, network, single, system};
 
 /// The decisions, shared between whoever takes over answers of LAPI's, one at a time, and every request.

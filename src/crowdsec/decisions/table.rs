@@ -69,11 +69,6 @@ impl Table {
         self.on(value).find(|held| held.key == key)
     }
 
-    pub fn get_mut(&mut self, value: &Value, key: Key) -> Option<&mut Held> {
-        let place = self.places(self.first(value)).find(|place| self.held[*place].key == key)?;
-        Some(&mut self.held[place])
-    }
-
     /// Whether one like this would be left out: this value has `MOST_ON_ONE_VALUE` decisions already that rank no lower.
     pub fn leaves_out(&self, value: &Value, like: &Held, now: Ticks) -> bool {
         self.on(value).filter(|held| held.rank(now) >= like.rank(now)).count() >= MOST_ON_ONE_VALUE

@@ -1,4 +1,5 @@
 //! How do LAPI's changes become what we remember, and what it says of one address? One after the other, what is new first.
+//! (A full answer is taken in here as well, and takes the place of what stood in `everything`.)
 
 use std::collections::{BTreeSet, HashSet};
 use std::mem;
@@ -100,23 +101,32 @@ impl Taken {
     }
 }
 
-/// LAPI's changes on their way into the set. What is new counts as it comes. What has ended ends when the answer is complete,
-/// so that nobody is let go in between, in whichever order LAPI sends the two lists.
-pub struct Changes {
-    set: Arc<DecisionSet>,
+/// An answer of LAPI's on its way into the set.
+///
+/// Of changes, what is new counts as it comes. What has ended ends when the answer is complete, so that nobody is let go in
+/// between, in whichever order LAPI sends the two lists. A full answer that is dropped before it is complete changes nothing.
+pub struct Incoming {
+    pub(super) set: Arc<DecisionSet>,
     now: Instant,
+    /// What is new in a full answer; `None` for changes.
+    pub(super) table: Option<Table>,
     /// Decisions that stand, and that this answer names as deleted or shows to be gone.
-    deleted: Vec<(Value, Key)>,
+    pub(super) deleted: HashSet<(Value, Key)>,
     /// Decisions without an id that this answer named as new: a `deleted` of the same key means the decision before.
     new_without_id: HashSet<(Value, Key)>,
-    taken: Taken,
+    pub(super) taken: Taken,
 }
 
 impl DecisionSet {
     /// Starts to take over an answer with LAPI's changes since the last one.
-    pub fn changes(self: &Arc<Self>, now: Instant) -> Changes {
-        let (deleted, new_without_id, taken) = Default::default();
-        Changes { set: self.clone(), now, deleted, new_without_id, taken }
+    pub fn changes(self: &Arc<Self>, now: Instant) -> Incoming {
+        let (table, deleted, new_without_id, taken) = Default::default();
+        Incoming { set: self.clone(), now, table, deleted, new_without_id, taken }
+    }
+
+    /// Starts to take over an answer with all that LAPI has.
+    pub fn everything(self: &Arc<Self>, now: Instant) -> Incoming {
+        Incoming { table: Some(Table::default()), ..self.changes(now) }
     }
 
     /// What a decision stands against, and its key, where it is held.
@@ -156,22 +166,24 @@ impl DecisionSet {
     }
 }
 
-impl Changes {
+impl Incoming {
     pub fn take(&mut self, entry: Entry) {
-        match entry {
-            Entry::New(decision) => {
+        match (entry, &mut self.table) {
+            (Entry::New(decision), Some(table)) => self.taken.put(&self.set, table, decision, self.now),
+            (Entry::New(decision), None) => {
                 if decision.id.is_none() {
                     self.new_without_id.insert((decision.value.clone(), decision.key()));
                 }
                 // A lock for each, so that no request waits long.
                 self.taken.put(&self.set, &mut self.set.write(), decision, self.now);
             }
-            Entry::Deleted(decision) => self.deleted.extend(self.set.if_held(decision)),
-            Entry::Unread(unread) => self.taken.unread(unread),
+            // A full answer lists every decision that ever ended: only those that stand here are of interest.
+            (Entry::Deleted(decision), _) => self.deleted.extend(self.set.if_held(decision)),
+            (Entry::Unread(unread), _) => self.taken.unread(unread),
         }
     }
 
-    /// The answer ended complete.
+    /// The answer with LAPI's changes ended complete.
     pub fn complete(mut self) -> Taken {
         // LAPI names those too that ended by themselves, give or take a second between its clock and ours.
         let soon = self.set.ticks(self.now).saturating_add(A_SECOND);

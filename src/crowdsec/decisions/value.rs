@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
 /// What a decision stands against. LAPI hands values on as somebody typed them: here each has one spelling.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,20 +57,15 @@ impl Value {
 ///
 /// A network that is spelled as mapped and is wider than all of IPv4 (`::ffff:192.0.2.1/64`) has no clear meaning: refused.
 pub fn network(text: &str) -> Option<IpNet> {
-    let text = text.trim();
-    let net = match text.split_once('/') {
-        Some((address, prefix)) => IpNet::new(address.parse().ok()?, prefix.parse().ok()?).ok()?,
-        None => IpNet::from(text.parse::<IpAddr>().ok()?),
+    let (address, prefix) = match text.trim().split_once('/') {
+        Some((address, prefix)) => (address.parse::<IpAddr>().ok()?, Some(prefix.parse::<u8>().ok()?)),
+        None => (text.trim().parse().ok()?, None),
     };
-    let net = match net {
-        IpNet::V6(v6) => match (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(96)) {
-            (Some(v4), Some(prefix)) => IpNet::V4(Ipv4Net::new(v4, prefix).ok()?),
-            (Some(_), None) => return None,
-            (None, _) => net,
-        },
-        IpNet::V4(_) => net,
-    };
-    Some(net.trunc())
+    let canonical = address.to_canonical();
+    let Some(prefix) = prefix else { return Some(canonical.into()) };
+    // The first 96 bits of a mapped address only say that it is one.
+    let prefix = if canonical == address { prefix } else { prefix.checked_sub(96)? };
+    Some(IpNet::new(canonical, prefix).ok()?.trunc())
 }
 
 /// The one address of a /32 or /128.
@@ -115,13 +110,14 @@ pub fn system(text: &str) -> Option<u32> {
     digits.parse().ok().filter(|number| is_number && *number > 0)
 }
 
-/// The scopes whose decisions are kept: CrowdSec's own in lower case, the owner's as they were written.
+/// The scopes whose decisions are kept, as LAPI takes them in a question, with commas between them: CrowdSec's own in lower
+/// case, the owner's as they were written.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Scopes(Vec<String>);
+pub struct Scopes(pub String);
 
 impl Default for Scopes {
     fn default() -> Self {
-        Self(vec!["ip".into(), "range".into()])
+        Self("ip,range".into())
     }
 }
 
@@ -133,13 +129,13 @@ impl Scopes {
             |word: &str| (1..=64).contains(&word.len()) && !word.contains([',', '\n', '\r', '"', '\'', '[', ']']);
         let words: Vec<&str> = words.iter().map(|word| known_scope(word).unwrap_or(word.trim())).collect();
         let are_words = !words.is_empty() && words.iter().all(|word| is_word(word));
-        are_words.then(|| Self(words.into_iter().map(str::to_owned).collect()))
+        are_words.then(|| Self(words.join(",")))
     }
 
     /// Whether decisions of this scope are kept.
     pub fn have(&self, scope: &str) -> bool {
         let scope = known_scope(scope).unwrap_or(scope);
-        self.0.iter().any(|word| word == scope)
+        self.0.split(',').any(|word| word == scope)
     }
 
     /// Whether this is a scope of the owner's own.
@@ -149,14 +145,8 @@ impl Scopes {
 
     /// The scopes that are not about addresses, as LAPI takes them in a question; `None` if there are none.
     pub fn others(&self) -> Option<String> {
-        let others: Vec<&str> =
-            self.0.iter().map(String::as_str).filter(|word| !["ip", "range"].contains(word)).collect();
+        let others: Vec<&str> = self.0.split(',').filter(|word| !["ip", "range"].contains(word)).collect();
         (!others.is_empty()).then(|| others.join(","))
-    }
-
-    /// The scopes as LAPI takes them in a question: with commas between them.
-    pub fn joined(&self) -> String {
-        self.0.join(",")
     }
 }
 

@@ -51,7 +51,7 @@ impl<'r> FromRequest<'r> for Report {
         let crowdsec = || Crowdsec {
             configured: lapi.is_some(),
             connected: lapi.is_some() && bouncer.health() == Health::Ok,
-            api_url: lapi.map(|lapi| lapi.at.to_string()).unwrap_or_default(),
+            api_url: lapi.map(|lapi| lapi.at.clone()).unwrap_or_default(),
             decisions: bouncer.decisions.len(),
             own_decisions: bouncer.config.decisions.len(),
             examples: bouncer.config.are_examples,

@@ -84,17 +84,10 @@ pub struct DecisionView {
 
 impl DecisionView {
     /// A decision to show in a preview, where none stands against whoever looks at it.
-    pub fn example(remediation: &'static str) -> Self {
-        Self {
-            remediation,
-            kind: remediation.into(),
-            origin: "cscli".into(),
-            scenario: "an example".into(),
-            scope: "Range".into(),
-            value: "203.0.113.0/24".into(),
-            id: Some(1),
-            expires_in: Some(4 * 60 * 60),
-        }
+    pub fn example(verdict: Verdict) -> Self {
+        let remediation = verdict.remediation().unwrap_or_default();
+        let standing = Standing::said_by("cscli", remediation, [203, 0, 113, 7].into());
+        Self { scenario: "an example".into(), id: Some(1), expires_in: Some(4 * 60 * 60), ..Self::from(&standing) }
     }
 }
 

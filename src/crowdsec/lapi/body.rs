@@ -10,28 +10,23 @@ use tokio::task::spawn_blocking;
 use super::Error;
 use super::answer::read_answer;
 use super::error::transfer;
-use crate::crowdsec::decisions::{Entry, Scopes};
+use crate::crowdsec::decisions::{Incoming, Scopes};
 use crate::crowdsec::printable::printable;
 
 /// 512 MiB hold four million decisions. A full answer names those too that have ended and are still in LAPI's database.
 pub const LONGEST_ANSWER: usize = 512 << 20;
 const TOO_LONG: &str = "it is over 512 MiB. LAPI names what has ended, too, until it flushes that (`db_config.flush`)";
 
-/// Hands the answer's entries over as they arrive. `Ok` means that the body ended where LAPI meant it to end: to the reader a
+/// Takes the answer's entries in as they arrive. `Ok` means that the body ended where LAPI meant it to end: to the reader a
 /// body that was cut looks like one that ended, but no JSON object that was cut is whole.
 ///
 /// They are read on a thread for blocking work while the transfer goes on, with a few pieces in flight at most, so
 /// that LAPI is not asked to send faster than we read.
-pub async fn read_body<R: Send + 'static>(
-    mut response: Response,
-    scopes: Arc<Scopes>,
-    mut receiver: R,
-    hand_on: fn(&mut R, Entry),
-) -> Result<R, Error> {
+pub async fn read_body(mut response: Response, scopes: Arc<Scopes>, mut answer: Incoming) -> Result<Incoming, Error> {
     let (pieces, body) = mpsc::channel(4);
     let reading = spawn_blocking(move || {
         let body = Body { pieces: body, current: Default::default() };
-        read_answer(body, &scopes, &mut |entry| hand_on(&mut receiver, entry)).map(|()| receiver)
+        read_answer(body, &scopes, &mut |entry| answer.take(entry)).map(|()| answer)
     });
     let transferred: Result<(), Error> = async move {
         let mut left = LONGEST_ANSWER;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Client, Identity, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url, redirect};
 
 use super::answer::{read_entries, read_list};
 use super::body::read_body;
 use super::error::transfer;
 use super::tls;
-use super::{BOUNCER_TYPE, Connection, Credentials, Error, Location, VERSION};
-use crate::crowdsec::decisions::{Decision, Entry, Key, Scopes, Value, single};
+use super::{BOUNCER_TYPE, Connection, Error, VERSION};
+use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Incoming, Key, Scopes, Value, single};
 use crate::crowdsec::printable::{printable, with_causes};
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -45,62 +45,45 @@ impl Lapi {
     pub fn new(config: &Connection) -> Result<Self, String> {
         // The first provider stays; a second call changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let tls = tls::client(config.is_https(), config.ca.as_deref(), config.certificate.clone()).map_err(setup)?;
         let mut builder = Client::builder()
+            .tls_backend_preconfigured(tls)
             .user_agent(format!("{BOUNCER_TYPE}/v{VERSION}"))
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
             // A redirect would carry X-Api-Key to whoever is named there.
             .redirect(redirect::Policy::none())
             .no_proxy();
-        let identity = match &config.credentials {
-            Credentials::Key(key) => {
-                let mut key = HeaderValue::from_str(&key.0).map_err(setup)?;
-                key.set_sensitive(true);
-                builder = builder.default_headers(HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), key)]));
-                None
-            }
-            Credentials::Certificate(pem) => {
-                builder = builder.identity(Identity::from_pem(pem.0.as_bytes()).map_err(setup)?);
-                Some(pem.0.as_bytes())
-            }
-        };
-        builder = match &config.ca {
-            Some(ca) => builder.tls_backend_preconfigured(tls::client(ca, identity).map_err(setup)?),
-            // Over plain HTTP no CA is asked for, and a machine without any must not fail for it.
-            None if !config.at.is_https() => builder.tls_certs_only([]),
-            None => builder,
-        };
-        let base = match &config.at {
-            Location::Url(url) => url.clone(),
-            Location::Socket(path) => {
-                builder = builder.unix_socket(path.as_path());
-                Url::parse("http://unix/").expect("a valid address")
-            }
-        };
-        let mut url = base.join("v1/decisions/stream").map_err(setup)?;
+        if let Some(key) = &config.key {
+            let mut key = HeaderValue::from_str(&key.0).map_err(setup)?;
+            key.set_sensitive(true);
+            builder = builder.default_headers(HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), key)]));
+        }
+        let mut base = config.at.as_str();
+        if base.starts_with('/') {
+            builder = builder.unix_socket(base);
+            base = "http://unix/";
+        }
+        let mut url = Url::parse(base).and_then(|base| base.join("v1/decisions/stream")).map_err(setup)?;
         url.query_pairs_mut().append_pair("dedup", "false").extend_pairs(&config.filters);
         Ok(Self {
             client: builder.build().map_err(setup)?,
             url,
             has_ca: config.ca.is_some(),
-            has_certificate: identity.is_some(),
+            has_certificate: config.certificate.is_some(),
             scopes: config.scopes.clone(),
         })
     }
 
-    /// Asks for everything that stands, or for what came and went since the last request with this key, and hands the
-    /// answer's entries to a receiver, which is made when the answer begins: LAPI's durations count from there.
-    pub async fn ask<R: Send + 'static>(
-        &self,
-        everything: bool,
-        within: Duration,
-        receiver: impl FnOnce(Instant) -> R,
-        hand_on: fn(&mut R, Entry),
-    ) -> Result<R, Error> {
+    /// Asks for everything that stands, or for what came and went since the last request with this key, on behalf of a set.
+    pub async fn ask(&self, everything: bool, within: Duration, set: &Arc<DecisionSet>) -> Result<Incoming, Error> {
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("startup", if everything { "true" } else { "false" });
         let response = self.send(url, within).await?;
-        read_body(response, self.scopes.clone(), receiver(Instant::now()), hand_on).await
+        // LAPI's durations count from here.
+        let now = Instant::now();
+        let answer = if everything { set.everything(now) } else { set.changes(now) };
+        read_body(response, self.scopes.clone(), answer).await
     }
 
     /// Asks for all that stands against one value, whatever its origin: a question that LAPI answers from its database, and

@@ -7,12 +7,11 @@ use std::{fs, io, process};
 
 use figment::value::magic::RelativePathBuf;
 use reqwest::Url;
-use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 
-use super::connection::{Connection, Credentials, Location, ORIGINS};
+use super::connection::{Connection, ORIGINS};
 use super::live::{self, Mode};
-use super::tls::{self, PemFile};
+use super::tls;
 use crate::crowdsec::decisions::Scopes;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::setting::{BadSetting, List, Reading, Secret, Span, url, word};
@@ -86,7 +85,7 @@ impl Config {
             reading.warnings.push(format!(
                 "`crowdsec.scopes` ({}) lacks \"ip\" or \"range\": decisions on addresses or networks count for nothing. Add \
                  them, unless that is meant.",
-                printable(&scopes.joined())
+                printable(&scopes.0)
             ));
         }
         let scopes = Arc::new(scopes);
@@ -129,27 +128,41 @@ fn connection(reading: &mut Reading<'_>, settings: &Settings, scopes: &Arc<Scope
         }
         return None;
     }
-    let at = location(reading, settings.api_url.as_deref().unwrap_or("http://127.0.0.1:8080/"))?;
-    let credentials = credentials(reading, settings)?;
-    let ca = settings.ca_cert_path.as_ref();
-    if !at.is_https() && (matches!(credentials, Credentials::Certificate(_)) || ca.is_some()) {
-        reading
-            .wrong("api_url", "certificates (`cert_path`, `ca_cert_path`) need an address that begins with https://");
+    let at = address(reading, settings.api_url.as_deref().unwrap_or("http://127.0.0.1:8080/"))?;
+    let key = reading.secret("api_key", settings.api_key.as_ref(), settings.api_key_file.as_ref());
+    let certificate = match (&key, &settings.cert_path, &settings.key_path) {
+        (_, None, None) => None,
+        (None, Some(cert), Some(key)) => tls::identity(reading, cert, key),
+        _ => {
+            let both = "a client certificate and `api_key` are two ways to the same end: take one away";
+            let half = "a client certificate needs both `cert_path` and `key_path`: set both, or neither";
+            reading.wrong("cert_path", if key.is_some() { both } else { half });
+            None
+        }
+    };
+    // Its file could not be read, or the like: that is told already.
+    if key.is_none() && certificate.is_none() {
+        return None;
     }
-    let ca = ca.and_then(|path| authorities(reading, path));
+    let ca = settings.ca_cert_path.as_ref().and_then(|path| tls::authorities(reading, path));
     let filters = [
-        ("scopes", scopes.joined()),
+        ("scopes", scopes.0.clone()),
         ("origins", settings.origins.0.join(",")),
         ("scenarios_containing", settings.scenarios_containing.0.join(",")),
         ("scenarios_not_containing", settings.scenarios_not_containing.0.join(",")),
     ];
     let filters = filters.into_iter().filter(|(_, list)| !list.is_empty()).collect();
-    Some(Connection { at, credentials, ca, scopes: scopes.clone(), filters })
+    let connection = Connection { at, key, certificate, ca, scopes: scopes.clone(), filters };
+    if !connection.is_https() && (settings.cert_path.is_some() || settings.ca_cert_path.is_some()) {
+        reading
+            .wrong("api_url", "certificates (`cert_path`, `ca_cert_path`) need an address that begins with https://");
+    }
+    Some(connection)
 }
 
-fn location(reading: &mut Reading<'_>, api_url: &str) -> Option<Location> {
+fn address(reading: &mut Reading<'_>, api_url: &str) -> Option<String> {
     if api_url.starts_with('/') {
-        return Some(Location::Socket(api_url.into()));
+        return Some(api_url.into());
     }
     // Exactly one slash at the end: two would ask for `//v1/decisions`, which LAPI does not have.
     let url = url(&format!("{}/", api_url.trim().trim_end_matches('/')));
@@ -158,49 +171,22 @@ fn location(reading: &mut Reading<'_>, api_url: &str) -> Option<Location> {
     if url.is_none() {
         reading.wrong("api_url", "write \"http://127.0.0.1:8080/\", an https:// address, or the path of a unix socket");
     }
-    url.map(Location::Url)
-}
-
-fn credentials(reading: &mut Reading<'_>, settings: &Settings) -> Option<Credentials> {
-    let key = reading.secret("api_key", settings.api_key.as_ref(), settings.api_key_file.as_ref());
-    match (key, &settings.cert_path, &settings.key_path) {
-        (Some(key), None, None) => Some(Credentials::Key(key)),
-        (None, Some(cert), Some(key)) => identity(reading, cert, key).map(Credentials::Certificate),
-        // Its file could not be read, or the like: that is told already.
-        (None, None, None) => None,
-        (key, _, _) => {
-            let both = "a client certificate and `api_key` are two ways to the same end: take one away";
-            let half = "a client certificate needs both `cert_path` and `key_path`: set both, or neither";
-            reading.wrong("cert_path", if key.is_some() { both } else { half });
-            None
-        }
-    }
-}
-
-fn identity(reading: &mut Reading<'_>, cert: &RelativePathBuf, key: &RelativePathBuf) -> Option<Secret> {
-    let (cert, key) = (PemFile::read(reading, "cert_path", cert)?, PemFile::read(reading, "key_path", key)?);
-    tls::identity(&cert, &key).map_err(|(setting, what)| reading.wrong(setting, &what)).ok()
-}
-
-fn authorities(reading: &mut Reading<'_>, path: &RelativePathBuf) -> Option<Vec<CertificateDer<'static>>> {
-    let file = PemFile::read(reading, "ca_cert_path", path)?;
-    tls::authorities(&file).map_err(|(setting, what)| reading.wrong(setting, &what)).ok()
+    url.map(String::from)
 }
 
 /// LAPI compares an origin letter by letter, and has no decision of one that is misspelt.
 /// Where it is asked for all of them, in stream mode, the first answer shows which strange ones it knows.
 fn misspelt_origins(origins: &[String], mode: Mode) -> impl Iterator<Item = String> {
     origins.iter().filter_map(move |origin| {
-        let remedy = match ORIGINS.iter().find(|known| known.eq_ignore_ascii_case(origin.trim())) {
-            Some(known) if known == origin => return None,
-            Some(known) => format!("write \"{known}\""),
-            None => match (origin.strip_prefix("lists:"), mode) {
-                (Some(list), _) => {
-                    format!("write \"lists\", and for this list alone scenarios_containing = [\"{list}\"]")
-                }
-                (None, Mode::Live) => "check its spelling, unless another program writes such decisions".to_owned(),
-                (None, Mode::Stream) => return None,
-            },
+        let known = ORIGINS.iter().find(|known| known.eq_ignore_ascii_case(origin.trim()));
+        let remedy = match (known, origin.strip_prefix("lists:")) {
+            (Some(known), _) if known == origin => return None,
+            (Some(known), _) => format!("write \"{known}\""),
+            (None, Some(list)) => {
+                format!("write \"lists\", and for this list alone scenarios_containing = [\"{list}\"]")
+            }
+            (None, None) if mode == Mode::Stream => return None,
+            (None, None) => "check its spelling, unless another program writes such decisions".to_owned(),
         };
         Some(format!("`crowdsec.origins` has \"{origin}\", which is none of CrowdSec's own: {remedy}."))
     })

@@ -1,11 +1,9 @@
 //! What does it take to ask LAPI: its address, what shows who we are, and what we ask it for?
 
-use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use reqwest::Url;
 use rustls::pki_types::CertificateDer;
+use rustls::sign::CertifiedKey;
 
 use crate::crowdsec::decisions::Scopes;
 use crate::crowdsec::printable::printable;
@@ -17,8 +15,11 @@ pub const ORIGINS: [&str; 7] = ["crowdsec", "cscli", "cscli-import", "CAPI", "li
 /// Where LAPI is, how we show who we are, and what we ask it for.
 #[derive(Debug)]
 pub struct Connection {
-    pub at: Location,
-    pub credentials: Credentials,
+    /// An address of the web that ends with a slash, or the path of a unix socket, which begins with one.
+    pub at: String,
+    /// We show the key, or else the certificate.
+    pub key: Option<Secret>,
+    pub certificate: Option<Arc<CertifiedKey>>,
     /// The operator's own CAs.
     pub ca: Option<Vec<CertificateDer<'static>>>,
     pub scopes: Arc<Scopes>,
@@ -27,6 +28,10 @@ pub struct Connection {
 }
 
 impl Connection {
+    pub fn is_https(&self) -> bool {
+        self.at.starts_with("https:")
+    }
+
     /// For messages, the filters that may leave out decisions which would be enforced; and the origins among them that are
     /// none of CrowdSec's own, as a misspelt one is.
     pub fn chosen_filters(&self) -> Option<(String, Vec<String>)> {
@@ -36,33 +41,4 @@ impl Connection {
         let unusual = origins.filter(|origin| !ORIGINS.contains(origin)).map(str::to_owned).collect();
         (!text.is_empty()).then(|| (text.join(", "), unusual))
     }
-}
-
-#[derive(Debug)]
-pub enum Location {
-    /// Ends with a slash.
-    Url(Url),
-    Socket(PathBuf),
-}
-
-impl Location {
-    pub fn is_https(&self) -> bool {
-        matches!(self, Self::Url(url) if url.scheme() == "https")
-    }
-}
-
-impl fmt::Display for Location {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(url) => url.fmt(f),
-            Self::Socket(path) => path.display().fmt(f),
-        }
-    }
-}
-
-#[derive(Debug)]
-pub enum Credentials {
-    Key(Secret),
-    /// Certificate and private key, in one PEM.
-    Certificate(Secret),
 }

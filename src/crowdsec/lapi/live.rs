@@ -24,7 +24,7 @@ use crate::crowdsec::decisions::{DecisionSet, Remediation, Taken};
 use crate::crowdsec::limit::Subject;
 use crate::crowdsec::panics::{lock, survive};
 use crate::crowdsec::reminder::{HOUR, Reminder};
-use crate::crowdsec::setting::{BadSetting, FailureAction, Reading, Span, word};
+use crate::crowdsec::setting::{BadSetting, Reading, Span, failure_action};
 
 /// How we learn what stands against a visitor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
@@ -40,8 +40,9 @@ pub enum Mode {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    #[serde(deserialize_with = "word")]
-    pub failure_action: FailureAction,
+    /// What a visitor meets where none comes in time; `None` for nothing.
+    #[serde(deserialize_with = "failure_action")]
+    pub failure_action: Option<Remediation>,
     /// How long an answer counts.
     cache: Span,
     /// How long a visitor waits for it.
@@ -51,7 +52,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let (cache, timeout) = (Span(Duration::from_secs(10)), Span(Duration::from_millis(200)));
-        Self { failure_action: FailureAction::Passthrough, cache, timeout }
+        Self { failure_action: None, cache, timeout }
     }
 }
 
@@ -198,9 +199,9 @@ impl Live {
                 "CrowdSec's LAPI did not answer within `live.timeout` ({:?}), {times} times so far. Such visitors meet \
                  `live.failure_action` ({}), beside what is known to stand against them.",
                 self.config.timeout.0,
-                self.config.failure_action.remediation().map_or("passthrough", Remediation::as_str)
+                self.config.failure_action.map_or("passthrough", Remediation::as_str)
             );
         }
-        self.config.failure_action.remediation()
+        self.config.failure_action
     }
 }

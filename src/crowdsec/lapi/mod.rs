@@ -25,7 +25,7 @@ mod tls;
 
 pub use client::Lapi;
 pub use config::{Config, OnStartupFailure};
-pub use connection::{Connection, Credentials, Location};
+pub use connection::Connection;
 pub use contact::{Contact, Health};
 pub use error::Error;
 pub use live::Live;

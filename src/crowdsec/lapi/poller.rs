@@ -8,7 +8,6 @@ use log::warn;
 use rand::seq::IteratorRandom;
 use rocket::Shutdown;
 use rocket::futures::future::join_all;
-use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::client::{CHANGES, WHOLE};
@@ -18,7 +17,7 @@ use super::saving::Saving;
 use super::snapshot::Snapshot;
 use super::telling::Telling;
 use super::{Config, Connection, Error, Lapi, Live, OnStartupFailure};
-use crate::crowdsec::decisions::{Changes, Compared, DecisionSet, Everything, Taken};
+use crate::crowdsec::decisions::{Compared, DecisionSet, Taken};
 use crate::crowdsec::panics::{survive, survive_now};
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::setting::Secret;
@@ -121,8 +120,8 @@ impl Poller {
         let mut in_step = self.in_step.take();
         if let Some(in_step) = &mut in_step {
             let within = CHANGES.max(self.pace.update_frequency.saturating_mul(3));
-            let changes = self.lapi.ask(false, within, |now| self.set.changes(now), Changes::take).await?;
-            let taken = aside(|| changes.complete()).await?;
+            let changes = self.lapi.ask(false, within, &self.set).await?;
+            let taken = changes.complete();
             let named = taken.added() + taken.ended;
             in_step.named += named;
             self.saving.is_due |= named > 0;
@@ -181,15 +180,13 @@ impl Poller {
     async fn everything(&mut self) -> Result<(Taken, Option<InStep>), Error> {
         let since = Instant::now();
         self.contact.awaits_everything(self.pace.cost);
-        let all = self.lapi.ask(true, WHOLE, |now| self.set.everything(now), Everything::take).await?;
-        let apart = self.pace.resync_frequency / 2;
-        let compared = aside(move || all.take_over(Instant::now(), apart)).await?;
+        let all = self.lapi.ask(true, WHOLE, &self.set).await?;
+        let compared = all.take_over(Instant::now(), self.pace.resync_frequency / 2);
         self.saving.is_due = true;
         self.pace.cost = since.elapsed();
         let ((missing, of), confirmed) = (compared.missing(), self.confirm(&compared).await);
-        let is_confirmed = confirmed.is_ok();
-        let taken = aside(move || compared.settle(is_confirmed)).await?;
-        if !is_confirmed {
+        let taken = compared.settle(confirmed.is_ok());
+        if confirmed.is_err() {
             self.telling.of_answer(&taken);
         }
         let asked = confirmed.map_err(|reason| Error::Short { missing, of, reason })?;
@@ -226,10 +223,4 @@ impl Poller {
         let hurries = self.in_step.is_some() && self.contact.hurry.is_on(Instant::now());
         self.pace.pause(is_known, hurries)
     }
-}
-
-/// Runs what may take milliseconds on a thread for blocking work, so that a shutdown need not wait for it, and a panic is
-/// an error of this poll and not the poller's end.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    spawn_blocking(work).await.map_err(|panic| Error::Panicked(panic.to_string()))
 }

@@ -9,7 +9,6 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::snapshot::Snapshot;
 use crate::crowdsec::decisions::DecisionSet;
-use crate::crowdsec::panics::survive_now;
 
 /// The snapshot, where one is kept, and how it is doing.
 pub struct Saving {
@@ -70,25 +69,24 @@ impl Saving {
         let set = self.set.clone();
         let Ok(standing) = spawn_blocking(move || set.to_save(begin)).await else { return };
         (self.is_due, self.next) = (false, begin + SAVE_EVERY);
-        let next = move |()| begin + SAVE_EVERY.max(begin.elapsed() * 60);
-        self.writing = Some(spawn_blocking(move || snapshot.store(&standing).map(next)));
+        // A logger that panics costs its line alone.
+        self.writing = Some(spawn_blocking(move || {
+            let stored = snapshot.store(&standing).inspect_err(|error| {
+                warn!(
+                    "The snapshot {} cannot be written: {error}. Check `crowdsec.snapshot`; a restart would start empty.",
+                    snapshot.path.display()
+                );
+            });
+            stored.map(|()| begin + SAVE_EVERY.max(begin.elapsed() * 60))
+        }));
     }
 
     /// Hears how the last write ended.
     async fn hear(&mut self) {
-        let (Some(writing), Some(snapshot)) = (self.writing.take(), &self.snapshot) else { return };
-        match writing.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
-            Ok(next) => self.next = next,
-            Err(error) => {
-                self.is_due = true;
-                let path = snapshot.path.display();
-                // A logger that panics costs this line alone.
-                let _ = survive_now(|| {
-                    warn!(
-                        "The snapshot {path} cannot be written: {error}. Check `crowdsec.snapshot`; a restart would start empty."
-                    );
-                });
-            }
+        let Some(writing) = self.writing.take() else { return };
+        match writing.await {
+            Ok(Ok(next)) => self.next = next,
+            _ => self.is_due = true,
         }
     }
 }

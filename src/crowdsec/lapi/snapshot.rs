@@ -48,7 +48,7 @@ impl Snapshot {
         // too, since another's decisions are not ours. Without a secret anybody can make this HMAC: it only
         // detects torn files and those of another LAPI.
         let secret = secret.map_or("", |secret| &secret.0).as_bytes();
-        let mut key = hmac(secret).chain_update(FORMAT).chain_update([0]).chain_update(lapi.at.to_string());
+        let mut key = hmac(secret).chain_update(FORMAT).chain_update([0]).chain_update(&lapi.at);
         for text in lapi.filters.iter().flat_map(|(name, value)| [*name, value]) {
             key = key.chain_update([0]).chain_update(text);
         }

@@ -42,7 +42,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 impl Telling {
     pub fn new(connection: &Connection, config: &Config, set: Arc<DecisionSet>, contact: Arc<Contact>) -> Self {
         Self {
-            address: connection.at.to_string(),
+            address: connection.at.clone(),
             set,
             contact,
             on_startup_failure: config.on_startup_failure,

@@ -8,24 +8,36 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls_platform_verifier::BuilderVerifierExt;
 
-pub use file::{PemFile, authorities, identity};
+pub use file::{authorities, identity};
 
-/// TLS towards a LAPI whose CA the operator named, `pem` being our own certificate and key.
-pub fn client(ca: &[CertificateDer<'static>], pem: Option<&[u8]>) -> Result<ClientConfig, Error> {
+/// TLS towards LAPI or AppSec, `ca` being the CAs that the operator named, and `certificate` our own.
+pub fn client(
+    is_https: bool,
+    ca: Option<&[CertificateDer<'static>]>,
+    certificate: Option<Arc<CertifiedKey>>,
+) -> Result<ClientConfig, Error> {
     let provider = Arc::new(default_provider());
-    let inner = WebPkiServerVerifier::builder_with_provider(roots(ca)?.into(), provider.clone());
-    let inner = inner.build().map_err(|error| Error::General(error.to_string()))?;
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    let config = config.dangerous().with_custom_certificate_verifier(Arc::new(Named { inner, named: ca.to_vec() }));
-    let Some(pem) = pem else { return Ok(config.with_no_client_auth()) };
-    let unreadable = |error: pem::Error| Error::General(error.to_string());
-    let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(unreadable)?;
-    config.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(pem).map_err(unreadable)?)
+    let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let config = match ca {
+        // Over plain HTTP no CA is asked for, and a machine without any must not fail for it.
+        _ if !is_https => config.with_root_certificates(RootCertStore::empty()),
+        None => config.with_platform_verifier()?,
+        Some(ca) => {
+            let inner = WebPkiServerVerifier::builder_with_provider(roots(ca)?.into(), provider).build();
+            let inner = inner.map_err(|error| Error::General(error.to_string()))?;
+            config.dangerous().with_custom_certificate_verifier(Arc::new(Named { inner, named: ca.to_vec() }))
+        }
+    };
+    Ok(match certificate {
+        Some(certificate) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certificate))),
+        None => config.with_no_client_auth(),
+    })
 }
 
 fn roots(ca: &[CertificateDer<'static>]) -> Result<RootCertStore, Error> {

@@ -49,7 +49,7 @@ pub async fn check_captcha(
     if captcha.costs() && own.is_none() {
         return Err(caller.failed("wrong", back));
     }
-    let Some(answer) = form.get(captcha.field()).filter(|answer| !answer.is_empty()) else {
+    let Some(answer) = form.get(captcha.shown.field).filter(|answer| !answer.is_empty()) else {
         // Lifted meanwhile, or never asked.
         return if caller.needs_pass { Err(caller.failed("missing", back)) } else { Ok(caller.lead(&back)) };
     };

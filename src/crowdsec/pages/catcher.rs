@@ -2,11 +2,10 @@
 
 use rocket::catcher::{Handler, Result};
 use rocket::http::Status;
-use rocket::response::Responder;
 use rocket::{Build, Catcher, Request, Rocket};
 
-use super::{Refusal, too_large};
-use crate::crowdsec::bouncer::{Bouncer, EnforceBy};
+use super::answer;
+use crate::crowdsec::bouncer::{Bouncer, EnforceBy, Verdict};
 use crate::crowdsec::visitor::Head;
 
 /// Rocket answers a method that it does not know, and a target without a path, with the 400 of a catcher. Wherever that
@@ -34,15 +33,15 @@ impl Handler for BadRequest {
             // Without a route Rocket did not know the method and took it for GET: no exemption is meant for that.
             let by_fairing = bouncer.config.enforce_by == EnforceBy::Fairing;
             let refuses = visit.is_refused() || (by_fairing && request.route().is_none());
-            let verdict = visit.judgement.verdict;
-            if let Some(refusal) = refuses.then(|| Refusal::of(request, bouncer, verdict)).flatten() {
-                bouncer.refuse(visit, visit.judgement.clone());
-                return refusal.respond_to(request);
-            }
-            if let Some(status) = Head::of(request, &bouncer.client_ip).too_large {
-                return too_large(status, request);
+            let refused = Some(visit.judgement.verdict).filter(|verdict| refuses && *verdict != Verdict::Admit);
+            let too_large = || Head::of(request, &bouncer.client_ip).too_large.map(Verdict::TooLarge);
+            if let Some(verdict) = refused.or_else(too_large) {
+                bouncer.refuse(visit, visit.judgement.with(verdict));
             }
         }
-        self.0.handle(status, request).await
+        match answer(request) {
+            Some(answer) => answer,
+            None => self.0.handle(status, request).await,
+        }
     }
 }

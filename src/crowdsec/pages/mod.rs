@@ -100,16 +100,12 @@ fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
     let bouncer = request.rocket().state::<Bouncer>()?;
     let visit = bouncer.visit(request);
     match visit.refusal()? {
-        Verdict::TooLarge(status) => Some(too_large(status, request)),
+        // In bare words: the headers may be too long to ask them for a language or a format.
+        Verdict::TooLarge(status) => Some((status, Uncached::new(status.reason_lossy())).respond_to(request)),
         // Whoever has that answer puts it into this one.
         Verdict::Answered => Some((Status::Forbidden, Uncached::new(())).respond_to(request)),
         verdict => Refusal::of(request, bouncer, verdict).map(|refusal| refusal.respond_to(request)),
     }
-}
-
-/// In bare words: the headers may be too long to ask them for a language or a format.
-pub fn too_large(status: Status, request: &Request<'_>) -> response::Result<'static> {
-    (status, Uncached::new(status.reason_lossy())).respond_to(request)
 }
 
 /// An answer that no cache keeps.

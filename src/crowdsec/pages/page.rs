@@ -25,7 +25,7 @@ impl Refusal {
             }
             _ => (None, ""),
         };
-        let example = || self.preview.as_ref().map(|_| DecisionView::example(self.verdict.name()));
+        let example = || self.preview.as_ref().map(|_| DecisionView::example(self.verdict));
         // The visitor's own alone: whoever types an account's name must not learn what stands against it.
         let decision = judgement.cause(self.verdict).map(DecisionView::from).or_else(example);
         let wished = self.preview.as_ref().and_then(|preview| preview.lang.as_deref());

@@ -16,7 +16,7 @@ use reqwest::Url;
 use rocket::Config;
 use serde::de::DeserializeOwned;
 
-pub use written::{FailureAction, List, Network, Number, Secret, Span, field_names, word};
+pub use written::{List, Network, Number, Secret, Span, failure_action, field_names, word};
 
 /// Everything that is wrong with the configuration, each in a sentence that says what to do.
 #[derive(Debug)]
@@ -68,24 +68,21 @@ impl<'a> Reading<'a> {
 
     fn table<T: DeserializeOwned>(&mut self, path: &str) -> Result<Option<T>, BadSetting> {
         let Ok(value) = self.figment.find_value(path) else { return Ok(None) };
-        let mut error = match self.figment.extract_inner(path) {
-            Ok(table) => return Ok(Some(table)),
-            Err(error) => error,
-        };
-        let mut left = value.into_dict().unwrap_or_default();
-        loop {
-            // Figment puts the table's own path behind the key's.
-            error.path.truncate(error.path.len().saturating_sub(path.split('.').count()));
-            let key = [path.split('.').map(str::to_owned).collect(), error.path.clone()].concat().join(".");
-            self.wrong(key.trim_start_matches("crowdsec."), &without_value(error.kind));
-            // Serde stops at the first key that is wrong; without that key, at the next one.
-            let is_gone = error.path.first().is_some_and(|key| left.remove(key).is_some());
+        if let Ok(table) = self.figment.extract_inner(path) {
+            return Ok(Some(table));
+        }
+        // Serde stops at the first key that is wrong, so each is read by itself. No key needs another one.
+        for (name, value) in value.into_dict().unwrap_or_default() {
             // Read through a figment, because nothing else can read a `RelativePathBuf`.
-            match Figment::from((path, &left)).extract_inner::<T>(path) {
-                Err(next) if is_gone => error = next,
-                _ => return Err(BadSetting),
+            let alone = Figment::from((format!("{path}.{name}"), value));
+            if let Err(mut error) = alone.extract_inner::<T>(path) {
+                // Figment puts the table's own path behind the key's.
+                error.path.truncate(error.path.len().saturating_sub(path.split('.').count()));
+                let key = [path.split('.').map(str::to_owned).collect(), error.path.clone()].concat().join(".");
+                self.wrong(key.trim_start_matches("crowdsec."), &without_value(error.kind));
             }
         }
+        Err(BadSetting)
     }
 
     /// Notes what is wrong with a key of ours: `what` says what to write.
@@ -96,27 +93,22 @@ impl<'a> Reading<'a> {
 
     /// A secret given as text or in a file, as Docker and systemd hand them over.
     pub fn secret(&mut self, key: &str, text: Option<&Secret>, file: Option<&RelativePathBuf>) -> Option<Secret> {
-        let secret = match (text, file) {
+        let file_key = format!("{key}_file");
+        let (key, secret) = match (text, file) {
             (Some(_), Some(_)) => {
-                self.wrong(key, &format!("`{key}` and `{key}_file` are both set: take one away"));
+                self.wrong(key, &format!("`{key}` and `{file_key}` are both set: take one away"));
                 return None;
             }
-            (Some(secret), None) => secret.clone(),
-            (None, Some(path)) => {
-                let text = String::from_utf8_lossy(&self.file(&format!("{key}_file"), path)?).trim().to_owned();
-                if let Some(what) = unreplaced::variable(&text) {
-                    self.wrong(&format!("{key}_file"), &what);
-                    return None;
-                }
-                Secret(text)
-            }
+            (Some(secret), None) => (key, secret.0.clone()),
+            (None, Some(path)) => (&*file_key, String::from_utf8_lossy(&self.file(&file_key, path)?).trim().to_owned()),
             (None, None) => return None,
         };
-        if secret.0.is_empty() || !secret.0.bytes().all(|byte| byte.is_ascii_graphic()) {
-            let key = if file.is_some() { format!("{key}_file") } else { key.to_owned() };
-            self.wrong(&key, "it is empty, or has spaces, line ends or characters that no key has: copy it again");
+        if let Some(what) = unreplaced::variable(&secret) {
+            self.wrong(key, &what);
+        } else if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
+            self.wrong(key, "it is empty, or has spaces, line ends or characters that no key has: copy it again");
         }
-        Some(secret)
+        Some(Secret(secret))
     }
 
     /// What a file holds that the operator named.

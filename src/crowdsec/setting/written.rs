@@ -40,17 +40,15 @@ impl<'de> Deserialize<'de> for Secret {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Span(pub Duration);
 
-impl Span {
-    /// Lengths of time that can be added to any time without an overflow.
-    const SENSIBLE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10 * 365 * 86_400);
-}
+/// Lengths of time that can be added to any time without an overflow.
+const SENSIBLE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10 * 365 * 86_400);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let wrong = "not a length of time from 1ms to ten years: write \"10s\", \"15m\", \"1h30m\", or whole seconds";
         let text = number_or_text(deserializer)?;
         let span = text.parse().ok().map(Duration::from_secs).or_else(|| decisions::go_duration(&text));
-        span.filter(|span| Self::SENSIBLE.contains(span)).map(Span).ok_or_else(|| D::Error::custom(wrong))
+        span.filter(|span| SENSIBLE.contains(span)).map(Span).ok_or_else(|| D::Error::custom(wrong))
     }
 }
 
@@ -60,22 +58,13 @@ pub fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> 
     T::deserialize(String::deserialize(deserializer)?.into_deserializer())
 }
 
-/// What becomes of a visitor when LAPI (live mode) or AppSec does not answer in time.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FailureAction {
-    Passthrough,
-    Captcha,
-    Ban,
-}
-
-impl FailureAction {
-    pub fn remediation(self) -> Option<Remediation> {
-        match self {
-            Self::Passthrough => None,
-            Self::Captcha => Some(Remediation::Captcha),
-            Self::Ban => Some(Remediation::Ban),
-        }
+/// What becomes of a visitor when LAPI (live mode) or AppSec does not answer in time; `None` for `passthrough`.
+pub fn failure_action<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Remediation>, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "passthrough" => Ok(None),
+        "captcha" => Ok(Some(Remediation::Captcha)),
+        "ban" => Ok(Some(Remediation::Ban)),
+        other => Err(D::Error::unknown_variant(other, &["passthrough", "captcha", "ban"])),
     }
 }
 

@@ -12,8 +12,8 @@ use tempfile::TempDir;
 use crate::crowdsec::decisions::{
     Country, Decision, DecisionSet, Entry, Remediation, Scopes, Source, Types, Value, network,
 };
+use crate::crowdsec::lapi::Connection;
 use crate::crowdsec::lapi::Snapshot;
-use crate::crowdsec::lapi::{Connection, Credentials, Location};
 use crate::crowdsec::setting::Secret;
 use crate::crowdsec::tests::decisions::strongest;
 
@@ -26,11 +26,11 @@ fn types() -> Types {
 
 /// A snapshot in this folder, of who asks this LAPI.
 fn snapshot(folder: &TempDir, lapi: &str, secret: Option<&str>) -> Snapshot {
-    let credentials = Credentials::Key(Secret("k".into()));
     let scopes = Scopes::new(&["ip", "range", "country", "as", "username"].map(str::to_owned)).unwrap();
     let lapi = Connection {
-        at: Location::Socket(lapi.into()),
-        credentials,
+        at: lapi.into(),
+        key: Some(Secret("k".into())),
+        certificate: None,
         ca: None,
         scopes: scopes.into(),
         filters: Vec::new(),

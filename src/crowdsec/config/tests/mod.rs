@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::crowdsec::decisions::{Remediation, network};
-use crate::crowdsec::lapi::{Credentials, OnStartupFailure};
+use crate::crowdsec::lapi::OnStartupFailure;
 
 fn toml(text: &str) -> Figment {
     Figment::from(rocket::Config::debug_default()).merge(Toml::string(text).nested())

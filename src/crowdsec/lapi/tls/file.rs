@@ -1,6 +1,8 @@
 //! What is in the certificates and keys that the operator named? Read, checked, and told for what they are where one of
 //! them is no good.
 
+use std::sync::Arc;
+
 use figment::value::magic::RelativePathBuf;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
@@ -9,26 +11,24 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys};
 
 use super::roots;
-use crate::crowdsec::setting::{Reading, Secret};
+use crate::crowdsec::setting::Reading;
 
 /// A file that the operator named.
-pub struct PemFile {
+struct PemFile {
     setting: &'static str,
     path: String,
     bytes: Vec<u8>,
 }
 
-/// The setting whose file is no good, and what is wrong with the file.
-type Wrong = (&'static str, String);
-
 impl PemFile {
-    pub fn read(reading: &mut Reading<'_>, setting: &'static str, path: &RelativePathBuf) -> Option<Self> {
+    fn read(reading: &mut Reading<'_>, setting: &'static str, path: &RelativePathBuf) -> Option<Self> {
         let bytes = reading.file(setting, path)?;
         Some(Self { setting, path: path.relative().display().to_string(), bytes })
     }
 
-    fn wrong(&self, what: String) -> Wrong {
-        (self.setting, format!("{} {what}", self.path))
+    /// Notes what is wrong with the file.
+    fn checked<T>(&self, reading: &mut Reading<'_>, found: Result<T, String>) -> Option<T> {
+        found.map_err(|what| reading.wrong(self.setting, &format!("{} {what}", self.path))).ok()
     }
 
     /// The certificates in the file. `Err` goes on after the file's name: what it is instead, and the next command.
@@ -87,36 +87,36 @@ impl PemFile {
 }
 
 /// The CAs of `ca_cert_path`.
-pub fn authorities(file: &PemFile) -> Result<Vec<CertificateDer<'static>>, Wrong> {
-    let certificates = file.certificates().map_err(|what| file.wrong(what))?;
-    roots(&certificates).map_err(|error| {
-        let path = &file.path;
-        let help = format!("see `openssl x509 -in {path} -noout -text`");
-        file.wrong(format!("holds a certificate that cannot be read ({error}): {help}"))
-    })?;
-    Ok(certificates)
+pub fn authorities(reading: &mut Reading<'_>, path: &RelativePathBuf) -> Option<Vec<CertificateDer<'static>>> {
+    let file = PemFile::read(reading, "ca_cert_path", path)?;
+    let certificates = file.checked(reading, file.certificates())?;
+    let help = format!("see `openssl x509 -in {} -noout -text`", file.path);
+    let readable =
+        roots(&certificates).map_err(|error| format!("holds a certificate that cannot be read ({error}): {help}"));
+    file.checked(reading, readable).map(|_| certificates)
 }
 
-/// The certificate and the key of `cert_path` and `key_path`, as one PEM.
-pub fn identity(cert: &PemFile, key: &PemFile) -> Result<Secret, Wrong> {
-    let chain = cert.certificates().map_err(|what| cert.wrong(what))?;
-    let private = key.key().map_err(|what| key.wrong(what))?;
-    CertifiedKey::from_der(chain, private, &default_provider()).map_err(|error| match error {
-        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => key.wrong(format!(
+/// The certificate and the key of `cert_path` and `key_path`.
+pub fn identity(reading: &mut Reading<'_>, cert: &RelativePathBuf, key: &RelativePathBuf) -> Option<Arc<CertifiedKey>> {
+    let (cert, key) = (PemFile::read(reading, "cert_path", cert)?, PemFile::read(reading, "key_path", key)?);
+    let chain = cert.checked(reading, cert.certificates())?;
+    let private = key.checked(reading, key.key())?;
+    let pair = CertifiedKey::from_der(chain, private, &default_provider()).map(Arc::new);
+    let file = if matches!(pair, Err(Error::InvalidCertificate(_))) { &cert } else { &key };
+    let pair = pair.map_err(|error| match error {
+        Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => format!(
             "is not the key of the certificate in `cert_path`: `openssl pkey -in {} -pubout` and `openssl x509 -in {} \
              -noout -pubkey` print the same for a pair",
             key.path, cert.path
-        )),
-        Error::InvalidCertificate(error) => cert.wrong(format!(
+        ),
+        Error::InvalidCertificate(error) => format!(
             "holds a certificate that cannot be used ({error}; UnsupportedCertVersion is one of X.509 version 1, made without \
              `-extfile`): see `openssl x509 -in {} -noout -text`",
             cert.path
-        )),
-        error => key.wrong(format!(
-            "holds a key that cannot be used ({error}): use RSA from 2048 bits, ECDSA P-256 or P-384, or Ed25519"
-        )),
-    })?;
-    let pems = [cert.pem("x509").unwrap_or_default(), b"\n", key.pem("pkey").unwrap_or_default()].concat();
-    // Only what stands between the blocks can be no UTF-8.
-    Ok(Secret(String::from_utf8_lossy(&pems).into()))
+        ),
+        error => {
+            format!("holds a key that cannot be used ({error}): use RSA from 2048 bits, ECDSA P-256 or P-384, or Ed25519")
+        }
+    });
+    file.checked(reading, pair)
 }

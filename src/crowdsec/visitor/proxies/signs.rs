@@ -8,7 +8,6 @@ use rocket::Request;
 
 use super::{ClientIp, Unnamed, from_the_right};
 use crate::crowdsec::reminder::HOUR;
-use crate::crowdsec::visitor::Head;
 
 impl ClientIp {
     /// Tells the operator of a request that was refused because nobody could be told: at the first one, and once an hour
@@ -51,8 +50,8 @@ impl ClientIp {
 
     /// Looks whether `trusted_proxies` was forgotten, in whole or in part: then everybody seems to come from the proxy's
     /// address, and one ban is a ban of everybody. Our own routes are left out: load balancers probe there. So is who has gone.
-    pub fn look_for_forgotten(&self, request: &Request<'_>, head: &Head<'_>) {
-        let Head { sign: Some(header), visitor, .. } = head else { return };
+    /// `header` is the one by which the visitor looks like a proxy.
+    pub fn look_for_forgotten(&self, request: &Request<'_>, visitor: IpAddr, header: &str) {
         if visitor.is_unspecified() || request.uri().path().starts_with("/crowdsec/") {
             return;
         }
