@@ -120,10 +120,10 @@ impl Fairing for Crowdsec {
         if status != bouncer.status_of(verdict) {
             return;
         }
+        let refused = visit.refused.get_or_init(|| judgement);
         if !is_told {
-            bouncer.log(&visit.asked, &judgement, verdict, false);
+            bouncer.log(&visit.asked, refused, verdict, false);
         }
-        let _ = visit.refused.set(judgement);
         // No page where another judge answers: its own fairing puts that answer here.
         if let Some(Ok(page)) = Refusal::of(request, bouncer, verdict).map(|refusal| refusal.respond_to(request)) {
             // Merged, so that the headers of other fairings and routes stay.

@@ -36,9 +36,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What may wait for a slow disk, beside as much that is being written. Further lines are dropped and counted: the
 /// application is worth more than its log.
 const MOST_WAITING: usize = 4 << 20;
-/// What stays allocated when a burst is over. Doubled again and again it is `MOST_WAITING`, and never more.
+/// What stays allocated when a burst is over. Doubled again and again it is `MOST_WAITING`.
 const KEPT: usize = 256 << 10;
-/// No line is longer: Docker cuts those.
+/// No line of the access log, of events or of refusals is longer: Docker cuts those. One of the application's log may be, where
+/// its characters are escaped.
 const LONGEST_LINE: usize = 16 << 10;
 /// Between two warnings about dropped lines.
 const QUIET: Duration = Duration::from_secs(10);
@@ -67,7 +68,7 @@ impl Journal {
         self.shared.tell(waiting, true);
     }
 
-    /// Has what waits written now, where somebody reads along. It costs a system call.
+    /// Writes what waits now, for whoever reads along. It costs a system call.
     pub fn wake(&self) {
         self.thread.thread().unpark();
     }
@@ -75,6 +76,8 @@ impl Journal {
     /// Waits until all lines are written, and no longer than that.
     pub fn flush(&self, patience: Duration) {
         let end = Instant::now() + patience;
+        // What was dropped since it was told last is told now.
+        self.shared.lock().told = None;
         let is_over = |waiting: &Waiting| waiting.rests && waiting.lines.is_empty();
         while !is_over(&self.shared.lock()) && Instant::now() < end {
             self.wake();
@@ -155,7 +158,10 @@ impl Writer {
             thread::park_timeout(PAUSE);
             last = self.shared.lock().closed;
             let result = self.round();
-            if let (Err(error), false) = (&result, mem::replace(&mut failing, result.is_err())) {
+            // A pipe that others have set so that it does not wait is only full.
+            let fails = result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock);
+            let is_known = mem::replace(&mut failing, fails);
+            if let (Err(error), true) = (&result, fails && !is_known) {
                 let path = self.shared.path.display();
                 let _ = survive_now(|| warn!("{path} cannot be written: {error}. It is tried again."));
             }
@@ -177,8 +183,8 @@ impl Writer {
         self.write()
     }
 
-    /// Writes whole lines, piece by piece: on standard output Rocket's lines and ours must not meet in the middle, and
-    /// Rocket's must not wait until a slow reader has taken all of ours.
+    /// Writes whole lines, piece by piece: on standard output the lines of two logs must not meet in the middle, and those of
+    /// one must not wait until a slow reader has taken all of the other's.
     fn write(&mut self) -> io::Result<()> {
         while self.written < self.lines.len() {
             // Whoever rotates logs has moved the file away, and needs no signal to us.
@@ -186,8 +192,7 @@ impl Writer {
                 self.file = open(&self.shared.path)?;
             }
             let locked = is_stdout(&self.shared.path).then(|| io::stdout().lock());
-            let piece = &self.lines[self.written..self.lines.len().min(self.written + LONGEST_LINE)];
-            let end = self.written + piece.iter().rposition(|byte| *byte == b'\n').map_or(piece.len(), |at| at + 1);
+            let end = self.written + end_of_piece(&self.lines[self.written..]);
             while self.written < end {
                 match self.file.write(&self.lines[self.written..end])? {
                     0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -202,6 +207,14 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// How long the next piece is: whole lines, as many as fit into `LONGEST_LINE`, and one at least. If a longer one were taken
+/// apart, what a visitor has written in it could begin a line.
+fn end_of_piece(lines: &[u8]) -> usize {
+    let is_end = |byte: &u8| *byte == b'\n';
+    let ends = lines[..lines.len().min(LONGEST_LINE)].iter().rposition(is_end);
+    ends.or_else(|| lines.iter().position(is_end)).map_or(lines.len(), |at| at + 1)
 }
 
 fn is_stdout(path: &Path) -> bool {

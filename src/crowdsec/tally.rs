@@ -6,7 +6,7 @@ use std::time::Duration;
 /// All questions to one of them since the launch.
 #[derive(Default)]
 pub struct Tally {
-    /// How many ended in each of the ways that they can end in, which whoever asks has a list of.
+    /// How many ended in each way. Whoever asks has the list of the ways, seven at most.
     pub ended: [AtomicU64; 7],
     /// How many took at most as long as each of `SECONDS`, and not as long as the one before; the last one has the rest.
     pub took: [AtomicU64; SECONDS.len() + 1],
@@ -17,10 +17,12 @@ pub struct Tally {
 pub const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0, 60.0];
 
 impl Tally {
-    /// Counts a question that ended so, `end` being one of all `ends`.
+    /// Counts a question by its `end`, one of `ends`.
     pub fn count(&self, ends: &[&str], end: &str, took: Duration) {
-        let add = |count: &AtomicU64, more| count.fetch_add(more, Ordering::Relaxed);
-        add(&self.ended[ends.iter().position(|known| *known == end).unwrap_or_default()], 1);
+        let add = |count: &AtomicU64, more| _ = count.fetch_add(more, Ordering::Relaxed);
+        if let Some(place) = ends.iter().position(|known| *known == end) {
+            add(&self.ended[place], 1);
+        }
         add(&self.took[SECONDS.partition_point(|bound| *bound < took.as_secs_f64())], 1);
         add(&self.microseconds, took.as_micros() as u64);
     }

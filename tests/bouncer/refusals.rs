@@ -239,3 +239,23 @@ fn a_fairing_that_asks_for_the_judgement_first_changes_no_refusal() {
     assert_eq!(runs(&client), 0);
     assert_eq!(client.get("/tests/guarded").visitor("192.0.2.2").dispatch().status(), Status::Ok);
 }
+
+#[test]
+fn a_fairing_that_sends_elsewhere_what_bears_no_token_leads_no_refused_visitor_to_a_handler() {
+    let asks = AdHoc::on_request("asks for a token", |request, _| {
+        Box::pin(async move {
+            if !matches!(request.method(), Method::Get | Method::Head | Method::Options) {
+                request.set_uri(rocket::http::uri::Origin::parse("/tests/probe/no-token").expect("a path"));
+                request.set_method(Method::Get);
+            }
+        })
+    });
+    let client = with_probes(app::app(with_decisions(&[("192.0.2.1", "ban")])).attach(asks));
+    for method in METHODS {
+        let refused = client.req(method, "/tests/probe/x").visitor("192.0.2.1").dispatch();
+        assert_eq!(refused.status(), Status::Forbidden, "{method}");
+    }
+    assert_eq!(runs(&client), 0);
+    client.post("/tests/probe/x").visitor("192.0.2.2").dispatch();
+    assert_eq!(runs(&client), 1, "the fairing does what it is there for");
+}

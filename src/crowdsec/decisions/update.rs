@@ -1,5 +1,5 @@
 //! How do LAPI's changes become what we remember, and what it says of one address? One after the other, what is new first.
-//! (A full answer is taken in here as well, and takes the place of what stood in `everything`.)
+//! (A full answer is gathered here, too; `everything` puts it in the place of what stood.)
 
 use std::collections::{BTreeSet, HashSet};
 use std::mem;

@@ -49,6 +49,18 @@ fn after_an_error_each_line_is_written_once_and_whole() {
 }
 
 #[test]
+fn a_line_is_written_in_one_piece_however_long_it_is() {
+    let long = "x".repeat(3 * LONGEST_LINE) + "\n";
+    let piece = |lines: &str| end_of_piece(lines.as_bytes());
+    assert_eq!(piece(&[&long, "a\n"].concat()), long.len());
+    assert_eq!(piece(&["a\nb\n", &long].concat()), 4);
+    assert_eq!(piece("a\nb\n"), 4);
+    assert_eq!(piece("no end"), 6);
+    let many = "a\n".repeat(LONGEST_LINE);
+    assert_eq!(piece(&many), LONGEST_LINE);
+}
+
+#[test]
 fn a_burst_takes_no_more_than_it_may_and_gives_it_back() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("a.log");

@@ -45,7 +45,10 @@ impl Lapi {
     pub fn new(config: &Connection) -> Result<Self, String> {
         // The first provider stays; a second call changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let tls = tls::client(config.is_https(), config.ca.as_deref(), config.certificate.clone()).map_err(setup)?;
+        let tls = tls::client(config.is_https(), config.ca.as_deref(), config.certificate.clone());
+        let mut tls = tls.map_err(setup)?;
+        // For gateways that go by it.
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let mut builder = Client::builder()
             .tls_backend_preconfigured(tls)
             .user_agent(format!("{BOUNCER_TYPE}/v{VERSION}"))

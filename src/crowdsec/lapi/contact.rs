@@ -19,7 +19,7 @@ pub struct Contact {
     answers: Mutex<Answers>,
     /// Whether to ask LAPI sooner than usual.
     pub hurry: Hurry,
-    /// In live mode, the questions about visitors too.
+    /// How polls ended, and in live mode the questions about visitors too.
     pub polls: Tally,
     /// Decisions that could not be read, or were too many for one address, and are not enforced.
     pub unusable: AtomicU64,

@@ -40,7 +40,7 @@ pub enum Mode {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// What a visitor meets where none comes in time; `None` for nothing.
+    /// What a visitor meets of whom LAPI says nothing in time; `None` for nothing.
     #[serde(deserialize_with = "failure_action")]
     pub failure_action: Option<Remediation>,
     /// How long an answer counts.

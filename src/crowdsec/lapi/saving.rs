@@ -1,6 +1,5 @@
 //! When is the snapshot written? Soon after a change, and never so often that it is felt.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ pub struct Saving {
     /// No write begins before.
     next: Instant,
     /// Gives when the next write may begin.
-    writing: Option<JoinHandle<io::Result<Instant>>>,
+    writing: Option<JoinHandle<Option<Instant>>>,
 }
 
 /// A crash loses what changed in the last minute, and the next full answer brings it back. Where a write takes more than a
@@ -77,7 +76,7 @@ impl Saving {
                     snapshot.path.display()
                 );
             });
-            stored.map(|()| begin + SAVE_EVERY.max(begin.elapsed() * 60))
+            stored.ok().map(|()| begin + SAVE_EVERY.max(begin.elapsed() * 60))
         }));
     }
 
@@ -85,7 +84,7 @@ impl Saving {
     async fn hear(&mut self) {
         let Some(writing) = self.writing.take() else { return };
         match writing.await {
-            Ok(Ok(next)) => self.next = next,
+            Ok(Some(next)) => self.next = next,
             _ => self.is_due = true,
         }
     }

@@ -84,8 +84,8 @@ impl Fairing for AccessLog {
     }
 }
 
-/// A body of unknown size, whose line is written when it ends, or when the visitor leaves. It borrows nothing of the
-/// request: Rocket's local client drops that first, and the compiler does not see it.
+/// A body of unknown size, whose line is written when it ends, or when the visitor leaves. What is told then
+/// borrows nothing of the request, which Rocket's local client drops first.
 struct Counted<'r> {
     body: Body<'r>,
     count: usize,

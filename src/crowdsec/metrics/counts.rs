@@ -69,7 +69,7 @@ impl Counts {
         let has_trial = bouncer.config.enforced.len() < BY_DECISION;
         let mut counted = Figures::default();
         for origin in EXPECTED {
-            counted.origin(origin.into());
+            counted.origin(origin.into(), has_trial);
         }
         Self {
             judged: bouncer.judged.clone(),
@@ -98,7 +98,7 @@ impl Counts {
         let cause = judgement.cause(verdict);
         let origin = cause.map(|standing| origin_of(&standing.source, standing.expires_in.is_none()));
         let mut counted = lock(&self.counted);
-        let origin = counted.origin(origin.unwrap_or_else(|| FALLBACK.into()));
+        let origin = counted.origin(origin.unwrap_or_else(|| FALLBACK.into()), self.has_trial);
         let key = (origin, remediation, usize::from(judgement.address.is_ipv6()));
         *table(&mut counted).entry(key).or_default() += 1;
     }
@@ -106,7 +106,7 @@ impl Counts {
     pub fn figures(&self) -> Figures {
         let mut decisions = ByOrigin::new();
         self.decisions.by_source(|source, is_own, held| {
-            let origin = lock(&self.counted).origin(origin_of(source, is_own));
+            let origin = lock(&self.counted).origin(origin_of(source, is_own), self.has_trial);
             for (family, count) in held.into_iter().enumerate().filter(|(_, count)| *count > 0) {
                 *decisions.entry((origin.clone(), scope_of(source, is_own), family)).or_default() += count as u64;
             }
@@ -121,15 +121,20 @@ impl Counts {
 
 impl Figures {
     /// Gives the name that an origin is counted under. What is expected of a new one is listed from now on.
-    fn origin(&mut self, name: String) -> String {
+    fn origin(&mut self, name: String, has_trial: bool) -> String {
         let is_apart = self.origins.contains(&name) || self.origins.len() < MOST_ORIGINS;
         let name = if is_apart { name } else { OTHER.into() };
         if self.origins.insert(name.clone()) {
             let (by_decision, others) = REMEDIATIONS.split_at(BY_DECISION);
             let expected = if name == FALLBACK { others } else { by_decision };
             for family in 0..FAMILIES.len() {
-                self.dropped.extend(expected.iter().map(|remediation| ((name.clone(), *remediation, family), 0)));
-                self.decisions.extend(["ip", "range"].map(|scope| ((name.clone(), scope, family), 0)));
+                let zeros = expected.iter().map(|remediation| ((name.clone(), *remediation, family), 0));
+                self.tried.extend(zeros.clone().filter(|_| has_trial));
+                self.dropped.extend(zeros);
+                // The operator's own are there from the start, and what rests on no decision has none.
+                if !matches!(&*name, FALLBACK | LOCAL) {
+                    self.decisions.extend(["ip", "range"].map(|scope| ((name.clone(), scope, family), 0)));
+                }
             }
         }
         name

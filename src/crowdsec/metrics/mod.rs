@@ -13,7 +13,7 @@ mod usage;
 use std::sync::Arc;
 
 use rocket::fairing::{AdHoc, Fairing, Info, Kind};
-use rocket::http::{Status, StatusClass};
+use rocket::http::Status;
 use rocket::response::Response;
 use rocket::{Request, routes};
 
@@ -27,7 +27,7 @@ use usage::{AT_THE_END, Usage};
 
 pub use config::Config;
 
-/// Counts, and tells whom the configuration names. Attach it after [`fairing`](super::fairing), which has judged by then.
+/// Counts, and tells whom the configuration names. Attach it after [`fairing`](super::fairing), which brings the bouncer.
 pub fn metrics() -> impl Fairing {
     AdHoc::try_on_ignite("CrowdSec's metrics", |rocket| async {
         // Where there is no bouncer, or a bad setting, the fairing before this one has told it.
@@ -65,12 +65,11 @@ impl Fairing for Memory {
     /// Looks at answers that may be refusals, and at those of the captcha's own routes: of most other requests nothing was kept.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let status = response.status();
-        let may_count = status.class() == StatusClass::ClientError
-            || status == Status::ServiceUnavailable
+        // No refusal is a success, nor is a solved captcha, but for the 204 that its page's script gets.
+        let may_count = status.code >= 300
             // Then a visitor who is let in may count.
             || self.counts.has_trial
-            // A solved captcha is answered with 303, or with 204 to the page's script.
-            || matches!(status.code, 204 | 303) && is_ours(request);
+            || status == Status::NoContent && is_ours(request);
         // Most answers do not, and to look for a state takes Rocket some time.
         if may_count && let Some(bouncer) = request.rocket().state::<Bouncer>() {
             self.counts.note(bouncer.visit(request));

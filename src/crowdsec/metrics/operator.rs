@@ -9,9 +9,9 @@ use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::pages::drop_body;
 use crate::crowdsec::visitor::Head;
 
-/// Whether a request comes from `metrics_from`. Fails closed: the address has to be sure, so that nobody stands between the
-/// operator and us but trusted proxies, and those name them. Behind a proxy's own address anybody may be, and behind that of
-/// whoever looks like a proxy that nobody trusts.
+/// Whether a request comes from `metrics_from`. Fails closed: nobody may stand between the operator and us but trusted
+/// proxies that name them. Behind a proxy's own address may be anybody, and so it is with an address that looks like a
+/// proxy's and is not trusted.
 pub fn is_operator(request: &Request<'_>) -> bool {
     let rocket = request.rocket();
     let (Some(config), Some(bouncer)) = (rocket.state::<Config>(), rocket.state::<Bouncer>()) else { return false };

@@ -36,12 +36,15 @@ pub use {body::drop_body, body::fields, page::content_security_policy, page::non
 
 /// Sends a refused request to a route of ours, where nobody else finds anything, with a method that the route has. The
 /// address in the visitor's browser stays what it was, and no handler of the owner's sees the request. HEAD keeps its
-/// method, by which Rocket knows to send no body, unless its `Accept` is too dear to read: for the log Rocket reads that of
-/// every request but a POST.
+/// method, by which Rocket knows to send no body.
 pub fn send_to_refusal(request: &mut Request<'_>) {
     request.set_uri(Origin::path_only(REFUSED));
-    if request.method() != Method::Head || is_accept_too_dear(request) {
+    if is_accept_too_dear(request) {
+        // Rocket's log tells the format of a request, and reads it from the `Accept` unless it is a POST.
         request.set_method(Method::Post);
+    } else if request.method() != Method::Head {
+        // A fairing of the owner's may ask other methods for a token, and send them elsewhere for want of one.
+        request.set_method(Method::Get);
     }
 }
 
@@ -51,7 +54,7 @@ pub fn mount(rocket: Rocket<Build>, debug: bool) -> Rocket<Build> {
 }
 
 fn routes(debug: bool) -> Vec<Route> {
-    let refused = [Method::Head, Method::Post].map(|method| Route::new(method, "/refused", refuse)).to_vec();
+    let refused = [Method::Get, Method::Post].map(|method| Route::new(method, "/refused", refuse)).to_vec();
     let always = routes![captcha::show_captcha, captcha::check_captcha, health::health, health::live];
     let for_owners = if debug { routes![preview::preview] } else { Vec::new() };
     before_all_others([refused, always, for_owners].concat())

@@ -56,13 +56,16 @@ impl Texts {
     }
 
     /// The language that was `wished` for, else the first one that the visitor's browser asks for and the file has.
-    pub fn words(&self, request: &Request<'_>, wished: Option<&str>) -> Words {
+    pub fn words(&self, request: &Request<'_>, wished: Option<&str>) -> Cow<'_, Words> {
         let wishes = wished.or_else(|| request.headers().get_one("Accept-Language")).unwrap_or_default();
         let now = self.now().unwrap_or_else(|reason| {
             log::error!("{reason}. The words are those of the launch.");
             Cow::from(&self.all)
         });
-        best(&now, wishes).clone()
+        match now {
+            Cow::Borrowed(all) => Cow::Borrowed(best(all, wishes)),
+            Cow::Owned(all) => Cow::Owned(best(&all, wishes).clone()),
+        }
     }
 }
 
@@ -72,7 +75,7 @@ impl<'r> FromRequest<'r> for Words {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         let texts = request.rocket().state::<Texts>();
-        texts.map(|texts| texts.words(request, None)).or_error((Status::InternalServerError, ()))
+        texts.map(|texts| texts.words(request, None).into_owned()).or_error((Status::InternalServerError, ()))
     }
 }
 

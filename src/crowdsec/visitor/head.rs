@@ -46,7 +46,7 @@ pub struct Head<'r> {
     /// The status for a request whose target, or whose headers, are longer than anybody's may be.
     pub too_large: Option<Status>,
     /// The visitor's address, in canonical form; or the address of the last proxy that is known, `0.0.0.0` where not even
-    /// that is.
+    /// that one is known.
     pub visitor: IpAddr,
     /// Why no visitor is known.
     pub unnamed: Option<Unnamed>,
