@@ -121,6 +121,8 @@ fn a_slip_in_a_template_leaves_a_refusal_a_refusal() {
     let response = client.get("/").visitor("192.0.2.1").dispatch();
     assert_eq!(response.status(), Status::Forbidden);
     assert_eq!(response.headers().get_one("Cache-Control"), Some("no-store"));
+    let policy = response.headers().get_one("Content-Security-Policy");
+    assert_eq!(policy, Some("default-src 'none'; frame-ancestors 'self'"), "bare words load nothing");
     let preview = || client.get("/crowdsec/preview/ban").dispatch().into_string().unwrap();
     assert!(preview().contains("`ban` cannot be rendered"), "whoever edits it is told: {}", preview());
     // So are the words, which the pages themselves take from before the slip.

@@ -192,8 +192,7 @@ fn is_table(reading: &mut Reading<'_>) {
             "crowdsec" => "in ROCKET_CROWDSEC check braces and quotes, {api_key=\"…\"}".into(),
             _ => format!("write [default.{path}], and its keys below it"),
         };
-        let told = format!("`{path}`{at} is no table: {remedy}");
-        reading.problems.push(told);
+        reading.problems.push(format!("`{path}`{at} is no table: {remedy}"));
     }
 }
 

@@ -78,16 +78,12 @@ impl Refusal {
         format!("{prefix}/crowdsec/captcha?return_to={}{anew}", RawStr::new(&back).percent_encode())
     }
 
-    /// The page and its content security policy; words alone where it cannot be made.
-    fn page_or_words(&self, request: &Request<'_>, bouncer: &Bouncer, prefix: &str) -> (String, Option<String>) {
-        if let Some((page, policy)) = self.page(request, bouncer, prefix) {
-            return (page, Some(policy));
-        }
-        // A slip in a template must not make a refusal anything but a refusal: bare words stand in.
+    /// A slip in a template must not make a refusal anything but a refusal: bare words stand in, and load nothing.
+    fn bare_words(&self) -> (String, String) {
         let slip = format!("The template `{}` cannot be rendered", self.verdict.name());
         log::error!("{slip}; see the lines above.");
-        let is_preview = self.preview.is_some();
-        (if is_preview { format!("{slip}: the log says why.") } else { self.title().into() }, None)
+        let words = if self.preview.is_some() { format!("{slip}: the log says why.") } else { self.title().into() };
+        (words, "default-src 'none'; frame-ancestors 'self'".into())
     }
 
     /// Nothing of why: whoever is refused must not learn how to be refused less.
@@ -131,13 +127,11 @@ impl<'r> Responder<'r, 'static> for Refusal {
         } else if flood() {
             ("text/html; charset=utf-8", self.title().into())
         } else {
-            let (body, policy) = self.page_or_words(request, bouncer, prefix);
-            if let Some(policy) = policy {
-                response.header(Header::new("Content-Security-Policy", policy));
-                // A captcha's provider must not learn which page it was. A ban page asks nobody, and is made often.
-                if self.verdict == Verdict::Captcha {
-                    response.header(Header::new("Referrer-Policy", "same-origin"));
-                }
+            let (body, policy) = self.page(request, bouncer, prefix).unwrap_or_else(|| self.bare_words());
+            response.header(Header::new("Content-Security-Policy", policy));
+            // A captcha's provider must not learn which page it was. A ban page asks nobody, and is made often.
+            if self.verdict == Verdict::Captcha {
+                response.header(Header::new("Referrer-Policy", "same-origin"));
             }
             vary += ", Accept-Language";
             ("text/html; charset=utf-8", body)
