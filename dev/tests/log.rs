@@ -3,8 +3,11 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use dev::{App, FakeServer, Folder, KEY, Process, Reply, Request, closed_port, command, eventually};
 use serde_json::{Value, json};
@@ -261,6 +264,36 @@ fn the_access_log_on_the_same_output_has_whole_lines() {
     for line in process {
         serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("a line is torn ({error}): {line}"));
     }
+}
+
+#[test]
+fn both_logs_have_whole_lines_on_a_standard_output_that_does_not_wait() {
+    let (reader, writer) = UnixStream::pair().expect("a pair");
+    writer.set_nonblocking(true).expect("an option");
+    let access = [("CROWDSEC_ACCESS_LOG", "stdout"), ("CROWDSEC_REFUSAL_LOG", "stdout")];
+    let (process, port) = with_output(&access, Stdio::from(OwnedFd::from(writer)));
+    let reading = std::thread::spawn(move || {
+        let (mut log, mut piece) = (Vec::new(), [0; 4096]);
+        loop {
+            match (&reader).read(&mut piece).expect("the log") {
+                0 => return String::from_utf8(log).expect("text"),
+                read => log.extend_from_slice(&piece[..read]),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let long = "x".repeat(3000);
+    for n in 0..300 {
+        let target = format!("/{n}/{long}");
+        assert_eq!(Request::new(port, "GET", &target).from("192.0.2.2").send().status, 404);
+        assert_eq!(Request::new(port, "GET", &target).from("203.0.113.7").send().status, 403);
+    }
+    stop(process);
+    let log = reading.join().expect("the log");
+    let whole = |line: &&str| line.starts_with("192.0.2.2 - - [") && line.ends_with("\"-\" \"-\"");
+    assert_eq!(log.lines().filter(whole).count(), 300);
+    let refusals = log.lines().filter(|line| line.starts_with("{\"crowdsec_refusal\""));
+    assert_eq!(refusals.filter(|line| serde_json::from_str::<Value>(line).is_ok()).count(), 300);
 }
 
 #[test]

@@ -158,10 +158,7 @@ impl Writer {
             thread::park_timeout(PAUSE);
             last = self.shared.lock().closed;
             let result = self.round();
-            // A pipe that others have set so that it does not wait is only full.
-            let fails = result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock);
-            let is_known = mem::replace(&mut failing, fails);
-            if let (Err(error), true) = (&result, fails && !is_known) {
+            if let (Err(error), false) = (&result, mem::replace(&mut failing, result.is_err())) {
                 let path = self.shared.path.display();
                 let _ = survive_now(|| warn!("{path} cannot be written: {error}. It is tried again."));
             }
@@ -194,9 +191,12 @@ impl Writer {
             let locked = is_stdout(&self.shared.path).then(|| io::stdout().lock());
             let end = self.written + end_of_piece(&self.lines[self.written..]);
             while self.written < end {
-                match self.file.write(&self.lines[self.written..end])? {
-                    0 => return Err(io::ErrorKind::WriteZero.into()),
-                    more => self.written += more,
+                match self.file.write(&self.lines[self.written..end]) {
+                    Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                    Ok(more) => self.written += more,
+                    // Somebody has set that writing there does not wait. Under the lock no other log's line begins meanwhile.
+                    Err(error) if locked.is_some() && error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
+                    Err(error) => return Err(error),
                 }
             }
             if locked.is_some() {

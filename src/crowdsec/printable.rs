@@ -7,9 +7,15 @@ use std::iter;
 const SHOWN: usize = 200;
 
 /// A text that a visitor, a proxy or LAPI chose, safe to print: control characters (C0, C1, line and paragraph separators,
-/// and those that turn the direction of writing) become U+FFFD, and what is longer than 200 characters is cut.
+/// and those that turn the direction of writing) become U+FFFD, and what is longer than 200 characters is cut. Double quotes
+/// become single ones: CrowdSec finds a line of an access log, which has some, within any other line as well.
 pub fn printable(text: &str) -> String {
-    let mut shown: String = text.chars().take(SHOWN).map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect();
+    let shown = text.chars().take(SHOWN).map(|c| match c {
+        '"' => '\'',
+        c if is_harmful(c) => '\u{fffd}',
+        c => c,
+    });
+    let mut shown: String = shown.collect();
     if text.chars().nth(SHOWN).is_some() {
         shown.push('…');
     }
@@ -48,6 +54,7 @@ mod tests {
     #[test]
     fn no_text_breaks_a_line_moves_a_cursor_or_runs_on() {
         assert_eq!(printable("crowdsecurity/ssh-bf (ünïcode)"), "crowdsecurity/ssh-bf (ünïcode)");
+        assert_eq!(printable("x 192.0.2.1 - - [t] \"GET / HTTP/1.1\""), "x 192.0.2.1 - - [t] 'GET / HTTP/1.1'");
         assert_eq!(
             printable("a\nb\rc\x1b[31m\x07\u{9b}\u{202e}\u{61c}\u{2028}"),
             "a\u{fffd}b\u{fffd}c\u{fffd}[31m\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}"

@@ -1,6 +1,6 @@
 //! What does the process's own log say of refusals? A line for each address and minute, with what was asked for.
 
-use rocket::http::{ContentType, Status};
+use rocket::http::{ContentType, Header, Status};
 use rocket::local::asynchronous::Client;
 
 use crate::common::logger::{logged, logger};
@@ -45,4 +45,17 @@ async fn an_outage_of_the_captchas_provider_is_one_line_however_many_answers_com
     }
     assert_eq!(logged("turnstile cannot be asked"), 1);
     assert_eq!(logged("Connection refused"), 1, "with the reason");
+}
+
+/// CrowdSec finds a line of an access log within any other line, and both may go to standard output.
+#[rocket::async_test]
+async fn no_origin_that_a_stranger_sends_looks_like_a_line_of_the_access_log() {
+    let _turn = logger().await;
+    let client = Client::tracked(app::app(with_decisions(&[]))).await.expect("a launch");
+    let forged =
+        "x 198.51.100.66 - - [27/Nov/2026:18:40:00 +0000] \"GET /?${jndi:ldap://x/a} HTTP/1.1\" 404 1 \"-\" \"-\"";
+    let form = client.post("/sign-in").header(ContentType::Form).header(Header::new("Origin", forged));
+    assert_eq!(form.body("user=a&password=b").dispatch().await.status(), Status::UnprocessableEntity);
+    assert_eq!(logged("sent a form here"), 1);
+    assert_eq!(logged("198.51.100.66"), 0);
 }

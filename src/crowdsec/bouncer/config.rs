@@ -34,7 +34,7 @@ struct Settings {
 
 /// One of the operator's own decisions.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "{ value = \"…\", type = \"…\" }")]
 pub struct OwnDecision {
     pub value: Network,
     #[serde(rename = "type")]
@@ -154,6 +154,14 @@ impl Config {
             None if reading.debug => examples().into_iter().filter(|own| can_ask || !asks(own)).collect(),
             None => Vec::new(),
         };
+        let lets_all_in = |own: &&OwnDecision| own.remediation == Remediation::Allow && own.value.0.prefix_len() == 0;
+        if let Some(own) = decisions.iter().find(lets_all_in) {
+            reading.warnings.push(format!(
+                "`crowdsec.decisions` has an \"allow\" for {}, which outweighs every ban: nobody from there is ever refused. To try \
+                 things out, write enforce = false.",
+                own.value.0
+            ));
+        }
         for (key, needs_captcha) in [
             ("fallback_remediation", fallback == Remediation::Captcha),
             ("remediations", settings.remediations.values().any(|to| *to == Remediation::Captcha)),

@@ -188,9 +188,9 @@ fn is_table(reading: &mut Reading<'_>) {
     let figment = reading.figment;
     for path in not_tables(figment) {
         let at = where_set(figment, &path);
-        let remedy = match path.as_str() {
-            "crowdsec" => "in ROCKET_CROWDSEC check braces and quotes, {api_key=\"…\"}".into(),
-            _ => format!("write [default.{path}], and its keys below it"),
+        let remedy = match at.is_empty() || at.contains("ROCKET_") {
+            true => "in ROCKET_CROWDSEC check braces and quotes, {api_key=\"…\"}".into(),
+            false => format!("write [default.{path}], and its keys below it"),
         };
         reading.problems.push(format!("`{path}`{at} is no table: {remedy}"));
     }

@@ -56,7 +56,7 @@ impl<'r> FromRequest<'r> for Report {
             own_decisions: bouncer.config.decisions.len(),
             examples: bouncer.config.are_examples,
             loopback_is_trusted: bouncer.client_ip.trusts(Ipv4Addr::LOCALHOST.into()),
-            last_answer_seconds_ago: bouncer.contact.since_last_answer().map(|age| age.as_secs()),
+            last_answer_seconds_ago: bouncer.contact.since_lapis_answer().map(|age| age.as_secs()),
         };
         Outcome::Success(Self { debug, port, me: debug.then(me), crowdsec: debug.then(crowdsec) })
     }

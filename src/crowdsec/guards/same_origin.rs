@@ -61,7 +61,8 @@ fn is_cross_origin(request: &Request<'_>) -> bool {
                 "A page of {} sent a form here, and that is not the host that was asked: such forms are refused. If it is \
                  your own site, let your proxy hand on `Host` as it came: `proxy_set_header Host $http_host;` in nginx. \
                  This is said once an hour.",
-                printable(origin)
+                // A stranger may have written anything there.
+                Url::parse(origin).map_or("no address".into(), |url| printable(&url.origin().ascii_serialization()))
             );
         }
     }

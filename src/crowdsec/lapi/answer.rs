@@ -174,6 +174,7 @@ impl<'de> Visitor<'de> for List<'_> {
 /// An entry on the wire. What need not be understood for a ban to hold is taken as raw JSON first: a strange id, origin or
 /// scenario is no reason to drop it.
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct Wire<'a> {
     #[serde(borrow)]
     id: Option<&'a RawValue>,

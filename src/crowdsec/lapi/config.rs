@@ -67,6 +67,8 @@ pub struct Config {
 
 impl Config {
     pub fn read(reading: &mut Reading<'_>) -> Result<Self, BadSetting> {
+        // Before it fails: a table whose keys nobody has read would be told to have none of them.
+        let live = reading.table_of("live");
         let settings: Settings = reading.room()?;
         reading.warnings.extend(misspelt_origins(&settings.origins.0, settings.mode));
         let snapshot = settings.snapshot.as_ref().map(RelativePathBuf::relative);
@@ -89,7 +91,7 @@ impl Config {
             ));
         }
         let scopes = Arc::new(scopes);
-        let live = live::Config::read(reading, settings.mode, snapshot.is_some());
+        let live = live.map(|live| live::Config::checked(live, reading, settings.mode, snapshot.is_some()));
         let span = |set: Option<Span>, seconds| set.map_or(Duration::from_secs(seconds), |span| span.0);
         Ok(Self {
             connection: connection(reading, &settings, &scopes),
@@ -119,7 +121,8 @@ fn try_to_write(path: &Path) -> io::Result<()> {
 
 /// `None` where there is nothing to show LAPI. Only the debug profile goes on without.
 fn connection(reading: &mut Reading<'_>, settings: &Settings, scopes: &Arc<Scopes>) -> Option<Connection> {
-    if settings.api_key.is_none() && settings.api_key_file.is_none() && settings.cert_path.is_none() {
+    let certificate = settings.cert_path.as_ref().or(settings.key_path.as_ref());
+    if settings.api_key.is_none() && settings.api_key_file.is_none() && certificate.is_none() {
         if !reading.debug {
             reading.problems.push(format!(
                 "`crowdsec.api_key` is missing: run `cscli bouncers add {}` beside CrowdSec, and set CROWDSEC_API_KEY to the key it prints",
@@ -136,7 +139,8 @@ fn connection(reading: &mut Reading<'_>, settings: &Settings, scopes: &Arc<Scope
         _ => {
             let both = "a client certificate and `api_key` are two ways to the same end: take one away";
             let half = "a client certificate needs both `cert_path` and `key_path`: set both, or neither";
-            reading.wrong("cert_path", if key.is_some() { both } else { half });
+            let set = if settings.cert_path.is_some() { "cert_path" } else { "key_path" };
+            reading.wrong(set, if key.is_some() { both } else { half });
             None
         }
     };
@@ -169,7 +173,7 @@ fn address(reading: &mut Reading<'_>, api_url: &str) -> Option<String> {
     let bare = |url: &Url| url.query().or(url.fragment()).or(url.password()).is_none() && url.username().is_empty();
     let url = url.filter(bare);
     if url.is_none() {
-        reading.wrong("api_url", "write \"http://127.0.0.1:8080/\", an https:// address, or the path of a unix socket");
+        reading.wrong("api_url", "write \"http://127.0.0.1:8080/\", an https:// address, or the path of a unix socket, without user or password");
     }
     url.map(String::from)
 }

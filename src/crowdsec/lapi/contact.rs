@@ -77,6 +77,11 @@ impl Contact {
         Some(lock(&self.answers).last?.elapsed())
     }
 
+    /// The same where LAPI itself has answered, and not a snapshot in its place.
+    pub fn since_lapis_answer(&self) -> Option<Duration> {
+        self.since_last_answer().filter(|_| !self.is_recalled())
+    }
+
     /// How long the present health has lasted.
     pub fn lasts(&self) -> Duration {
         let Answers { first, last, .. } = *lock(&self.answers);
@@ -115,6 +120,15 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
+
+    #[test]
+    fn a_snapshot_is_no_answer_of_lapis() {
+        let contact = Contact::new(Duration::from_secs(10));
+        contact.recalled();
+        assert!(contact.since_last_answer().is_some() && contact.since_lapis_answer().is_none());
+        contact.answered();
+        assert!(contact.since_lapis_answer().is_some());
+    }
 
     #[test]
     fn each_poll_is_counted_by_its_end_and_by_how_long_it_took() {

@@ -24,7 +24,7 @@ use crate::crowdsec::decisions::{DecisionSet, Remediation, Taken};
 use crate::crowdsec::limit::Subject;
 use crate::crowdsec::panics::{lock, survive};
 use crate::crowdsec::reminder::{HOUR, Reminder};
-use crate::crowdsec::setting::{BadSetting, Reading, Span, failure_action};
+use crate::crowdsec::setting::{Reading, Span, failure_action};
 
 /// How we learn what stands against a visitor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
@@ -57,14 +57,13 @@ impl Default for Config {
 }
 
 impl Config {
-    /// `None` in stream mode.
-    pub fn read(reading: &mut Reading<'_>, mode: Mode, has_snapshot: bool) -> Result<Option<Self>, BadSetting> {
-        let config = reading.table_of::<Self>("live")?;
+    /// Looks whether what stands in the table goes together with the rest. `None` in stream mode.
+    pub fn checked(config: Option<Self>, reading: &mut Reading<'_>, mode: Mode, has_snapshot: bool) -> Option<Self> {
         if mode == Mode::Stream {
             let useless =
                 config.map(|_| "`crowdsec.live` is set, and counts for nothing: write mode = \"live\".".into());
             reading.warnings.extend(useless);
-            return Ok(None);
+            return None;
         }
         let config = config.unwrap_or_default();
         // A ban that is lifted holds for that long.
@@ -78,7 +77,7 @@ impl Config {
             let what = "live mode keeps no decisions over a restart: take this key away, or write mode = \"stream\"";
             reading.wrong("snapshot", what);
         }
-        Ok(Some(config))
+        Some(config)
     }
 }
 

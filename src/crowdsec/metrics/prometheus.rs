@@ -11,7 +11,7 @@ use super::counts::{CAPTCHA, FAMILIES, Figures, VALUES};
 use super::operator::Operator;
 use super::status::Memory;
 use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Questions};
-use crate::crowdsec::lapi::{Contact, Health, RESULTS, VERSION};
+use crate::crowdsec::lapi::{Contact, RESULTS, VERSION};
 use crate::crowdsec::tally::{SECONDS, Tally};
 use crate::crowdsec::timestamp::unix_now;
 
@@ -105,9 +105,9 @@ fn of_requests(text: &mut Text, figures: &Figures) {
 }
 
 fn of_lapi(text: &mut Text, contact: &Contact) {
-    let is_ready = contact.health() != Health::Starting;
-    text.number("ready", "gauge", "Whether LAPI's first answer has come.", u8::from(is_ready));
-    let since = contact.since_last_answer().map_or(0, |since| unix_now().saturating_sub(since.as_secs()));
+    let since = contact.since_lapis_answer();
+    text.number("ready", "gauge", "Whether LAPI's first answer has come.", u8::from(since.is_some()));
+    let since = since.map_or(0, |since| unix_now().saturating_sub(since.as_secs()));
     let help = "When LAPI answered last, in seconds since 1970; 0 for never.";
     text.number("lapi_last_success_timestamp_seconds", "gauge", help, since);
     let help = "Questions to LAPI for decisions, by how they ended.";

@@ -76,7 +76,8 @@ impl<'a> Reading<'a> {
             // Read through a figment, because nothing else can read a `RelativePathBuf`.
             let alone = Figment::from((format!("{path}.{name}"), value));
             if let Err(mut error) = alone.extract_inner::<T>(path) {
-                // Figment puts the table's own path behind the key's.
+                // Figment puts the table's own path behind the key's, and a name of its own before that of a path.
+                error.path.retain(|key| !key.starts_with("___"));
                 error.path.truncate(error.path.len().saturating_sub(path.split('.').count()));
                 let key = [path.split('.').map(str::to_owned).collect(), error.path.clone()].concat().join(".");
                 self.wrong(key.trim_start_matches("crowdsec."), &without_value(error.kind));
@@ -94,13 +95,17 @@ impl<'a> Reading<'a> {
     /// A secret given as text or in a file, as Docker and systemd hand them over.
     pub fn secret(&mut self, key: &str, text: Option<&Secret>, file: Option<&RelativePathBuf>) -> Option<Secret> {
         let file_key = format!("{key}_file");
+        // Windows puts a byte order mark before text.
+        let is_around = |c: char| c.is_whitespace() || c == '\u{feff}';
         let (key, secret) = match (text, file) {
             (Some(_), Some(_)) => {
                 self.wrong(key, &format!("`{key}` and `{file_key}` are both set: take one away"));
                 return None;
             }
             (Some(secret), None) => (key, secret.0.clone()),
-            (None, Some(path)) => (&*file_key, String::from_utf8_lossy(&self.file(&file_key, path)?).trim().to_owned()),
+            (None, Some(path)) => {
+                (&*file_key, String::from_utf8_lossy(&self.file(&file_key, path)?).trim_matches(is_around).to_owned())
+            }
             (None, None) => return None,
         };
         if let Some(what) = unreplaced::variable(&secret) {

@@ -1,5 +1,6 @@
 //! What does an operator learn at the launch of settings that are wrong or unlikely?
 
+mod messages;
 mod secrets;
 mod variables;
 

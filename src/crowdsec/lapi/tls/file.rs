@@ -38,6 +38,9 @@ impl PemFile {
         let certificates = certificates.map_err(|error| format!("is damaged ({error}): copy it again"))?;
         if certificates.is_empty() {
             return Err(match PrivateKeyDer::from_pem_slice(pem) {
+                Ok(_) if self.setting == "ca_cert_path" => {
+                    "holds a private key and no certificate: name the CA's".into()
+                }
                 Ok(_) => "holds a private key and no certificate: are `cert_path` and `key_path` swapped?".into(),
                 Err(_) => format!(
                     "holds no certificate, which begins with -----BEGIN CERTIFICATE-----: `openssl x509 -in {path} -noout -text` \

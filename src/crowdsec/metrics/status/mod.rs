@@ -106,7 +106,7 @@ fn lapi(bouncer: &Bouncer) -> Value {
     json!({
         "state": bouncer.health(),
         "since": timestamp(bouncer.unix_now().saturating_sub(bouncer.contact.lasts().as_secs())),
-        "last_answer_seconds_ago": bouncer.contact.since_last_answer().map(|since| since.as_secs()),
+        "last_answer_seconds_ago": bouncer.contact.since_lapis_answer().map(|since| since.as_secs()),
         "url": connection.at,
     })
 }

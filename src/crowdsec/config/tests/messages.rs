@@ -1,0 +1,62 @@
+//! Does each message name what is wrong, and nothing else?
+
+use super::*;
+
+#[test]
+fn a_wrong_key_makes_no_other_one_unknown() {
+    for wrong in ["mode = 'x'", "update_frequency = '10 s'"] {
+        let said = problems(toml(&format!("[default.crowdsec]\n{wrong}\n[default.crowdsec.live]\ntimeout = '200ms'")));
+        assert!(!said.contains("no setting is called so") && said.lines().count() == 1, "{said}");
+    }
+    let said = problems(toml("[default.crowdsec]\nmode = 'x'\n[default.crowdsec.live]\ntimeout = 'soon'"));
+    assert!(said.contains("`crowdsec.mode`") && said.contains("`crowdsec.live.timeout`"), "{said}");
+}
+
+#[test]
+fn no_message_has_words_of_the_programs_own() {
+    for (line, key, remedy) in [
+        ("decisions = ['192.0.2.1']", "`crowdsec.decisions.0`", "{ value = \"…\", type = \"…\" }"),
+        ("snapshot = 1", "`crowdsec.snapshot`", "path"),
+        ("access_log = 3", "`crowdsec.access_log`", "path"),
+        ("api_url = 'http://user:word@192.0.2.1/'", "`crowdsec.api_url`", "without user or password"),
+    ] {
+        let said = problems(toml(&format!("[default.crowdsec]\napi_key = 'x'\n{line}")));
+        assert!(said.contains(key) && said.contains(remedy), "{said}");
+        assert!(!said.contains("struct") && !said.contains("___") && !said.contains("word@"), "{said}");
+    }
+    let said = problems(toml("[[default.crowdsec]]\napi_key = 's3cret'"));
+    assert!(said.contains("[default.crowdsec]") && !said.contains("s3cret"), "{said}");
+}
+
+#[test]
+fn half_of_a_certificate_is_told_by_the_key_that_is_set() {
+    let set = |key: &str, more: &str| problems(toml(&format!("[default.crowdsec]\n{key} = '/nowhere'\n{more}")));
+    for key in ["cert_path", "key_path"] {
+        let alone = set(key, "");
+        assert!(alone.contains(&format!("`crowdsec.{key}`")) && alone.contains("needs both"), "{alone}");
+        let beside = set(key, "api_key = 'x'");
+        assert!(beside.contains(&format!("`crowdsec.{key}`")) && beside.contains("take one away"), "{beside}");
+    }
+}
+
+#[test]
+fn a_key_file_may_begin_with_a_byte_order_mark() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("key");
+    std::fs::write(&path, "\u{feff}s3cret\r\n").expect("a file");
+    let config = Config::read(&toml("").merge(("crowdsec.api_key_file", path))).expect("a configuration");
+    let key = config.lapi.connection.and_then(|lapi| lapi.key).map(|key| key.0);
+    assert_eq!(key.as_deref(), Some("s3cret"));
+}
+
+#[test]
+fn who_lets_everybody_in_is_told_so() {
+    let own = |value: &str, kind: &str| {
+        warnings(toml(&format!("[default.crowdsec]\ndecisions = [{{ value = '{value}', type = '{kind}' }}]")))
+    };
+    for everybody in ["0.0.0.0/0", "::/0"] {
+        assert!(own(everybody, "allow").contains("nobody from there is ever refused"), "{everybody}");
+        assert!(!own(everybody, "ban").contains("nobody from there"), "{everybody}");
+    }
+    assert!(!own("192.0.2.0/24", "allow").contains("nobody from there"));
+}
