@@ -318,7 +318,7 @@ fn a_file_that_is_no_pem_stops_the_launch_and_is_told_for_what_it_is() {
         ("p12.pem", folder.read("p12"), ["is PKCS#12", "openssl pkcs12 -in "]),
         ("utf16.pem", [&[0xff, 0xfe], utf16.as_slice()].concat(), ["is UTF-16", "iconv -f UTF-16"]),
         ("cut.pem", cut[..cut.len() / 2].to_vec(), ["is damaged", "copy it again"]),
-        ("key.pem", folder.read("a.key"), ["holds a private key and no certificate", "swapped"]),
+        ("key.pem", folder.read("a.key"), ["holds a private key and no certificate", "name the CA's"]),
         ("words.pem", b"see the wiki".to_vec(), ["holds no certificate", "openssl x509 -in "]),
         (
             "broken.pem",

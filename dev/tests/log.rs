@@ -272,6 +272,13 @@ fn both_logs_have_whole_lines_on_a_standard_output_that_does_not_wait() {
     writer.set_nonblocking(true).expect("an option");
     let access = [("CROWDSEC_ACCESS_LOG", "stdout"), ("CROWDSEC_REFUSAL_LOG", "stdout")];
     let (process, port) = with_output(&access, Stdio::from(OwnedFd::from(writer)));
+    let long = "x".repeat(3000);
+    for n in 0..300 {
+        let target = format!("/{n}/{long}");
+        assert_eq!(Request::new(port, "GET", &target).from("192.0.2.2").send().status, 404);
+        assert_eq!(Request::new(port, "GET", &target).from("203.0.113.7").send().status, 403);
+    }
+    // Only now somebody reads, and not quickly: it is full again and again.
     let reading = std::thread::spawn(move || {
         let (mut log, mut piece) = (Vec::new(), [0; 4096]);
         loop {
@@ -282,12 +289,6 @@ fn both_logs_have_whole_lines_on_a_standard_output_that_does_not_wait() {
             std::thread::sleep(Duration::from_millis(1));
         }
     });
-    let long = "x".repeat(3000);
-    for n in 0..300 {
-        let target = format!("/{n}/{long}");
-        assert_eq!(Request::new(port, "GET", &target).from("192.0.2.2").send().status, 404);
-        assert_eq!(Request::new(port, "GET", &target).from("203.0.113.7").send().status, 403);
-    }
     stop(process);
     let log = reading.join().expect("the log");
     let whole = |line: &&str| line.starts_with("192.0.2.2 - - [") && line.ends_with("\"-\" \"-\"");
