@@ -5,17 +5,17 @@
 //! this one.
 
 mod environment;
+mod secret_key;
 mod warnings;
 #[cfg(test)]
 mod tests;
 
-use std::{fs, iter, mem};
+use std::{iter, mem};
 
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::magic::RelativePathBuf;
 use figment::value::{Dict, Value};
 use figment::{Figment, Profile, Provider as _};
-use rocket::config::SecretKey;
 use serde::Deserialize;
 
 use super::decisions::Remediation;
@@ -23,6 +23,7 @@ use super::setting::{BadSetting, NEEDS_PROVIDER, Problems, Reading, Secret};
 use super::setting::{meant, unreplaced_variables, where_set, word};
 use super::{bouncer, captcha, lapi, pages, visitor};
 use environment::{Environment, TABLES, UNKNOWN, looks_ours};
+use secret_key::{SECRET_IS_READ, no_secret, secret_of_file, with_secret_of_file};
 
 /// The configuration, checked, room by room.
 #[derive(Debug)]
@@ -93,27 +94,6 @@ fn not_tables(figment: &Figment) -> impl Iterator<Item = String> {
     let within = TABLES.iter().map(|name| format!("crowdsec.{name}"));
     let is_none = |path: &String| figment.find_value(path).is_ok_and(|value| value.as_dict().is_none());
     iter::once("crowdsec".to_owned()).chain(within).filter(is_none)
-}
-
-/// Copies Rocket's `secret_key` from its file to the key that Rocket reads. What is wrong with the file is told when the
-/// settings are read.
-fn with_secret_of_file(figment: Figment) -> Figment {
-    let file: Option<RelativePathBuf> = figment.extract_inner("crowdsec.rocket_secret_key_file").ok();
-    let text = file.and_then(|file| fs::read_to_string(file.relative()).ok()).unwrap_or_default();
-    match is_secret_key(text.trim()) && !has_secret_key(&figment) {
-        true => figment.merge(("secret_key", text.trim())),
-        false => figment,
-    }
-}
-
-/// Whether Rocket can use it: 256 bits as base64 or hexadecimal.
-fn is_secret_key(text: &str) -> bool {
-    has_secret_key(&Figment::from(("secret_key", text)))
-}
-
-/// Rocket's default is a key of zeros, which counts as none.
-fn has_secret_key(figment: &Figment) -> bool {
-    figment.extract_inner::<SecretKey>("secret_key").is_ok_and(|key| key.is_provided())
 }
 
 impl Config {
@@ -196,28 +176,6 @@ fn is_table(reading: &mut Reading<'_>) {
     }
 }
 
-/// Says why the file with Rocket's `secret_key` is of no use.
-fn secret_of_file(reading: &mut Reading<'_>, file: &RelativePathBuf) {
-    const KEY: &str = "rocket_secret_key_file";
-    let Some(bytes) = reading.file(KEY, file) else { return };
-    let text = String::from_utf8_lossy(&bytes);
-    if !is_secret_key(text.trim()) {
-        reading.wrong(KEY, "the file holds no secret key: write what `openssl rand -base64 32` prints into it");
-    } else if reading.shared_secret().is_none_or(|set| set.0 != text.trim()) {
-        reading.wrong(KEY, "`secret_key` and this file are both set, and differ: take one away");
-    }
-}
-
-/// Cookies are encrypted with it. Only the debug profile goes on with one that Rocket makes up.
-fn no_secret(reading: &mut Reading<'_>) {
-    let is_missing = reading.figment.extract_inner::<SecretKey>("secret_key").is_ok_and(|key| !key.is_provided());
-    if is_missing && !reading.debug {
-        reading.problems.push(
-            "`secret_key` is missing, which encrypts the cookies: set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints, or CROWDSEC_ROCKET_SECRET_KEY_FILE to a file with it".into(),
-        );
-    }
-}
-
 /// Reports keys that no room reads, and tables with a misspelt name. Gives a warning of unknown variables, which do not stop
 /// the launch, since other programs may have set them.
 fn unknown_keys(reading: &mut Reading<'_>) -> Option<String> {
@@ -226,7 +184,8 @@ fn unknown_keys(reading: &mut Reading<'_>) -> Option<String> {
     let profiles = profiles.map(|profile| format!("[{profile}] is read by nobody: write [default.crowdsec]"));
     reading.problems.extend(profiles);
     let keys = figment.extract::<Dict>().unwrap_or_default().into_keys();
-    let keys = keys.filter(|key| looks_ours(key) && !["crowdsec", UNKNOWN, MISSING_FILE].contains(&key.as_str()));
+    let keys = keys
+        .filter(|key| looks_ours(key) && !["crowdsec", UNKNOWN, MISSING_FILE, SECRET_IS_READ].contains(&key.as_str()));
     let keys = keys.map(|key| format!("`{key}`{} is read by nobody: write `crowdsec`", where_set(figment, &key)));
     reading.problems.extend(keys);
     let table = figment.find_value("crowdsec").ok().and_then(Value::into_dict).unwrap_or_default();

@@ -1,5 +1,9 @@
 //! Are secrets read as they stand, from wherever they come, and shown to nobody?
 
+use std::process::Command;
+use std::sync::mpsc;
+use std::{fs, thread};
+
 use super::*;
 
 #[test]
@@ -71,4 +75,22 @@ fn one_bad_file_is_told_once_and_under_its_own_key() {
     ];
     let said = problems(toml("").merge(environment(&keys)).select("release"));
     assert!(said.contains("log_format") && !said.contains("is missing"), "{said}");
+}
+
+/// As a shell hands one over: `<(…)`.
+#[test]
+fn the_file_with_rockets_secret_key_may_be_a_pipe_that_is_read_once() {
+    let secret = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo").success());
+    let (figment, (sender, receiver)) =
+        (toml("").merge(("crowdsec.rocket_secret_key_file", path.clone())), mpsc::channel());
+    thread::spawn(move || fs::write(path, secret));
+    thread::spawn(move || {
+        let config = Config::read(&with_secret_of_file(figment));
+        sender.send(config.expect("a configuration").shared_secret.map(|secret| secret.0))
+    });
+    let read = receiver.recv_timeout(Duration::from_secs(10)).expect("nobody waits for more to come");
+    assert_eq!(read.as_deref(), Some(secret));
 }
