@@ -1,7 +1,9 @@
 //! What does the process's own log say of refusals? A line for each address and minute, with what was asked for.
 
+use app::crowdsec::SameOrigin;
 use rocket::http::{ContentType, Header, Status};
 use rocket::local::asynchronous::Client;
+use rocket::{post, routes};
 
 use crate::common::logger::{logged, logger};
 use crate::common::{Visitor, with_decisions, without_captcha};
@@ -51,11 +53,14 @@ async fn an_outage_of_the_captchas_provider_is_one_line_however_many_answers_com
 #[rocket::async_test]
 async fn no_origin_that_a_stranger_sends_looks_like_a_line_of_the_access_log() {
     let _turn = logger().await;
-    let client = Client::tracked(app::app(with_decisions(&[]))).await.expect("a launch");
+    #[post("/form")]
+    fn form(_own: SameOrigin) {}
+    let app = app::app(with_decisions(&[])).mount("/tests", routes![form]);
+    let client = Client::tracked(app).await.expect("a launch");
     let forged =
         "x 198.51.100.66 - - [27/Nov/2026:18:40:00 +0000] \"GET /?${jndi:ldap://x/a} HTTP/1.1\" 404 1 \"-\" \"-\"";
-    let form = client.post("/sign-in").header(ContentType::Form).header(Header::new("Origin", forged));
-    assert_eq!(form.body("user=a&password=b").dispatch().await.status(), Status::UnprocessableEntity);
+    let sent = client.post("/tests/form").header(Header::new("Origin", forged)).dispatch().await;
+    assert_eq!(sent.status(), Status::UnprocessableEntity);
     assert_eq!(logged("sent a form here"), 1);
     assert_eq!(logged("198.51.100.66"), 0);
 }
