@@ -146,8 +146,8 @@ struct Writer {
     shared: Arc<Shared>,
     file: File,
     lines: Vec<u8>,
-    /// How much of `lines` is written: after an error the rest is tried again, so that no line is doubled. One may be torn
-    /// where a disk was full and the file has been moved away since.
+    /// How much of `lines` is written: after an error the rest is tried again, so that no line is doubled. Where a disk was full
+    /// and the file has been moved away since, the old one may end within a line, which the new one has whole.
     written: usize,
 }
 
@@ -187,6 +187,9 @@ impl Writer {
             // Whoever rotates logs has moved the file away, and needs no signal to us.
             if !is_at(&self.file, &self.shared.path) {
                 self.file = open(&self.shared.path)?;
+                // The rest of a line would be taken for a line: of 192.0.2.7 might be left `2.0.2.7`.
+                self.written =
+                    self.lines[..self.written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             }
             let locked = is_stdout(&self.shared.path).then(|| io::stdout().lock());
             let end = self.written + end_of_piece(&self.lines[self.written..]);

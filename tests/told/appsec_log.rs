@@ -40,7 +40,9 @@ async fn the_first_body_that_a_handler_gets_unjudged_is_told_and_the_others_are_
     let _turn = logger().await;
     thread::spawn(|| {
         let stub = Stub::new();
-        let client = client(app::app(with_appsec(&stub)).mount("/", routes![plain]));
+        #[post("/inspected", data = "<_body>")]
+        fn inspected(_body: Inspected<String>) {}
+        let client = client(app::app(with_appsec(&stub)).mount("/", routes![plain, inspected]));
         let send = |path: &'static str, length: usize| {
             client
                 .post(path)
@@ -53,6 +55,7 @@ async fn the_first_body_that_a_handler_gets_unjudged_is_told_and_the_others_are_
         };
         assert_eq!(send("/plain", 400), 200);
         assert_eq!(send("/nowhere", 4000), 404);
+        assert_eq!(send("/inspected", 2 << 20), 413);
         assert_eq!(logged("AppSec has not seen the body"), 0, "judged whole, or seen by nobody");
         for _ in 0..11 {
             assert_eq!(send("/plain", 4000), 200);

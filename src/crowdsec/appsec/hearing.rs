@@ -14,6 +14,8 @@ use crate::crowdsec::panics::lock;
 pub struct Hearing {
     /// Whether the whole request has been judged, its body included. A longer body is left to `Inspected`.
     pub is_whole: AtomicBool,
+    /// Whether its body is `Inspected`'s, whatever comes of it.
+    pub is_inspected: AtomicBool,
     /// An answer of AppSec's for the visitor.
     relay: Mutex<Option<Relay>>,
 }

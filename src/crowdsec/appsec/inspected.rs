@@ -59,6 +59,7 @@ impl<'r, T: FromBody<'r>> FromData<'r> for Inspected<T> {
         if !T::takes(request) {
             return Outcome::Forward((data, Status::UnsupportedMediaType));
         }
+        Hearing::of(request).is_inspected.store(true, Ordering::Relaxed);
         let limit = T::limit(request);
         let most = match appsec {
             Some(appsec) if appsec.config.large_bodies == LargeBodies::Block => limit.min(appsec.config.body_limit),

@@ -66,7 +66,8 @@ impl Fairing for AppSec {
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
         let hearing = Hearing::of(request);
-        let is_half = || !hearing.is_whole.load(Ordering::Relaxed) && !bouncer.spares_other_judges(request);
+        let is_seen = || [&hearing.is_whole, &hearing.is_inspected].iter().any(|seen| seen.load(Ordering::Relaxed));
+        let is_half = || !is_seen() && !bouncer.spares_other_judges(request);
         let has_handler = request.route().is_some_and(|route| route.rank > OUR_RANK + 1);
         match bouncer.visit(request).refusal() {
             Some(Verdict::Answered) => hearing.answer(response),

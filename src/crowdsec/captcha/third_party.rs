@@ -11,7 +11,7 @@ use super::Finding;
 use super::config::Config;
 use super::tries::Tries;
 use crate::crowdsec::look_up::LookUp;
-use crate::crowdsec::printable::with_causes;
+use crate::crowdsec::printable::{printable, with_causes};
 use crate::crowdsec::reminder::{HOUR, Reminder};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -66,7 +66,8 @@ impl ThirdParty {
                 let name = self.config.provider.name;
                 if let Some(times) = self.away.count(1, HOUR, Instant::now()) {
                     log::warn!(
-                        "The captcha provider {name} cannot be asked ({times} so far): {reason}. Visitors must retry."
+                        "The captcha provider {name} cannot be asked ({times} so far): {}. Visitors must retry.",
+                        printable(&reason)
                     );
                 }
                 Finding::Away

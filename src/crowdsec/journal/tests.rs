@@ -49,6 +49,18 @@ fn after_an_error_each_line_is_written_once_and_whole() {
 }
 
 #[test]
+fn where_a_full_disk_cut_a_line_and_the_file_was_moved_away_the_new_one_begins_with_that_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("a.log");
+    let file = open(&path).expect("the log");
+    let lines = b"192.0.2.6 a\n192.0.2.7 b\n".to_vec();
+    let mut writer = Writer { shared: shared(&path, ""), file, lines, written: 14 };
+    fs::rename(&path, folder.path().join("a.log.1")).expect("rotated");
+    writer.write().expect("a disk with room");
+    assert_eq!(fs::read_to_string(&path).expect("the log"), "192.0.2.7 b\n");
+}
+
+#[test]
 fn a_line_is_written_in_one_piece_however_long_it_is() {
     let long = "x".repeat(3 * LONGEST_LINE) + "\n";
     let piece = |lines: &str| end_of_piece(lines.as_bytes());

@@ -12,10 +12,10 @@ mod field;
 mod refusals;
 
 use std::collections::HashMap;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::{fs, io};
 
 use figment::Figment;
 use rocket::fairing::{AdHoc, Fairing};
@@ -71,10 +71,12 @@ fn open(figment: &Figment, lost: &Arc<AtomicU64>) -> io::Result<[Option<Arc<Jour
     let mut journals = HashMap::<PathBuf, Arc<Journal>>::new();
     let mut open = |path: Option<PathBuf>| -> io::Result<_> {
         let Some(path) = path else { return Ok(None) };
-        if !journals.contains_key(&path) {
-            journals.insert(path.clone(), Arc::new(Journal::open(&path, lost.clone())?));
+        // However it is spelled, and by whichever link it is reached. Standard output is no path.
+        let file = fs::canonicalize(&path).unwrap_or(path.clone());
+        if !journals.contains_key(&file) {
+            journals.insert(file.clone(), Arc::new(Journal::open(&path, lost.clone())?));
         }
-        Ok(journals.get(&path).cloned())
+        Ok(journals.get(&file).cloned())
     };
     Ok([open(access)?, open(events)?, open(refusals)?])
 }
