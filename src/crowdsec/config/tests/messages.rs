@@ -17,7 +17,7 @@ fn no_message_has_words_of_the_programs_own() {
     for (line, key, remedy) in [
         ("decisions = ['192.0.2.1']", "`crowdsec.decisions.0`", "{ value = \"…\", type = \"…\" }"),
         ("snapshot = 1", "`crowdsec.snapshot`", "path"),
-        ("access_log = 3", "`crowdsec.access_log`", "path"),
+        ("api_key_file = 3", "`crowdsec.api_key_file`", "path"),
         ("api_url = 'http://user:word@192.0.2.1/'", "`crowdsec.api_url`", "without user or password"),
     ] {
         let said = problems(toml(&format!("[default.crowdsec]\napi_key = 'x'\n{line}")));
