@@ -134,6 +134,7 @@ fn a_visitor_who_has_not_answered_yet_is_asked_to() {
         browser.shows(&word("problem_missing"));
         answer(&browser);
         browser.arrives_at(&at(&app, WANTED));
+        browser.shows("You have been let in");
         browser.forget_cookies();
     }
 }
@@ -147,6 +148,7 @@ fn an_answer_that_was_used_before_is_told_kindly() {
         browser.open(&at(&app, WANTED));
         answer(&browser);
         browser.arrives_at(&at(&app, WANTED));
+        browser.shows("You have been let in");
         browser.forget_cookies();
         let spent = server.seen().iter().find_map(|seen| seen.form("response")).expect("an answer");
         browser.open(&at(&app, WANTED));
@@ -157,6 +159,7 @@ fn an_answer_that_was_used_before_is_told_kindly() {
         browser.shows(&word("problem_expired"));
         answer(&browser);
         browser.arrives_at(&at(&app, WANTED));
+        browser.shows("You have been let in");
         browser.forget_cookies();
     }
 }
