@@ -12,8 +12,7 @@ use tempfile::TempDir;
 use crate::crowdsec::decisions::{
     Country, Decision, DecisionSet, Entry, Remediation, Scopes, Source, Types, Value, network,
 };
-use crate::crowdsec::lapi::Connection;
-use crate::crowdsec::lapi::Snapshot;
+use crate::crowdsec::lapi::{Connection, Snapshot};
 use crate::crowdsec::setting::Secret;
 use crate::crowdsec::tests::decisions::strongest;
 

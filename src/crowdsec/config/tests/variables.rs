@@ -131,7 +131,7 @@ fn values_of_variables_lose_white_space_at_their_ends() {
         let config = Config::read(&toml("").merge(environment)).expect("all of them are good");
         let lapi = config.lapi.connection.expect("a key");
         assert!(lapi.key.is_some_and(|key| key.0 == "a-key"), "{space:?}");
-        assert_eq!(lapi.at.to_string(), "http://127.0.0.1:9/", "{space:?}");
+        assert_eq!(lapi.at, "http://127.0.0.1:9/", "{space:?}");
         assert_eq!(lapi.filters, [("scopes", "ip,range".into()), ("origins", "CAPI,lists".into())]);
         assert_eq!(config.lapi.update_frequency, Duration::from_secs(7));
         assert_eq!(config.lapi.on_startup_failure, OnStartupFailure::Closed);
