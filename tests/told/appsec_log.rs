@@ -36,7 +36,7 @@ fn with_appsec(stub: &Stub) -> Figment {
 }
 
 #[rocket::async_test]
-async fn the_first_body_that_a_handler_gets_unjudged_is_told_and_the_others_are_counted() {
+async fn of_each_route_the_first_body_that_its_handler_gets_unjudged_is_told() {
     let _turn = logger().await;
     thread::spawn(|| {
         let stub = Stub::new();
@@ -57,11 +57,18 @@ async fn the_first_body_that_a_handler_gets_unjudged_is_told_and_the_others_are_
         assert_eq!(send("/nowhere", 4000), 404);
         assert_eq!(send("/inspected", 2 << 20), 413);
         assert_eq!(logged("AppSec has not seen the body"), 0, "judged whole, or seen by nobody");
+        // Who sends bodies to a route that reads none hides no other.
+        let to_index = || client.get("/").visitor("192.0.2.1").body("x".repeat(4000)).dispatch();
+        for _ in 0..11 {
+            assert_eq!(to_index().status().code, 200);
+        }
         for _ in 0..11 {
             assert_eq!(send("/plain", 4000), 200);
         }
-        assert_eq!(logged("AppSec has not seen the body of a request to `/plain`"), 2, "the first, and the tenth");
-        assert_eq!(logged("10 so far"), 1);
+        for route in ["GET /", "POST /plain"] {
+            assert_eq!(logged(&format!("AppSec has not seen the body of a request to `{route}`")), 1, "{route}");
+        }
+        assert_eq!(logged("AppSec has not seen the body"), 2);
     })
     .join()
     .unwrap();

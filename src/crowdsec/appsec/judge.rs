@@ -1,8 +1,9 @@
 //! What becomes of a request by AppSec's word? The second judge, asked after the first has let the visitor in and before the
 //! application sees the request.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rocket::fairing::{Fairing, Info, Kind};
@@ -20,8 +21,9 @@ use super::relay::Relay;
 use crate::crowdsec::bouncer::{Bouncer, Judgement, OUR_RANK, Verdict};
 use crate::crowdsec::decisions::{Remediation, Source};
 use crate::crowdsec::pages;
+use crate::crowdsec::panics::lock;
 use crate::crowdsec::printable::printable;
-use crate::crowdsec::reminder::Reminder;
+use crate::crowdsec::reminder::{HOUR, Reminder};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -31,8 +33,8 @@ pub struct AppSec {
     client: Client,
     /// Questions that it has not answered. The log tells of them once a minute.
     outages: Reminder,
-    /// Requests that reached a handler while AppSec had not seen their body.
-    unjudged: AtomicU64,
+    /// Requests that reached a handler while AppSec had not seen their body, by the route's method and path.
+    unjudged: Mutex<HashMap<String, Reminder>>,
 }
 
 #[rocket::async_trait]
@@ -79,7 +81,7 @@ impl Fairing for AppSec {
 
 impl AppSec {
     pub fn new(config: Config, client: Client) -> Self {
-        Self { config, client, outages: Reminder::default(), unjudged: AtomicU64::new(0) }
+        Self { config, client, outages: Reminder::default(), unjudged: Mutex::default() }
     }
 
     /// Asks about a request, with this much of its body.
@@ -131,16 +133,16 @@ impl AppSec {
         );
     }
 
-    /// Tells of a body that a handler has read and nobody has judged: the first one, the tenth, the hundredth and so on.
+    /// Tells of a body that came to a handler and that nobody has judged. Each route by itself: whether a handler reads the body
+    /// is not known, and what a stranger sends to one that does not must not hide the others.
     fn tell_unjudged(&self, request: &Request<'_>) {
-        let count = self.unjudged.fetch_add(1, Ordering::Relaxed) + 1;
-        if count != 10_u64.pow(count.ilog10()) {
-            return;
-        }
-        let route = request.route().map(|route| printable(&route.uri.to_string())).unwrap_or_default();
+        let route = request.route().map(|route| format!("{} {}", route.method, route.uri)).unwrap_or_default();
+        let told = lock(&self.unjudged).entry(route.clone()).or_default().count(1, HOUR, Instant::now());
+        let Some(times) = told else { return };
         log::warn!(
-            "AppSec has not seen the body of a request to `{route}`, which is longer than {PEEK} bytes, or slow: {count} so far. \
-             Let the route take `Inspected<Form<…>>` in the place of `Form<…>`: docs/appsec.md."
+            "AppSec has not seen the body of a request to `{}`, which is longer than {PEEK} bytes, or slow ({times} so far). If \
+             that route takes `Form<…>` or the like, let it take `Inspected<Form<…>>`: docs/appsec.md.",
+            printable(&route)
         );
     }
 }
