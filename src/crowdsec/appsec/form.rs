@@ -1,6 +1,6 @@
 //! How is a form made of a body that lies in memory? Rocket reads its fields one by one; files are in memory, too.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::str;
 
 use rocket::Request;
@@ -11,16 +11,13 @@ use rocket::http::{ContentType, Status};
 use super::from_body::FromBody;
 use crate::crowdsec::pages::fields;
 
-/// The fields of one form by name, as `Form` can read them.
+/// The texts of one form by the names of their fields. A field that bears a file has an empty one: where a text is wanted, it
+/// gets nothing of the file, which AppSec has judged as one.
 struct Fields(Vec<(String, String)>);
 
-/// Begins the value of a field that bears a file, and the place of that file among all of the form's follows. So a field of
-/// text gets nothing of a file, which AppSec has judged as one. No text may begin so: it would pass for a file.
-const FILE: &str = "\0file\0";
-
 thread_local! {
-    /// The files of the form that this thread is reading.
-    static FILES: RefCell<Vec<File>> = RefCell::default();
+    /// The file that the field bears which this thread hands to a form just now.
+    static FILE: Cell<Option<File>> = Cell::default();
 }
 
 impl<'r, T: FromForm<'r> + Send> FromBody<'r> for Form<T> {
@@ -40,15 +37,20 @@ impl<'r, T: FromForm<'r> + Send> FromBody<'r> for Form<T> {
     fn from_body(request: &'r Request<'_>, body: &'r [u8]) -> Result<Self, (Status, Self::Error)> {
         let fields = match request.content_type() {
             Some(kind) if kind.is_form_data() => parts(kind, body),
-            _ => encoded(body).map(|fields| (fields, Vec::new())),
+            _ => str::from_utf8(body)
+                .map(|text| fields(text).map(|field| (field, None)).collect())
+                .map_err(form::Errors::from),
         };
-        let form = fields.and_then(|(fields, files)| {
-            let Fields(fields) = request.local_cache(|| Fields(fields));
-            FILES.set(files);
-            let form =
-                Self::parse_iter(fields.iter().map(|(name, value)| ValueField::from((name.as_str(), value.as_str()))));
-            FILES.take();
-            form
+        let form = fields.and_then(|fields| {
+            let (texts, files): (_, Vec<_>) = fields.into_iter().unzip();
+            let Fields(texts) = request.local_cache(|| Fields(texts));
+            let mut form = T::init(form::Options::Lenient);
+            for ((name, value), file) in texts.iter().zip(files) {
+                FILE.set(file);
+                T::push_value(&mut form, ValueField::from((name.as_str(), value.as_str())));
+            }
+            FILE.set(None);
+            T::finalize(form)
         });
         form.map(Self::from).map_err(|errors| (errors.status(), errors))
     }
@@ -58,17 +60,8 @@ fn invalid<'v>(what: &'static str) -> form::Errors<'v> {
     form::Error::validation(what).into()
 }
 
-/// A field of text.
-fn text<'v>(name: String, value: String) -> form::Result<'v, (String, String)> {
-    if value.starts_with(FILE) { Err(invalid("a text that no form has")) } else { Ok((name, value)) }
-}
-
-fn encoded<'v>(body: &[u8]) -> form::Result<'v, Vec<(String, String)>> {
-    fields(str::from_utf8(body).map_err(form::Errors::from)?).map(|(name, value)| text(name, value)).collect()
-}
-
-/// The fields of a form by name, and its files.
-type Parts = (Vec<(String, String)>, Vec<File>);
+/// The name and the text of a field, or in the text's place a file.
+type Field = ((String, String), Option<File>);
 
 /// The longest head of a part. Go gives up where one has more than 10,000 lines, and the rules see nothing from there on.
 const LONGEST_HEAD: usize = 16 << 10;
@@ -76,26 +69,22 @@ const LONGEST_HEAD: usize = 16 << 10;
 /// Takes a multipart form apart, strictly: what Go, which reads the parts for AppSec's rules, could read in another way is
 /// no form. Else a field would arrive here that AppSec took for a file, or never saw. That is why no crate does it: multer
 /// keeps the last of two headers with one name, where Go takes the first.
-fn parts<'v>(kind: &ContentType, body: &[u8]) -> form::Result<'v, Parts> {
+fn parts<'v>(kind: &ContentType, body: &[u8]) -> form::Result<'v, Vec<Field>> {
     let odd = || invalid("parts that can be read in two ways");
     let delimiter = ["\r\n--", boundary_of(kind).ok_or_else(odd)?].concat().into_bytes();
-    let (mut fields, mut files) = (Vec::new(), Vec::new());
+    let mut fields = Vec::new();
     // Nothing stands before the first part.
     let mut rest = body.strip_prefix(&delimiter[2..]).ok_or_else(odd)?;
     while !rest.starts_with(b"--") {
         let (part, next) = parted(rest.strip_prefix(b"\r\n").ok_or_else(odd)?, &delimiter).ok_or_else(odd)?;
         let (head, bytes) = parted(part, b"\r\n\r\n").ok_or_else(odd)?;
         let (name, file, content_type) = str::from_utf8(head).ok().and_then(head_of).ok_or_else(odd)?;
-        fields.push(match file {
-            Some(file) => {
-                files.push(File { name: file.to_owned(), content_type, bytes: bytes.to_owned() });
-                (name.to_owned(), format!("{FILE}{}", files.len() - 1))
-            }
-            None => text(name.to_owned(), str::from_utf8(bytes).map_err(form::Errors::from)?.to_owned())?,
-        });
+        let text = if file.is_some() { "" } else { str::from_utf8(bytes).map_err(form::Errors::from)? };
+        let file = file.map(|file| File { name: file.to_owned(), content_type, bytes: bytes.to_owned() });
+        fields.push(((name.to_owned(), text.to_owned()), file));
         rest = next;
     }
-    Ok((fields, files))
+    Ok(fields)
 }
 
 /// What stands between the parts, if every reader finds the same.
@@ -160,8 +149,7 @@ pub struct File {
 }
 
 impl<'r> FromFormField<'r> for File {
-    fn from_value(field: ValueField<'r>) -> form::Result<'r, Self> {
-        let place = field.value.strip_prefix(FILE).and_then(|place| place.parse::<usize>().ok());
-        FILES.with_borrow(|files| files.get(place?).cloned()).ok_or_else(|| invalid("no file"))
+    fn from_value(_: ValueField<'r>) -> form::Result<'r, Self> {
+        FILE.take().ok_or_else(|| invalid("no file"))
     }
 }

@@ -113,12 +113,13 @@ fn json(body: Inspected<Json<Value>>) -> String {
 struct Upload<'r> {
     name: &'r str,
     file: Option<File>,
+    more: Vec<File>,
 }
 
 #[post("/form", data = "<form>")]
 fn form(form: Inspected<Form<Upload<'_>>>) -> String {
-    let file = form.file.as_ref().map(|file| format!(" {} {:?} {:?}", file.name, file.content_type, file.bytes));
-    format!("{}{}", form.name, file.unwrap_or_default())
+    let show = |file: &File| format!(" {} {:?} {:?}", file.name, file.content_type, file.bytes);
+    [form.name.to_owned()].into_iter().chain(form.file.iter().chain(&form.more).map(show)).collect()
 }
 
 #[post("/maybe", data = "<body>")]
