@@ -52,7 +52,7 @@ fn fields_of_a_megabyte_take_no_memory_and_an_origin_or_scenario_of_that_size_dr
     // Those with a long origin, a long scenario, and nothing long; then those whose other fields are.
     let met = [0, 1, 250, 2, 3, 4, 5].map(|n| app.verdict(&format!("192.0.2.{n}")));
     assert_eq!(met, [Ban, Ban, Ban, Welcome, Welcome, Welcome, Welcome], "{}", app.log());
-    app.tells("18 decisions of LAPI's could not be read and are not enforced", 1);
+    app.tells("Not enforced: 18 decisions of LAPI's that could not be read", 1);
     assert!(app.log().lines().all(|line| line.len() < 2000), "a line of the log is longer than anybody reads");
 }
 
@@ -66,7 +66,7 @@ fn what_cannot_be_read_reaches_the_log_without_power_over_it() {
         let lapi = FakeServer::start(move |seen| Reply::standing(seen, &all));
         let app = App::polling(&lapi.url(), &[]);
         assert_eq!((app.verdict("192.0.2.1"), app.verdict("192.0.2.2")), (Welcome, Ban), "{field}");
-        app.tells("1 decisions of LAPI's could not be read", 1);
+        app.tells("Not enforced: 1 decision of LAPI's that could not be read", 1);
         let harmful = |c: char| c != '\n' && (c.is_control() || ['\u{2028}', '\u{202e}'].contains(&c));
         assert!(!app.log().contains(harmful), "{:?}", app.log());
     }
@@ -112,12 +112,12 @@ fn decisions_without_an_id_are_enforced_told_once_and_never_called_the_operators
     let lapi = FakeServer::start(move |seen| Reply::standing(seen, &all));
     let app = App::polling(&lapi.url(), &[("CROWDSEC_STARTUP_TIMEOUT", "5m")]);
     assert_eq!((app.verdict(&value(19_999)), app.verdict("192.0.2.7")), (Ban, Captcha));
-    app.tells("20001 decisions of LAPI's have no id that can be used", 1);
+    app.tells("LAPI has sent 20001 decisions without an id that can be used", 1);
     eventually("the refusal is told", || app.logged(", a decision without an id, ") > 0);
     assert_eq!(app.logged("decision of your own"), 0, "{}", app.log());
     comes_back(&lapi, &app, again);
     lapi.answers(move |_| Reply::decisions(&[], &gone));
     app.eventually(&value(0), Welcome);
     app.eventually("192.0.2.7", Welcome);
-    app.tells("have no id that can be used", 1);
+    app.tells("without an id that can be used", 1);
 }

@@ -188,5 +188,5 @@ fn two_instances_that_share_a_key_are_told_and_one_that_does_not_is_not() {
         storm();
     }
     assert_eq!(alone.logged(HINT), 0, "{}", alone.log());
-    eventually("it has heard of the same decisions", || alone.logged("new decisions") > 0);
+    eventually("it has heard of the same decisions", || alone.logged(" added, ") > 0);
 }

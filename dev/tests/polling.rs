@@ -79,16 +79,16 @@ fn one_line_at_the_launch_says_address_lapi_decisions_and_what_is_enforced() {
     };
     let app = App::polling(&lapi.url(), &[own]);
     let told = line(&app);
-    for word in ["3 decisions stand", lapi.url().as_str(), "1 of them your own", "bans and captchas are enforced"] {
+    for word in ["3 decisions in force", lapi.url().as_str(), "1 of them your own", "bans and captchas are enforced"] {
         assert!(told.contains(word), "{word}: {told}");
     }
     let app = App::polling(&format!("http://{}", closed_port()), &[own]);
     assert!(line(&app).contains("has not answered yet: 1 decisions of your own"), "{}", line(&app));
     let app = App::start(&[own]);
-    assert!(line(&app).contains("No CrowdSec: 1 decisions of your own stand"), "{}", line(&app));
+    assert!(line(&app).contains("No CrowdSec: 1 decision of your own in force"), "{}", line(&app));
     // What the release profile shows: warnings, errors, and this.
     let app = App::polling(&lapi.url(), &[own, ("ROCKET_LOG_LEVEL", "critical")]);
-    assert!(line(&app).contains("3 decisions stand"), "{}", line(&app));
+    assert!(line(&app).contains("3 decisions in force"), "{}", line(&app));
     assert!(!app.log().contains(KEY));
 }
 

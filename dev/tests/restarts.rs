@@ -155,7 +155,7 @@ fn on_startup_failure_decides_unless_a_valid_snapshot_stands_in() {
                         _ => (Welcome, Welcome, (503, "starting".into())),
                     };
                     assert_eq!(met, expected, "{case}: {}", app.log());
-                    let from_snapshot = app.logged("1 decisions come from the snapshot");
+                    let from_snapshot = app.logged("1 decision from the snapshot");
                     assert_eq!(from_snapshot, usize::from(believed), "{case}: {}", app.log());
                     // Nor does the line about what is connected say that LAPI was heard.
                     let at_the_launch = app.logged("the others from the snapshot, since CrowdSec's LAPI");

@@ -28,6 +28,11 @@ pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     errors.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
+/// `1 decision`, `2 decisions`.
+pub fn decisions(count: usize) -> String {
+    format!("{count} decision{}", if count == 1 { "" } else { "s" })
+}
+
 /// Whether a character has power over a terminal, or over the order of the text around it.
 pub fn is_harmful(c: char) -> bool {
     c.is_control()

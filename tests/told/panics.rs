@@ -19,7 +19,7 @@ async fn a_panic_in_a_poll_costs_that_poll_and_is_told_once() {
     let asked_for_everything = || lapi.asked().iter().filter(|asked| asked.startup == "true").count();
     let before = asked_for_everything();
     // The line that tells of what a delta brought, in the middle of the poll.
-    panic_at("CrowdSec: 1 new decisions");
+    panic_at("CrowdSec: 1 decision added");
     lapi.then(answer(&[decision(2, "192.0.2.2", "ban")], &[]));
     let all = [decision(1, "192.0.2.1", "ban"), decision(2, "192.0.2.2", "ban"), decision(3, "192.0.2.3", "ban")];
     lapi.then(answer(&all, &[]));

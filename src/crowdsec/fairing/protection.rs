@@ -4,23 +4,25 @@ use log::warn;
 
 use crate::crowdsec::bouncer::{Bouncer, EnforceBy, OwnDecision};
 use crate::crowdsec::lapi::Health;
+use crate::crowdsec::printable::decisions;
 
-/// One line for the log: how many decisions stand, where they come from, and what is enforced.
+/// One line for the log: how many decisions are in force, where they come from, and what is enforced.
 pub fn protection(bouncer: &Bouncer) -> String {
-    let (all, own) = (bouncer.decisions.len(), bouncer.config.decisions.len());
+    let own = bouncer.config.decisions.len();
+    let (all, only_own) = (decisions(bouncer.decisions.len()), format!("{} of your own", decisions(own)));
     let known = match bouncer.lapi.connection.as_ref().map(|lapi| &lapi.at) {
         Some(at) if bouncer.health() == Health::Starting => {
-            format!("CrowdSec's LAPI at {at} has not answered yet: {own} decisions of your own stand")
+            format!("CrowdSec's LAPI at {at} has not answered yet: {only_own} in force")
         }
-        Some(at) if bouncer.live.is_some() => format!(
-            "LIVE MODE: CrowdSec's LAPI at {at} is asked about each visitor, and {own} decisions of your own stand"
-        ),
+        Some(at) if bouncer.live.is_some() => {
+            format!("LIVE MODE: CrowdSec's LAPI at {at} is asked about each visitor, with {only_own} in force")
+        }
         Some(at) if bouncer.contact.is_recalled() => format!(
-            "{all} decisions stand, {own} of them your own, the others from the snapshot, since CrowdSec's LAPI at {at} has not \
+            "{all} in force, {own} of them your own, the others from the snapshot, since CrowdSec's LAPI at {at} has not \
              answered yet"
         ),
-        Some(at) => format!("{all} decisions stand, {own} of them your own, with CrowdSec's LAPI at {at}"),
-        None => format!("No CrowdSec: {own} decisions of your own stand"),
+        Some(at) => format!("{all} in force, {own} of them your own, with CrowdSec's LAPI at {at}"),
+        None => format!("No CrowdSec: {only_own} in force"),
     };
     format!("{known}; {}.", enforcement(bouncer))
 }
@@ -48,8 +50,8 @@ fn enforcement(bouncer: &Bouncer) -> String {
     }
 }
 
-pub fn without_crowdsec(decisions: &[OwnDecision]) {
-    let own: Vec<String> = decisions.iter().map(|own| format!("{} meets: {}", own.value.0, own.remediation)).collect();
+pub fn without_crowdsec(own: &[OwnDecision]) {
+    let own: Vec<String> = own.iter().map(|own| format!("{} meets: {}", own.value.0, own.remediation)).collect();
     let (own, name) = (own.join(", "), env!("CARGO_PKG_NAME"));
     warn!(
         "NOT CONNECTED TO CROWDSEC: no key is set, so only your own `crowdsec.decisions` are enforced ({own}). Where CrowdSec \

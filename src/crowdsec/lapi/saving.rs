@@ -8,6 +8,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::snapshot::Snapshot;
 use crate::crowdsec::decisions::DecisionSet;
+use crate::crowdsec::printable::decisions;
 
 /// The snapshot, where one is kept, and how it is doing.
 pub struct Saving {
@@ -39,7 +40,7 @@ impl Saving {
             None
         });
         let Some(age) = age else { return false };
-        info!("{} decisions come from the snapshot of {} s ago.", self.set.len(), age.as_secs());
+        info!("{} from the snapshot of {} s ago.", decisions(self.set.len()), age.as_secs());
         true
     }
 

@@ -10,7 +10,7 @@ use log::{info, warn};
 use super::contact::Contact;
 use super::{Config, Connection, Error, OnStartupFailure};
 use crate::crowdsec::decisions::{DecisionSet, MOST_ON_ONE_VALUE, Taken};
-use crate::crowdsec::printable::printable;
+use crate::crowdsec::printable::{decisions, printable};
 
 /// What an operator was told, so that nobody is told the same with every poll.
 pub struct Telling {
@@ -64,8 +64,8 @@ impl Telling {
             (Ok(()), None) => {}
             (Ok(()), Some((since, _))) => {
                 self.away = None;
-                let (seconds, known) = (since.elapsed().as_secs(), self.set.len());
-                warn!("CrowdSec's LAPI at {lapi} is back after {seconds} s: {known} decisions stand.");
+                let (seconds, known) = (since.elapsed().as_secs(), decisions(self.set.len()));
+                warn!("CrowdSec's LAPI at {lapi} is back after {seconds} s: {known} in force.");
             }
             (Err(_), Some((_, told))) if told.elapsed() < MINUTE => {}
             (Err(error), away) => {
@@ -98,13 +98,10 @@ impl Telling {
     pub fn of_answer(&mut self, taken: &Taken) {
         self.contact.unusable.fetch_add((taken.unreadable + taken.left_out) as u64, Ordering::Relaxed);
         if taken.added() + taken.ended > 0 {
-            info!("CrowdSec: {} new decisions, {} ended early.", taken.added(), taken.ended);
+            info!("CrowdSec: {} added, {} ended early.", decisions(taken.added()), taken.ended);
         }
         if let Some(first) = &taken.first_unreadable {
-            warn!(
-                "{} decisions of LAPI's could not be read and are not enforced. The first: {first}",
-                taken.unreadable
-            );
+            warn!("Not enforced: {} of LAPI's that could not be read. The first: {first}", decisions(taken.unreadable));
         }
         for what in &taken.unfit {
             if self.unfit.len() < MOST_TOLD && self.unfit.insert(what.clone()) {
@@ -128,10 +125,10 @@ impl Telling {
         }
         if taken.without_id > 0 && self.warned_of.insert("ids") {
             warn!(
-                "{} decisions of LAPI's have no id that can be used. They are enforced, but of several alike on one address \
-                 the last one counts, and none can be lifted by its id. CrowdSec's own LAPI always sends ids: check what \
-                 answers at {}.",
-                taken.without_id, self.address
+                "LAPI has sent {} without an id that can be used: enforced all the same, but of several alike on one address the \
+                 last one counts, and none can be lifted by its id. CrowdSec's own LAPI always sends ids: check what answers at {}.",
+                decisions(taken.without_id),
+                self.address
             );
         }
         if let Some(value) = &taken.first_left_out
