@@ -1,5 +1,5 @@
-//! How do LAPI's changes become what we remember, and what it says of one address? One after the other, what is new first.
-//! (A full answer is gathered here, too; `everything` puts it in the place of what stood.)
+//! How does an answer of LAPI's change what we hold? One entry after the other, what is new first. (`everything` puts a full
+//! answer in the place of what stood.)
 
 use std::collections::{BTreeSet, HashSet};
 use std::mem;
@@ -60,9 +60,14 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// Decisions that were not known before.
+    /// How many more decisions are held by it, but for those that it ended.
     pub fn added(&self) -> usize {
-        self.new - self.renewed
+        self.new - self.renewed - self.left_out
+    }
+
+    /// How many changes it names.
+    pub fn changes(&self) -> usize {
+        self.new - self.renewed + self.ended
     }
 
     pub(super) fn unread(&mut self, Unread { reason, is_unfit }: Unread) {
@@ -136,7 +141,7 @@ impl DecisionSet {
         is_held.then_some((value, key))
     }
 
-    /// What is held against one address, or without one, against everything that is no address.
+    /// What is held against one address; with `None`, against everything that is no address.
     pub fn held_against(&self, about: Option<IpAddr>) -> HashSet<(Value, Key)> {
         let (table, mut found) = (self.read(), HashSet::new());
         let mut hold = |value, held: &Held| _ = found.insert((value, held.key));

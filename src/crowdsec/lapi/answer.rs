@@ -29,14 +29,10 @@ pub fn read_answer(answer: impl Read, scopes: &Scopes, hand_on: &mut impl FnMut(
     let left = Cell::new(LARGEST_ENTRY);
     let bounded = BufReader::new(Bounded { source: answer, left: &left });
     let mut json = serde_json::Deserializer::from_reader(bounded);
-    let lists = json.deserialize_map(Answer {
-        hand_on: &mut |entry, kind| {
-            left.set(LARGEST_ENTRY);
-            if let Some(entry) = as_entry(entry, scopes, kind) {
-                hand_on(entry);
-            }
-        },
-    })?;
+    let lists = json.deserialize_map(Lists(&mut |entry, is_new| {
+        left.set(LARGEST_ENTRY);
+        entry_of(entry, is_new, scopes).into_iter().for_each(&mut *hand_on);
+    }))?;
     json.end()?;
     // An object without either list is some other server's answer. Believed, it would be an empty CrowdSec's, and end
     // every decision.
@@ -59,29 +55,34 @@ pub fn read_list(json: &[u8], scopes: &Scopes, asked: Option<u64>) -> Result<Vec
 /// Reads what LAPI says in live mode: a list, or `null`.
 pub fn read_entries(json: &[u8], scopes: &Scopes) -> Result<Vec<Entry>, String> {
     let (mut entries, mut unread) = (Vec::new(), 0);
-    let hand_on: HandOn<'_> = &mut |entry, kind| {
+    let hand_on: HandOn<'_> = &mut |entry, is_new| {
         if unread <= MOST_UNREAD
-            && let Some(entry) = as_entry(entry, scopes, kind)
+            && let Some(entry) = entry_of(entry, is_new, scopes)
         {
             unread += usize::from(matches!(&entry, Entry::Unread(unread) if !unread.is_unfit));
             entries.push(entry);
         }
     };
     let mut json = serde_json::Deserializer::from_slice(json);
-    let read = List { kind: NEW, hand_on }.deserialize(&mut json).and_then(|()| json.end());
+    let read = List { is_new: true, hand_on }.deserialize(&mut json).and_then(|()| json.end());
     read.map_err(|error| printable(&error.to_string()))?;
     if unread > MOST_UNREAD { Err("it is full of what is no decision".into()) } else { Ok(entries) }
 }
 
-fn as_entry(json: &RawValue, scopes: &Scopes, kind: ListKind) -> Option<Entry> {
-    read_entry(json, scopes).transpose().and_then(kind)
-}
+/// Takes each entry as raw text, and whether it stands in `new`, not in `deleted`.
+type HandOn<'a> = &'a mut dyn FnMut(&RawValue, bool);
 
-/// What an entry means in one of the two lists.
-type ListKind = fn(Result<Decision, Unread>) -> Option<Entry>;
-const NEW: ListKind = |read| Some(read.map_or_else(Entry::Unread, Entry::New));
-/// Takes each entry of the lists, as raw text.
-type HandOn<'a> = &'a mut dyn FnMut(&RawValue, ListKind);
+/// `None` for an entry that says nothing to us.
+fn entry_of(json: &RawValue, is_new: bool, scopes: &Scopes) -> Option<Entry> {
+    match read_entry(json, scopes).transpose()? {
+        Ok(decision) if is_new => Some(Entry::New(decision)),
+        Ok(decision) => Some(Entry::Deleted(decision)),
+        Err(unread) if is_new => Some(Entry::Unread(unread)),
+        // What cannot be read is hardly ever held, and then ends by its own time. There is nothing to tell either: LAPI has
+        // deleted it already.
+        Err(_) => None,
+    }
+}
 
 #[derive(Deserialize)]
 struct Id {
@@ -107,11 +108,9 @@ impl<S: Read> Read for Bounded<'_, S> {
 }
 
 /// The object around the lists. Gives how many of them there were.
-struct Answer<'a> {
-    hand_on: HandOn<'a>,
-}
+struct Lists<'a>(HandOn<'a>);
 
-impl<'de> Visitor<'de> for Answer<'_> {
+impl<'de> Visitor<'de> for Lists<'_> {
     type Value = usize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,17 +120,11 @@ impl<'de> Visitor<'de> for Answer<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<usize, A::Error> {
         let mut lists = 0;
         while let Some(key) = map.next_key::<String>()? {
-            let kind: ListKind = match key.as_str() {
-                "new" => NEW,
-                // What cannot be read is hardly ever held, and then ends by its own time. There is nothing to tell either: LAPI
-                // has deleted it already.
-                "deleted" => |read| read.ok().map(Entry::Deleted),
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
-            };
-            map.next_value_seed(List { kind, hand_on: &mut *self.hand_on })?;
+            if !["new", "deleted"].contains(&key.as_str()) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            map.next_value_seed(List { is_new: key == "new", hand_on: &mut *self.0 })?;
             lists += 1;
         }
         Ok(lists)
@@ -140,7 +133,7 @@ impl<'de> Visitor<'de> for Answer<'_> {
 
 /// One of the two lists, or `null`. Each entry is taken as raw text first, so that a bad one costs itself alone.
 struct List<'a> {
-    kind: ListKind,
+    is_new: bool,
     hand_on: HandOn<'a>,
 }
 
@@ -165,7 +158,7 @@ impl<'de> Visitor<'de> for List<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
         while let Some(entry) = entries.next_element::<Box<RawValue>>()? {
-            (self.hand_on)(&entry, self.kind);
+            (self.hand_on)(&entry, self.is_new);
         }
         Ok(())
     }

@@ -122,9 +122,8 @@ impl Poller {
             let within = CHANGES.max(self.pace.update_frequency.saturating_mul(3));
             let changes = self.lapi.ask(false, within, &self.set).await?;
             let taken = changes.complete();
-            let named = taken.added() + taken.ended;
-            in_step.named += named;
-            self.saving.is_due |= named > 0;
+            in_step.named += taken.changes();
+            self.saving.is_due |= taken.changes() > 0;
             self.contact.answered();
             self.telling.of_answer(&taken);
         }

@@ -221,13 +221,18 @@ fn of_too_many_decisions_on_one_address_the_greatest_are_held() {
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Ban, Some(50_000))));
     // What is left out of an answer, whichever it names first, is not missing. What would not have been is.
     let mut again = set.everything(now);
-    captchas.collect::<Vec<_>>().into_iter().rev().for_each(|captcha| again.take(Entry::New(captcha)));
+    let captchas: Vec<_> = captchas.collect();
+    captchas.iter().rev().for_each(|captcha| again.take(Entry::New(captcha.clone())));
     let compared = again.take_over(now, tenths(APART));
     let ban = decision(50_000, "192.0.2.1", "ban", 0);
     assert_eq!(compared.to_confirm().collect::<Vec<_>>(), [(ban.value.clone(), ban.key())]);
     compared.settle(true);
     assert_eq!(set.len() as u64, most);
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Ban, Some(50_000))));
+    // Nor is it news, however often it comes.
+    let mut again = set.everything(now);
+    captchas.into_iter().chain([decision(50_000, "192.0.2.1", "ban", 1000)]).for_each(|it| again.take(Entry::New(it)));
+    assert_eq!(again.take_over(now, tenths(APART)).settle(true).added(), 0);
     let captchas = (40_001 - most..=40_000).map(|id| decision(id, "192.0.2.1", "captcha", 0));
     take_changes(&set, now, captchas.chain([ban]).map(Entry::Deleted));
     assert_eq!(set.len(), 0);
