@@ -161,6 +161,26 @@ fn a_first_answer_that_drips_counts_when_it_is_complete() {
     app.eventually("192.0.2.1", Ban);
 }
 
+/// LAPI 1.7.8 and newer write an answer while they read their database, and say what is left of each decision when they
+/// write it.
+#[test]
+fn what_is_left_of_a_decision_counts_from_when_it_was_written() {
+    let lapi = FakeServer::start(|_| {
+        Reply::script(|stream| {
+            stream.write_all(
+                b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n{\"new\":[",
+            )?;
+            sleep(Duration::from_secs(12));
+            let mut late = ban(1, "192.0.2.1");
+            late["duration"] = json!("11s");
+            stream.write_all(format!("{late}],\"deleted\":null}}").as_bytes())
+        })
+    });
+    let app = App::polling(&lapi.url(), &[("CROWDSEC_UPDATE_FREQUENCY", "1h")]);
+    assert_eq!(app.verdict("192.0.2.1"), Ban);
+    app.eventually("192.0.2.1", Welcome);
+}
+
 #[test]
 fn a_slow_first_byte_within_the_startup_timeout_is_waited_for() {
     let lapi = FakeServer::start(|_| Reply::decisions(&[ban(1, "192.0.2.1")], &[]).after(Duration::from_secs(3)));

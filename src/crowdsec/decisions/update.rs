@@ -112,7 +112,8 @@ impl Taken {
 /// between, in whichever order LAPI sends the two lists. A full answer that is dropped before it is complete changes nothing.
 pub struct Incoming {
     pub(super) set: Arc<DecisionSet>,
-    now: Instant,
+    /// When the next entry has arrived. What is left of a decision counts from then on.
+    pub now: Instant,
     /// What is new in a full answer; `None` for changes.
     pub(super) table: Option<Table>,
     /// Decisions that stand, and that this answer names as deleted or shows to be gone.

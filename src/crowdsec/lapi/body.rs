@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
+use std::time::Instant;
 
 use reqwest::Response;
 use tokio::sync::mpsc;
@@ -26,7 +27,13 @@ pub async fn read_body(mut response: Response, scopes: Arc<Scopes>, mut answer: 
     let (pieces, body) = mpsc::channel(4);
     let reading = spawn_blocking(move || {
         let body = Body { pieces: body, current: Default::default() };
-        read_answer(body, &scopes, &mut |entry| answer.take(entry)).map(|()| answer)
+        let read = read_answer(body, &scopes, &mut |entry| {
+            // LAPI 1.7.8 and newer write while they read their database, and say what is left of a decision when they write
+            // it. Of a long answer's last ones that is much later than its head came.
+            answer.now = Instant::now();
+            answer.take(entry);
+        });
+        read.map(|()| answer)
     });
     let transferred: Result<(), Error> = async move {
         let mut left = LONGEST_ANSWER;

@@ -83,7 +83,6 @@ impl Lapi {
         let mut url = self.url.clone();
         url.query_pairs_mut().append_pair("startup", if everything { "true" } else { "false" });
         let response = self.send(url, within).await?;
-        // LAPI's durations count from here.
         let now = Instant::now();
         let answer = if everything { set.everything(now) } else { set.changes(now) };
         read_body(response, self.scopes.clone(), answer).await
