@@ -33,7 +33,7 @@ impl Incoming {
     /// lacks. Two answers that end a missing decision are this far `apart`.
     pub fn take_over(mut self, now: Instant, apart: Duration) -> Compared {
         let (set, now) = (self.set.clone(), self.set.ticks(now));
-        let (mut table, mut missing) = (self.table.unwrap_or_default(), Vec::new());
+        let (mut table, mut kept) = (self.table.unwrap_or_default(), Vec::new());
         let old = set.read();
         for (value, held) in old.iter().filter(|(_, held)| held.ends > now) {
             let is_ending = held.ends <= now.saturating_add(SOON);
@@ -43,17 +43,17 @@ impl Incoming {
             } else if self.deleted.contains(&(value.clone(), held.key)) {
                 self.taken.ended += usize::from(held.ends > now.saturating_add(A_SECOND));
             } else if !has_successor(&table, &value, held) && (is_ending || !table.leaves_out(&value, &sooner(), now)) {
-                table.put(&value, held.clone(), now);
-                if !is_ending {
-                    missing.push((value, held.clone()));
-                }
+                kept.push((value, held.clone()));
             }
         }
         drop(old);
+        // Afterwards, so that none of them counts as the successor of another one.
+        kept.iter().for_each(|(value, held)| _ = table.put(value, held.clone(), now));
+        kept.retain(|(_, held)| held.ends > now.saturating_add(SOON));
         table.make_room();
         // Given back at the end, when the lock is free: nobody waits for a million decisions.
         let _old = mem::replace(&mut *set.write(), table);
-        Compared { set, now, apart: ticks(apart), missing, taken: self.taken }
+        Compared { set, now, apart: ticks(apart), missing: kept, taken: self.taken }
     }
 }
 
@@ -68,13 +68,13 @@ fn has_successor(table: &Table, value: &Value, old: &Held) -> bool {
 }
 
 impl Compared {
-    /// How many of the decisions that stand the answer lacks, and of how many.
+    /// How many of the standing decisions the answer lacks, and of how many.
     pub fn missing(&self) -> (usize, usize) {
         (self.missing.len(), self.missing.len() + self.taken.renewed)
     }
 
-    /// Those of which LAPI has to confirm some before the answer counts: it lacks them for the first time, or it would end
-    /// them. The others wait.
+    /// The missing ones of which LAPI has to confirm some before the answer counts: those that are missing for the first
+    /// time, and those that this answer would end. The others wait.
     pub fn to_confirm(&self) -> impl Iterator<Item = (Value, Key)> {
         let is_doubtful = |held: &Held| held.missed == NEVER || has_waited(held, self.now, self.apart);
         let doubtful = self.missing.iter().filter(move |(_, held)| is_doubtful(held));
