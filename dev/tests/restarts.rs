@@ -1,11 +1,12 @@
 //! What is known after a restart, a crash, or a jump of the clock? What stood, by a snapshot, and by clocks that go on.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::{env, fs, process};
 
 use dev::Verdict::{Ban, Captcha, NotYet, Welcome};
-use dev::{App, FakeServer, KEY, Lapi, Reply, Seen, eventually};
+use dev::{App, FakeServer, KEY, Lapi, Reply, Seen, command, eventually};
 use serde_json::{Value, json};
 
 /// A decision as LAPI writes it. `until` is LAPI's clock, which newer ones tell; here it is long past.
@@ -84,6 +85,24 @@ fn the_snapshot_is_written_at_the_launch_and_not_only_at_the_next_poll() {
     drop(app);
     lapi.answers(|_| Reply::error(500));
     assert_eq!(App::polling(&lapi.url(), &settings).verdict("192.0.2.1"), Ban);
+}
+
+/// A shell's limit stands in for the full disk.
+#[test]
+fn a_snapshot_that_a_full_disk_does_not_take_leaves_no_half_behind() {
+    let folder = Folder::new();
+    let path = folder.path("decisions.snapshot");
+    let bans = (0..3000).map(|id| ban(id + 1, &format!("10.0.{}.{}", id / 250, id % 250), "4h")).collect();
+    let lapi = FakeServer::start(standing(bans));
+    let url = lapi.url();
+    let usual = command(&App::usual(&url, &[("CROWDSEC_SNAPSHOT", &path)]));
+    let mut limited = Command::new("sh");
+    limited.args(["-c", r#"trap "" XFSZ; ulimit -f 64; exec "$0""#]).arg(usual.get_program());
+    limited.env_clear().envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited.current_dir(usual.get_current_dir().expect("a folder")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let app = App::launched(limited).expect("it launches");
+    app.tells("decisions.snapshot cannot be written", 1);
+    assert_eq!(fs::read_dir(&folder.0).expect("the folder").count(), 0);
 }
 
 // --- the launch, with and without a snapshot ---

@@ -59,9 +59,17 @@ impl Snapshot {
     pub fn store(&self, standing: &[(Value, Key, Ticks, Arc<Source>)]) -> io::Result<()> {
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
+        // A half must not keep a full disk full.
+        self.write(beside.as_ref(), standing).inspect_err(|_| _ = fs::remove_file(&beside))?;
+        fs::rename(&beside, &self.path)?;
+        // The rename itself lasts once the directory is on the disk.
+        File::open(self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
+    }
+
+    fn write(&self, beside: &Path, standing: &[(Value, Key, Ticks, Arc<Source>)]) -> io::Result<()> {
         // The half of one that a crash left, or a link that somebody laid: none is ever followed.
-        let _ = fs::remove_file(&beside);
-        let file = File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
+        let _ = fs::remove_file(beside);
+        let file = File::options().write(true).create_new(true).mode(0o600).open(beside)?;
         let head = format!("{FORMAT}, at {}, HMAC", unix_now());
         let mut hmac = self.hmac.clone().chain_update(&head);
         let mut file = BufWriter::new(file);
@@ -79,10 +87,7 @@ impl Snapshot {
         write(b"\n]}\n")?;
         file.seek(SeekFrom::Start(head.len() as u64 + 1))?;
         write!(file, "{:x}", hmac.finalize().into_bytes())?;
-        file.into_inner()?.sync_all()?;
-        fs::rename(&beside, &self.path)?;
-        // The rename itself lasts once the directory is on the disk.
-        File::open(self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
+        file.into_inner()?.sync_all()
     }
 
     /// Reads the file into the set. Gives how old it is; `Ok(None)` where there is no file; `Err` says why it is not
