@@ -104,7 +104,7 @@ fn where_lapi_is_killed_or_hangs_visitors_meet_what_the_operator_said_and_the_ba
         for (app, (action, verdict)) in apps.iter().zip(ACTIONS) {
             assert_eq!(app.verdict("192.0.2.1"), Verdict::Ban, "{action}");
             assert_eq!(app.verdict("203.0.113.1"), verdict, "{action}");
-            app.tells("did not answer within `live.timeout`", 1);
+            app.tells("did not answer a question about a visitor", 1);
             let line = format!("Refused 203.0.113.1: {action} by live, no decision of LAPI's, for GET /");
             app.tells(&line, usize::from(verdict != Verdict::Welcome));
         }

@@ -6,6 +6,7 @@
 
 use std::array;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
@@ -66,7 +67,7 @@ impl Config {
             return None;
         }
         let config = config.unwrap_or_default();
-        // A ban that is lifted holds for that long.
+        // A ban that is lifted holds for up to that long.
         if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&config.cache.0) {
             reading.wrong("live.cache", "write a length of time from \"1s\" to \"60s\"");
         }
@@ -132,7 +133,7 @@ impl Live {
         let asking = {
             let mut questions = lock(&self.questions);
             match questions.get(&address) {
-                Some(Question::Ended { answered, until }) if *until > now => return self.unless_answered(*answered),
+                Some(Question::Ended { answered, until }) if *until > now => return self.instead_of(*answered),
                 Some(Question::UnderWay(asking)) => asking.clone(),
                 _ => {
                     // Forgets all questions that have ended, where there are too many: nobody's place is taken for good by
@@ -147,7 +148,11 @@ impl Live {
             }
         };
         // The question goes on without the visitor: its answer counts for the next request.
-        self.unless_answered(timeout(self.config.timeout.0, asking).await.unwrap_or(false))
+        let answered = timeout(self.config.timeout.0, asking).await.unwrap_or_else(|_| {
+            self.tell(&"it took longer than `live.timeout`");
+            false
+        });
+        self.instead_of(answered)
     }
 
     /// A task of its own, so that a visitor who hangs up takes nobody else's answer away.
@@ -157,12 +162,15 @@ impl Live {
             let (asked, turn) = (Instant::now(), timeout(self.config.timeout.0, lane.acquire()).await);
             let result = match turn {
                 Ok(_turn) => survive(self.question(Some(address))).await.unwrap_or_else(|p| Err(Error::Panicked(p))),
-                Err(_) => Err(Error::Transfer("it had no turn within live.timeout".into())),
+                Err(_) => Err(Error::Transfer("it had no turn within `live.timeout`".into())),
             };
             self.contact.count(&result, asked.elapsed());
             let (answered, now) = (result.is_ok(), Instant::now());
             let until = now + if answered { self.config.cache.0 } else { REST };
             lock(&self.questions).insert(address, Question::Ended { answered, until });
+            if let Err(error) = &result {
+                self.tell(error);
+            }
             answered
         });
         question.map(|ended| ended.unwrap_or(false)).boxed().shared()
@@ -179,28 +187,27 @@ impl Live {
     /// What the poller asks in live mode: for what stands against no address, or where no such scope is listed, whether
     /// LAPI is there. Gives what all answers held since the last time.
     pub async fn poll(&self) -> Result<Taken, Error> {
-        let others = self.lapi.scopes.others().is_none().then_some(Ipv4Addr::LOCALHOST.into());
+        let about = self.lapi.scopes.others().is_none().then_some(Ipv4Addr::LOCALHOST.into());
         self.set.sweep(Instant::now());
-        self.question(others).await?;
+        self.question(about).await?;
         // A visitor's question is no such answer: it says nothing of countries and accounts.
         self.contact.answered();
         Ok(mem::take(&mut *lock(&self.taken)))
     }
 
     /// What a visitor meets about whom LAPI did not answer; `None` where it did.
-    fn unless_answered(&self, answered: bool) -> Option<Remediation> {
-        if answered {
-            return None;
-        }
-        if let Some(times) = self.late.count(1, HOUR, Instant::now()) {
-            // `passthrough`, the default, fails open: what was known of the visitor before still stands.
-            log::warn!(
-                "CrowdSec's LAPI did not answer within `live.timeout` ({:?}), {times} times so far. Such visitors meet \
-                 `live.failure_action` ({}), beside what is known to stand against them.",
-                self.config.timeout.0,
-                self.config.failure_action.map_or("passthrough", Remediation::as_str)
-            );
-        }
-        self.config.failure_action
+    fn instead_of(&self, answered: bool) -> Option<Remediation> {
+        self.config.failure_action.filter(|_| !answered)
+    }
+
+    /// Tells of a question that was not answered, at the first one and once an hour while it lasts.
+    fn tell(&self, reason: &dyn Display) {
+        let Some(times) = self.late.count(1, HOUR, Instant::now()) else { return };
+        // `passthrough`, the default, fails open: what was known of the visitor before still stands.
+        log::warn!(
+            "CrowdSec's LAPI did not answer a question about a visitor: {reason} ({times} times so far). Such visitors meet \
+             `live.failure_action` ({}), beside what is known to stand against them.",
+            self.config.failure_action.map_or("passthrough", Remediation::as_str)
+        );
     }
 }
