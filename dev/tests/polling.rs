@@ -83,7 +83,7 @@ fn one_line_at_the_launch_says_address_lapi_decisions_and_what_is_enforced() {
         assert!(told.contains(word), "{word}: {told}");
     }
     let app = App::polling(&format!("http://{}", closed_port()), &[own]);
-    assert!(line(&app).contains("has not answered yet: 1 decisions of your own"), "{}", line(&app));
+    assert!(line(&app).contains("has not answered yet: 1 decision of your own"), "{}", line(&app));
     let app = App::start(&[own]);
     assert!(line(&app).contains("No CrowdSec: 1 decision of your own in force"), "{}", line(&app));
     // What the release profile shows: warnings, errors, and this.

@@ -92,7 +92,7 @@ impl Poller {
             }
             if !mem::replace(&mut told, true) {
                 warn!(
-                    "CrowdSec's LAPI at {} does not answer yet: {error}. The launch waits and asks again each second, for \
+                    "CrowdSec's LAPI at {} does not answer yet: {error}. The launch waits and asks again and again, for \
                      `startup_timeout` ({} s) at most.",
                     self.telling.address,
                     startup_timeout.as_secs_f32()
@@ -190,7 +190,8 @@ impl Poller {
         }
         let asked = confirmed.map_err(|reason| Error::Short { missing, of, reason })?;
         self.telling.of_kept(&taken, of);
-        let in_step = InStep { since, named: 0, was_empty: taken.new == 0, kept_until: taken.kept_until };
+        let in_step =
+            InStep { since, named: 0, was_odd: taken.new == 0 || taken.left_out > 0, kept_until: taken.kept_until };
         Ok((taken, (!asked).then_some(in_step)))
     }
 

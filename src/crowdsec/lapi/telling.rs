@@ -76,13 +76,13 @@ impl Telling {
                     // Fails open, the default: an application that is down because its guard is late helps no visitor.
                     (None, _) if self.on_startup_failure == OnStartupFailure::Open => warn!(
                         "CrowdSec's LAPI at {lapi} has not answered yet: {error}. UNTIL IT ANSWERS, EVERYBODY IS LET IN whom your \
-                         own `decisions` do not refuse: `on_startup_failure` is `open`. It is asked again each second."
+                         own `decisions` do not refuse: `on_startup_failure` is `open`. It is asked again and again."
                     ),
                     // Fails closed, for those to whom an unprotected minute is worse than a minute without the application.
                     // With `abort` the launch has not got this far.
                     (None, _) => warn!(
                         "CrowdSec's LAPI at {lapi} has not answered yet: {error}. UNTIL IT ANSWERS, VISITORS GET 503: \
-                         `on_startup_failure` is `closed`. It is asked again each second."
+                         `on_startup_failure` is `closed`. It is asked again and again."
                     ),
                     (Some(_), None) => warn!(
                         "CrowdSec's LAPI at {lapi} is lost: {error}. Its decisions stand until each one's own end. It is asked \
