@@ -1,12 +1,13 @@
 //! What do scripts, htmx and other programs meet, and how do they lead their visitor to the captcha?
 
+use app::crowdsec::Cleared;
 use rocket::http::uri::Host;
 use rocket::http::{ContentType, Header, Method, Status};
 use rocket::local::blocking::{Client, LocalResponse};
 use rocket::serde::json::Value;
 use rocket::{options, post, routes};
 
-use crate::common::{Visitor, app_with, client, with_decisions};
+use crate::common::{Visitor, app_with, client, header, with_decisions};
 
 const BANNED: &str = "192.0.2.1";
 const ASKED: &str = "192.0.2.2";
@@ -105,11 +106,26 @@ fn htmx_leads_its_visitor_to_the_captcha_and_shows_a_ban() {
     let htmx = [("HX-Request", "true"), ("Referer", "http://shop.example/items")];
     let captcha = ask(&client, ASKED, &htmx);
     assert_eq!(captcha.headers().get_one("HX-Redirect"), Some("/crowdsec/captcha?return_to=%2Fitems"));
+    // Never by loading the same page again, which may be served and would ask again.
     let ban = ask(&client, BANNED, &htmx);
-    assert_eq!((ban.headers().get_one("HX-Redirect"), ban.headers().get_one("HX-Refresh")), (None, Some("true")));
+    let told = |answer: &LocalResponse<'_>| {
+        ["HX-Redirect", "HX-Refresh"].map(|name| answer.headers().get_one(name).map(str::to_owned))
+    };
+    assert_eq!(told(&ban), [Some("/api/items?page=2".into()), None]);
+    let long = format!("/programs/items?{}", "x".repeat(3000));
+    assert_eq!(told(&client.get(long).visitor(BANNED).header(header("HX-Request", "true")).dispatch()), [None, None]);
+    let by_guards = with_decisions(&[(BANNED, "ban")]).merge(("crowdsec.enforce_by", "guards"));
+    let by_guards = crate::common::client(app::app(by_guards).mount("/programs", routes![guarded]));
+    for (app, told_of_form) in [(&client, Some("true".to_owned())), (&by_guards, None)] {
+        let form = app.post("/programs/guarded").visitor(BANNED).header(header("HX-Request", "true")).dispatch();
+        assert_eq!((form.status(), told(&form)), (Status::Forbidden, [None, told_of_form]));
+    }
     let page = ask(&client, ASKED, &[]);
     assert_eq!((page.headers().get_one("HX-Redirect"), page.headers().get_one("HX-Refresh")), (None, None));
 }
+
+#[post("/guarded")]
+fn guarded(_cleared: Cleared) {}
 
 #[test]
 fn a_header_names_the_remediation_and_nothing_of_why() {

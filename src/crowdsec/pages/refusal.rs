@@ -107,18 +107,24 @@ pub fn whole_seconds(wait: Duration) -> u64 {
 
 impl<'r> Responder<'r, 'static> for Refusal {
     fn respond_to(self, request: &'r Request<'_>) -> response::Result<'static> {
-        let bouncer = request.rocket().state::<Bouncer>().ok_or(Status::InternalServerError)?;
+        let bouncer = Bouncer::of(request).ok_or(Status::InternalServerError)?;
         let visit = bouncer.visit(request);
         let mut response = Response::build();
         let flood = || self.verdict == Verdict::BAN && bouncer.ban_pages.count((), Instant::now()).is_err();
         let prefix = bouncer.client_ip.prefix(request);
         let captcha_url = (self.verdict == Verdict::Captcha).then(|| self.captcha_url(request, visit, prefix));
         if is_from_htmx(request) {
-            // htmx swaps no part of the page for a refusal, so that the whole page has to go, or to be asked for again.
-            match &captcha_url {
-                Some(captcha_url) => _ = response.header(Header::new("HX-Redirect", captcha_url.clone())),
-                None if self.verdict == Verdict::BAN => _ = response.header(Header::new("HX-Refresh", "true")),
-                None => {}
+            // htmx swaps no part of the page for a refusal, so that the whole page has to go. For a ban to what was asked for,
+            // where the ban's page stands: the page around it may be served, and would ask again if it was loaded again.
+            let Asked { method, uri } = &visit.asked;
+            let banned = (self.verdict == Verdict::BAN).then_some(only_reads(*method));
+            match (&captcha_url, banned) {
+                (Some(captcha_url), _) => _ = response.header(Header::new("HX-Redirect", captcha_url.clone())),
+                (None, Some(true)) if safe_place(uri) == *uri => {
+                    response.header(Header::new("HX-Redirect", format!("{prefix}{uri}")));
+                }
+                (None, Some(false)) if visit.is_refused() => _ = response.header(Header::new("HX-Refresh", "true")),
+                _ => {}
             }
         }
         let mut vary = FORMAT_HEADERS.to_owned();
