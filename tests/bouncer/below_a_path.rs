@@ -54,6 +54,7 @@ fn who_is_led_back_is_led_below_the_path() {
     };
     assert_eq!(lead("/shop/items", "/shop"), "/shop/items");
     assert_eq!(lead("/shop", "/shop"), "/shop/");
+    assert_eq!(lead("/shop?page=2", "/shop"), "/shop/?page=2");
     assert_eq!(lead("/items", "/shop"), "/shop/items", "the application's own address of it");
     assert_eq!(lead("/shopping", "/shop"), "/shop/shopping");
     assert_eq!(lead("/shop/crowdsec/captcha", "/shop"), "/shop/");

@@ -22,6 +22,9 @@ fn outside_the_debug_profile_a_page_that_cannot_be_made_stops_the_launch() {
     for (source, launches) in [
         ("{{ text.there_is_no_such_word }}", false),
         ("{% if decision %}{{ decision.no_such_thing }}{% endif %}", false),
+        // One of the operator's own has no end.
+        ("{% if decision %}{{ decision.expires_in / 60 }}{% endif %}", false),
+        ("{% if decision and decision.expires_in %}{{ decision.expires_in / 60 }}{% endif %}", true),
         ("{{ no_such_variable }}", false),
         ("{% include \"no-such-template\" %}", false),
         ("{{ address }} {{ lang }}", true),

@@ -92,7 +92,7 @@ pub struct Caller<'r> {
 impl Caller<'_> {
     /// A safe place of this application's, for one that the caller's browser knows.
     fn back(&self, wish: &str) -> String {
-        safe_place(without(self.prefix, wish))
+        safe_place(&without(self.prefix, wish))
     }
 
     fn lead(&self, back: &str) -> Leading {

@@ -29,7 +29,10 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
             let is_captcha = refusal.verdict == Verdict::Captcha;
             let widgets = if is_captcha { Widget::examples().map(Some).into() } else { vec![None] };
             for (words, widget) in texts.all.iter().flat_map(|it| widgets.iter().map(move |widget| (it, widget))) {
-                for decision in [None, Some(DecisionView::example(refusal.verdict))] {
+                let example = DecisionView::example(refusal.verdict);
+                // As one of the operator's own.
+                let own = DecisionView { id: None, expires_in: None, ..example.clone() };
+                for decision in [None, Some(example), Some(own)] {
                     let variables = Variables { decision, captcha: widget.as_ref(), ..Variables::of(&refusal, words) };
                     let context = tera::Context::from_serialize(variables);
                     if let Err(error) = context.and_then(|context| engines.tera.render(page, &context)) {

@@ -1,5 +1,7 @@
 //! Where is it safe to send a visitor back to?
 
+use std::borrow::Cow;
+
 use rocket::Request;
 use rocket::http::uri::Origin;
 use rocket::http::{Method, RawStr};
@@ -34,17 +36,18 @@ pub fn back_by_referer(request: &Request<'_>, prefix: &str) -> String {
         let referer = request.headers().get_one("Referer").filter(|referer| is_own(request, referer))?;
         let referer = reqwest::Url::parse(referer).ok()?;
         let query = referer.query().map_or(String::new(), |query| format!("?{query}"));
-        Some(without(prefix, &format!("{}{query}", referer.path())).to_owned())
+        Some(without(prefix, &format!("{}{query}", referer.path())).into_owned())
     };
     safe_place(&path().unwrap_or_default())
 }
 
 /// A target as the application sees it.
-pub fn without<'a>(prefix: &str, target: &'a str) -> &'a str {
+pub fn without<'a>(prefix: &str, target: &'a str) -> Cow<'a, str> {
     match target.strip_prefix(prefix) {
-        Some("") => "/",
-        Some(rest) if rest.starts_with('/') => rest,
-        _ => target,
+        Some(rest) if rest.starts_with('/') => rest.into(),
+        // As a proxy shows it that wants no slash there: `/shop`, `/shop?page=2`.
+        Some(rest) if rest.is_empty() || rest.starts_with('?') => format!("/{rest}").into(),
+        _ => target.into(),
     }
 }
 

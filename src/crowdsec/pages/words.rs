@@ -22,7 +22,8 @@ pub struct Words {
 
 impl Words {
     pub(super) fn new(lang: &str, text: BTreeMap<String, String>, site: &Config) -> Self {
-        Self { lang: lang.to_owned(), dir: direction(lang), text, site: site.clone() }
+        // Browsers know `pt-BR`.
+        Self { lang: lang.replace('_', "-"), dir: direction(lang), text, site: site.clone() }
     }
 
     /// The words of this key; `None` where no language has any.
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     fn all() -> [Words; 5] {
-        ["en", "fr", "de", "pt-BR", "zh-Hant"].map(|tag| Words::new(tag, BTreeMap::new(), &Config::default()))
+        ["en", "fr", "de", "pt_BR", "zh-Hant"].map(|tag| Words::new(tag, BTreeMap::new(), &Config::default()))
     }
 
     #[test]
