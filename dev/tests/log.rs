@@ -311,14 +311,31 @@ fn a_trial_run_tells_who_would_have_been_refused() {
 
 #[test]
 fn a_trial_tells_of_nobody_who_would_have_been_served_all_the_same() {
-    let decisions = r#"[{ value = "192.0.2.1", type = "ban" }]"#;
-    let excluded = ("CROWDSEC_EXCLUDED_PATHS", "/members");
+    let decisions = r#"[{ value = "192.0.2.0/24", type = "ban" }]"#;
+    let excluded = ("CROWDSEC_EXCLUDED_PATHS", "/sign-in,/members");
     let app = App::start(&[("CROWDSEC_DECISIONS", decisions), ("CROWDSEC_ENFORCE", "false"), excluded]);
-    assert_eq!(app.get("/crowdsec/health").from("192.0.2.1").send().status, 200);
-    assert_eq!(app.get("/members").from("192.0.2.1").send().status, 200);
+    let ask = |path, address| assert_eq!(app.get(path).from(address).send().status, 200);
+    ask("/crowdsec/health", "192.0.2.1");
+    ask("/sign-in", "192.0.2.1");
     assert_eq!(app.logged("Would have refused"), 0);
-    assert_eq!(app.get("/").from("192.0.2.1").send().status, 200);
+    ask("/", "192.0.2.1");
     app.tells("Would have refused 192.0.2.1: ban by config, decision of your own, for GET /", 1);
+    // Its guard would have refused them, excluded or not.
+    ask("/members", "192.0.2.2");
+    app.tells("Would have refused 192.0.2.2: ban by config, decision of your own, for GET /members", 1);
+}
+
+#[test]
+fn a_trial_run_by_guards_tells_whom_a_guard_would_have_refused() {
+    let decisions = r#"[{ value = "192.0.2.0/24", type = "ban" }]"#;
+    let by_guards = ("CROWDSEC_ENFORCE_BY", "guards");
+    let app = App::start(&[("CROWDSEC_DECISIONS", decisions), ("CROWDSEC_ENFORCE", "false"), by_guards]);
+    assert!(app.log().contains("A TRIAL RUN") && app.log().contains("BY GUARDS ALONE"), "{}", app.log());
+    let ask = |path, address| assert_eq!(app.get(path).from(address).send().status, 200);
+    ask("/sign-in", "192.0.2.1");
+    ask("/members", "192.0.2.2");
+    app.tells("Would have refused 192.0.2.2: ban by config, decision of your own, for GET /members", 1);
+    assert_eq!(app.logged("Would have refused"), 1);
 }
 
 /// In the log stands the decision, by which an operator lifts it.

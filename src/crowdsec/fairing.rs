@@ -71,7 +71,7 @@ impl Fairing for Crowdsec {
 
     /// A fairing cannot answer, so a refused request is sent to a route of ours.
     async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+        let Some(bouncer) = Bouncer::of(request) else { return };
         // Rocket takes a POST whose form says `_method=head` for a HEAD, and would send no body, for which the visitor
         // waits. As a GET it gets its body. If it was a real HEAD, sent with a body, hyper removes the answer's body.
         if request.method() == Method::Head && !data.peek(1).await.is_empty() {
@@ -92,7 +92,7 @@ impl Fairing for Crowdsec {
         let refused = visit.is_refused().then_some(visit.judgement.verdict);
         let Some(verdict) = refused.or(head.too_large.map(Verdict::TooLarge)) else {
             if let Some(trial) = visit.judgement.trial.filter(|_| !visit.spared) {
-                bouncer.log(&visit.asked, &visit.judgement, trial, true);
+                bouncer.note_trial(visit, visit.judgement.with(trial));
             }
             return pages::send_upload_on(request, data);
         };
@@ -107,7 +107,7 @@ impl Fairing for Crowdsec {
         if status.class() != StatusClass::ClientError && status != Status::ServiceUnavailable {
             return;
         }
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+        let Some(bouncer) = Bouncer::of(request) else { return };
         let visit = bouncer.visit(request);
         let Some((judgement, is_told)) = visit.wanted_by_guard() else {
             if visit.refusal().is_none() && status != Status::ServiceUnavailable && !is_ours(request) {
@@ -122,7 +122,7 @@ impl Fairing for Crowdsec {
         }
         let refused = visit.refused.get_or_init(|| judgement);
         if !is_told {
-            bouncer.log(&visit.asked, refused, verdict, false);
+            bouncer.log(&visit.asked, refused);
         }
         // No page where another judge answers: its own fairing puts that answer here.
         if let Some(Ok(page)) = Refusal::of(request, bouncer, verdict).map(|refusal| refusal.respond_to(request)) {

@@ -13,6 +13,10 @@ pub struct Reminder(Mutex<(u64, Option<Instant>)>);
 pub const HOUR: Duration = Duration::from_secs(60 * 60);
 
 impl Reminder {
+    pub const fn new() -> Self {
+        Self(Mutex::new((0, None)))
+    }
+
     /// Counts once more. Gives the count where it is time to tell, for the first time after `few` times.
     pub fn count(&self, few: u64, pause: Duration, now: Instant) -> Option<u64> {
         let mut reminder = lock(&self.0);

@@ -162,10 +162,13 @@ fn what_a_guard_refuses_is_counted_once_and_a_trial_apart() {
     assert_eq!(dropped(&by_guards, "local", "ban", "ipv4"), 2.0);
     assert_eq!(dropped(&by_guards, "fallback", "captcha", "ipv4"), 1.0);
     // Named twice, a captcha stands for no ban.
-    let trial = with_routes(&figment.merge(("crowdsec.enforce", ["captcha", "captcha", "throttle"])));
-    assert_eq!(get(&trial, "/guarded/cleared", "192.0.2.1"), Status::Ok);
-    assert_eq!(dropped(&trial, "local", "ban", "ipv4"), 0.0);
-    assert_eq!(number(&trial, r#"trial_total{origin="local",remediation="ban",ip_type="ipv4"}"#), 1.0);
+    let figment = figment.merge(("crowdsec.enforce", ["captcha", "captcha", "throttle"]));
+    for figment in [figment.clone(), figment.merge(("crowdsec.enforce_by", "guards"))] {
+        let trial = with_routes(&figment);
+        assert_eq!(get(&trial, "/guarded/cleared", "192.0.2.1"), Status::Ok);
+        assert_eq!(dropped(&trial, "local", "ban", "ipv4"), 0.0);
+        assert_eq!(number(&trial, r#"trial_total{origin="local",remediation="ban",ip_type="ipv4"}"#), 1.0);
+    }
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn a_refused_page_stands_alone_and_in_no_frame() {
     }
 }
 
-fn copied_templates() -> tempfile::TempDir {
+pub fn copied_templates() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir("templates").unwrap() {
         let file = file.unwrap();

@@ -88,12 +88,12 @@ async fn judged(appsec: &AppSec, request: &Request<'_>, body: &Arc<[u8]>) -> Res
     if Hearing::of(request).is_whole.swap(true, Ordering::Relaxed) || is_too_long {
         return Ok(());
     }
-    let bouncer = request.rocket().state::<Bouncer>().ok_or(Status::InternalServerError)?;
+    let bouncer = Bouncer::of(request).ok_or(Status::InternalServerError)?;
     let answer = appsec.ask(bouncer, request, body.clone()).await;
     let Some(judgement) = appsec.refusal(bouncer, request, answer) else { return Ok(()) };
     let visit = bouncer.visit(request);
     // Told now: the handler may go on without the body, and the owner's catcher may answer in its own way.
-    bouncer.log(&visit.asked, &judgement, judgement.verdict, false);
+    bouncer.log(&visit.asked, &judgement);
     Err(visit.refuse_by_guard(bouncer, judgement, true))
 }
 

@@ -44,7 +44,7 @@ impl Fairing for AppSec {
     }
 
     async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+        let Some(bouncer) = Bouncer::of(request) else { return };
         let visit = bouncer.visit(request);
         // About a path of the challenge its route asks, which reads all of the body.
         if visit.refusal().is_some() || challenge::is_its_path(request) || bouncer.spares_other_judges(request) {
@@ -66,7 +66,7 @@ impl Fairing for AppSec {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+        let Some(bouncer) = Bouncer::of(request) else { return };
         let hearing = Hearing::of(request);
         let is_seen = || [&hearing.is_whole, &hearing.is_inspected].iter().any(|seen| seen.load(Ordering::Relaxed));
         let is_half = || !is_seen() && !bouncer.spares_other_judges(request);
@@ -120,7 +120,7 @@ impl AppSec {
         if bouncer.is_enforced(verdict) {
             return Some(judgement);
         }
-        bouncer.log(&visit.asked, &judgement, verdict, true);
+        bouncer.note_trial(visit, judgement);
         None
     }
 

@@ -70,6 +70,11 @@ pub struct Bouncer {
 const BAN_PAGES: u32 = 500;
 
 impl Bouncer {
+    /// The one that this request's application is protected by, if `fairing()` is attached.
+    pub fn of<'r>(request: &Request<'r>) -> Option<&'r Self> {
+        request.rocket().state()
+    }
+
     pub fn new(debug: bool, config: Config, lapi: lapi::Config, client_ip: ClientIp, captcha: Option<Captcha>) -> Self {
         let mut decisions = DecisionSet::new(Instant::now(), config.types.clone());
         for own in &config.decisions {
@@ -185,20 +190,26 @@ impl Bouncer {
 
     /// Refuses the visitor by this judgement, and tells the log: the application never sees the request.
     pub fn refuse(&self, visit: &Visit, judgement: Judgement) {
-        self.log(&visit.asked, &judgement, judgement.verdict, false);
+        self.log(&visit.asked, &judgement);
         let _ = visit.refused.set(Box::new(judgement));
     }
 
-    /// Tells the log about a refusal, or about one that is only tried.
-    pub fn log(&self, asked: &Asked, judgement: &Judgement, verdict: Verdict, is_trial: bool) {
+    /// Tells the log about a refusal.
+    pub fn log(&self, asked: &Asked, judgement: &Judgement) {
         // A challenge is no refusal: every browser meets one. What is too large stands in the access log.
-        if matches!(verdict, Verdict::Answered | Verdict::TooLarge(_)) {
+        if matches!(judgement.verdict, Verdict::Answered | Verdict::TooLarge(_)) {
             return;
         }
-        if let Some(why) = judgement.unnamed.filter(|_| !is_trial) {
+        if let Some(why) = judgement.unnamed {
             self.client_ip.tell_unnamed(judgement.address, why);
         }
-        self.refusal_lines.write(asked, judgement, verdict, is_trial);
+        self.refusal_lines.write(asked, judgement, false);
+    }
+
+    /// Notes what the visitor would be refused by, if `enforce` did not let them in, and tells the log.
+    pub fn note_trial(&self, visit: &Visit, judgement: Judgement) {
+        self.refusal_lines.write(&visit.asked, &judgement, true);
+        let _ = visit.tried.set(Box::new(judgement));
     }
 
     /// The time, which a test may have moved.

@@ -32,11 +32,11 @@ impl Record {
     #[allow(dead_code, reason = "the rooms that list refusals can be left out")]
     pub fn of(request: &Request<'_>, status: Status) -> Option<Self> {
         // No refusal is a success. To look for one would have most visitors judged a second time.
-        let bouncer = request.rocket().state::<Bouncer>().filter(|_| status.code >= 300)?;
+        let bouncer = Bouncer::of(request).filter(|_| status.code >= 300)?;
         let visit = bouncer.visit(request);
         // A challenge is no refusal: every browser meets one.
         let judgement = visit.refused.get().filter(|refused| refused.verdict != Verdict::Answered)?;
-        let (decision, asked) = (judgement.cause(judgement.verdict), &visit.asked);
+        let (decision, asked) = (judgement.cause(), &visit.asked);
         Some(Self {
             time: timestamp(bouncer.unix_now()),
             address: judgement.address,

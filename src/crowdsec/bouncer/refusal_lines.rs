@@ -61,7 +61,7 @@ impl RefusalLines {
     }
 
     /// Logs a refusal, or a trial of one, at most once a minute for each address (IPv6: /64).
-    pub fn write(&self, asked: &Asked, judgement: &Judgement, verdict: Verdict, is_trial: bool) {
+    pub fn write(&self, asked: &Asked, judgement: &Judgement, is_trial: bool) {
         // A refusal that is only tried takes no line away from a real one.
         let is_first = self.of_one.count((judgement.subject(), is_trial), judgement.at).is_ok();
         if !is_first || self.of_all.count((), Instant::now()).is_err() {
@@ -74,7 +74,7 @@ impl RefusalLines {
             more => format!(" ({more} more refusals went unlogged before)"),
         };
         let asked = format!("{} {}", asked.method, printable(asked.path()));
-        let what = match (verdict, judgement.cause(verdict)) {
+        let what = match (judgement.verdict, judgement.cause()) {
             (Verdict::Hidden, _) if judgement.unnamed == Some(Unnamed::Gone) => {
                 "a visitor who had gone before anybody knew who it was".to_owned()
             }
@@ -88,7 +88,7 @@ impl RefusalLines {
                     scenario = format!(" ({scenario})");
                 }
                 // A guard may refuse for a decision that lets visitors in elsewhere.
-                let by_guard = verdict.remediation().is_some_and(|refused| refused != *remediation);
+                let by_guard = judgement.verdict.remediation().is_some_and(|refused| refused != *remediation);
                 let guard = if by_guard { "a guard of the route refuses for " } else { "" };
                 format!("{address}: {guard}{remediation} by {origin}{scenario}, {}", standing.name())
             }
@@ -113,7 +113,7 @@ mod tests {
     fn a_crowd_gets_a_thousand_lines_in_ten_seconds_and_what_it_gets_no_more_is_counted() {
         let (lines, now) = (RefusalLines::default(), Instant::now());
         let asked = Asked { method: Method::Get, uri: "/".into() };
-        let of = |address: String| lines.write(&asked, &judgement(&address, now), Verdict::BAN, false);
+        let of = |address: String| lines.write(&asked, &judgement(&address, now).with(Verdict::BAN), false);
         let unlogged = || lines.unlogged.load(Ordering::Relaxed);
         (0..1000).for_each(|number: u32| of(format!("10.0.{}.{}", number / 250, number % 250)));
         assert_eq!(unlogged(), 0);

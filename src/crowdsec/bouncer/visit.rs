@@ -27,6 +27,8 @@ pub struct Visit {
     /// What the visitor has been refused by: the judgement on them or on an account of theirs, or another judge's. Its verdict
     /// is what they met.
     pub refused: OnceLock<Box<Judgement>>,
+    /// What they would have been refused by, if `enforce` did not let them in.
+    pub tried: OnceLock<Box<Judgement>>,
     /// What became of it, if the visitor came to one of the captcha's own routes.
     pub captcha: OnceLock<CaptchaOutcome>,
 }
@@ -141,15 +143,15 @@ impl Judgement {
         self.standing.iter().any(|standing| standing.remediation == remediation)
     }
 
-    /// The decision that a verdict rests on.
-    pub fn behind(&self, verdict: Verdict) -> Option<&Standing> {
-        let remediation = verdict.remediation()?;
+    /// The decision that the verdict rests on.
+    pub fn ground(&self) -> Option<&Standing> {
+        let remediation = self.verdict.remediation()?;
         self.standing.iter().find(|standing| standing.remediation == remediation)
     }
 
     /// The decision that a refusal is put down to: a guard may refuse for one that the fairing lets in.
-    pub fn cause(&self, verdict: Verdict) -> Option<&Standing> {
-        self.behind(verdict).or_else(|| self.standing.first().filter(|_| matches!(verdict, Verdict::Ban(_))))
+    pub fn cause(&self) -> Option<&Standing> {
+        self.ground().or_else(|| self.standing.first().filter(|_| matches!(self.verdict, Verdict::Ban(_))))
     }
 
     pub fn subject(&self) -> Subject {
@@ -167,6 +169,7 @@ impl Visit {
             asked: Asked { method: request.method(), uri },
             wanted: Mutex::default(),
             refused: OnceLock::new(),
+            tried: OnceLock::new(),
             captcha: OnceLock::new(),
         }
     }

@@ -29,6 +29,11 @@ impl Standing {
         Self { remediation, id: None, value, source, expires_in: Some(Duration::ZERO) }
     }
 
+    /// Whether both are one and the same.
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.source, &other.source) && (self.id, &self.value) == (other.id, &other.value)
+    }
+
     /// The greatest remediation counts, and of several such the one that stands longest.
     pub fn rank(&self) -> (Remediation, Duration) {
         (self.remediation, self.expires_in.unwrap_or(Duration::MAX))

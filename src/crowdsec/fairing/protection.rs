@@ -32,8 +32,7 @@ fn enforcement(bouncer: &Bouncer) -> String {
     let config = &bouncer.config;
     let what = match (&config.enforced[..], &bouncer.captcha, config.types.fallback) {
         ([], ..) => {
-            return "A TRIAL RUN: `enforce` is false, so no decision refuses anybody; the log tells whom it would refuse"
-                .into();
+            "A TRIAL RUN: `enforce` is false, so no decision refuses anybody; the log tells whom it would refuse".into()
         }
         (enforced, ..) if enforced.len() < 3 => {
             let names: Vec<&str> = enforced.iter().map(|remediation| remediation.as_str()).collect();

@@ -46,7 +46,7 @@ impl Accounts<'_> {
         let (bouncer, visit) = (self.bouncer, self.visit);
         let judgement = bouncer.judge_account(&visit.judgement, &value, self.has_solved);
         if judgement.verdict == Verdict::Admit {
-            judgement.trial.iter().for_each(|trial| bouncer.log(&visit.asked, &judgement, *trial, true));
+            judgement.trial.iter().for_each(|trial| bouncer.note_trial(visit, judgement.with(*trial)));
             return Ok(());
         }
         Err(Refused(visit.refuse_by_guard(bouncer, judgement, false)))

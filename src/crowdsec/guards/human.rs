@@ -1,6 +1,7 @@
 //! Has this visitor proven to be human?
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use rocket::http::Status;
 use rocket::request::{FromRequest, Outcome};
@@ -8,6 +9,7 @@ use rocket::{Ignite, Request, Rocket, Sentinel};
 
 use super::{has_no_bouncer, policy};
 use crate::crowdsec::bouncer::{Bouncer, Verdict};
+use crate::crowdsec::reminder::{HOUR, Reminder};
 
 /// Proof that this visitor has solved the captcha, whoever they are: for a form that programs like, such as a sign-up. Whom
 /// the bouncer does not let in is refused as `Cleared` does.
@@ -33,8 +35,11 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         // Where another guard asks, no launch can see it. Fails closed: nobody has proven anything.
-        if request.rocket().state::<Bouncer>().is_some_and(|bouncer| bouncer.captcha.is_none()) {
-            log::error!("{NO_CAPTCHA}");
+        if Bouncer::of(request).is_some_and(|bouncer| bouncer.captcha.is_none()) {
+            static TOLD: Reminder = Reminder::new();
+            if TOLD.count(1, HOUR, Instant::now()).is_some() {
+                log::error!("{NO_CAPTCHA}");
+            }
             return Outcome::Error((Status::InternalServerError, ()));
         }
         policy(request, |bouncer, judgement| {

@@ -40,7 +40,7 @@ need_the_bouncer!(Accounts<'_>, Cleared, NoDecision, Report, Visitor);
 
 /// Fails closed: without a bouncer nothing is proven of anybody.
 pub fn bouncer<'r>(request: &'r Request<'_>) -> Outcome<&'r Bouncer, ()> {
-    request.rocket().state::<Bouncer>().or_error((Status::InternalServerError, ()))
+    Bouncer::of(request).or_error((Status::InternalServerError, ()))
 }
 
 /// What a guard decides: the visitor's address, or a refusal. The fairing then replaces the catcher's answer by the
@@ -50,6 +50,10 @@ fn policy(request: &Request<'_>, decide: impl FnOnce(&Bouncer, &Judgement) -> Ve
     let visit = bouncer.visit(request);
     let verdict = decide(bouncer, &visit.judgement);
     if verdict == Verdict::Admit {
+        // Where the fairing lets everybody pass, it has noted no trial.
+        if let Some(trial) = visit.judgement.trial.filter(|_| visit.spared) {
+            bouncer.note_trial(visit, visit.judgement.with(trial));
+        }
         return Outcome::Success(visit.judgement.address);
     }
     // A captcha that the route asks of everybody says nothing about this visitor, so it is not logged.

@@ -1,6 +1,5 @@
 //! Has another site's page sent this request? A guard for forms that change something or are told to CrowdSec.
 
-use std::sync::LazyLock;
 use std::time::Instant;
 
 use log::warn;
@@ -54,7 +53,7 @@ fn is_cross_origin(request: &Request<'_>) -> bool {
     // Browsers leave it out on plain HTTP, and older ones everywhere. `null` is an origin that is hidden: refused.
     let foreign = request.headers().get("Origin").find(|origin| !is_own(request, origin));
     if let Some(origin) = foreign.filter(|origin| *origin != "null") {
-        static TOLD: LazyLock<Reminder> = LazyLock::new(Reminder::default);
+        static TOLD: Reminder = Reminder::new();
         // Where it is a mistake nobody gets through, and strangers cannot use up the warning for good.
         if TOLD.count(1, HOUR, Instant::now()).is_some() {
             warn!(

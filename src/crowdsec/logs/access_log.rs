@@ -49,7 +49,7 @@ impl Fairing for AccessLog {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let Some(bouncer) = request.rocket().state::<Bouncer>() else { return };
+        let Some(bouncer) = Bouncer::of(request) else { return };
         let (visit, status) = (bouncer.visit(request), response.status());
         let is_told = match visit.refusal() {
             Some(Verdict::TooLarge(_)) => true,

@@ -83,9 +83,9 @@ impl Counts {
     /// Counts a refusal, a trial or a captcha. How many requests were judged, the bouncer counts by itself.
     pub fn note(&self, visit: &Visit) {
         if let Some(refused) = visit.refused.get() {
-            self.count(refused, refused.verdict, |figures| &mut figures.dropped);
-        } else if let Some(verdict) = visit.judgement.trial.filter(|_| !visit.spared) {
-            self.count(&visit.judgement, verdict, |figures| &mut figures.tried);
+            self.count(refused, |figures| &mut figures.dropped);
+        } else if let Some(tried) = visit.tried.get() {
+            self.count(tried, |figures| &mut figures.tried);
         }
         let refused = || (visit.refusal() == Some(Verdict::Captcha)).then_some(CaptchaOutcome::Shown);
         if let Some(outcome) = visit.captcha.get().copied().or_else(refused) {
@@ -93,10 +93,10 @@ impl Counts {
         }
     }
 
-    fn count(&self, judgement: &Judgement, verdict: Verdict, table: fn(&mut Figures) -> &mut ByOrigin) {
-        let Some(remediation) = REMEDIATIONS.into_iter().find(|name| *name == verdict.name()) else { return };
-        let cause = judgement.cause(verdict);
-        let origin = cause.map(|standing| origin_of(&standing.source, standing.expires_in.is_none()));
+    fn count(&self, judgement: &Judgement, table: fn(&mut Figures) -> &mut ByOrigin) {
+        let name = judgement.verdict.name();
+        let Some(remediation) = REMEDIATIONS.into_iter().find(|known| *known == name) else { return };
+        let origin = judgement.cause().map(|standing| origin_of(&standing.source, standing.expires_in.is_none()));
         let mut counted = lock(&self.counted);
         let origin = counted.origin(origin.unwrap_or_else(|| FALLBACK.into()), self.has_trial);
         let key = (origin, remediation, usize::from(judgement.address.is_ipv6()));

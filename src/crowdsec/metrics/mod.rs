@@ -71,7 +71,7 @@ impl Fairing for Memory {
             || self.counts.has_trial
             || status == Status::NoContent && is_ours(request);
         // Most answers do not, and to look for a state takes Rocket some time.
-        if may_count && let Some(bouncer) = request.rocket().state::<Bouncer>() {
+        if may_count && let Some(bouncer) = Bouncer::of(request) {
             self.counts.note(bouncer.visit(request));
         }
         self.note(request, status);

@@ -28,7 +28,7 @@ struct BadRequest(Box<dyn Handler>);
 #[rocket::async_trait]
 impl Handler for BadRequest {
     async fn handle<'r>(&self, status: Status, request: &'r Request<'_>) -> Result<'r> {
-        if let Some(bouncer) = request.rocket().state::<Bouncer>() {
+        if let Some(bouncer) = Bouncer::of(request) {
             let visit = bouncer.visit(request);
             // Without a route Rocket did not know the method and took it for GET: no exemption is meant for that.
             let by_fairing = bouncer.config.enforce_by == EnforceBy::Fairing;

@@ -100,7 +100,7 @@ fn refuse<'r>(request: &'r Request<'_>, data: Data<'r>) -> route::BoxFuture<'r> 
 
 /// The answer to a request that the fairing refused; `None` to all others.
 fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
-    let bouncer = request.rocket().state::<Bouncer>()?;
+    let bouncer = Bouncer::of(request)?;
     let visit = bouncer.visit(request);
     match visit.refusal()? {
         // In bare words: the headers may be too long to ask them for a language or a format.

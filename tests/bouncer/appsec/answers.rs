@@ -2,7 +2,7 @@
 
 use std::str::Utf8Error;
 
-use app::crowdsec::{Cleared, Human, Inspected};
+use app::crowdsec::{Cleared, Human, Inspected, NoDecision};
 use rocket::Request;
 use rocket::figment::util::map;
 use rocket::http::{ContentType, Method, Status};
@@ -12,6 +12,7 @@ use rocket::{get, post as posts, routes};
 use super::application::{VISITOR, app_of, padded, post, status, with_appsec, with_captcha};
 use crate::common::appsec::{ATTACK, GUIDES_PATH, Says, Stub};
 use crate::common::{Visitor, challenge_on, client, send_answer, solve};
+use crate::refusal_pages::copied_templates;
 
 #[test]
 fn an_answer_counts_by_its_word_whatever_its_status_and_an_unreadable_block_is_a_ban() {
@@ -94,6 +95,22 @@ fn a_ban_on_trial_leaves_a_guards_captcha_as_it_is() {
     assert_eq!(status(&client, "/page"), 200);
 }
 
+/// A decision that lets them in is no reason for AppSec's ban.
+#[test]
+fn a_page_names_the_visitors_own_decision_that_they_are_refused_for_and_no_other() {
+    let (stub, templates) = (Stub::new(), copied_templates());
+    std::fs::write(templates.path().join("ban.html.tera"), "{{ decision | json_encode | safe }}").unwrap();
+    let own = [map!["value" => "192.0.2.1", "type" => "pass"], map!["value" => "192.0.2.2", "type" => "ban"]];
+    let figment = with_appsec(&stub).merge(("crowdsec.decisions", own)).merge(("template_dir", templates.path()));
+    #[get("/sure")]
+    fn sure(_sure: NoDecision) {}
+    let client = client(app_of(figment).mount("/pages", routes![sure]));
+    let page = |path: &'static str, visitor| client.get(path).visitor(visitor).dispatch().into_string().unwrap();
+    assert_eq!(page("/.env", "192.0.2.1"), "null");
+    assert!(page("/pages/sure", "192.0.2.1").contains(r#""type":"pass""#));
+    assert!(page("/.env", "192.0.2.2").contains(r#""type":"ban""#));
+}
+
 #[get("/human")]
 fn human(_human: Human) -> &'static str {
     "welcome"
@@ -138,8 +155,13 @@ impl<'r> FromRequest<'r> for Enter<'r> {
 #[test]
 fn a_trial_lets_in_what_appsec_would_refuse() {
     let stub = Stub::new();
-    let client = client(app_of(with_appsec(&stub).merge(("crowdsec.enforce", false))));
+    let operator = "198.51.100.9";
+    let figment = with_appsec(&stub).merge(("crowdsec.enforce", false)).merge(("crowdsec.metrics_from", [operator]));
+    let client = client(app_of(figment));
     assert_eq!(status(&client, "/.env"), 200);
+    let page = client.get("/crowdsec/metrics").visitor(operator).dispatch().into_string().expect("the figures");
+    let tried = r#"crowdsec_rocket_trial_total{origin="appsec",remediation="ban",ip_type="ipv4"} 1"#;
+    assert!(page.contains(tried), "{page}");
     assert_eq!(post(&client, "/text", ContentType::Text, &padded(ATTACK)).status(), Status::Ok);
     stub.says(Says::Challenge);
     assert_eq!(status(&client, "/page"), 200);

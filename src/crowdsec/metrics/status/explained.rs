@@ -40,7 +40,7 @@ pub fn explained(bouncer: &Bouncer, asked: &str, last: &[Record]) -> Value {
 /// All that stands against a visitor, the greatest first; and on which of it the verdict rests.
 fn decisions(bouncer: &Bouncer, judgement: &Judgement) -> Vec<Value> {
     let allowed = judgement.standing.first().filter(|greatest| greatest.remediation == Remediation::Allow);
-    let behind = allowed.or_else(|| judgement.behind(judgement.verdict));
+    let behind = allowed.or_else(|| judgement.ground());
     let decision = |standing: &Standing| {
         let mut told = json!(DecisionView::from(standing));
         for text in ["type", "origin", "scenario", "scope"] {
