@@ -11,8 +11,8 @@
 //! [`metrics`] counts what the bouncer does.
 //! Each of these rooms can be left out: docs/leaving-a-room-out.md.
 //!
-//! In reading order, each room imports only what stands before it: what stands against whom (decisions), how a setting is
-//! written, how LAPI is asked, who is asking, the captcha, the judgement, and then whoever acts by it: guards, pages,
+//! In reading order, each room imports only what stands before it: small tools, what stands against whom (decisions), how a
+//! setting is written, how LAPI is asked, who is asking, the captcha, the judgement, and then whoever acts by it: guards, pages,
 //! observers, and the fairing, which puts all of it together.
 
 mod printable;

@@ -17,7 +17,6 @@ use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rocket::futures::FutureExt;
 use rocket::futures::future::BoxFuture;
-use rustls::crypto::ring::default_provider;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
@@ -52,8 +51,6 @@ impl Client {
     /// AppSec takes LAPI's key, and its CA holds here too.
     pub fn new(at: Uri, timeout: Duration, lapi: &Connection) -> Result<Self, String> {
         let Some(key) = &lapi.key else { return Err("there is no key for AppSec".into()) };
-        // The first provider stays; a second call changes nothing.
-        let _ = default_provider().install_default();
         let tls = tls_client(at.scheme_str() == Some("https"), lapi.ca.as_deref(), None)
             .map_err(|error| format!("HTTPS to AppSec cannot be set up: {error}"))?;
         let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();

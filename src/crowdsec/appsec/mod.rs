@@ -1,6 +1,6 @@
 //! Is a single request an attack? CrowdSec's AppSec component is asked about each, and its word is enforced.
 //!
-//! A second judge: the bouncer names nothing of this room. An application that has no AppSec can do without it:
+//! A second judge: nothing of the bouncer's names this room but `config/`. An application that has no AppSec can do without it:
 //! docs/leaving-a-room-out.md.
 
 mod answer;

@@ -58,7 +58,6 @@ pub struct Bouncer {
     /// The questions to AppSec, set at ignition where it is asked.
     pub questions: OnceLock<Questions>,
     /// Lines that logs have dropped. Kept here, so that whoever writes logs and whoever counts can each be left out.
-    #[allow(dead_code, reason = "both can be left out together")]
     pub lost_lines: Arc<AtomicU64>,
     /// Seconds that a test has skipped.
     pub skipped: Arc<AtomicU64>,

@@ -1,5 +1,4 @@
 //! What does the bouncer offer to a second judge of requests, such as AppSec, which is asked after it?
-#![allow(dead_code, reason = "the room of that judge can be left out")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -31,7 +30,7 @@ impl Questions {
         self.tally.count(&ACTIONS, action, took);
         if action == "error" {
             let _ = self.failing_since.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
-        } else if self.failing_since.load(Ordering::Relaxed) != 0 {
+        } else {
             self.failing_since.store(0, Ordering::Relaxed);
         }
     }

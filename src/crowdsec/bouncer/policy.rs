@@ -9,11 +9,11 @@ use crate::crowdsec::lapi::{Health, OnStartupFailure};
 impl Bouncer {
     /// Judges an account of the application's own, whose visitor was judged already.
     pub fn judge_account(&self, visitor: &Judgement, account: &Value, has_solved: bool) -> Judgement {
-        let allow = visitor.standing.iter().filter(|standing| standing.remediation == Remediation::Allow);
-        let mut standing = self.decisions.on(account, self.now());
-        standing.extend(allow.cloned());
+        let standing = self.decisions.on(account, self.now());
         let mut judgement = Judgement { verdict: Verdict::Admit, trial: None, standing, ..visitor.clone() };
-        self.decide(&mut judgement, &|| has_solved, &|| self.throttle.count(account, visitor.at).err());
+        if !visitor.has(Remediation::Allow) {
+            self.decide(&mut judgement, &|| has_solved, &|| self.throttle.count(account, visitor.at).err());
+        }
         judgement
     }
 

@@ -67,7 +67,7 @@ pub struct Judgement {
     pub verdict: Verdict,
     /// What the verdict would have been, where `enforce` has something greater let in.
     pub trial: Option<Verdict>,
-    /// All that stands against the visitor, even if it is solved or allowed; the greatest comes first.
+    /// All that stands against the visitor, or against an account, even if it is solved or allowed; the greatest comes first.
     pub standing: Vec<Standing>,
     /// Why it is not known whose request this is.
     pub unnamed: Option<Unnamed>,
@@ -88,7 +88,6 @@ pub enum Verdict {
     /// More was sent than anybody may send: 414 or 431.
     TooLarge(Status),
     /// Another judge has an answer of its own for the visitor, and puts it in the place of ours.
-    #[allow(dead_code, reason = "the room of that judge can be left out")]
     Answered,
 }
 

@@ -50,8 +50,13 @@ impl Config {
         let example = || Settings { provider: Some(&ALTCHA), ..Settings::default() };
         let Some(settings) = set.or_else(|| reading.debug.then(example)) else { return Ok(None) };
         let Some(provider) = settings.provider else {
+            let remedy = "write \"recaptcha\", \"hcaptcha\", \"turnstile\" or \"altcha\"";
             if settings.site_key.is_some() || settings.secret_key.is_some() || settings.secret_key_file.is_some() {
-                reading.wrong("captcha", "there are keys but no `captcha.provider`: write \"recaptcha\", \"hcaptcha\", \"turnstile\" or \"altcha\"");
+                reading.wrong("captcha", &format!("there are keys but no `captcha.provider`: {remedy}"));
+            } else {
+                let what =
+                    "`crowdsec.captcha` is set, and counts for nothing without `provider`: no visitor gets a captcha";
+                reading.warnings.push(format!("{what}. For one, {remedy}."));
             }
             return Ok(None);
         };

@@ -4,11 +4,11 @@
 //! [`Standing`] against one visitor, the table that holds all of it, and how an answer of LAPI's changes that: [`Incoming`].
 
 mod value;
-mod decision;
 mod source;
+mod decision;
 mod remediation;
-mod held;
 mod standing;
+mod held;
 mod table;
 mod update;
 mod everything;

@@ -43,8 +43,6 @@ pub struct Lapi {
 impl Lapi {
     /// Fails on certificates or keys that cannot be used, and says why.
     pub fn new(config: &Connection) -> Result<Self, String> {
-        // The first provider stays; a second call changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let tls = tls::client(config.is_https(), config.ca.as_deref(), config.certificate.clone());
         let mut tls = tls.map_err(setup)?;
         // For gateways that go by it.

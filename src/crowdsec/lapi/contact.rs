@@ -82,7 +82,7 @@ impl Contact {
         self.since_last_answer().filter(|_| !self.is_recalled())
     }
 
-    /// How long the present health has lasted.
+    /// How long the present health has lasted; for `Stale`, how long ago LAPI answered last.
     pub fn lasts(&self) -> Duration {
         let Answers { first, last, .. } = *lock(&self.answers);
         let since = if self.health() == Health::Stale { last } else { first };
@@ -100,8 +100,8 @@ impl Contact {
         lock(&self.answers).last == Some(self.start)
     }
 
-    /// LAPI is asked for everything, which took this long the last time; zero once that came, or did not. Who is stale stays
-    /// so until LAPI answers.
+    /// LAPI is being asked for everything, which took this long the `last` time; zero once it is over. Who is stale stays so
+    /// until LAPI answers.
     pub fn awaits_everything(&self, last: Duration) {
         let factor = if self.health() == Health::Ok { 2 } else { 0 };
         lock(&self.answers).extra = last * factor;

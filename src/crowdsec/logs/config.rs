@@ -17,24 +17,23 @@ struct Settings {
     refusal_log: Option<RelativePathBuf>,
 }
 
-/// The key of each log, and its file or `stdout`: the access log, the event log, the refusal log. All may be the same.
-pub struct Config(pub [(&'static str, Option<PathBuf>); 3]);
+/// The files of the access log, the event log and the refusal log, or `stdout`. All may be the same.
+pub struct Config(pub [Option<PathBuf>; 3]);
+
+pub const KEYS: [&str; 3] = ["access_log", "event_log", "refusal_log"];
 
 impl Config {
     /// Tries to write to the logs: what would fail at the first line fails at the launch.
     pub fn read(reading: &mut Reading<'_>) -> Result<Self, BadSetting> {
         let Settings { access_log, event_log, refusal_log } = reading.room()?;
-        let logs = [("access_log", access_log), ("event_log", event_log), ("refusal_log", refusal_log)];
-        Ok(Self(logs.map(|(key, path)| {
-            let path = path.map(path_of);
-            if let Some(path) = &path
-                && let Err(error) = journal::open(path)
-            {
+        let logs = [access_log, event_log, refusal_log].map(|path| path.map(path_of));
+        for (key, path) in KEYS.into_iter().zip(&logs) {
+            if let Some((path, Err(error))) = path.as_ref().map(|path| (path.display(), journal::open(path))) {
                 let help = "Make its folder, and let this user write there";
-                reading.wrong(key, &format!("cannot write to {}: {error}. {help}", path.display()));
+                reading.wrong(key, &format!("cannot write to {path}: {error}. {help}"));
             }
-            (key, path)
-        })))
+        }
+        Ok(Self(logs))
     }
 }
 

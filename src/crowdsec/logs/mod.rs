@@ -24,6 +24,7 @@ use super::bouncer::Bouncer;
 use super::journal::Journal;
 use super::setting::Reading;
 use access_log::AccessLog;
+use config::KEYS;
 use events::EventLog;
 use refusals::refusal_log;
 
@@ -52,9 +53,8 @@ pub fn logs() -> impl Fairing {
 /// it CrowdSec would learn of no attack.
 pub fn must_be_attached() -> impl Fairing {
     AdHoc::try_on_ignite("CrowdSec's logs, if any are set", |rocket| async {
-        let config = Config::read(&mut Reading::of(rocket.figment())).ok();
-        let first = config.and_then(|Config(logs)| logs.into_iter().find_map(|(key, path)| path.map(|_| key)));
-        let first = first.filter(|_| rocket.state::<EventLog>().is_none());
+        let is_set = |key: &&str| rocket.figment().contains(&format!("crowdsec.{key}"));
+        let first = KEYS.into_iter().find(is_set).filter(|_| rocket.state::<EventLog>().is_none());
         let Some(key) = first else { return Ok(rocket) };
         log::error!(
             "Cannot start: `crowdsec.{key}` is set, and nobody writes that log: attach `crowdsec::logs()` after \
@@ -66,7 +66,7 @@ pub fn must_be_attached() -> impl Fairing {
 
 /// The access log, the event log and the refusal log, as far as they are set; one journal for those that are one file.
 fn open(figment: &Figment, lost: &Arc<AtomicU64>) -> io::Result<[Option<Arc<Journal>>; 3]> {
-    let Config([(_, access), (_, events), (_, refusals)]) =
+    let Config([access, events, refusals]) =
         Config::read(&mut Reading::of(figment)).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut journals = HashMap::<PathBuf, Arc<Journal>>::new();
     let mut open = |path: Option<PathBuf>| -> io::Result<_> {
