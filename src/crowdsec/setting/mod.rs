@@ -4,7 +4,7 @@ mod unreplaced;
 mod written;
 
 use std::net::IpAddr;
-use std::{fmt, fs, mem};
+use std::{fmt, fs};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -15,6 +15,7 @@ use figment::value::magic::RelativePathBuf;
 use reqwest::Url;
 use rocket::Config;
 use serde::de::DeserializeOwned;
+use strsim::osa_distance;
 
 pub use written::{List, Network, Number, Secret, Span, failure_action, field_names, word};
 
@@ -148,25 +149,10 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The one of the `known` names that somebody meant who has typed this one: with at most two letters wrong, left out or
-/// added.
+/// The `known` name that `typed` was probably meant to be: at most two letters are wrong, left out, added or swapped.
 pub fn meant<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let near = known.into_iter().map(|name| (distance(typed, name), name)).filter(|(letters, _)| *letters <= 2);
+    let near = known.into_iter().map(|name| (osa_distance(typed, name), name)).filter(|(letters, _)| *letters <= 2);
     near.min().map(|(_, name)| name)
-}
-
-/// How many letters have to be changed, left out or added to make one name of the other (Levenshtein).
-fn distance(one: &str, other: &str) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (place, letter) in one.bytes().enumerate() {
-        let mut diagonal = mem::replace(&mut row[0], place + 1);
-        for (at, known) in other.bytes().enumerate() {
-            let changed = diagonal + usize::from(letter != known);
-            diagonal = row[at + 1];
-            row[at + 1] = changed.min(diagonal + 1).min(row[at] + 1);
-        }
-    }
-    row[other.len()]
 }
 
 /// A whole address. Tabs and line ends in the middle, which the standard for addresses leaves out, are refused.
