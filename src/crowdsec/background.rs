@@ -10,8 +10,8 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// A runtime of its own, of one thread. On Rocket's, each worker would have to arm a timer whenever it waits for a request,
-/// and the memory of LAPI's answers would lie between that of requests, which makes both dearer to come by.
+/// A runtime of its own, of one thread. On Rocket's, LAPI's work would slow requests: each idle worker would have to arm a
+/// timer, and LAPI's large buffers would lie between the memory of requests.
 pub struct Background {
     pub runtime: Handle,
     /// The thread ends with it.

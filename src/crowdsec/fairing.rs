@@ -25,13 +25,13 @@ use protection::{protection, without_crowdsec};
 /// Protects the application. Attach it first: a request fairing that is attached before it sees a refused request as it
 /// came; one that is attached after it sees the request already rerouted to the refusal.
 pub fn fairing() -> impl Fairing {
-    Crowdsec
+    Enforcement
 }
 
-struct Crowdsec;
+struct Enforcement;
 
 #[rocket::async_trait]
-impl Fairing for Crowdsec {
+impl Fairing for Enforcement {
     fn info(&self) -> Info {
         let when = Kind::Ignite | Kind::Liftoff | Kind::Request | Kind::Response;
         Info { name: "CrowdSec", kind: when | Kind::Singleton }

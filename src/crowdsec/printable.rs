@@ -8,7 +8,7 @@ const SHOWN: usize = 200;
 
 /// A text that a visitor, a proxy or LAPI chose, safe to print: control characters (C0, C1, line and paragraph separators,
 /// and those that turn the direction of writing) become U+FFFD, and what is longer than 200 characters is cut. Double quotes
-/// become single ones: CrowdSec finds a line of an access log, which has some, within any other line as well.
+/// become single ones: CrowdSec's parser would find a forged line of an access log within a line of ours.
 pub fn printable(text: &str) -> String {
     let shown = text.chars().take(SHOWN).map(|c| match c {
         '"' => '\'',

@@ -9,6 +9,7 @@ use super::panics::lock;
 #[derive(Debug, Default)]
 pub struct Reminder(Mutex<(u64, Option<Instant>)>);
 
+pub const MINUTE: Duration = Duration::from_secs(60);
 /// The pause between two lines of the log, unless something deserves more of them.
 pub const HOUR: Duration = Duration::from_secs(60 * 60);
 

@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// All questions to one of them since the launch.
+/// All questions to one service, LAPI or AppSec, since the launch.
 #[derive(Default)]
 pub struct Tally {
     /// How many ended in each way. Whoever asks has the list of the ways, seven at most.
     pub ended: [AtomicU64; 7],
-    /// How many took at most as long as each of `SECONDS`, and not as long as the one before; the last one has the rest.
+    /// By duration: each place counts what took at most that place of `SECONDS` and longer than the one before, the last place
+    /// what took longer than all of them.
     pub took: [AtomicU64; SECONDS.len() + 1],
     pub microseconds: AtomicU64,
 }

@@ -11,9 +11,9 @@ use tokio::time::timeout;
 
 /// As much of a body as Rocket shows before a handler has it.
 pub const PEEK: usize = 512;
-/// How long such a body may take. It is then left to `Inspected`, like a longer one.
+/// How long we wait for such a body. Then it is left to `Inspected`, like a longer one.
 const TO_BE_SHOWN: Duration = Duration::from_secs(2);
-/// How long a body may take at least; a long one may take a second for each 64 KiB of its limit.
+/// The shortest time limit for a body that `Inspected` reads; where its limit is long, it has a second for each 64 KiB.
 const TO_BE_READ: Duration = Duration::from_secs(10);
 
 /// A whole body, as far as Rocket shows it to a fairing; an empty one for a request without. `None` where it is longer, or

@@ -55,7 +55,7 @@ fn challenge<'r>(request: &'r Request<'_>, data: Data<'r>) -> BoxFuture<'r> {
             answer => (appsec.refusal(bouncer, request, answer), Status::NotFound),
         };
         let visit = bouncer.visit(request);
-        let bare = || visit.judgement.with(Hearing::of(request).relay(Relay::bare(instead)));
+        let bare = || visit.judgement.with(Hearing::of(request).keep(Relay::bare(instead)));
         let judgement = judgement.unwrap_or_else(bare);
         let verdict = judgement.verdict;
         bouncer.refuse(visit, judgement);

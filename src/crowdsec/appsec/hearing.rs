@@ -26,7 +26,7 @@ impl Hearing {
     }
 
     /// Keeps an answer until the response is made.
-    pub fn relay(&self, relay: Relay) -> Verdict {
+    pub fn keep(&self, relay: Relay) -> Verdict {
         *lock(&self.relay) = Some(relay);
         Verdict::Answered
     }

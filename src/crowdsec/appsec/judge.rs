@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rocket::fairing::{Fairing, Info, Kind};
 use rocket::response::Response;
@@ -23,9 +23,7 @@ use crate::crowdsec::decisions::{Remediation, Source};
 use crate::crowdsec::pages;
 use crate::crowdsec::panics::lock;
 use crate::crowdsec::printable::printable;
-use crate::crowdsec::reminder::{HOUR, Reminder};
-
-const MINUTE: Duration = Duration::from_secs(60);
+use crate::crowdsec::reminder::{HOUR, MINUTE, Reminder};
 
 /// Kept as Rocket's state in an `Option`, which is `None` where no `appsec.url` is set.
 pub struct AppSec {
@@ -59,7 +57,7 @@ impl Fairing for AppSec {
                 judgement
             }
             // Neither an outage nor an attack: nobody is asked, and no handler runs.
-            Err(status) => visit.judgement.with(hearing.relay(Relay::bare(status))),
+            Err(status) => visit.judgement.with(hearing.keep(Relay::bare(status))),
         };
         bouncer.refuse(visit, judgement);
         pages::send_to_refusal(request);
@@ -104,7 +102,7 @@ impl AppSec {
         let (origin, verdict) = match answer {
             Answer::Allow => return None,
             Answer::Act { word, status } => ("appsec", bouncer.verdict_by(request, meaning(bouncer, word), status)),
-            Answer::Relay(relay) => ("appsec", Hearing::of(request).relay(relay)),
+            Answer::Relay(relay) => ("appsec", Hearing::of(request).keep(relay)),
             // Fails closed: what a visitor can make unreadable must not get in by being so.
             Answer::Unjudgeable => ("appsec", Verdict::BAN),
             Answer::Outage(reason) => {

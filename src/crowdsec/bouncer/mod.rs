@@ -152,8 +152,8 @@ impl Bouncer {
         }
     }
 
-    /// What is known of this request: what the fairing decided, every guard, page and log finds here. Of a visitor whom the
-    /// fairing `forgets`, it is made anew for the first who asks.
+    /// What is known of this request: what the fairing decided, every guard, page and log finds here. A visitor whom the
+    /// fairing `forgets` is judged again for the first who asks, so ask only where something may stand against them.
     pub fn visit<'r>(&self, request: &'r Request<'_>) -> &'r Visit {
         request
             .local_cache(|| Visit::new(self, request, self.judge(request, &Head::of(request, &self.client_ip), None)))

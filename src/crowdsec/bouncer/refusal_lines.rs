@@ -8,7 +8,7 @@ use super::{Asked, Judgement, Verdict};
 use crate::crowdsec::decisions::Standing;
 use crate::crowdsec::limit::Limit;
 use crate::crowdsec::printable::printable;
-use crate::crowdsec::reminder::{HOUR, Reminder};
+use crate::crowdsec::reminder::{HOUR, MINUTE, Reminder};
 use crate::crowdsec::visitor::Unnamed;
 
 /// The log's lines about refusals.
@@ -23,7 +23,6 @@ pub struct RefusalLines {
     chance: RandomState,
 }
 
-const MINUTE: Duration = Duration::from_secs(60);
 /// Lines in ten seconds, of all addresses together: a third of what journald takes by default of one service, which would
 /// drop further lines whosever they are.
 const LINES: u32 = 1000;

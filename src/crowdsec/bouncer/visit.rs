@@ -18,8 +18,8 @@ pub struct Visit {
     pub judgement: Judgement,
     /// Whether the fairing lets it pass whatever the judgement.
     pub spared: bool,
-    /// The request as it was when this was made: as it came in, but for a request that nothing stood against, which another
-    /// fairing may have changed since.
+    /// The request as it was when this was made: as it came in, unless the bouncer `forgets` the visitor. Then another fairing
+    /// may have changed it since.
     pub asked: Asked,
     /// What a guard wants the visitor to be refused by, and whether the log has been told of it, or need not be. The last one
     /// counts: a handler may go on without the others.

@@ -44,11 +44,10 @@ fn misspelt_profiles(reading: &mut Reading<'_>) {
 /// file of variables may be shared.
 pub fn unknown_variables(figment: &Figment) -> Option<String> {
     let names: Vec<String> = figment.extract_inner(UNKNOWN).unwrap_or_default();
-    (!names.is_empty()).then(|| {
-        format!(
-            "Not used, since no setting is called so, or it holds what Kubernetes sets for a Service: {}. Check the spelling, \
-             which is CROWDSEC_<KEY> as in CROWDSEC_API_KEY. Those that Kubernetes sets do no harm.",
-            names.join(", ")
-        )
-    })
+    let told = format!(
+        "Not used, since no setting is called so, or it holds what Kubernetes sets for a Service: {}. Check the spelling, \
+         which is CROWDSEC_<KEY> as in CROWDSEC_API_KEY. Those that Kubernetes sets do no harm.",
+        names.join(", ")
+    );
+    Some(told).filter(|_| !names.is_empty())
 }

@@ -15,7 +15,7 @@ pub enum Remediation {
     /// Lets the visitor in as often as `throttle` says.
     Throttle,
     Captcha,
-    /// Fails closed: what a type means of which nothing is known, unless the operator says otherwise.
+    /// Fails closed: what each type means that we do not know, unless the operator says otherwise.
     #[default]
     Ban,
     Allow,

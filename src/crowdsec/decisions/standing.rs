@@ -8,7 +8,7 @@ use super::{Remediation, Source, Value};
 use crate::crowdsec::printable::printable;
 
 /// A decision that stands against an address, or against where the visitor is or who they are.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Standing {
     pub remediation: Remediation,
     /// LAPI's number for it. `None` for the operator's own, and where a LAPI sends none that can be used.
@@ -27,11 +27,6 @@ impl Standing {
         let source = Arc::new(Source { origin, scenario: String::new(), scope, kind });
         let value = Value::Network(address.into());
         Self { remediation, id: None, value, source, expires_in: Some(Duration::ZERO) }
-    }
-
-    /// Whether both are one and the same.
-    pub fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.source, &other.source) && (self.id, &self.value) == (other.id, &other.value)
     }
 
     /// The greatest remediation counts, and of several such the one that stands longest.

@@ -16,7 +16,7 @@ use super::source::Sources;
 use super::value::{Account, Value, single};
 
 /// Decisions by what they stand against. Those on one value form a chain through `held`, which begins at the place that the
-/// maps tell.
+/// maps tell. Single addresses lie in maps of their own: in the trie each would take more memory, and more steps to find.
 #[derive(Default)]
 pub struct Table {
     v4: HashMap<Ipv4Addr, u32>,

@@ -14,7 +14,7 @@ pub enum Value {
     Country(Country),
     /// The number of an autonomous system.
     As(u32),
-    /// Behind a pointer, so that long lists of values stay small: what a full answer lacks, or what a delta ends.
+    /// Behind a pointer, so that a `Value` stays small: a full answer may make a long list of them.
     Account(Arc<Account>),
 }
 

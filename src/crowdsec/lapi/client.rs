@@ -12,7 +12,7 @@ use super::body::read_body;
 use super::error::transfer;
 use super::tls;
 use super::{BOUNCER_TYPE, Connection, Error, VERSION};
-use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Incoming, Key, Scopes, Value, single};
+use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Incoming, Key, Value, single};
 use crate::crowdsec::printable::{printable, with_causes};
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -34,16 +34,13 @@ pub struct Lapi {
     pub client: Client,
     /// Of the decisions' stream, with the filters.
     pub url: Url,
-    /// Whether the operator named a CA, and a certificate of ours.
-    pub has_ca: bool,
-    pub has_certificate: bool,
-    pub scopes: Arc<Scopes>,
+    pub connection: Arc<Connection>,
 }
 
 impl Lapi {
     /// Fails on certificates or keys that cannot be used, and says why.
-    pub fn new(config: &Connection) -> Result<Self, String> {
-        let tls = tls::client(config.is_https(), config.ca.as_deref(), config.certificate.clone());
+    pub fn new(connection: &Arc<Connection>) -> Result<Self, String> {
+        let tls = tls::client(connection.is_https(), connection.ca.as_deref(), connection.certificate.clone());
         let mut tls = tls.map_err(setup)?;
         // For gateways that go by it.
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -55,25 +52,19 @@ impl Lapi {
             // A redirect would carry X-Api-Key to whoever is named there.
             .redirect(redirect::Policy::none())
             .no_proxy();
-        if let Some(key) = &config.key {
+        if let Some(key) = &connection.key {
             let mut key = HeaderValue::from_str(&key.0).map_err(setup)?;
             key.set_sensitive(true);
             builder = builder.default_headers(HeaderMap::from_iter([(HeaderName::from_static("x-api-key"), key)]));
         }
-        let mut base = config.at.as_str();
+        let mut base = connection.at.as_str();
         if base.starts_with('/') {
             builder = builder.unix_socket(base);
             base = "http://unix/";
         }
         let mut url = Url::parse(base).and_then(|base| base.join("v1/decisions/stream")).map_err(setup)?;
-        url.query_pairs_mut().append_pair("dedup", "false").extend_pairs(&config.filters);
-        Ok(Self {
-            client: builder.build().map_err(setup)?,
-            url,
-            has_ca: config.ca.is_some(),
-            has_certificate: config.certificate.is_some(),
-            scopes: config.scopes.clone(),
-        })
+        url.query_pairs_mut().append_pair("dedup", "false").extend_pairs(&connection.filters);
+        Ok(Self { client: builder.build().map_err(setup)?, url, connection: connection.clone() })
     }
 
     /// Asks for everything that stands, or for what came and went since the last request with this key, on behalf of a set.
@@ -83,7 +74,7 @@ impl Lapi {
         let response = self.send(url, within).await?;
         let now = Instant::now();
         let answer = if everything { set.everything(now) } else { set.changes(now) };
-        read_body(response, self.scopes.clone(), answer).await
+        read_body(response, self.connection.scopes.clone(), answer).await
     }
 
     /// Asks for all that stands against one value, whatever its origin: a question that LAPI answers from its database, and
@@ -103,7 +94,7 @@ impl Lapi {
             Value::Account(account) => vec![("scopes", account.scope.clone()), ("value", account.text.clone())],
         };
         let query = [("dedup", "false".into())].into_iter().chain(asked);
-        read_list(&self.list(query, LONGEST_LIST).await?, &self.scopes, key.id()).map_err(Error::Unreadable)
+        read_list(&self.list(query, LONGEST_LIST).await?, &self.connection.scopes, key.id()).map_err(Error::Unreadable)
     }
 
     /// Asks for all that stands against one address, or against what is no address, with the filters: live mode. A bad entry
@@ -112,9 +103,10 @@ impl Lapi {
         let kept = self.url.query_pairs().filter(|(name, _)| name != "scopes");
         let (asked, longest) = match about {
             Some(address) => (("ip".into(), address.to_string().into()), LONGEST_OF_ONE),
-            None => (("scopes".into(), self.scopes.others().unwrap_or_default().into()), LONGEST_LIST),
+            None => (("scopes".into(), self.connection.scopes.others().unwrap_or_default().into()), LONGEST_LIST),
         };
-        read_entries(&self.list(kept.chain([asked]), longest).await?, &self.scopes).map_err(Error::Unreadable)
+        read_entries(&self.list(kept.chain([asked]), longest).await?, &self.connection.scopes)
+            .map_err(Error::Unreadable)
     }
 
     async fn list(

@@ -53,7 +53,7 @@ pub enum OnStartupFailure {
 #[derive(Debug)]
 pub struct Config {
     /// `None` in the debug profile without a key: then the operator's own decisions are all there is.
-    pub connection: Option<Connection>,
+    pub connection: Option<Arc<Connection>>,
     pub update_frequency: Duration,
     pub resync_frequency: Duration,
     pub startup_timeout: Duration,
@@ -67,7 +67,7 @@ pub struct Config {
 
 impl Config {
     pub fn read(reading: &mut Reading<'_>) -> Result<Self, BadSetting> {
-        // Before it fails: a table whose keys nobody has read would be told to have none of them.
+        // First, since `room` may fail: the keys of `live` would not be known then, and be told to be none.
         let live = reading.table_of("live");
         let settings: Settings = reading.room()?;
         reading.warnings.extend(misspelt_origins(&settings.origins.0, settings.mode));
@@ -94,7 +94,7 @@ impl Config {
         let live = live.map(|live| live::Config::checked(live, reading, settings.mode, snapshot.is_some()));
         let span = |set: Option<Span>, seconds| set.map_or(Duration::from_secs(seconds), |span| span.0);
         Ok(Self {
-            connection: connection(reading, &settings, &scopes),
+            connection: connection(reading, &settings, &scopes).map(Arc::new),
             update_frequency: span(settings.update_frequency, 10),
             resync_frequency: span(settings.resync_frequency, 15 * 60),
             startup_timeout: span(settings.startup_timeout, 60),

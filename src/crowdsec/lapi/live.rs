@@ -116,7 +116,7 @@ enum Question {
 
 impl Live {
     pub fn new(
-        connection: &Connection,
+        connection: &Arc<Connection>,
         config: &Config,
         set: Arc<DecisionSet>,
         contact: Arc<Contact>,
@@ -133,7 +133,7 @@ impl Live {
         let asking = {
             let mut questions = lock(&self.questions);
             match questions.get(&address) {
-                Some(Question::Ended { answered, until }) if *until > now => return self.instead_of(*answered),
+                Some(Question::Ended { answered, until }) if *until > now => return self.unless(*answered),
                 Some(Question::UnderWay(asking)) => asking.clone(),
                 _ => {
                     // Forgets all questions that have ended, where there are too many: nobody's place is taken for good by
@@ -152,7 +152,7 @@ impl Live {
             self.tell(&"it took longer than `live.timeout`");
             false
         });
-        self.instead_of(answered)
+        self.unless(answered)
     }
 
     /// A task of its own, so that a visitor who hangs up takes nobody else's answer away.
@@ -187,7 +187,7 @@ impl Live {
     /// What the poller asks in live mode: for what stands against no address, or where no such scope is listed, whether
     /// LAPI is there. Gives what all answers held since the last time.
     pub async fn poll(&self) -> Result<Taken, Error> {
-        let about = self.lapi.scopes.others().is_none().then_some(Ipv4Addr::LOCALHOST.into());
+        let about = self.lapi.connection.scopes.others().is_none().then_some(Ipv4Addr::LOCALHOST.into());
         self.set.sweep(Instant::now());
         self.question(about).await?;
         // A visitor's question is no such answer: it says nothing of countries and accounts.
@@ -196,7 +196,7 @@ impl Live {
     }
 
     /// What a visitor meets about whom LAPI did not answer; `None` where it did.
-    fn instead_of(&self, answered: bool) -> Option<Remediation> {
+    fn unless(&self, answered: bool) -> Option<Remediation> {
         self.config.failure_action.filter(|_| !answered)
     }
 

@@ -46,7 +46,7 @@ const CONFIRMATIONS: usize = 5;
 impl Poller {
     /// `secret` signs the snapshot, where one is kept.
     pub fn new(
-        connection: &Connection,
+        connection: &Arc<Connection>,
         config: &Config,
         set: Arc<DecisionSet>,
         contact: Arc<Contact>,

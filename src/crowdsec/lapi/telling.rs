@@ -11,6 +11,7 @@ use super::contact::Contact;
 use super::{Config, Connection, Error, OnStartupFailure};
 use crate::crowdsec::decisions::{DecisionSet, MOST_ON_ONE_VALUE, Taken};
 use crate::crowdsec::printable::{decisions, printable};
+use crate::crowdsec::reminder::MINUTE;
 
 /// What an operator was told, so that nobody is told the same with every poll.
 pub struct Telling {
@@ -35,9 +36,6 @@ pub struct Telling {
 
 /// At most this many unfit values are remembered as told, so that memory stays bounded.
 const MOST_TOLD: usize = 100;
-
-/// Between two lines that tell that LAPI is away.
-const MINUTE: Duration = Duration::from_secs(60);
 
 impl Telling {
     pub fn new(connection: &Connection, config: &Config, set: Arc<DecisionSet>, contact: Arc<Contact>) -> Self {

@@ -114,7 +114,7 @@ fn of_lapi(text: &mut Text, contact: &Contact) {
     text.by("lapi_polls_total", "result", &RESULTS, contact.polls.ended.iter().map(value_of), help);
     let help = "Decisions of LAPI's that are not enforced: unreadable, or too many for one address.";
     text.number("lapi_unusable_decisions_total", "counter", help, value_of(&contact.unusable));
-    text.histogram("lapi_poll_duration_seconds", "How long the polls took.", &contact.polls);
+    text.histogram("lapi_poll_duration_seconds", "How long questions to LAPI for decisions took.", &contact.polls);
 }
 
 fn of_appsec(text: &mut Text, Questions { tally, .. }: &Questions) {

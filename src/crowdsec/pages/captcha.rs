@@ -15,9 +15,9 @@ use crate::crowdsec::captcha::{Captcha, Finding};
 use crate::crowdsec::decisions::Remediation;
 use crate::crowdsec::guards::{self, SameOrigin};
 
-/// The captcha at an address of its own, for programs that were told `captcha_url`. Who needs no pass, or has got one just
-/// now, is led on. With `anew` also who needs no pass is asked, unless they solved one in the last minute: for
-/// routes that ask everybody (`Human`).
+/// The captcha's page at an address of its own, for programs that were told `captcha_url`. A visitor who needs no pass is led
+/// on. With `anew` they are asked all the same, unless they solved one in the last minute: for routes that ask everybody
+/// (`Human`).
 #[get("/captcha?<return_to>&<anew>", data = "<_body>")]
 pub fn show_captcha(
     return_to: Option<&str>,

@@ -28,7 +28,7 @@ impl Refusal {
         let example = || self.preview.as_ref().map(|_| DecisionView::example(self.verdict));
         // The visitor's own alone: whoever types an account's name must not learn what stands against it.
         let refused = visit.refused.get().map_or_else(|| judgement.with(self.verdict), |refused| (**refused).clone());
-        let decision = refused.cause().filter(|cause| judgement.standing.iter().any(|own| own.is(cause)));
+        let decision = refused.cause().filter(|cause| judgement.standing.contains(cause));
         let decision = decision.map(DecisionView::from).or_else(example);
         let wished = self.preview.as_ref().and_then(|preview| preview.lang.as_deref());
         let words = request.rocket().state::<Texts>()?.words(request, wished);

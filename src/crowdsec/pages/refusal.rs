@@ -151,8 +151,8 @@ impl<'r> Responder<'r, 'static> for Refusal {
         if let Some(seconds) = self.retry_after {
             response.header(Header::new("Retry-After", seconds.to_string()));
         }
-        // In one piece: each further one is a system call, which a flood feels, and without the byte to spare Rocket makes
-        // room for another one to see that there is none. The size of the pieces comes after the body: a new body resets it.
+        // In one piece, since each further one is a system call. One byte more than the body, or Rocket makes its buffer grow
+        // to see the end. It is set after the body, which resets it.
         let size = body.len();
         response.sized_body(size, Cursor::new(body)).max_chunk_size(size + 1).ok()
     }

@@ -8,7 +8,7 @@ use rocket::http::{Method, RawStr};
 
 use crate::crowdsec::guards::is_own;
 
-/// Longer targets become `/`: they come back as a header, and browsers differ in what they take.
+/// A longer target becomes `/`: it would come back in a `Location` header, and browsers differ in how long that may be.
 const LONGEST_PLACE: usize = 2048;
 
 /// A place of this application to send a visitor back to: path and query only. Whatever could lead elsewhere (`//evil`,

@@ -91,7 +91,7 @@ impl Config {
             ("as", "as_header", self.as_header.is_some(), Kind::As),
         ];
         let is_said = |has_header, kind| has_header || self.geoip.iter().any(|database| database.has(kind));
-        kinds.map(|(scope, key, has_header, kind)| match (scopes.have(scope), is_said(has_header, kind)) {
+        kinds.into_iter().filter_map(move |(scope, key, has_header, kind)| match (scopes.have(scope), is_said(has_header, kind)) {
             (true, false) => Some(format!(
                 "`crowdsec.scopes` has \"{scope}\", and nothing says where a visitor is, so that such decisions refuse nobody. Set \
                  `crowdsec.{key}` to the header that your proxy sets, or `crowdsec.geoip` to a MaxMind database."
@@ -104,7 +104,5 @@ impl Config {
             )),
             _ => None,
         })
-        .into_iter()
-        .flatten()
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 use std::{fs, mem};
 
 use log::{info, warn};
@@ -19,12 +19,10 @@ use tokio::time::sleep;
 use super::ClientIp;
 use crate::crowdsec::decisions::{Country, system};
 use crate::crowdsec::panics::lock;
-use crate::crowdsec::reminder::{HOUR, Reminder};
+use crate::crowdsec::reminder::{HOUR, MINUTE, Reminder};
 
 /// The most bytes that a database may have. MaxMind's largest has some hundred million.
 const LARGEST: u64 = 1 << 30;
-/// Between two looks at the files.
-const MINUTE: Duration = Duration::from_secs(60);
 
 impl ClientIp {
     /// The country of a visitor with this address. A header is believed only from a trusted proxy: else visitors would choose

@@ -65,7 +65,7 @@ impl<'r> Head<'r> {
             let (name, value) = (header.name().as_str(), header.value());
             let is = |known: &str| name.eq_ignore_ascii_case(known);
             all += name.len() + value.len() + ": \r\n".len();
-            // Few are so long that their name is of interest, and of these few are so named that each letter counts.
+            // Few values are this long, so their names are compared only then.
             is_long |= value.len() > SHORT
                 && (is("Accept") && is_dear(value)
                     || is("Referer") && is_longer([value], REFERER)

@@ -45,7 +45,7 @@ fn a_key_file_may_begin_with_a_byte_order_mark() {
     let path = folder.path().join("key");
     std::fs::write(&path, "\u{feff}s3cret\r\n").expect("a file");
     let config = Config::read(&toml("").merge(("crowdsec.api_key_file", path))).expect("a configuration");
-    let key = config.lapi.connection.and_then(|lapi| lapi.key).map(|key| key.0);
+    let key = config.lapi.connection.and_then(|lapi| lapi.key.clone()).map(|key| key.0);
     assert_eq!(key.as_deref(), Some("s3cret"));
 }
 

@@ -17,7 +17,7 @@ fn a_variable_beats_the_file_and_an_empty_one_is_unset() {
     let config = Config::read(&file.merge(environment(&vars))).unwrap();
     assert_eq!(config.lapi.update_frequency, Duration::from_secs(7));
     let lapi = config.lapi.connection.unwrap();
-    assert!(lapi.key.is_some_and(|key| key.0 == "from-the-file"));
+    assert!(lapi.key.as_ref().is_some_and(|key| key.0 == "from-the-file"));
     assert!(lapi.filters.contains(&("origins", "a,b,c".into())));
     assert_eq!(config.visitor.trusted_proxies, [network("10.0.0.0/8").unwrap(), network("192.0.2.1").unwrap()]);
     assert_eq!(config.captcha.unwrap().difficulty, 9);
@@ -28,7 +28,7 @@ fn a_variable_beats_the_file_and_an_empty_one_is_unset() {
 fn a_secret_in_a_variable_is_text_as_it_stands() {
     for text in ["007", "true", "1.50", "12345678901234567890123", "[x]", "{a=1}"] {
         let config = Config::read(&toml("").merge(environment(&[("CROWDSEC_API_KEY", text)]))).unwrap();
-        assert!(config.lapi.connection.unwrap().key.is_some_and(|key| key.0 == text), "{text}");
+        assert!(config.lapi.connection.unwrap().key.as_ref().is_some_and(|key| key.0 == text), "{text}");
     }
 }
 
@@ -130,7 +130,7 @@ fn values_of_variables_lose_white_space_at_their_ends() {
         let environment = Environment::of(vars.into_iter().map(|(name, value)| (name.to_owned(), value)));
         let config = Config::read(&toml("").merge(environment)).expect("all of them are good");
         let lapi = config.lapi.connection.expect("a key");
-        assert!(lapi.key.is_some_and(|key| key.0 == "a-key"), "{space:?}");
+        assert!(lapi.key.as_ref().is_some_and(|key| key.0 == "a-key"), "{space:?}");
         assert_eq!(lapi.at, "http://127.0.0.1:9/", "{space:?}");
         assert_eq!(lapi.filters, [("scopes", "ip,range".into()), ("origins", "CAPI,lists".into())]);
         assert_eq!(config.lapi.update_frequency, Duration::from_secs(7));

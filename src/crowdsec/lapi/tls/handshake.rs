@@ -38,10 +38,8 @@ impl Lapi {
 
     /// What it means that the connection ended in the handshake.
     pub fn tls_cut_off(&self) -> String {
-        let connect = self.connect();
-        format!(
-            "the other side cut the TLS handshake off without a reason: see LAPI's log, and how far `{connect}` gets"
-        )
+        let what = "the other side cut the TLS handshake off without a reason";
+        format!("{what}: see LAPI's log, and how far `{}` gets", self.connect())
     }
 
     fn of_certificate(&self, error: &CertificateError) -> String {
@@ -56,7 +54,7 @@ impl Lapi {
              lapi.key -out lapi.pem`"
         );
         match error {
-            UnknownIssuer if !self.has_ca => format!(
+            UnknownIssuer if self.connection.ca.is_none() => format!(
                 "the CA of its certificate is not known: set ca_cert_path to the CA's certificate, or to LAPI's own where that \
                  is self-signed; {look} shows the issuer"
             ),
@@ -97,12 +95,12 @@ impl Lapi {
         use AlertDescription::*;
         let (host, connect) = (self.host(), self.connect());
         match alert {
-            CertificateRequired | BadCertificate if !self.has_certificate => {
+            CertificateRequired | BadCertificate if self.connection.certificate.is_none() => {
                 "LAPI wants a certificate of ours: set cert_path and key_path".into()
             }
             AccessDenied | BadCertificate | CertificateExpired | CertificateRequired | CertificateRevoked
             | CertificateUnknown | DecryptError | UnknownCA | UnsupportedCertificate
-                if self.has_certificate =>
+                if self.connection.certificate.is_some() =>
             {
                 "LAPI refuses our certificate: the CA that signed cert_path has to be the one LAPI knows, and its time must not be \
                  over: `openssl x509 -in CERT -noout -issuer -dates -ext extendedKeyUsage` shows both; LAPI's log says more"

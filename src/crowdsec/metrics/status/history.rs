@@ -8,7 +8,7 @@ use rocket::serde::json::{Value, json};
 use crate::crowdsec::metrics::counts::Figures;
 use crate::crowdsec::timestamp::timestamp;
 
-/// What is counted, by its name on the page and in the JSON. The `others` are refused for anything but a ban or a captcha:
+/// What is counted, by its name on the page and in the JSON. The `others` are refusals that are neither a ban nor a captcha:
 /// too many requests, no name, too much sent, CrowdSec not heard yet.
 const KINDS: [&str; 5] = ["let_in", "refused", "banned", "captchas", "others"];
 
