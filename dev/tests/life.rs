@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use dev::Verdict::{Ban, NotYet, Welcome};
-use dev::{App, FakeServer, KEY, Lapi, Reply, Request, Seen, ban, closed_port, eventually, standing};
+use dev::{App, FakeServer, Folder, KEY, Lapi, Reply, Request, Seen, ban, closed_port, eventually, standing};
 use serde_json::{Value, json};
 
 // --- the launch ---
@@ -100,6 +100,33 @@ fn a_closed_application_answers_503_until_lapi_comes() {
     assert_eq!(app.verdict("192.0.2.1"), Ban);
     let health = app.get("/crowdsec/health").send();
     assert_eq!((health.status, health.json()), (200, json!({ "status": "ok" })));
+}
+
+/// LAPI 1.7.8 and newer answer with an empty list while their database fails, but not of a single address.
+#[test]
+fn a_closed_application_does_not_open_on_the_empty_list_of_a_lapi_whose_database_fails() {
+    let folder = Folder::empty();
+    let snapshot = folder.path("decisions.snapshot");
+    let snapshot = snapshot.to_str().expect("a plain path");
+    let lapi =
+        FakeServer::start(|seen| if seen.is_question() { Reply::error(500) } else { Reply::decisions(&[], &[]) });
+    let settings = [("CROWDSEC_ON_STARTUP_FAILURE", "closed"), ("CROWDSEC_STARTUP_TIMEOUT", "2s")];
+    let settings = [settings.as_slice(), &[("CROWDSEC_SNAPSHOT", snapshot)]].concat();
+    for _ in 0..2 {
+        let app = App::polling(&lapi.url(), &settings);
+        assert_eq!(app.verdict("192.0.2.2"), NotYet);
+        assert_eq!(app.get("/crowdsec/health").send().status, 503);
+        app.stop();
+    }
+    let app = App::polling(&lapi.url(), &settings);
+    lapi.answers(standing(vec![ban(1, "192.0.2.1")]));
+    app.eventually("192.0.2.2", Welcome);
+    assert_eq!(app.verdict("192.0.2.1"), Ban);
+    drop(app);
+    // Nothing stands, and nothing fails.
+    lapi.answers(standing(Vec::new()));
+    std::fs::remove_file(snapshot).expect("the snapshot of before");
+    assert_eq!(App::polling(&lapi.url(), &settings).verdict("192.0.2.2"), Welcome);
 }
 
 // --- LAPI comes and goes ---

@@ -12,7 +12,7 @@ use super::body::read_body;
 use super::error::transfer;
 use super::tls;
 use super::{BOUNCER_TYPE, Connection, Error, VERSION};
-use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Incoming, Key, Value, single};
+use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Incoming, Value, single};
 use crate::crowdsec::printable::{printable, with_causes};
 
 const CONNECT: Duration = Duration::from_secs(5);
@@ -82,7 +82,7 @@ impl Lapi {
     ///
     /// Of a country or an AS the whole scope is asked for. LAPI compares values letter by letter, and a decision on `fr` or
     /// `AS64500` stands against `FR` and `64500` here: asked for that, LAPI would say that there is none.
-    pub async fn standing_on(&self, value: &Value, key: Key) -> Result<Vec<Decision>, Error> {
+    pub async fn standing_on(&self, value: &Value, id: Option<u64>) -> Result<Vec<Decision>, Error> {
         // `scopes` and not `scope`, which older LAPIs leave out of account.
         let asked = match value {
             Value::Network(net) => match single(*net) {
@@ -94,7 +94,7 @@ impl Lapi {
             Value::Account(account) => vec![("scopes", account.scope.clone()), ("value", account.text.clone())],
         };
         let query = [("dedup", "false".into())].into_iter().chain(asked);
-        read_list(&self.list(query, LONGEST_LIST).await?, &self.connection.scopes, key.id()).map_err(Error::Unreadable)
+        read_list(&self.list(query, LONGEST_LIST).await?, &self.connection.scopes, id).map_err(Error::Unreadable)
     }
 
     /// Asks for all that stands against one address, or against what is no address, with the filters: live mode. A bad entry

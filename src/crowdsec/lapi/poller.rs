@@ -1,6 +1,7 @@
 //! How do we keep in step with CrowdSec? Poll once, ask for everything when in doubt, go on until shutdown.
 
 use std::mem;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use super::saving::Saving;
 use super::snapshot::Snapshot;
 use super::telling::Telling;
 use super::{Config, Connection, Error, Lapi, Live, OnStartupFailure};
-use crate::crowdsec::decisions::{Compared, DecisionSet, Taken};
+use crate::crowdsec::decisions::{Compared, DecisionSet, Taken, Value};
 use crate::crowdsec::panics::{survive, survive_now};
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::setting::Secret;
@@ -189,10 +190,23 @@ impl Poller {
             self.telling.of_answer(&taken);
         }
         let asked = confirmed.map_err(|reason| Error::Short { missing, of, reason })?;
+        // Fails closed where the operator wants nobody let in before LAPI has answered: an empty answer may be a failing
+        // database's, and nothing was ever heard that it could lack.
+        let is_doubtful = taken.new == 0
+            && self.telling.on_startup_failure != OnStartupFailure::Open
+            && self.contact.since_last_answer().is_none();
+        let anybody = Value::Network(IpAddr::from(Ipv4Addr::LOCALHOST).into());
+        if is_doubtful
+            && let Err(error @ (Error::Status(500..) | Error::Transfer(_))) =
+                self.lapi.standing_on(&anybody, None).await
+        {
+            self.saving.is_due = false;
+            return Err(error);
+        }
         self.telling.of_kept(&taken, of);
         let in_step =
             InStep { since, named: 0, was_odd: taken.new == 0 || taken.left_out > 0, kept_until: taken.kept_until };
-        Ok((taken, (!asked).then_some(in_step)))
+        Ok((taken, (!asked && !is_doubtful).then_some(in_step)))
     }
 
     /// Whether LAPI says of some of the decisions that a full answer lacks, chosen at random, that they are gone. Gives
@@ -200,7 +214,7 @@ impl Poller {
     async fn confirm(&self, compared: &Compared) -> Result<bool, String> {
         let some = compared.to_confirm().sample(&mut rand::rng(), CONFIRMATIONS);
         // All at once: a LAPI that hangs is waited for only once.
-        let answers = join_all(some.iter().map(|(value, key)| self.lapi.standing_on(value, *key))).await;
+        let answers = join_all(some.iter().map(|(value, key)| self.lapi.standing_on(value, key.id()))).await;
         for ((value, key), standing) in some.iter().zip(answers) {
             let shown = printable(&value.to_string());
             let standing = standing.map_err(|error| match error {
