@@ -16,16 +16,8 @@ use super::relay::Relay;
 use crate::crowdsec::bouncer::{Bouncer, OUR_RANK};
 use crate::crowdsec::pages::Refusal;
 
-/// Where the scripts and the form of the challenge lie. They belong to AppSec, wherever the application is mounted.
-pub const BASE: &str = "/crowdsec-internal/challenge";
-
 /// The page of a challenge posts some kilobytes. Anybody may send here, so a longer body is not kept in memory.
 const LONGEST_BODY: ByteUnit = ByteUnit::Mebibyte(1);
-
-/// Whether Rocket gives a request to the routes below: segment by segment, decoded, and without the empty ones.
-pub fn is_its_path(request: &Request<'_>) -> bool {
-    request.uri().path().segments().take(2).eq(["crowdsec-internal", "challenge"])
-}
 
 /// Each method that Rocket knows: AppSec says what becomes of it.
 pub fn routes() -> Vec<Route> {

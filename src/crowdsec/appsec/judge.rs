@@ -12,12 +12,11 @@ use rocket::{Data, Request};
 
 use super::answer::Answer;
 use super::body::{PEEK, shown};
-use super::challenge;
 use super::client::Client;
 use super::config::Config;
 use super::hearing::Hearing;
 use super::question::about;
-use super::relay::Relay;
+use super::relay::{Relay, is_about_a_challenge};
 use crate::crowdsec::bouncer::{Bouncer, Judgement, OUR_RANK, Verdict};
 use crate::crowdsec::decisions::{Remediation, Source};
 use crate::crowdsec::pages;
@@ -45,7 +44,7 @@ impl Fairing for AppSec {
         let Some(bouncer) = Bouncer::of(request) else { return };
         let visit = bouncer.visit(request);
         // About a path of the challenge its route asks, which reads all of the body.
-        if visit.refusal().is_some() || challenge::is_its_path(request) || bouncer.spares_other_judges(request) {
+        if visit.refusal().is_some() || is_about_a_challenge(request) || bouncer.spares_other_judges(request) {
             return;
         }
         let hearing = Hearing::of(request);

@@ -26,6 +26,7 @@ use super::bouncer::{Bouncer, Questions};
 use super::setting::Reading;
 use client::Client;
 use judge::AppSec;
+use relay::CHALLENGES;
 
 pub use config::Config;
 pub use form::File;
@@ -42,7 +43,7 @@ pub fn appsec() -> impl Fairing {
         let Ok(appsec) = connected else { return Err(rocket) };
         let rocket = rocket.manage(appsec.clone());
         let Some(appsec) = appsec else { return Ok(rocket) };
-        let rocket = rocket.mount(challenge::BASE, challenge::routes());
+        let rocket = rocket.mount(CHALLENGES, challenge::routes());
         // Attached now, it comes after all others: what is judged is what Rocket routes.
         Ok(rocket.attach(appsec))
     })

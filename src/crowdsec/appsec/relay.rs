@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 
 use http::HeaderName;
+use rocket::Request;
 use rocket::http::{Header, Status};
 use rocket::response::Response;
 use serde::Deserialize;
@@ -19,6 +20,14 @@ pub struct Relay {
     user_body_content: String,
     user_cookies: Vec<String>,
     user_headers: BTreeMap<String, Vec<String>>,
+}
+
+/// Where the scripts and the form of a challenge lie. They belong to AppSec, wherever the application is mounted.
+pub const CHALLENGES: &str = "/crowdsec-internal/challenge";
+
+/// Whether Rocket gives a request to the routes there: segment by segment, decoded, and without the empty ones.
+pub fn is_about_a_challenge(request: &Request<'_>) -> bool {
+    request.uri().path().segments().take(2).eq(["crowdsec-internal", "challenge"])
 }
 
 /// More is no answer of AppSec's, which sends five headers and one cookie.

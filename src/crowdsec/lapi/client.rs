@@ -145,7 +145,7 @@ impl Lapi {
 
     /// Sends any request of ours, and gives LAPI's answer, whatever its status.
     pub async fn exchange(&self, request: RequestBuilder) -> Result<Response, Error> {
-        request.send().await.map_err(|error| transfer(&error, Some(self)))
+        request.send().await.map_err(|error| transfer(&error, Some(&self.connection)))
     }
 }
 

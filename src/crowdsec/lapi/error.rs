@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::iter;
 
-use super::Lapi;
+use super::connection::Connection;
 use crate::crowdsec::printable::{printable, with_causes};
 
 /// Why LAPI did not answer; each line says what to look at.
@@ -71,7 +71,7 @@ impl fmt::Display for Error {
     }
 }
 
-pub fn transfer(error: &reqwest::Error, lapi: Option<&Lapi>) -> Error {
+pub fn transfer(error: &reqwest::Error, lapi: Option<&Connection>) -> Error {
     use io::ErrorKind::{
         BrokenPipe, ConnectionRefused, ConnectionReset, HostUnreachable, NetworkUnreachable, NotFound,
         PermissionDenied, UnexpectedEof,
@@ -89,7 +89,7 @@ pub fn transfer(error: &reqwest::Error, lapi: Option<&Lapi>) -> Error {
         _ if error.is_timeout() => "LAPI took too long: does it hang, or is it overloaded? Its log may say".into(),
         _ if reason.contains("dns error") => "the host in api_url has no address: check its spelling, and DNS".into(),
         (_, Some(lapi), Some(UnexpectedEof | ConnectionReset | BrokenPipe))
-            if error.is_connect() && lapi.url.scheme() == "https" =>
+            if error.is_connect() && lapi.is_https() =>
         {
             lapi.tls_cut_off()
         }

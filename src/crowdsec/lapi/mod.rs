@@ -7,21 +7,21 @@
 //!   behind those of origins that a filter leaves out.
 //! - A database error at authentication is the same 403 as a wrong key.
 
+mod connection;
+mod tls;
+mod error;
 mod answer;
 mod body;
 mod client;
-mod config;
-mod connection;
-mod error;
-mod contact;
 mod hurry;
-mod live;
-mod pace;
-mod poller;
-mod saving;
+mod contact;
 mod snapshot;
+mod saving;
+mod live;
+mod config;
+mod pace;
 mod telling;
-mod tls;
+mod poller;
 
 pub use client::Lapi;
 pub use config::{Config, OnStartupFailure};

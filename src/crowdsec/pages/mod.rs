@@ -1,19 +1,19 @@
 //! What do refused visitors see? The ban and captcha pages, their answers to programs, and the routes around them.
 
 mod body;
-mod captcha;
-mod catcher;
-mod config;
-mod health;
 mod negotiation;
-mod page;
-mod preview;
-mod refusal;
 mod return_to;
-mod texts;
-mod launch_check;
-mod unrouted;
+mod config;
 mod words;
+mod texts;
+mod refusal;
+mod preview;
+mod page;
+mod captcha;
+mod health;
+mod unrouted;
+mod catcher;
+mod launch_check;
 
 use rocket::http::uri::Origin;
 use rocket::http::{Header, Method, Status};

@@ -4,21 +4,10 @@ use std::time::Duration;
 
 use rocket::http::Status;
 use rocket::{State, get};
-use serde::Serialize;
 
-use super::refusal::Refusal;
+use super::refusal::{Preview, Refusal};
 use super::texts::Texts;
 use crate::crowdsec::bouncer::Verdict;
-
-/// What a page shows around itself while it is looked at: the way to all others.
-#[derive(Serialize)]
-pub struct Preview {
-    /// The language that was asked for; without one it is the browser's.
-    pub lang: Option<String>,
-    page: String,
-    pages: Vec<&'static str>,
-    languages: Vec<String>,
-}
 
 /// Every case that a page may tell apart, by its name.
 pub fn cases() -> Vec<(&'static str, Refusal)> {

@@ -10,7 +10,6 @@ use rocket::serde::json::{Value, json};
 use serde::Serialize;
 
 use super::negotiation::{FORMAT_HEADERS, is_from_htmx, is_from_script, wants_json};
-use super::preview::Preview;
 use super::return_to::{back_by_referer, only_reads, safe_place};
 use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, Visit};
 
@@ -32,6 +31,16 @@ pub struct Refusal {
     pub not_sent: bool,
     /// Set while somebody only looks at the page.
     pub preview: Option<Box<Preview>>,
+}
+
+/// What a page shows around itself while it is looked at: the way to all others.
+#[derive(Serialize)]
+pub struct Preview {
+    /// The language that was asked for; without one it is the browser's.
+    pub lang: Option<String>,
+    pub page: String,
+    pub pages: Vec<&'static str>,
+    pub languages: Vec<String>,
 }
 
 impl Refusal {

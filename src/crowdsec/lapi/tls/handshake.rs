@@ -2,22 +2,25 @@
 
 use std::net::IpAddr;
 
+use reqwest::Url;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage, PeerIncompatible};
 
 use super::is_ca;
-use crate::crowdsec::lapi::Lapi;
+use crate::crowdsec::lapi::connection::Connection;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::timestamp;
 
-impl Lapi {
+impl Connection {
     /// The command that connects.
     fn connect(&self) -> String {
-        let (host, port) = (self.host(), self.url.port_or_known_default().unwrap_or(443));
-        format!("openssl s_client -connect {host}:{port}")
+        let url = Url::parse(&self.at).ok();
+        let port = url.and_then(|url| url.port_or_known_default()).unwrap_or(443);
+        format!("openssl s_client -connect {}:{port}", self.host())
     }
 
-    fn host(&self) -> &str {
-        self.url.host_str().unwrap_or_default()
+    fn host(&self) -> String {
+        let url = Url::parse(&self.at).ok();
+        url.and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
     }
 
     /// Why TLS with LAPI fails, and what to do next.
@@ -54,7 +57,7 @@ impl Lapi {
              lapi.key -out lapi.pem`"
         );
         match error {
-            UnknownIssuer if self.connection.ca.is_none() => format!(
+            UnknownIssuer if self.ca.is_none() => format!(
                 "the CA of its certificate is not known: set ca_cert_path to the CA's certificate, or to LAPI's own where that \
                  is self-signed; {look} shows the issuer"
             ),
@@ -95,12 +98,12 @@ impl Lapi {
         use AlertDescription::*;
         let (host, connect) = (self.host(), self.connect());
         match alert {
-            CertificateRequired | BadCertificate if self.connection.certificate.is_none() => {
+            CertificateRequired | BadCertificate if self.certificate.is_none() => {
                 "LAPI wants a certificate of ours: set cert_path and key_path".into()
             }
             AccessDenied | BadCertificate | CertificateExpired | CertificateRequired | CertificateRevoked
             | CertificateUnknown | DecryptError | UnknownCA | UnsupportedCertificate
-                if self.connection.certificate.is_some() =>
+                if self.certificate.is_some() =>
             {
                 "LAPI refuses our certificate: the CA that signed cert_path has to be the one LAPI knows, and its time must not be \
                  over: `openssl x509 -in CERT -noout -issuer -dates -ext extendedKeyUsage` shows both; LAPI's log says more"
