@@ -3,7 +3,7 @@
 use app::crowdsec::Inspected;
 use rocket::figment::Figment;
 use rocket::http::Accept;
-use rocket::{post, routes};
+use rocket::{get, post, routes};
 use serde_json::{Value, json};
 
 use crate::common::appsec::{KEY, Says, Stub};
@@ -45,6 +45,24 @@ fn refusals_are_counted_as_appsecs_and_what_an_outage_refuses_as_a_fallback() {
     };
     assert_eq!((dropped("appsec").as_deref(), dropped("fallback").as_deref()), (Some("2"), Some("1")), "{figures}");
 }
+
+#[test]
+fn what_appsec_would_refuse_is_counted_as_a_trial_and_a_challenge_is_none() {
+    let stub = Stub::new();
+    let client =
+        client(app::protected(with_appsec(&stub).merge(("crowdsec.enforce", false))).mount("/", routes![page]));
+    let status = |path: &'static str| client.get(path).visitor(VISITOR).dispatch().status().code;
+    assert_eq!(status("/page?x=ATTACK"), 200);
+    stub.says(Says::Challenge);
+    assert_eq!(status("/page"), 200);
+    let figures = client.get("/crowdsec/metrics").visitor(OPERATOR).dispatch().into_string().expect("figures");
+    let tried = figures.lines().filter(|line| line.contains("_trial_total{") && !line.ends_with(" 0"));
+    let expected = r#"crowdsec_rocket_trial_total{origin="appsec",remediation="ban",ip_type="ipv4"} 1"#;
+    assert_eq!(tried.collect::<Vec<_>>(), [expected]);
+}
+
+#[get("/page")]
+fn page() {}
 
 #[test]
 fn questions_are_counted_by_what_came_of_them_and_by_how_long_they_took() {

@@ -114,6 +114,23 @@ async fn a_ban_of_appsecs_is_told_with_its_reference() {
 }
 
 #[rocket::async_test]
+async fn on_trial_a_ban_of_appsecs_is_told_and_a_challenge_is_not() {
+    let _turn = logger().await;
+    thread::spawn(|| {
+        let stub = Stub::new();
+        let client = client(app::app(with_appsec(&stub).merge(("crowdsec.enforce", false))));
+        client.get("/.env").visitor("192.0.2.91").dispatch();
+        assert_eq!(logged("Would have refused 192.0.2.91: ban by appsec"), 1);
+        stub.says(Says::Challenge);
+        client.get("/").visitor("192.0.2.92").dispatch();
+        client.get("/crowdsec-internal/challenge/x.js").visitor("192.0.2.92").dispatch();
+        assert_eq!(logged("Would have refused"), 1);
+    })
+    .join()
+    .unwrap();
+}
+
+#[rocket::async_test]
 async fn a_refusal_of_appsecs_is_told_once_and_by_its_own_cause() {
     let _turn = logger().await;
     thread::spawn(|| {

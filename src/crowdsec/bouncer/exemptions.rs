@@ -22,7 +22,7 @@ impl Prefix {
         match segments(text) {
             Some(segments) if segments.is_empty() => Err("`/` alone would exclude everything"),
             Some(segments) => Ok(Self(segments)),
-            None => Err("it has empty, `.` or `..` segments, or a slash that is encoded"),
+            None => Err("it has empty, `.` or `..` segments, or encoded slashes, NULs or what is no UTF-8"),
         }
     }
 

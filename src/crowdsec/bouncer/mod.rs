@@ -205,10 +205,13 @@ impl Bouncer {
         self.refusal_lines.write(asked, judgement, false);
     }
 
-    /// Notes what the visitor would be refused by, if `enforce` did not let them in, and tells the log.
+    /// Notes what the visitor would be refused by, if `enforce` did not let them in, and tells the log: the first such reason
+    /// of each request. A challenge is none.
     pub fn note_trial(&self, visit: &Visit, judgement: Judgement) {
-        self.refusal_lines.write(&visit.asked, &judgement, true);
-        let _ = visit.tried.set(Box::new(judgement));
+        if judgement.verdict != Verdict::Answered && visit.tried.get().is_none() {
+            self.refusal_lines.write(&visit.asked, &judgement, true);
+            let _ = visit.tried.set(Box::new(judgement));
+        }
     }
 
     /// The time, which a test may have moved.

@@ -53,9 +53,10 @@ impl Config {
             let remedy = "write \"recaptcha\", \"hcaptcha\", \"turnstile\" or \"altcha\"";
             if settings.site_key.is_some() || settings.secret_key.is_some() || settings.secret_key_file.is_some() {
                 reading.wrong("captcha", &format!("there are keys but no `captcha.provider`: {remedy}"));
+            } else {
+                let what = "`crowdsec.captcha` is set, and counts for nothing without `provider`";
+                reading.warnings.push(format!("{what}: {remedy}."));
             }
-            let what = "`crowdsec.captcha` is set, and counts for nothing without `provider`";
-            reading.warnings.push(format!("{what}: {remedy}."));
             return Ok(None);
         };
         let (key, file) = (settings.secret_key.as_ref(), settings.secret_key_file.as_ref());

@@ -60,7 +60,7 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// How many more decisions are held by it, but for those that it ended.
+    /// Decisions that were not held before and are now.
     pub fn added(&self) -> usize {
         self.new - self.renewed - self.left_out
     }
@@ -112,7 +112,7 @@ impl Taken {
 /// between, in whichever order LAPI sends the two lists. A full answer that is dropped before it is complete changes nothing.
 pub struct Incoming {
     pub(super) set: Arc<DecisionSet>,
-    /// When the next entry has arrived. What is left of a decision counts from then on.
+    /// What is left of the next entry's decision counts from then on: when it arrived, or for a snapshot, the launch.
     pub now: Instant,
     /// What is new in a full answer; `None` for changes.
     pub(super) table: Option<Table>,

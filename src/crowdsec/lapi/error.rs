@@ -6,7 +6,7 @@ use std::io;
 use std::iter;
 
 use super::connection::Connection;
-use crate::crowdsec::printable::{printable, with_causes};
+use crate::crowdsec::printable::{decisions, printable, with_causes};
 
 /// Why LAPI did not answer; each line says what to look at.
 #[derive(Debug)]
@@ -64,8 +64,9 @@ impl fmt::Display for Error {
             Self::Panicked(reason) => write!(f, "a poll of ours panicked, which is a fault of this program: {}", printable(reason)),
             Self::Short { missing, of, reason } => write!(
                 f,
-                "its full answer lacks {missing} of {of} decisions that nothing has ended, and {reason}. All of them are kept, \
-                 since LAPI's database may be failing: see its log"
+                "its full answer lacks {missing} of {} that nothing has ended, and {reason}. All are kept, since LAPI's database \
+                 may be failing: see its log",
+                decisions(*of)
             ),
         }
     }

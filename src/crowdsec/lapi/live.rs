@@ -168,8 +168,9 @@ impl Live {
             let (answered, now) = (result.is_ok(), Instant::now());
             let until = now + if answered { self.config.cache.0 } else { REST };
             lock(&self.questions).insert(address, Question::Ended { answered, until });
-            if let Err(error) = &result {
-                self.tell(error);
+            // Who has waited for longer has told that already.
+            if let Some(error) = result.err().filter(|_| asked.elapsed() < self.config.timeout.0) {
+                self.tell(&error);
             }
             answered
         });

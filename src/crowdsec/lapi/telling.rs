@@ -164,7 +164,7 @@ impl Telling {
     pub fn of_drift(&mut self, taken: &Taken, named: usize) {
         let unnamed = taken.added() + taken.ended;
         if unnamed > 0 {
-            info!("CrowdSec: a full answer changed {unnamed} decisions that no delta had named.");
+            info!("CrowdSec: a full answer changed {} that no delta had named.", decisions(unnamed));
         }
         self.drifts = if unnamed >= 10 && unnamed * 3 > named { self.drifts + 1 } else { 0 };
         if self.drifts == 3 {
@@ -180,10 +180,11 @@ impl Telling {
             let until =
                 taken.kept_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
             warn!(
-                "LAPI's full answer lacks {} of {of} decisions that nothing has ended. They stand until a second answer, in \
-                 {} s, lacks them too, since LAPI also answers so while its database fails. If it was emptied on purpose and \
+                "LAPI's full answer lacks {} of {} that nothing has ended. They stand until a second answer, in {} s, lacks them \
+                 too, since LAPI also answers so while its database fails. If it was emptied on purpose and \
                  that takes too long, restart this application, without its snapshot.",
                 taken.kept,
+                decisions(of),
                 until.as_secs()
             );
         }

@@ -53,7 +53,7 @@ pub fn logs() -> impl Fairing {
 /// it CrowdSec would learn of no attack.
 pub fn must_be_attached() -> impl Fairing {
     AdHoc::try_on_ignite("CrowdSec's logs, if any are set", |rocket| async {
-        let is_set = |key: &&str| rocket.figment().contains(&format!("crowdsec.{key}"));
+        let is_set = |key: &&str| rocket.figment().extract_inner::<String>(&format!("crowdsec.{key}")).is_ok();
         let first = KEYS.into_iter().find(is_set).filter(|_| rocket.state::<EventLog>().is_none());
         let Some(key) = first else { return Ok(rocket) };
         log::error!(

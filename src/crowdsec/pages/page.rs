@@ -27,7 +27,8 @@ impl Refusal {
         };
         let example = || self.preview.as_ref().map(|_| DecisionView::example(self.verdict));
         // The visitor's own alone: whoever types an account's name must not learn what stands against it.
-        let refused = visit.refused.get().map_or_else(|| judgement.with(self.verdict), |refused| (**refused).clone());
+        let by_its_verdict = judgement.with(self.verdict);
+        let refused = visit.refused.get().map_or(&by_its_verdict, |refused| refused);
         let decision = refused.cause().filter(|cause| judgement.standing.contains(cause));
         let decision = decision.map(DecisionView::from).or_else(example);
         let wished = self.preview.as_ref().and_then(|preview| preview.lang.as_deref());

@@ -224,6 +224,8 @@ fn a_captcha_key_without_a_provider_stops_no_debug_launch_and_leaves_out_the_exa
         assert!(config.captcha.is_none() && config.bouncer.are_examples, "{name}");
         assert_eq!(own, [Remediation::Ban], "{name}");
         assert!(!config.bouncer.types.captcha, "{name}: a captcha of LAPI's becomes the fallback");
+        let told = config.warnings.iter().filter(|told| told.contains("counts for nothing without `provider`")).count();
+        assert_eq!(told, 1, "{name}: {:?}", config.warnings);
 
         // A captcha that the operator has set stops the launch, and the log names its key.
         let own = r#"[{ value = "192.0.2.1", type = "captcha" }]"#;

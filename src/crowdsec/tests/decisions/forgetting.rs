@@ -186,7 +186,7 @@ fn what_lapi_has_written_anew_in_a_list_that_it_pulls_is_not_missing_where_the_n
         let taken = take_all(&set, now, [of(origin, 2, kind, tenths)]);
         assert_eq!((set.len(), taken.kept, taken.ended), (left, left - 1, 0), "{origin} {kind} {tenths}");
     }
-    // Nor is one that LAPI has forgotten itself.
+    // One that the answer lacks as well is nobody's successor.
     let both = [of("lists", 1, "ban", 36_000), of("lists", 2, "ban", 72_000)];
     let (set, now) = set_of(both.clone());
     assert_eq!(take_all(&set, now, []).kept, 2);
