@@ -212,27 +212,24 @@ fn a_thousand_changes_at_once_are_made_to_the_last() {
 #[test]
 fn of_too_many_decisions_on_one_address_the_greatest_are_held() {
     let most = MOST_ON_ONE_VALUE as u64;
-    let captchas = (1..=40_000).map(|id| decision(id, "192.0.2.1", "captcha", 1000 + id));
+    let captchas: Vec<_> = (1..=40_000).map(|id| decision(id, "192.0.2.1", "captcha", 1000 + id)).collect();
     let (set, now) = set_of(captchas.clone());
     assert_eq!(set.len() as u64, most);
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Captcha, Some(40_000))));
-    let taken = take_changes(&set, now, [Entry::New(decision(50_000, "192.0.2.1", "ban", 1000))]);
+    let ban = decision(50_000, "192.0.2.1", "ban", 1000);
+    let taken = take_changes(&set, now, [Entry::New(ban.clone())]);
     assert_eq!((taken.left_out, taken.first_left_out), (1, network("192.0.2.1").map(Value::Network)));
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Ban, Some(50_000))));
     // What is left out of an answer, whichever it names first, is not missing. What would not have been is.
     let mut again = set.everything(now);
-    let captchas: Vec<_> = captchas.collect();
     captchas.iter().rev().for_each(|captcha| again.take(Entry::New(captcha.clone())));
     let compared = again.take_over(now, tenths(APART));
-    let ban = decision(50_000, "192.0.2.1", "ban", 0);
     assert_eq!(compared.to_confirm().collect::<Vec<_>>(), [(ban.value.clone(), ban.key())]);
     compared.settle(true);
-    assert_eq!(set.len() as u64, most);
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Ban, Some(50_000))));
     // Nor is it news, however often it comes.
-    let mut again = set.everything(now);
-    captchas.into_iter().chain([decision(50_000, "192.0.2.1", "ban", 1000)]).for_each(|it| again.take(Entry::New(it)));
-    assert_eq!(again.take_over(now, tenths(APART)).settle(true).added(), 0);
+    assert_eq!(take_all(&set, now, captchas.into_iter().chain([ban.clone()])).added(), 0);
+    assert_eq!(set.len() as u64, most);
     let captchas = (40_001 - most..=40_000).map(|id| decision(id, "192.0.2.1", "captcha", 0));
     take_changes(&set, now, captchas.chain([ban]).map(Entry::Deleted));
     assert_eq!(set.len(), 0);
