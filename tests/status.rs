@@ -2,7 +2,7 @@
 
 mod common;
 
-use app::crowdsec::Cleared;
+use app::crowdsec::{Cleared, Human};
 use common::{Answer, FakeLapi, Visitor, answer, client, decision, eventually, header, with_decisions};
 use rocket::figment::Figment;
 use rocket::http::{Accept, Header, RawStr, Status};
@@ -18,6 +18,9 @@ const STATUS: &str = "/crowdsec/status";
 #[get("/status/guarded")]
 fn guarded(_visitor: Cleared) {}
 
+#[get("/status/human")]
+fn human(_human: Human) {}
+
 /// An application with some decisions of its own.
 fn site(settings: impl FnOnce(Figment) -> Figment) -> Client {
     let decisions = [
@@ -30,7 +33,7 @@ fn site(settings: impl FnOnce(Figment) -> Figment) -> Client {
         ("203.0.113.9", "allow"),
     ];
     let figment = with_decisions(&decisions).merge(("crowdsec.metrics_from", [OPERATOR]));
-    client(app::app(settings(figment)).mount("/", routes![guarded]))
+    client(app::app(settings(figment)).mount("/", routes![guarded, human]))
 }
 
 fn visit(client: &Client, visitor: &str, uri: &str) -> u16 {
@@ -195,6 +198,14 @@ fn what_only_is_tried_is_explained_as_such() {
     let explained = told(&site, "203.0.113.1")["explained"].clone();
     assert_eq!((&explained["verdict"], &explained["trial"]), (&json!("admit"), &json!("ban")));
     assert!(page(&site, "?address=203.0.113.1", "en").contains("Without the trial run it would meet: <b>ban</b>"));
+}
+
+#[test]
+fn whom_a_guard_alone_has_refused_is_listed_as_a_guards() {
+    let client = site(|figment| figment);
+    assert_eq!(visit(&client, "203.0.114.1", "/status/human"), 403);
+    assert_eq!(told(&client, "203.0.114.1")["refusals"][0]["origin"], Value::Null);
+    assert!(page(&client, "", "en").contains("<span>a guard of the route</span>"));
 }
 
 #[test]

@@ -84,7 +84,13 @@ fn the_snapshot_is_written_at_the_launch_and_not_only_at_the_next_poll() {
     eventually("a snapshot", || Path::new(&path).exists());
     drop(app);
     lapi.answers(|_| Reply::error(500));
-    assert_eq!(App::polling(&lapi.url(), &settings).verdict("192.0.2.1"), Ban);
+    let settings = [settings[0], ("ROCKET_LOG_LEVEL", "critical")];
+    let app = App::polling(&lapi.url(), &settings);
+    assert_eq!(app.verdict("192.0.2.1"), Ban);
+    assert_eq!(app.logged("has answered: "), 0);
+    // In the release profile's log too: until then only the snapshot stands.
+    lapi.answers(standing(vec![ban(1, "192.0.2.1", "4h"), ban(2, "192.0.2.2", "4h")]));
+    app.tells("has answered: 2 decisions in force", 1);
 }
 
 /// A shell's limit stands in for the full disk.
@@ -177,7 +183,7 @@ fn on_startup_failure_decides_unless_a_valid_snapshot_stands_in() {
                     let from_snapshot = app.logged("1 decision from the snapshot");
                     assert_eq!(from_snapshot, usize::from(believed), "{case}: {}", app.log());
                     // Nor does the line about what is connected say that LAPI was heard.
-                    let at_the_launch = app.logged("the others from the snapshot, since CrowdSec's LAPI");
+                    let at_the_launch = app.logged("the others from the snapshot until CrowdSec's LAPI");
                     assert_eq!(at_the_launch, usize::from(believed), "{case}: {}", app.log());
                     app.log()
                 };

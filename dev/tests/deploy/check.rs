@@ -180,6 +180,9 @@ fn it_needs_an_address_and_explains_itself_without() {
     assert!(
         output.status.code() == Some(2) && String::from_utf8_lossy(&output.stderr).contains("deploy/check https://")
     );
+    let own = Command::new("sh").arg(shipped_file("check")).args(["https://example.org/", "127.0.0.1"]).output();
+    let own = own.expect("running deploy/check");
+    assert!(own.status.code() == Some(2) && String::from_utf8_lossy(&own.stderr).contains("trusted_proxies lacks"));
     let checked = check("example.org", NO_CSCLI);
     assert!(!checked.good && checked.said.contains("is no address such as https://example.org/"), "{}", checked.said);
 }

@@ -88,8 +88,8 @@ impl RefusalLines {
                 }
                 // A guard may refuse for a decision that lets visitors in elsewhere.
                 let by_guard = judgement.verdict.remediation().is_some_and(|refused| refused != *remediation);
-                let guard = if by_guard { "a guard of the route refuses for " } else { "" };
-                format!("{address}: {guard}{remediation} by {origin}{scenario}, {}", standing.name())
+                let guard = if by_guard { ", for which a guard of the route refuses" } else { "" };
+                format!("{address}: {remediation} by {origin}{scenario}, {}{guard}", standing.name())
             }
         };
         let (refused, trial) =

@@ -52,7 +52,7 @@ impl Config {
         let Some(provider) = settings.provider else {
             let remedy = "write \"recaptcha\", \"hcaptcha\", \"turnstile\" or \"altcha\"";
             if settings.site_key.is_some() || settings.secret_key.is_some() || settings.secret_key_file.is_some() {
-                reading.wrong("captcha", &format!("there are keys but no `captcha.provider`: {remedy}"));
+                reading.wrong("captcha.provider", &format!("a provider's key is set, and no provider: {remedy}"));
             } else {
                 let what = "`crowdsec.captcha` is set, and counts for nothing without `provider`";
                 reading.warnings.push(format!("{what}: {remedy}."));
@@ -65,7 +65,7 @@ impl Config {
         if *provider != ALTCHA && !(has_secret && settings.site_key.is_some()) {
             let what =
                 "this provider needs `captcha.site_key` and `captcha.secret_key`: take both from your account there";
-            reading.wrong("captcha", what);
+            reading.wrong("captcha.provider", what);
         }
         // Each goes into a header as it stands, where `;` would begin another rule.
         let is_source = |text: &String| text.bytes().all(|byte| byte.is_ascii_graphic() && !b";,'\"".contains(&byte));

@@ -192,9 +192,11 @@ fn unknown_keys(reading: &mut Reading<'_>) -> Option<String> {
     let mut keys = keys_in(&table);
     keys.retain(|key| !reading.known.contains(key));
     for key in keys {
-        let meant = meant(&key, reading.known.iter().map(String::as_str));
-        let meant = meant.map(|name| format!(", and `{name}` is near")).unwrap_or_default();
-        reading.wrong(&key, &format!("no setting is called so{meant}: write one of {}", reading.known.join(", ")));
+        let remedy = match meant(&key, reading.known.iter().map(String::as_str)) {
+            Some(name) => format!(", and `{name}` is near: was that meant? docs/configuration.md lists all"),
+            None => format!(": write one of {}", reading.known.join(", ")),
+        };
+        reading.wrong(&key, &format!("no setting is called so{remedy}"));
     }
     warnings::unknown_variables(figment)
 }

@@ -18,8 +18,7 @@ pub fn protection(bouncer: &Bouncer) -> String {
             format!("LIVE MODE: CrowdSec's LAPI at {at} is asked about each visitor, with {only_own} in force")
         }
         Some(at) if bouncer.contact.is_recalled() => format!(
-            "{all} in force, {own} of them your own, the others from the snapshot, since CrowdSec's LAPI at {at} has not \
-             answered yet"
+            "{all} in force, {own} of them your own, the others from the snapshot until CrowdSec's LAPI at {at} answers"
         ),
         Some(at) => format!("{all} in force, {own} of them your own, with CrowdSec's LAPI at {at}"),
         None => format!("No CrowdSec: {only_own} in force"),

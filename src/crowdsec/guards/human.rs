@@ -36,10 +36,7 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         // Where another guard asks, no launch can see it. Fails closed: nobody has proven anything.
         if Bouncer::of(request).is_some_and(|bouncer| bouncer.captcha.is_none()) {
-            static TOLD: Reminder = Reminder::new();
-            if TOLD.count(1, HOUR, Instant::now()).is_some() {
-                log::error!("{NO_CAPTCHA}");
-            }
+            tell();
             return Outcome::Error((Status::InternalServerError, ()));
         }
         policy(request, |bouncer, judgement| {
@@ -55,15 +52,23 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
     }
 }
 
-const NO_CAPTCHA: &str = "A route asks for `Human`, and there is no captcha to solve: set CROWDSEC_CAPTCHA_PROVIDER=altcha, \
-    which needs no account, or another provider.";
+/// Tells that nobody can prove it: once for all routes that ask, and all visitors of an hour.
+fn tell() {
+    static TOLD: Reminder = Reminder::new();
+    if TOLD.count(1, HOUR, Instant::now()).is_some() {
+        log::error!(
+            "A route asks for `Human`, and there is no captcha to solve: set CROWDSEC_CAPTCHA_PROVIDER=altcha, which needs no \
+             account, or another provider."
+        );
+    }
+}
 
 impl<const MINUTES: u64> Sentinel for Human<MINUTES> {
     /// Without a provider nobody could ever prove it.
     fn abort(rocket: &Rocket<Ignite>) -> bool {
         let has_none = rocket.state::<Bouncer>().is_some_and(|bouncer| bouncer.captcha.is_none());
         if has_none {
-            log::error!("{NO_CAPTCHA}");
+            tell();
         }
         has_none || has_no_bouncer(rocket)
     }

@@ -83,10 +83,11 @@ impl Config {
             reading.wrong("scopes", help);
             Scopes::default()
         });
-        if !scopes.have("ip") || !scopes.have("range") {
+        for (scope, what) in
+            [("ip", "addresses"), ("range", "networks")].into_iter().filter(|(scope, _)| !scopes.have(scope))
+        {
             reading.warnings.push(format!(
-                "`crowdsec.scopes` ({}) lacks \"ip\" or \"range\": decisions on addresses or networks count for nothing. Add \
-                 them, unless that is meant.",
+                "`crowdsec.scopes` ({}) lacks \"{scope}\": decisions on {what} count for nothing. Add it, unless that is meant.",
                 printable(&scopes.0)
             ));
         }

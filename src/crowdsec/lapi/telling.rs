@@ -144,6 +144,11 @@ impl Telling {
     /// The first full answer, or the first since a poll failed. A misspelt filter would let everybody in, in silence.
     pub fn of_first(&mut self, everything: &Taken) {
         self.of_answer(everything);
+        if self.contact.is_recalled() {
+            // The log shows lines with this target in the release profile too, as it does the launch's.
+            let (lapi, known) = (&self.address, decisions(self.set.len()));
+            info!(target: "crowdsec", "CrowdSec's LAPI at {lapi} has answered: {known} in force.");
+        }
         let Some((filters, origins)) = &self.unwarned_filters else { return };
         let origins: Vec<&str> = origins.iter().map(String::as_str).filter(|name| !self.set.has_origin(name)).collect();
         let unfit = match everything.new {

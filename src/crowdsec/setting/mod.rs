@@ -128,7 +128,7 @@ impl<'a> Reading<'a> {
     pub fn url(&mut self, key: &str, text: Option<String>) -> Option<Url> {
         let url = url(&text?);
         if url.is_none() {
-            self.wrong(key, "write a whole address, https://…");
+            self.wrong(key, "write a whole address, with https:// or http://");
         }
         url
     }
