@@ -64,7 +64,7 @@ impl fmt::Display for Error {
             Self::Panicked(reason) => write!(f, "a poll of ours panicked, which is a fault of this program: {}", printable(reason)),
             Self::Short { missing, of, reason } => write!(
                 f,
-                "its full answer lacks {missing} of {} that nothing has ended, and {reason}. All are kept, since LAPI's database \
+                "its full answer lacks {missing} of {} that nothing has ended, and {reason}. All of them are kept, since LAPI's database \
                  may be failing: see its log",
                 decisions(*of)
             ),
