@@ -14,7 +14,7 @@ async fn why_lapi_said_nothing_of_a_visitor_is_told_once() {
     for (says, timeout, why) in [
         (Some(refused), "5s", "403: LAPI refuses the key"),
         (Some(Answer(Status::InternalServerError, "{}".into())), "5s", "status 500: see LAPI's own log"),
-        (None, "20ms", "it took longer than `live.timeout` (1 times so far)"),
+        (None, "20ms", "it took longer than `live.timeout` (1 so far)"),
     ] {
         let _turn = logger().await;
         let lapi = FakeLapi::answering([answer(&[], &[])]).await;

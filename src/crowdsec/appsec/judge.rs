@@ -126,7 +126,7 @@ impl AppSec {
         let meet = self.config.failure_action.map_or("no judge in its place", Remediation::as_str);
         let (url, reason) = (&self.client.at, printable(reason));
         log::warn!(
-            "AppSec at {url} does not answer: {reason} ({times} times so far). Meanwhile visitors meet {meet}: `appsec.failure_action`."
+            "AppSec at {url} does not answer: {reason} ({times} so far). Meanwhile visitors meet {meet}: `appsec.failure_action`."
         );
     }
 

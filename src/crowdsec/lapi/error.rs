@@ -6,7 +6,7 @@ use std::io;
 use std::iter;
 
 use super::connection::Connection;
-use crate::crowdsec::printable::{decisions, printable, with_causes};
+use crate::crowdsec::printable::{printable, with_causes};
 
 /// Why LAPI did not answer; each line says what to look at.
 #[derive(Debug)]
@@ -19,12 +19,8 @@ pub enum Error {
     Unreadable(String),
     /// Our own code broke off.
     Panicked(String),
-    /// A full answer lacks decisions that nothing has ended, and LAPI does not confirm that they are gone.
-    Short {
-        missing: usize,
-        of: usize,
-        reason: String,
-    },
+    /// A full answer lacks decisions that nothing has ended, or is the first one and empty, and LAPI does not confirm that.
+    Short(String),
 }
 
 /// How a poll can end.
@@ -37,7 +33,7 @@ impl Error {
             Self::Forbidden => "auth",
             Self::Redirect(_) | Self::Status(_) => "http",
             Self::Transfer(_) => "network",
-            Self::Unreadable(_) | Self::Panicked(_) | Self::Short { .. } => "parse",
+            Self::Unreadable(_) | Self::Panicked(_) | Self::Short(_) => "parse",
         }
     }
 }
@@ -62,12 +58,7 @@ impl fmt::Display for Error {
             Self::Status(status) => write!(f, "status {status}: see LAPI's own log"),
             Self::Unreadable(reason) => write!(f, "an answer that cannot be read: {reason}"),
             Self::Panicked(reason) => write!(f, "a poll of ours panicked, which is a fault of this program: {}", printable(reason)),
-            Self::Short { missing, of, reason } => write!(
-                f,
-                "its full answer lacks {missing} of {} that nothing has ended, and {reason}. All of them are kept, since LAPI's database \
-                 may be failing: see its log",
-                decisions(*of)
-            ),
+            Self::Short(what) => write!(f, "its full answer {what}, since LAPI's database may be failing: see its log"),
         }
     }
 }

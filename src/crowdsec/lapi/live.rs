@@ -206,7 +206,7 @@ impl Live {
         let Some(times) = self.late.count(1, HOUR, Instant::now()) else { return };
         // `passthrough`, the default, fails open: what was known of the visitor before still stands.
         log::warn!(
-            "CrowdSec's LAPI did not answer a question about a visitor: {reason} ({times} times so far). Such visitors meet \
+            "CrowdSec's LAPI did not answer a question about a visitor: {reason} ({times} so far). Such visitors meet \
              `live.failure_action` ({}), beside what is known to stand against them.",
             self.config.failure_action.map_or("passthrough", Remediation::as_str)
         );

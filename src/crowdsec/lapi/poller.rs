@@ -20,7 +20,7 @@ use super::telling::Telling;
 use super::{Config, Connection, Error, Lapi, Live, OnStartupFailure};
 use crate::crowdsec::decisions::{Compared, DecisionSet, Taken, Value};
 use crate::crowdsec::panics::{survive, survive_now};
-use crate::crowdsec::printable::printable;
+use crate::crowdsec::printable::{decisions, printable};
 use crate::crowdsec::setting::Secret;
 
 /// Keeps a decision set in step with LAPI.
@@ -189,19 +189,20 @@ impl Poller {
         if confirmed.is_err() {
             self.telling.of_answer(&taken);
         }
-        let asked = confirmed.map_err(|reason| Error::Short { missing, of, reason })?;
+        let kept = |reason| {
+            let what = format!("lacks {missing} of {} that nothing has ended", decisions(of));
+            Error::Short(format!("{what}, and {reason}. All of them are kept"))
+        };
+        let asked = confirmed.map_err(kept)?;
         // Fails closed where the operator wants nobody let in before LAPI has answered: an empty answer may be a failing
         // database's, and nothing was ever heard that it could lack.
         let is_doubtful = taken.new == 0
             && self.telling.on_startup_failure != OnStartupFailure::Open
             && self.contact.since_last_answer().is_none();
         let anybody = Value::Network(IpAddr::from(Ipv4Addr::LOCALHOST).into());
-        if is_doubtful
-            && let Err(error @ (Error::Status(500..) | Error::Transfer(_))) =
-                self.lapi.standing_on(&anybody, None).await
-        {
+        if is_doubtful && let Err(error) = self.lapi.standing_on(&anybody, None).await {
             self.saving.is_due = false;
-            return Err(error);
+            return Err(Error::Short(format!("is empty, and {}. It does not count", says_of(&anybody, &error))));
         }
         self.telling.of_kept(&taken, of);
         let in_step =
@@ -216,15 +217,9 @@ impl Poller {
         // All at once: a LAPI that hangs is waited for only once.
         let answers = join_all(some.iter().map(|(value, key)| self.lapi.standing_on(value, key.id()))).await;
         for ((value, key), standing) in some.iter().zip(answers) {
-            let shown = printable(&value.to_string());
-            let standing = standing.map_err(|error| match error {
-                Error::Forbidden | Error::Status(404 | 405) => format!(
-                    "of the one on {shown} it says: {error}. Whatever stands between us and LAPI has to let \
-                     GET /v1/decisions through as well"
-                ),
-                error => format!("of the one on {shown} it says: {error}"),
-            })?;
+            let standing = standing.map_err(|error| says_of(value, &error))?;
             if standing.iter().any(|decision| decision.value == *value && decision.key() == *key) {
+                let shown = printable(&value.to_string());
                 return Err(format!("asked about it, it says that the one on {shown} stands"));
             }
         }
@@ -236,5 +231,16 @@ impl Poller {
         let is_known = self.contact.since_last_answer().is_some();
         let hurries = self.in_step.is_some() && self.contact.hurry.is_on(Instant::now());
         self.pace.pause(is_known, hurries)
+    }
+}
+
+/// What LAPI says in place of what stands against one value.
+fn says_of(value: &Value, error: &Error) -> String {
+    let what = format!("asked about {}, it says: {error}", printable(&value.to_string()));
+    match error {
+        Error::Forbidden | Error::Status(404 | 405) => {
+            format!("{what}. Whatever stands between us and LAPI has to let GET /v1/decisions through as well")
+        }
+        _ => what,
     }
 }
