@@ -1,5 +1,6 @@
 //! What becomes of the visitors while CrowdSec is away, slow, wrong, or back again?
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
@@ -124,6 +125,7 @@ fn a_closed_application_does_not_open_on_the_empty_list_of_a_lapi_whose_database
     lapi.answers(standing(vec![ban(1, "192.0.2.1")]));
     app.eventually("192.0.2.2", Welcome);
     assert_eq!(app.verdict("192.0.2.1"), Ban);
+    eventually("a snapshot", || Path::new(snapshot).exists());
     drop(app);
     // Nothing stands, and nothing fails.
     lapi.answers(standing(Vec::new()));
