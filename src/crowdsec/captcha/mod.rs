@@ -5,7 +5,6 @@ mod config;
 mod pass;
 mod provider;
 mod third_party;
-mod tries;
 
 use std::net::IpAddr;
 use std::time::Duration;

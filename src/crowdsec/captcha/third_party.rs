@@ -1,27 +1,40 @@
 //! How do reCAPTCHA v2, hCaptcha and Turnstile work? The page shows their widget, and their server judges its answer.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, StatusCode, redirect};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::Finding;
 use super::config::Config;
-use super::tries::Tries;
+use crate::crowdsec::limit::{Limit, Subject};
 use crate::crowdsec::look_up::LookUp;
+use crate::crowdsec::panics::lock;
 use crate::crowdsec::printable::{printable, with_causes};
-use crate::crowdsec::reminder::{HOUR, Reminder};
+use crate::crowdsec::reminder::{HOUR, MINUTE, Reminder};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most bytes of an answer that are read. `siteverify` answers in a few hundred.
 const LONGEST_ANSWER: usize = 64 * 1024;
+/// Answers of one visitor's in a minute that were wrong, or that the provider could not judge. Each visitor has a count of
+/// their own: nobody has to wait for what others did, unless they share one address.
+const MOST_FAILED: u32 = 20;
+/// Questions about one visitor's answers at the same time. Whether an answer was wrong is known only after the question,
+/// so that without this a visitor could send any number of wrong ones at once. More have to wait for their turn.
+const MOST_AT_ONCE: usize = 20;
 
 pub struct ThirdParty {
     config: Config,
     client: Client,
-    tries: Tries,
+    failed: Limit,
+    /// Who has a question under way; never more entries than there are connections.
+    asking: Mutex<HashMap<Subject, Arc<Semaphore>>>,
     /// When the log tells again that the provider cannot be asked.
     away: Reminder,
     /// When the log tells again that the provider refuses the key.
@@ -48,16 +61,17 @@ impl ThirdParty {
         let client = client.build().map_err(|e| {
             format!("HTTPS to the captcha's provider cannot be set up ({e:?}): install the system's ca-certificates")
         })?;
-        let (tries, away, refuses) = Default::default();
-        Ok(Self { config: config.clone(), client, tries, away, refuses })
+        let (asking, away, refuses) = Default::default();
+        let failed = Limit::new(MOST_FAILED, MINUTE);
+        Ok(Self { config: config.clone(), client, failed, asking, away, refuses })
     }
 
     /// Right answers do not count against the limit: they have been earned. Each other one costs a question to the provider, so
     /// that it counts even where the provider cannot tell.
     pub async fn verify(&self, answer: &str, address: IpAddr, now: u64) -> Finding {
         let subject = address.into();
-        let Some(_turn) = self.tries.turn(subject, PATIENCE).await else { return Finding::Away };
-        if let Some(wait) = self.tries.failed.wait(subject, Instant::now()) {
+        let Some(_turn) = self.turn(subject).await else { return Finding::Away };
+        if let Some(wait) = self.failed.wait(subject, Instant::now()) {
             return Finding::TooMany(wait);
         }
         let finding = match self.ask(answer, address).await {
@@ -75,9 +89,20 @@ impl ThirdParty {
         };
         if !matches!(finding, Finding::Human { .. }) {
             // The next answer is told to wait, not this one.
-            let _ = self.tries.failed.count(subject, Instant::now());
+            let _ = self.failed.count(subject, Instant::now());
         }
         finding
+    }
+
+    /// The visitor's turn to have an answer judged, which ends when it is dropped. `None` where it does not come in time.
+    async fn turn(&self, subject: Subject) -> Option<OwnedSemaphorePermit> {
+        let turns = {
+            let mut asking = lock(&self.asking);
+            // A permit holds the other end of its semaphore: who has none under way is forgotten.
+            asking.retain(|_, turns| Arc::strong_count(turns) > 1);
+            asking.entry(subject).or_insert_with(|| Arc::new(Semaphore::new(MOST_AT_ONCE))).clone()
+        };
+        timeout(PATIENCE, turns.acquire_owned()).await.ok()?.ok()
     }
 
     async fn ask(&self, answer: &str, address: IpAddr) -> Result<SiteVerify, String> {
