@@ -2,11 +2,10 @@
 
 use rocket::Request;
 use rocket::http::Status;
-use rocket::outcome::try_outcome;
-use rocket::request::{FromRequest, Outcome};
+use rocket::request::Outcome;
 use rocket::response::{self, Responder};
 
-use super::{DecisionView, bouncer};
+use super::DecisionView;
 use crate::crowdsec::bouncer::{Bouncer, Verdict, Visit};
 use crate::crowdsec::decisions::Value;
 
@@ -27,7 +26,13 @@ pub struct Accounts<'r> {
     has_solved: bool,
 }
 
-impl Accounts<'_> {
+impl<'r> Accounts<'r> {
+    pub(super) fn of(bouncer: &'r Bouncer, request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let visit = bouncer.visit(request);
+        let has_solved = bouncer.solved_at(request, visit.judgement.address).is_some();
+        Outcome::Success(Self { bouncer, visit, has_solved })
+    }
+
     /// The greatest decision that stands against an account, whatever is made of it. Refuses nobody.
     pub fn standing(&self, scope: &str, account: &str) -> Option<DecisionView> {
         self.decisions(scope, account).into_iter().next()
@@ -70,18 +75,5 @@ impl<'r> Responder<'r, 'static> for Refused {
     /// Our fairing puts the page in the place of the catcher's.
     fn respond_to(self, _: &'r Request<'_>) -> response::Result<'static> {
         Err(self.0)
-    }
-}
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Accounts<'r> {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        // Fails closed: without a bouncer nothing is proven of anybody.
-        let bouncer = try_outcome!(bouncer(request));
-        let visit = bouncer.visit(request);
-        let has_solved = bouncer.solved_at(request, visit.judgement.address).is_some();
-        Outcome::Success(Self { bouncer, visit, has_solved })
     }
 }

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use rocket::Request;
-use rocket::request::{FromRequest, Outcome};
+use rocket::request::Outcome;
 
 use super::policy;
+use crate::crowdsec::bouncer::Bouncer;
 
 /// Proof that the bouncer has let this visitor in.
 ///
@@ -24,11 +25,8 @@ pub struct Cleared {
     pub address: IpAddr,
 }
 
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Cleared {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        policy(request, |_, judgement| judgement.verdict).map(|address| Self { address })
+impl Cleared {
+    pub(super) fn of(bouncer: &Bouncer, request: &Request<'_>) -> Outcome<Self, ()> {
+        policy(bouncer, request, |judgement| judgement.verdict).map(|address| Self { address })
     }
 }

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use rocket::http::Status;
+use rocket::outcome::try_outcome;
 use rocket::request::{FromRequest, Outcome};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 
-use super::{has_no_bouncer, policy};
+use super::{bouncer, has_no_bouncer, policy};
 use crate::crowdsec::bouncer::{Bouncer, Verdict};
 use crate::crowdsec::reminder::{HOUR, Reminder};
 
@@ -34,12 +35,13 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
     type Error = ();
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let bouncer = try_outcome!(bouncer(request));
         // Where another guard asks, no launch can see it. Fails closed: nobody has proven anything.
-        if Bouncer::of(request).is_some_and(|bouncer| bouncer.captcha.is_none()) {
+        if bouncer.captcha.is_none() {
             tell();
             return Outcome::Error((Status::InternalServerError, ()));
         }
-        policy(request, |bouncer, judgement| {
+        policy(bouncer, request, |judgement| {
             if judgement.verdict != Verdict::Admit {
                 return judgement.verdict;
             }

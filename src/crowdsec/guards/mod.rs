@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use rocket::http::Status;
 use rocket::outcome::{IntoOutcome, try_outcome};
-use rocket::request::Outcome;
+use rocket::request::{FromRequest, Outcome};
 use rocket::{Ignite, Request, Rocket, Sentinel};
 
 use super::bouncer::{Bouncer, Judgement, Verdict};
@@ -25,10 +25,20 @@ pub use report::Report;
 pub use same_origin::{SameOrigin, is_own};
 pub use visitor::{DecisionView, Visitor};
 
-/// Stops the launch if a route asks for one of these guards and `crowdsec::fairing()` is not attached.
+/// Each of these guards is what its `of` makes of a request. If a route asks for one, and `crowdsec::fairing()` is not
+/// attached, the launch stops.
 macro_rules! need_the_bouncer {
     ($($guard:ty),+) => {$(
-        impl Sentinel for $guard {
+        #[rocket::async_trait]
+        impl<'r> FromRequest<'r> for $guard {
+            type Error = ();
+
+            async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+                Self::of(try_outcome!(bouncer(request)), request)
+            }
+        }
+
+        impl<'r> Sentinel for $guard {
             fn abort(rocket: &Rocket<Ignite>) -> bool {
                 has_no_bouncer(rocket)
             }
@@ -36,7 +46,7 @@ macro_rules! need_the_bouncer {
     )+};
 }
 
-need_the_bouncer!(Accounts<'_>, Cleared, NoDecision, Report, Visitor);
+need_the_bouncer!(Accounts<'r>, Cleared, NoDecision, Report, Visitor);
 
 /// Fails closed: without a bouncer nothing is proven of anybody.
 pub fn bouncer<'r>(request: &'r Request<'_>) -> Outcome<&'r Bouncer, ()> {
@@ -45,10 +55,9 @@ pub fn bouncer<'r>(request: &'r Request<'_>) -> Outcome<&'r Bouncer, ()> {
 
 /// What a guard decides: the visitor's address, or a refusal. The fairing then replaces the catcher's answer by the
 /// bouncer's page.
-fn policy(request: &Request<'_>, decide: impl FnOnce(&Bouncer, &Judgement) -> Verdict) -> Outcome<IpAddr, ()> {
-    let bouncer = try_outcome!(bouncer(request));
+fn policy(bouncer: &Bouncer, request: &Request<'_>, decide: impl FnOnce(&Judgement) -> Verdict) -> Outcome<IpAddr, ()> {
     let visit = bouncer.visit(request);
-    let verdict = decide(bouncer, &visit.judgement);
+    let verdict = decide(&visit.judgement);
     if verdict == Verdict::Admit {
         // Where the fairing lets everybody pass, it has noted no trial.
         if let Some(trial) = visit.judgement.trial.filter(|_| visit.spared) {

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use rocket::Request;
-use rocket::request::{FromRequest, Outcome};
+use rocket::request::Outcome;
 
 use super::policy;
-use crate::crowdsec::bouncer::Verdict;
+use crate::crowdsec::bouncer::{Bouncer, Verdict};
 use crate::crowdsec::decisions::Remediation;
 
 /// Proof that no decision stands against this visitor: not a captcha that they have solved, nor one that lets them in as
@@ -25,12 +25,9 @@ pub struct NoDecision {
     pub address: IpAddr,
 }
 
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for NoDecision {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        policy(request, |bouncer, judgement| match judgement.verdict {
+impl NoDecision {
+    pub(super) fn of(bouncer: &Bouncer, request: &Request<'_>) -> Outcome<Self, ()> {
+        policy(bouncer, request, |judgement| match judgement.verdict {
             refused @ (Verdict::Hidden | Verdict::NotYet) => refused,
             _ if judgement.has(Remediation::Allow) => Verdict::Admit,
             _ if judgement.standing.iter().any(|standing| bouncer.enforces(standing.remediation)) => Verdict::BAN,

@@ -3,11 +3,11 @@
 use std::net::Ipv4Addr;
 
 use rocket::Request;
-use rocket::outcome::try_outcome;
-use rocket::request::{FromRequest, Outcome};
+use rocket::request::Outcome;
 use serde::Serialize;
 
-use super::{Visitor, bouncer};
+use super::Visitor;
+use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::lapi::Health;
 
 /// How the bouncer sees things, for a page that shows it to the owner. Never refuses anybody.
@@ -39,15 +39,11 @@ pub struct Crowdsec {
     pub last_answer_seconds_ago: Option<u64>,
 }
 
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Report {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        let bouncer = try_outcome!(bouncer(request));
+impl Report {
+    pub(super) fn of(bouncer: &Bouncer, request: &Request<'_>) -> Outcome<Self, ()> {
         let (debug, port) = (bouncer.debug, request.rocket().config().port);
         let lapi = bouncer.lapi.connection.as_ref();
-        let me = || Visitor::of(bouncer, request);
+        let me = || Visitor::of(bouncer, request).succeeded();
         let crowdsec = || Crowdsec {
             configured: lapi.is_some(),
             connected: lapi.is_some() && bouncer.health() == Health::Ok,
@@ -58,6 +54,6 @@ impl<'r> FromRequest<'r> for Report {
             loopback_is_trusted: bouncer.client_ip.trusts(Ipv4Addr::LOCALHOST.into()),
             last_answer_seconds_ago: bouncer.contact.since_lapis_answer().map(|age| age.as_secs()),
         };
-        Outcome::Success(Self { debug, port, me: debug.then(me), crowdsec: debug.then(crowdsec) })
+        Outcome::Success(Self { debug, port, me: debug.then(me).flatten(), crowdsec: debug.then(crowdsec) })
     }
 }

@@ -4,10 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use rocket::Request;
-use rocket::request::{FromRequest, Outcome};
+use rocket::request::Outcome;
 use serde::Serialize;
 
-use super::bouncer;
 use crate::crowdsec::bouncer::{Bouncer, Verdict};
 use crate::crowdsec::decisions::Standing;
 
@@ -45,13 +44,13 @@ impl Visitor {
         self.decisions.iter().any(|decision| decision.kind.eq_ignore_ascii_case(kind))
     }
 
-    pub fn of(bouncer: &Bouncer, request: &Request<'_>) -> Self {
+    pub(super) fn of(bouncer: &Bouncer, request: &Request<'_>) -> Outcome<Self, ()> {
         let judgement = &bouncer.visit(request).judgement;
         let client_ip = &bouncer.client_ip;
         // If no proxy names the visitor, the address is the proxy's own, and says nothing about the visitor's network.
         let system = || client_ip.system(request, judgement.address);
         let name = |verdict: Verdict| (verdict != Verdict::Admit).then(|| verdict.name());
-        Self {
+        Outcome::Success(Self {
             address: judgement.address,
             decisions: judgement.standing.iter().map(DecisionView::from).collect(),
             remediation: name(judgement.verdict),
@@ -59,7 +58,7 @@ impl Visitor {
             country: bouncer.country_of(request, judgement),
             asn: judgement.has_a_name().then(system).flatten(),
             solved: bouncer.solved_at(request, judgement.address).is_some(),
-        }
+        })
     }
 }
 
@@ -103,14 +102,5 @@ impl From<&Standing> for DecisionView {
             id: standing.id,
             expires_in: standing.expires_in.as_ref().map(Duration::as_secs),
         }
-    }
-}
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Visitor {
-    type Error = ();
-
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
-        bouncer(request).map(|bouncer| Self::of(bouncer, request))
     }
 }
