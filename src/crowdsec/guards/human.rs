@@ -6,7 +6,7 @@ use std::time::Instant;
 use rocket::http::Status;
 use rocket::outcome::try_outcome;
 use rocket::request::{FromRequest, Outcome};
-use rocket::{Ignite, Request, Rocket, Sentinel};
+use rocket::{Ignite, Phase, Request, Rocket, Sentinel};
 
 use super::{bouncer, has_no_bouncer, policy};
 use crate::crowdsec::bouncer::{Bouncer, Verdict};
@@ -37,8 +37,7 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         let bouncer = try_outcome!(bouncer(request));
         // Where another guard asks, no launch can see it. Fails closed: nobody has proven anything.
-        if bouncer.captcha.is_none() {
-            tell();
+        if lacks_captcha(request.rocket()) {
             return Outcome::Error((Status::InternalServerError, ()));
         }
         policy(bouncer, request, |judgement| {
@@ -54,24 +53,22 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
     }
 }
 
-/// Tells that nobody can prove it: once for all routes that ask, and all visitors of an hour.
-fn tell() {
+/// Whether nobody could ever prove it, for want of a provider. Tells so: once for all routes that ask, and all visitors of an
+/// hour.
+fn lacks_captcha<P: Phase>(rocket: &Rocket<P>) -> bool {
     static TOLD: Reminder = Reminder::new();
-    if TOLD.count(1, HOUR, Instant::now()).is_some() {
+    let is_missing = rocket.state::<Bouncer>().is_some_and(|bouncer| bouncer.captcha.is_none());
+    if is_missing && TOLD.count(1, HOUR, Instant::now()).is_some() {
         log::error!(
             "A route asks for `Human`, and there is no captcha to solve: set CROWDSEC_CAPTCHA_PROVIDER=altcha, which needs no \
              account, or another provider."
         );
     }
+    is_missing
 }
 
 impl<const MINUTES: u64> Sentinel for Human<MINUTES> {
-    /// Without a provider nobody could ever prove it.
     fn abort(rocket: &Rocket<Ignite>) -> bool {
-        let has_none = rocket.state::<Bouncer>().is_some_and(|bouncer| bouncer.captcha.is_none());
-        if has_none {
-            tell();
-        }
-        has_none || has_no_bouncer(rocket)
+        lacks_captcha(rocket) || has_no_bouncer(rocket)
     }
 }
