@@ -33,8 +33,8 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
                 // As one of the operator's own.
                 let own = DecisionView { id: None, expires_in: None, ..example.clone() };
                 for decision in [None, Some(example), Some(own)] {
-                    let variables = Variables { decision, captcha: widget.as_ref(), ..Variables::of(&refusal, words) };
-                    let context = tera::Context::from_serialize(variables);
+                    let variables = Variables { decision, captcha: widget.as_ref(), ..Variables::of(&refusal) };
+                    let context = tera::Context::from_serialize(words.with(variables));
                     if let Err(error) = context.and_then(|context| engines.tera.render(page, &context)) {
                         problems.entry(root_cause(&error)).or_insert((page, case, words.lang.clone()));
                     }

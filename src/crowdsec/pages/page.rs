@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::refusal::Refusal;
 use super::texts::Texts;
-use super::words::Words;
 use crate::crowdsec::bouncer::{Bouncer, Verdict};
 use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guards::DecisionView;
@@ -41,19 +40,17 @@ impl Refusal {
             decision,
             captcha: widget.as_ref(),
             nonce: &nonce,
-            ..Variables::of(self, &words)
+            ..Variables::of(self)
         };
-        let page = Template::show(request.rocket(), self.verdict.name(), variables)?;
+        let page = Template::show(request.rocket(), self.verdict.name(), words.with(variables))?;
         Some((page, content_security_policy(&nonce, sources)))
     }
 }
 
-/// The variables of a page. templates/refusal.html.tera says what each means, for those who edit the pages.
+/// The variables of a page, besides its words. templates/refusal.html.tera says what each means, for those who edit the pages.
 #[derive(Serialize)]
 pub struct Variables<'a> {
     pub app: &'static str,
-    #[serde(flatten)]
-    pub words: &'a Words,
     #[serde(flatten)]
     pub refusal: &'a Refusal,
     pub address: String,
@@ -67,10 +64,9 @@ pub struct Variables<'a> {
 
 impl<'a> Variables<'a> {
     /// What a refusal says whoever is refused.
-    pub fn of(refusal: &'a Refusal, words: &'a Words) -> Self {
+    pub fn of(refusal: &'a Refusal) -> Self {
         Self {
             app: env!("CARGO_PKG_NAME"),
-            words,
             refusal,
             address: "192.0.2.1".into(),
             reference: "0000-0000".into(),
