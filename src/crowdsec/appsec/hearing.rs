@@ -12,10 +12,8 @@ use crate::crowdsec::panics::lock;
 
 #[derive(Default)]
 pub struct Hearing {
-    /// Whether the whole request has been judged, its body included. A longer body is left to `Inspected`.
-    pub is_whole: AtomicBool,
-    /// Whether its body is `Inspected`'s, whatever comes of it.
-    pub is_inspected: AtomicBool,
+    /// Whether the whole request has been judged, its body included; or a longer body is `Inspected`'s, whatever comes of it.
+    pub has_body: AtomicBool,
     /// An answer of AppSec's for the visitor.
     relay: Mutex<Option<Relay>>,
 }

@@ -59,7 +59,7 @@ impl<'r, T: FromBody<'r>> FromData<'r> for Inspected<T> {
         if !T::takes(request) {
             return Outcome::Forward((data, Status::UnsupportedMediaType));
         }
-        Hearing::of(request).is_inspected.store(true, Ordering::Relaxed);
+        let is_judged = Hearing::of(request).has_body.swap(true, Ordering::Relaxed);
         let limit = T::limit(request);
         let most = match appsec {
             Some(appsec) if appsec.config.large_bodies == LargeBodies::Block => limit.min(appsec.config.body_limit),
@@ -70,6 +70,7 @@ impl<'r, T: FromBody<'r>> FromData<'r> for Inspected<T> {
             Err(status) => return Outcome::Error((status, None)),
         };
         if let Some(appsec) = appsec
+            && !is_judged
             && let Err(status) = judged(appsec, request, &body.0).await
         {
             return Outcome::Error((status, None));
@@ -81,11 +82,10 @@ impl<'r, T: FromBody<'r>> FromData<'r> for Inspected<T> {
     }
 }
 
-/// Asks about the whole request, unless that is done. `Err` is the status by which our fairing knows a refusal.
+/// Asks about the whole request. `Err` is the status by which our fairing knows a refusal.
 async fn judged(appsec: &AppSec, request: &Request<'_>, body: &Arc<[u8]>) -> Result<(), Status> {
     // The operator wants these judged by their heads alone, which the fairing has done.
-    let is_too_long = body.len() as u64 > appsec.config.body_limit.as_u64();
-    if Hearing::of(request).is_whole.swap(true, Ordering::Relaxed) || is_too_long {
+    if body.len() as u64 > appsec.config.body_limit.as_u64() {
         return Ok(());
     }
     let bouncer = Bouncer::of(request).ok_or(Status::InternalServerError)?;

@@ -50,7 +50,7 @@ impl Fairing for AppSec {
         let hearing = Hearing::of(request);
         let judgement = match shown(request, data).await {
             Ok(body) => {
-                hearing.is_whole.store(body.is_some(), Ordering::Relaxed);
+                hearing.has_body.store(body.is_some(), Ordering::Relaxed);
                 let answer = self.ask(bouncer, request, body.unwrap_or_default()).await;
                 let Some(judgement) = self.refusal(bouncer, request, answer) else { return };
                 judgement
@@ -65,8 +65,7 @@ impl Fairing for AppSec {
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let Some(bouncer) = Bouncer::of(request) else { return };
         let hearing = Hearing::of(request);
-        let is_seen = || [&hearing.is_whole, &hearing.is_inspected].iter().any(|seen| seen.load(Ordering::Relaxed));
-        let is_half = || !is_seen() && !bouncer.spares_other_judges(request);
+        let is_half = || !hearing.has_body.load(Ordering::Relaxed) && !bouncer.spares_other_judges(request);
         let has_handler = request.route().is_some_and(|route| route.rank > OUR_RANK + 1);
         match bouncer.visit(request).refusal() {
             Some(Verdict::Answered) => hearing.answer(response),
