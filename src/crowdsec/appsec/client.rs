@@ -69,21 +69,15 @@ impl Client {
         Ok(Self { http, at, key, timeout, places, rests_until: Mutex::default() })
     }
 
-    /// A question about nothing yet.
-    pub fn blank(&self) -> Question {
-        let mut question = Question::default();
-        *question.uri_mut() = self.at.clone();
-        question.headers_mut().insert("x-crowdsec-appsec-api-key", self.key.clone());
-        question
-    }
-
     /// One question. Only one that could not be sent, on an idle connection that the other side has closed, goes out on
     /// another connection: hyper sees to that. A connection that ends after the question is an outage, since AppSec may
     /// have counted the question.
-    pub async fn ask(&self, question: Question) -> Answer {
+    pub async fn ask(&self, mut question: Question) -> Answer {
         if lock(&self.rests_until).is_some_and(|until| Instant::now() < until) {
             return Answer::Outage("401 a moment ago: AppSec does not know the key".into());
         }
+        *question.uri_mut() = self.at.clone();
+        question.headers_mut().insert("x-crowdsec-appsec-api-key", self.key.clone());
         let deadline = Instant::now() + self.timeout;
         let asked = async { (self.places.acquire().await, self.http.request(question).await) };
         let asked = timeout_at(deadline, asked).await;

@@ -82,9 +82,8 @@ impl AppSec {
 
     /// Asks about a request, with this much of its body.
     pub async fn ask(&self, bouncer: &Bouncer, request: &Request<'_>, body: Arc<[u8]>) -> Answer {
-        let visit = bouncer.visit(request);
         // Fails closed: what no question can be made of, such as a target that is no path, is no page either.
-        let Some(question) = about(self.client.blank(), request, visit, body) else { return Answer::Unjudgeable };
+        let Some(question) = about(request, bouncer.visit(request), body) else { return Answer::Unjudgeable };
         let began = Instant::now();
         let answer = self.client.ask(question).await;
         if let Some(questions) = bouncer.questions.get() {

@@ -25,16 +25,17 @@ pub type Question = http::Request<Body>;
 
 const OURS: &str = "x-crowdsec-appsec-";
 
-/// Fills a blank question (`Client::blank`) with this request. `None` where no valid question can be made of it: that
-/// is in the visitor's power. `body` is empty where the request has none, or where its body is left to `Inspected`.
+/// The question about this request. `None` where no valid one can be made of it: that is in the visitor's power. `body` is
+/// empty where the request has none, or where its body is left to `Inspected`.
 ///
 /// A header that the visitor's `Connection` names is judged like any other, since handlers see it too.
-pub fn about(mut question: Question, request: &Request<'_>, visit: &Visit, body: Arc<[u8]>) -> Option<Question> {
+pub fn about(request: &Request<'_>, visit: &Visit, body: Arc<[u8]>) -> Option<Question> {
     // Rocket reads the body by the first type, and AppSec by the last; and no host is to hide behind another one.
     if ["Content-Type", "Host"].iter().any(|name| request.headers().get(name).nth(1).is_some()) {
         return None;
     }
     let uri = address_of(request)?;
+    let (length, mut question) = (body.len(), Question::new(Full::new(Cursor::new(body))));
     let headers = question.headers_mut();
     let agent = request.headers().get_one("User-Agent").unwrap_or_default();
     // The host as it was sent: Rocket takes one that it cannot read for none, and handlers may read that header all the
@@ -63,12 +64,11 @@ pub fn about(mut question: Question, request: &Request<'_>, visit: &Visit, body:
         headers.insert(CONTENT_TYPE, HeaderValue::from_str(&kind).ok()?);
     }
     let says_body = ["Transfer-Encoding", "Content-Length"].iter().any(|name| request.headers().contains(*name));
-    if says_body || !body.is_empty() {
+    if says_body || length > 0 {
         // Also where nothing is sent: rules would take a POST that says nothing of its length for an odd one.
-        headers.insert(CONTENT_LENGTH, body.len().into());
+        headers.insert(CONTENT_LENGTH, length.into());
         *question.method_mut() = http::Method::POST;
     }
-    *question.body_mut() = Full::new(Cursor::new(body));
     Some(question)
 }
 

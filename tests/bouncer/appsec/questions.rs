@@ -168,11 +168,11 @@ fn no_header_of_the_visitors_switches_the_judgement_off_or_changes_it() {
             assert_eq!(
                 ours,
                 [
-                    ("api-key", KEY),
                     ("ip", "127.0.0.1"),
                     ("uri", "/page?ATTACK"),
                     ("verb", "GET"),
-                    ("host", "app.example")
+                    ("host", "app.example"),
+                    ("api-key", KEY)
                 ],
                 "{lines}"
             );
