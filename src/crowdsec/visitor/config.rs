@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use reqwest::header::HeaderName;
 use serde::Deserialize;
 
-use super::geo::{Database, Kind};
+use super::geo::Database;
 use crate::crowdsec::decisions::{Scopes, network};
 use crate::crowdsec::setting::{BadSetting, List, Network, Reading};
 
@@ -86,12 +86,10 @@ impl Config {
 
     /// Warnings where `scopes` lists a country or an AS and nothing says where visitors are, or the other way round.
     pub fn warn_of(&self, scopes: &Scopes) -> impl Iterator<Item = String> {
-        let kinds = [
-            ("country", "country_header", self.country_header.is_some(), Kind::Country),
-            ("as", "as_header", self.as_header.is_some(), Kind::As),
-        ];
-        let is_said = |has_header, kind| has_header || self.geoip.iter().any(|database| database.has(kind));
-        kinds.into_iter().filter_map(move |(scope, key, has_header, kind)| match (scopes.have(scope), is_said(has_header, kind)) {
+        let places = [("country", "country_header", &self.country_header), ("as", "as_header", &self.as_header)];
+        let places = places.map(|(scope, key, header)| (scope, key, header.is_some()));
+        let is_said = |scope, has_header| has_header || self.geoip.iter().any(|database| database.has(scope));
+        places.into_iter().filter_map(move |(scope, key, has_header)| match (scopes.have(scope), is_said(scope, has_header)) {
             (true, false) => Some(format!(
                 "`crowdsec.scopes` has \"{scope}\", and nothing says where a visitor is, so that such decisions refuse nobody. Set \
                  `crowdsec.{key}` to the header that your proxy sets, or `crowdsec.geoip` to a MaxMind database."

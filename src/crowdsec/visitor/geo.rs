@@ -76,13 +76,6 @@ pub struct Database {
 /// By what a file is told from the one that lay there before.
 type Version = (u64, SystemTime, u64);
 
-/// What a database may say.
-#[derive(Clone, Copy, PartialEq)]
-pub enum Kind {
-    Country,
-    As,
-}
-
 impl Database {
     pub fn open(path: PathBuf) -> Result<Self, Box<dyn Error>> {
         // Before the file is read: one that is replaced meanwhile is taken up with the first look.
@@ -90,12 +83,13 @@ impl Database {
         Ok(Self { reader: RwLock::new(read(&path)?), path, seen, damage: Reminder::default() })
     }
 
-    /// Whether it says this of an address, by its name. Of a name that tells nothing it may be both.
-    pub fn has(&self, kind: Kind) -> bool {
+    /// Whether it says an address's place for decisions of this scope, `country` or `as`: by its own name. One whose name
+    /// tells nothing may say both.
+    pub fn has(&self, scope: &str) -> bool {
         let name = self.reader().metadata().database_type.to_ascii_lowercase();
         let is_named = |words: &[&str]| words.iter().any(|word| name.contains(word));
         let (country, system) = (is_named(&["country", "city", "enterprise"]), is_named(&["asn", "isp"]));
-        country == system || kind == if country { Kind::Country } else { Kind::As }
+        country == system || scope == if country { "country" } else { "as" }
     }
 
     /// In CrowdSec's own order. Some free databases have a flat `country_code`, and the country's name, or its two letters, in

@@ -10,6 +10,6 @@ pub use config::Config;
 pub use head::{Head, is_accept_too_dear};
 pub use proxies::{ClientIp, Unnamed};
 #[cfg(test)]
-pub use {geo::Database, geo::Kind, proxies::tests::client_ip};
+pub use {geo::Database, proxies::tests::client_ip};
 #[allow(unused_imports, reason = "the rooms that use these can be left out")]
 pub use {head::AGENT, head::REFERER, head::TARGET, proxies::address};
