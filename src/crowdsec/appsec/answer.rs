@@ -38,18 +38,9 @@ impl Answer {
     /// `body` is `None` where it did not arrive whole.
     pub fn read(status: StatusCode, body: Option<&[u8]>) -> Self {
         let relay = body.and_then(|body| serde_json::from_slice::<Relay>(body).ok());
-        match relay.filter(|relay| !relay.action.is_empty()) {
-            Some(relay) => Self::of(relay),
-            None => Self::without_word(status, body.is_some()),
-        }
-    }
-
-    /// Fails closed: a block that says no more than that it is one.
-    fn ban() -> Self {
-        Self::Act { word: "ban".into(), status: None }
-    }
-
-    fn of(relay: Relay) -> Self {
+        let Some(relay) = relay.filter(|relay| !relay.action.is_empty()) else {
+            return Self::without_word(status, body.is_some());
+        };
         let status = matches!(relay.http_status, 400..=499).then(|| Status::new(relay.http_status as u16));
         match relay.action.to_ascii_lowercase().as_str() {
             "allow" => Self::Allow,
@@ -58,6 +49,11 @@ impl Answer {
             "challenge" => Self::ban(),
             _ => Self::Act { word: relay.action, status },
         }
+    }
+
+    /// Fails closed: a block that says no more than that it is one.
+    fn ban() -> Self {
+        Self::Act { word: "ban".into(), status: None }
     }
 
     fn without_word(status: StatusCode, is_whole: bool) -> Self {
