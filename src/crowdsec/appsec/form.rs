@@ -56,10 +56,6 @@ impl<'r, T: FromForm<'r> + Send> FromBody<'r> for Form<T> {
     }
 }
 
-fn invalid<'v>(what: &'static str) -> form::Errors<'v> {
-    form::Error::validation(what).into()
-}
-
 /// The name and the text of a field, or in the text's place a file.
 type Field = ((String, String), Option<File>);
 
@@ -70,7 +66,7 @@ const LONGEST_HEAD: usize = 16 << 10;
 /// no form. Else a field would arrive here that AppSec took for a file, or never saw. That is why no crate does it: multer
 /// keeps the last of two headers with one name, where Go takes the first.
 fn parts<'v>(kind: &ContentType, body: &[u8]) -> form::Result<'v, Vec<Field>> {
-    let odd = || invalid("parts that can be read in two ways");
+    let odd = || form::Error::validation("parts that can be read in two ways");
     let delimiter = ["\r\n--", boundary_of(kind).ok_or_else(odd)?].concat().into_bytes();
     let mut fields = Vec::new();
     // Nothing stands before the first part.
@@ -150,6 +146,6 @@ pub struct File {
 
 impl<'r> FromFormField<'r> for File {
     fn from_value(_: ValueField<'r>) -> form::Result<'r, Self> {
-        FILE.take().ok_or_else(|| invalid("no file"))
+        Ok(FILE.take().ok_or_else(|| form::Error::validation("no file"))?)
     }
 }
