@@ -171,6 +171,13 @@ fn a_folder_that_cannot_be_written_is_told_at_the_launch() {
             assert!(log.contains(&key) && log.contains(&path) && log.contains("Make its folder"), "{log}");
         }
     }
+    // In the place of a device, such as /dev/null, which a snapshot would replace.
+    let socket = std::os::unix::net::UnixListener::bind(folder.path("socket")).expect("a socket");
+    let path = folder.path("socket").display().to_string();
+    let log = told_in(1, command(&[("CROWDSEC_SNAPSHOT", &path)]));
+    assert!(log.contains("`crowdsec.snapshot`") && log.contains("it is no file"), "{log}");
+    drop(socket);
+    std::fs::remove_file(folder.path("socket")).unwrap();
     let path = folder.path("decisions.snapshot").display().to_string();
     App::start(&[("CROWDSEC_SNAPSHOT", &path)]);
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "the trial leaves nothing behind");

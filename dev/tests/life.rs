@@ -306,6 +306,47 @@ fn a_redirect_is_not_followed_and_the_key_does_not_travel() {
 }
 
 #[test]
+fn a_redirect_that_leads_nowhere_is_told_by_its_status_and_not_as_an_address() {
+    let lapi = FakeServer::start(standing(vec![ban(1, "192.0.2.1")]));
+    let app = App::polling(&lapi.url(), &[]);
+    lapi.answers(|_| Reply::error(304));
+    eventually("the log tells of the loss", || {
+        app.logged(" is lost: status 304: see LAPI's own log, and that of a gateway") > 0
+    });
+}
+
+#[test]
+fn an_answer_counts_in_whatever_case_its_type_is_written() {
+    let all = json!({ "new": [ban(1, "192.0.2.1")], "deleted": null }).to_string();
+    let lapi = FakeServer::start(move |_| Reply::new(200, "Application/JSON", all.clone()));
+    let app = App::polling(&lapi.url(), &[]);
+    assert_eq!(app.verdict("192.0.2.1"), Ban, "{}", app.log());
+}
+
+/// Deltas lose decisions, and odd ones are no exception.
+#[test]
+fn what_is_odd_about_decisions_that_only_a_full_answer_brings_is_told_and_counted_too() {
+    let lapi = FakeServer::start(standing(vec![ban(1, "192.0.2.1")]));
+    let app =
+        App::polling(&lapi.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "1s"), ("CROWDSEC_METRICS_FROM", "192.0.2.77")]);
+    let mut all = vec![ban(1, "192.0.2.1"), ban(2, "192.0.2.300"), ban(3, "192.0.2.3"), ban(4, "192.0.2.4")];
+    all[2]["type"] = json!("allow");
+    all[3]["id"] = Value::Null;
+    lapi.answers(standing(all));
+    app.eventually("192.0.2.4", Ban);
+    for text in ["Not enforced: 1 decision of LAPI's", "decisions of type `allow`", "without an id that can be used"] {
+        eventually(text, || app.logged(text) == 1);
+    }
+    let figures = || app.get("/crowdsec/metrics").from("192.0.2.77").send().text();
+    eventually("it is counted", || {
+        figures().contains("lapi_unusable_decisions_total ") && !figures().contains("unusable_decisions_total 0")
+    });
+    let full = lapi.seen().len();
+    eventually("three more full answers", || lapi.seen().len() > full + 9);
+    app.tells("Not enforced: ", 1);
+}
+
+#[test]
 fn a_proxy_in_the_environment_is_not_used() {
     let proxy = FakeServer::start(|_| Reply::decisions(&[], &[]));
     let lapi = FakeServer::start(standing(vec![ban(1, "192.0.2.1")]));

@@ -1,12 +1,59 @@
 //! Does the bouncer keep asking LAPI, and does the log tell the operator how things are? At the launch, while LAPI
 //! hangs, and if nobody reads the log.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use dev::Verdict::{Ban, NotYet, Welcome};
 use dev::{App, FakeServer, KEY, Lapi, Reply, Seen, ban, closed_port, eventually, eventually_within, standing};
-use serde_json::json;
+use serde_json::{Value, json};
+
+/// As where a gateway waits less long than LAPI needs for everything.
+#[test]
+fn new_bans_arrive_while_no_full_answer_does() {
+    let (lapi, news) = (FakeServer::start(standing(vec![ban(1, "192.0.2.1")])), Arc::new(AtomicU32::new(2)));
+    let app = App::polling(&lapi.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "1s")]);
+    let latest = news.clone();
+    lapi.answers(move |seen| match seen.asks_for_all() {
+        true => Reply::error(504),
+        false => Reply::decisions(&[ban(latest.load(SeqCst), &format!("192.0.2.{}", latest.load(SeqCst)))], &[]),
+    });
+    eventually("the log tells of the loss", || app.logged(" is lost: status 504") == 1);
+    for n in 3..6 {
+        news.store(n, SeqCst);
+        app.eventually(&format!("192.0.2.{n}"), Ban);
+    }
+    app.tells(" is lost: ", 1);
+    app.tells(" is back after ", 0);
+    lapi.answers(standing(vec![ban(5, "192.0.2.5")]));
+    eventually("the log tells of the return", || app.logged(" is back after ") == 1);
+}
+
+/// As where LAPI flushes its oldest alerts without end: with each full answer more has vanished.
+#[test]
+fn a_lapi_whose_decisions_keep_vanishing_is_asked_for_changes_too_and_no_other_instance_is_suspected() {
+    let vanished = Arc::new(AtomicU32::new(0));
+    let (gone, all) = (vanished.clone(), (1..=3000).map(|n| ban(n, &format!("10.0.{}.{}", n / 200, n % 200))));
+    let all: Vec<Value> = all.collect();
+    let lapi = FakeServer::start(move |seen| {
+        let left = &all[(gone.load(SeqCst) as usize).min(all.len())..];
+        if seen.asks_for_all() {
+            gone.fetch_add(12, SeqCst);
+        }
+        Reply::standing(seen, left)
+    });
+    let settings = [("CROWDSEC_UPDATE_FREQUENCY", "300ms"), ("CROWDSEC_RESYNC_FREQUENCY", "6s")];
+    let app = App::polling(&lapi.url(), &settings);
+    let asked = |all: bool| lapi.seen().iter().filter(|seen| !seen.is_question() && seen.asks_for_all() == all).count();
+    eventually("the first decisions have ended", || {
+        app.logged(", 12 ended early") > 3 || app.verdict("10.0.0.1") == Welcome
+    });
+    let (full, changes) = (asked(true), asked(false));
+    eventually("twenty more polls", || asked(true) + asked(false) > full + changes + 20);
+    assert!(asked(false) - changes >= 10, "{} times for everything", asked(true) - full);
+    assert_eq!(app.logged("Does another instance use the same key?"), 0, "{}", app.log());
+}
 
 // --- the launch ---
 

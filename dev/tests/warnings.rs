@@ -150,6 +150,23 @@ fn origins_that_match_nothing_are_told_of() {
     told(&app, "LAPI has no decision that fits origins = crowdsek");
 }
 
+#[test]
+fn remediations_of_an_origin_without_a_type_are_told_of() {
+    let lapi = Lapi::start();
+    for (key, is_odd) in [
+        ("CAPI", true),
+        ("lists:tor", true),
+        ("CAPI/*", true),
+        ("CAPI/ban", false),
+        ("lists:tor/ban", false),
+        ("mfa", false),
+    ] {
+        let remediations = format!("{{ \"{key}\" = \"pass\" }}");
+        let app = App::polling(lapi.url(), &[("CROWDSEC_REMEDIATIONS", &remediations)]);
+        app.tells(&format!("`crowdsec.remediations` has `{key}`, which looks like no type"), usize::from(is_odd));
+    }
+}
+
 // --- names and values from the environment ---
 
 /// What Kubernetes sets in every pod for a Service called like this project.

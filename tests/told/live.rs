@@ -8,6 +8,21 @@ use rocket::local::asynchronous::Client;
 use crate::common::logger::{logged, logger};
 use crate::common::{Answer, FakeLapi, answer};
 
+/// As in stream mode, but for those whom `failure_action` refuses.
+#[rocket::async_test]
+async fn who_is_let_in_before_lapi_has_answered_is_told_with_the_failure_action() {
+    for (action, told) in
+        [("ban", "whom `live.failure_action` and your own"), ("passthrough", "whom your own `decisions`")]
+    {
+        let _turn = logger().await;
+        let lapi = FakeLapi::answering([answer(&[], &[])]).await;
+        lapi.says_of_one(Answer(Status::InternalServerError, "{}".into()));
+        let figment = lapi.figment().merge(("crowdsec.mode", "live")).merge(("crowdsec.live.failure_action", action));
+        let _client = Client::tracked(app::app(figment)).await.expect("the application launches");
+        assert_eq!(logged(&format!("EVERYBODY IS LET IN {told}")), 1, "{action}");
+    }
+}
+
 #[rocket::async_test]
 async fn why_lapi_said_nothing_of_a_visitor_is_told_once() {
     let refused = Answer(Status::Forbidden, r#"{"message":"access forbidden"}"#.into());

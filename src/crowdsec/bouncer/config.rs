@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::exemptions::Prefix;
 use crate::crowdsec::decisions::{Remediation, Types, network};
+use crate::crowdsec::lapi::ORIGINS;
 use crate::crowdsec::setting::{BadSetting, List, NEEDS_PROVIDER, Network, Number, Reading, Span, word};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
@@ -206,6 +207,15 @@ fn mapped(reading: &mut Reading<'_>, remediations: BTreeMap<String, Remediation>
             reading.wrong("remediations", what);
         } else if key.split('/').any(|part| part.trim() != part || part.is_empty()) {
             reading.wrong("remediations", &format!("`{key}` is not a type: write TYPE or \"ORIGIN/TYPE\""));
+        } else if key.contains('*')
+            || !key.contains('/') && key.starts_with("lists:")
+            || ORIGINS.contains(&key.as_str())
+        {
+            // No error, since a type may bear any name.
+            reading.warnings.push(format!(
+                "`crowdsec.remediations` has `{key}`, which looks like no type: write TYPE, which counts for every origin, or \
+                 \"ORIGIN/TYPE\", such as \"CAPI/ban\"."
+            ));
         }
         if mapped.insert(key.to_ascii_lowercase(), remediation).is_some() {
             reading.wrong("remediations", &format!("`{key}` is there twice, in two spellings: take one away"));

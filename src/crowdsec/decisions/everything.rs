@@ -92,6 +92,7 @@ impl Compared {
             if confirmed && has_waited(&held, now, apart) {
                 table.remove(&value, held.key);
                 taken.ended += 1;
+                taken.vanished += 1;
             } else {
                 let missed = if confirmed { held.missed.min(now) } else { NEVER };
                 table.put(&value, Held { missed, ..held }, now);

@@ -100,7 +100,12 @@ impl DecisionSet {
 
     /// How many decisions are held, the operator's own and those included that ended since the last full answer.
     pub fn len(&self) -> usize {
-        self.own.len() + self.read().len()
+        self.own.len() + self.lapis_len()
+    }
+
+    /// The same without the operator's own.
+    pub fn lapis_len(&self) -> usize {
+        self.read().len()
     }
 
     /// Whether any decision bears this origin, or bore it lately.

@@ -40,6 +40,8 @@ pub struct Taken {
     pub renewed: usize,
     /// Decisions that ended before their time.
     pub ended: usize,
+    /// Of those, the ones that two full answers lacked.
+    pub vanished: usize,
     /// Decisions that a full answer lacked and that stand on, since nothing else has ended them so far.
     pub kept: usize,
     /// When the first of those may end.

@@ -13,9 +13,11 @@ use super::error::transfer;
 use super::tls;
 use super::{BOUNCER_TYPE, Connection, Error, VERSION};
 use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Incoming, Value, single};
+use crate::crowdsec::look_up::LookUp;
 use crate::crowdsec::printable::{printable, with_causes};
 
-const CONNECT: Duration = Duration::from_secs(5);
+/// Shorter than the shortest of all others, so that the log can tell a host that is not there from a LAPI that hangs.
+const CONNECT: Duration = Duration::from_secs(4);
 /// Between two pieces of an answer. LAPI needs 40 s before the first byte of a million decisions.
 const SILENCE: Duration = Duration::from_secs(120);
 /// For a whole answer, which bounds one that drips.
@@ -51,7 +53,8 @@ impl Lapi {
             .read_timeout(SILENCE)
             // A redirect would carry X-Api-Key to whoever is named there.
             .redirect(redirect::Policy::none())
-            .no_proxy();
+            .no_proxy()
+            .dns_resolver(LookUp::default());
         if let Some(key) = &connection.key {
             let mut key = HeaderValue::from_str(&key.0).map_err(setup)?;
             key.set_sensitive(true);
@@ -132,13 +135,15 @@ impl Lapi {
         let response = self.exchange(self.client.get(url).timeout(within)).await?;
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         match response.status() {
-            StatusCode::OK if header(CONTENT_TYPE).starts_with("application/json") => Ok(response),
+            StatusCode::OK if header(CONTENT_TYPE).to_ascii_lowercase().starts_with("application/json") => Ok(response),
             StatusCode::OK => {
                 let kind = printable(header(CONTENT_TYPE));
                 Err(Error::Unreadable(format!("its type is `{kind}`, not JSON: is api_url another server's?")))
             }
             StatusCode::FORBIDDEN => Err(Error::Forbidden),
-            status if status.is_redirection() => Err(Error::Redirect(header(LOCATION).to_owned())),
+            status if status.is_redirection() && response.headers().contains_key(LOCATION) => {
+                Err(Error::Redirect(header(LOCATION).to_owned()))
+            }
             status => Err(Error::Status(status.as_u16())),
         }
     }

@@ -109,8 +109,9 @@ impl Config {
 
 /// Makes a file beside the one that is to be written later, and takes it away: what would fail in a minute fails now.
 fn try_to_write(path: &Path) -> io::Result<()> {
-    if path.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
+    // A device, such as /dev/null, would be replaced by a file.
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return Err(io::Error::other("it is no file"));
     }
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".try-{}", process::id()));

@@ -55,7 +55,7 @@ impl fmt::Display for Error {
             }
             Self::Status(400) => f.write_str("status 400: LAPI does not understand us. If it speaks TLS, write https:// into api_url"),
             Self::Status(404) => f.write_str("status 404: api_url is the address of LAPI's root, without /v1"),
-            Self::Status(status) => write!(f, "status {status}: see LAPI's own log"),
+            Self::Status(status) => write!(f, "status {status}: see LAPI's own log, and that of a gateway before it"),
             Self::Unreadable(reason) => write!(f, "an answer that cannot be read: {reason}"),
             Self::Panicked(reason) => write!(f, "a poll of ours panicked, which is a fault of this program: {}", printable(reason)),
             Self::Short(what) => write!(f, "its full answer {what}, since LAPI's database may be failing: see its log"),

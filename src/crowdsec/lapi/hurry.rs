@@ -42,7 +42,7 @@ impl Hurry {
             return;
         }
         let before = lock(&self.until).replace(now + WHILE);
-        if before.is_none_or(|until| until < now) {
+        if before.is_none_or(|until| until < now) && self.polls.wait((), now).is_none() {
             self.began.notify_one();
         }
     }

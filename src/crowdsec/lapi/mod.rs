@@ -25,7 +25,7 @@ mod poller;
 
 pub use client::Lapi;
 pub use config::{Config, OnStartupFailure};
-pub use connection::Connection;
+pub use connection::{Connection, ORIGINS};
 pub use contact::{Contact, Health};
 pub use error::Error;
 pub use live::Live;

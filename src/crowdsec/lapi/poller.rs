@@ -1,26 +1,24 @@
 //! How do we keep in step with CrowdSec? Poll once, ask for everything when in doubt, go on until shutdown.
 
+mod everything;
+
 use std::mem;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use log::warn;
-use rand::seq::IteratorRandom;
 use rocket::Shutdown;
-use rocket::futures::future::join_all;
 use tokio::time::{sleep, timeout};
 
-use super::client::{CHANGES, WHOLE};
+use super::client::CHANGES;
 use super::contact::Contact;
 use super::pace::{EAGER, InStep, Pace};
 use super::saving::Saving;
 use super::snapshot::Snapshot;
 use super::telling::Telling;
 use super::{Config, Connection, Error, Lapi, Live, OnStartupFailure};
-use crate::crowdsec::decisions::{Compared, DecisionSet, Taken, Value};
+use crate::crowdsec::decisions::DecisionSet;
 use crate::crowdsec::panics::{survive, survive_now};
-use crate::crowdsec::printable::{decisions, printable};
 use crate::crowdsec::setting::Secret;
 
 /// Keeps a decision set in step with LAPI.
@@ -35,14 +33,15 @@ pub struct Poller {
     pace: Pace,
     /// `None` while the last poll is not known to have succeeded: then everything is asked for.
     in_step: Option<InStep>,
+    /// Whether the last full answer failed.
+    lacks_everything: bool,
+    /// Whether LAPI was asked to confirm what the last full answer lacked.
+    has_asked: bool,
     /// In live mode: asks LAPI about each visitor, and polls in the place of this poller.
     live: Option<Arc<Live>>,
     telling: Telling,
     saving: Saving,
 }
-
-/// Before a full answer counts, LAPI has to confirm that this many of the missing decisions are gone.
-const CONFIRMATIONS: usize = 5;
 
 impl Poller {
     /// `secret` signs the snapshot, where one is kept.
@@ -63,6 +62,8 @@ impl Poller {
             contact,
             pace: Pace::of(config),
             in_step: None,
+            lacks_everything: false,
+            has_asked: false,
             live,
         })
     }
@@ -120,16 +121,17 @@ impl Poller {
         }
         let mut in_step = self.in_step.take();
         if let Some(in_step) = &mut in_step {
-            let within = CHANGES.max(self.pace.update_frequency.saturating_mul(3));
-            let changes = self.lapi.ask(false, within, &self.set).await?;
-            let taken = changes.complete();
-            in_step.named += taken.changes();
-            self.saving.is_due |= taken.changes() > 0;
+            in_step.named += self.changes().await?;
             self.contact.answered();
-            self.telling.of_answer(&taken);
+        } else if self.lacks_everything && self.contact.since_last_answer().is_some() {
+            // A full answer that is too long for a gateway must not keep new decisions away. The changes come first, since
+            // it moves their mark; where they fail too, its own error says why.
+            let _ = self.changes().await;
         }
         if in_step.as_ref().is_none_or(|last| last.since.elapsed() >= self.pace.until_everything(last)) {
+            self.lacks_everything = true;
             let (taken, new) = self.everything().await?;
+            self.lacks_everything = false;
             match mem::replace(&mut in_step, new) {
                 Some(last) => self.telling.of_drift(&taken, last.named),
                 None => self.telling.of_first(&taken),
@@ -163,7 +165,11 @@ impl Poller {
                 () = &mut shutdown => break,
                 () = sleep(pause) => {}
                 // Not where LAPI fails: it needs its rest. And not at once: bursts would have it asked without a pause.
-                () = contact.hurry.began.notified(), if self.in_step.is_some() => sleep(pause.min(EAGER)).await,
+                () = contact.hurry.began.notified(), if self.in_step.is_some() => {
+                    // Counts this poll.
+                    let _ = contact.hurry.is_on(Instant::now());
+                    sleep(pause.min(EAGER)).await;
+                }
             }
             let result = tokio::select! {
                 () = &mut shutdown => break,
@@ -175,55 +181,13 @@ impl Poller {
         self.saving.end().await;
     }
 
-    /// Asks for everything. If the answer lacks decisions that stand, asks LAPI to confirm. That question moves the mark from
-    /// which LAPI computes the next delta, so the result has no `InStep`, and the next poll asks for everything.
-    async fn everything(&mut self) -> Result<(Taken, Option<InStep>), Error> {
-        let since = Instant::now();
-        self.contact.awaits_everything(self.pace.cost);
-        let all = self.lapi.ask(true, WHOLE, &self.set).await?;
-        let compared = all.take_over(Instant::now(), self.pace.resync_frequency / 2);
-        self.saving.is_due = true;
-        self.pace.cost = since.elapsed();
-        let ((missing, of), confirmed) = (compared.missing(), self.confirm(&compared).await);
-        let taken = compared.settle(confirmed.is_ok());
-        if confirmed.is_err() {
-            self.telling.of_answer(&taken);
-        }
-        let kept = |reason| {
-            let what = format!("lacks {missing} of {} that nothing has ended", decisions(of));
-            Error::Short(format!("{what}, and {reason}. All of them are kept"))
-        };
-        let asked = confirmed.map_err(kept)?;
-        // Fails closed where the operator wants nobody let in before LAPI has answered: an empty answer may be a failing
-        // database's, and nothing was ever heard that it could lack.
-        let is_doubtful = taken.new == 0
-            && self.telling.on_startup_failure != OnStartupFailure::Open
-            && self.contact.since_last_answer().is_none();
-        let anybody = Value::Network(IpAddr::from(Ipv4Addr::LOCALHOST).into());
-        if is_doubtful && let Err(error) = self.lapi.standing_on(&anybody, None).await {
-            self.saving.is_due = false;
-            return Err(Error::Short(format!("is empty, and {}. It does not count", says_of(&anybody, &error))));
-        }
-        self.telling.of_kept(&taken, of);
-        let in_step =
-            InStep { since, named: 0, was_odd: taken.new == 0 || taken.left_out > 0, kept_until: taken.kept_until };
-        Ok((taken, (!asked && !is_doubtful).then_some(in_step)))
-    }
-
-    /// Whether LAPI says of some of the decisions that a full answer lacks, chosen at random, that they are gone. Gives
-    /// whether it had to be asked. Fails towards the bans: whatever LAPI says but a plain no, all of them stay.
-    async fn confirm(&self, compared: &Compared) -> Result<bool, String> {
-        let some = compared.to_confirm().sample(&mut rand::rng(), CONFIRMATIONS);
-        // All at once: a LAPI that hangs is waited for only once.
-        let answers = join_all(some.iter().map(|(value, key)| self.lapi.standing_on(value, key.id()))).await;
-        for ((value, key), standing) in some.iter().zip(answers) {
-            let standing = standing.map_err(|error| says_of(value, &error))?;
-            if standing.iter().any(|decision| decision.value == *value && decision.key() == *key) {
-                let shown = printable(&value.to_string());
-                return Err(format!("asked about it, it says that the one on {shown} stands"));
-            }
-        }
-        Ok(!some.is_empty())
+    /// Asks for the changes and takes them over. Gives how many there are.
+    async fn changes(&mut self) -> Result<usize, Error> {
+        let within = CHANGES.max(self.pace.update_frequency.saturating_mul(3));
+        let taken = self.lapi.ask(false, within, &self.set).await?.complete();
+        self.saving.is_due |= taken.changes() > 0;
+        self.telling.of_answer(&taken);
+        Ok(taken.changes())
     }
 
     /// Until the next poll.
@@ -231,16 +195,5 @@ impl Poller {
         let is_known = self.contact.since_last_answer().is_some();
         let hurries = self.in_step.is_some() && self.contact.hurry.is_on(Instant::now());
         self.pace.pause(is_known, hurries)
-    }
-}
-
-/// What LAPI says in place of what stands against one value.
-fn says_of(value: &Value, error: &Error) -> String {
-    let what = format!("asked about {}, it says: {error}", printable(&value.to_string()));
-    match error {
-        Error::Forbidden | Error::Status(404 | 405) => {
-            format!("{what}. Whatever stands between us and LAPI has to let GET /v1/decisions through as well")
-        }
-        _ => what,
     }
 }

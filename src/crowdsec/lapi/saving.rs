@@ -40,7 +40,7 @@ impl Saving {
             None
         });
         let Some(age) = age else { return false };
-        info!("{} from the snapshot of {} s ago.", decisions(self.set.len()), age.as_secs());
+        info!("{} from the snapshot of {} s ago.", decisions(self.set.lapis_len()), age.as_secs());
         true
     }
 

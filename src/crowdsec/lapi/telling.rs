@@ -11,7 +11,7 @@ use super::contact::Contact;
 use super::{Config, Connection, Error, OnStartupFailure};
 use crate::crowdsec::decisions::{DecisionSet, MOST_ON_ONE_VALUE, Taken};
 use crate::crowdsec::printable::{decisions, printable};
-use crate::crowdsec::reminder::MINUTE;
+use crate::crowdsec::reminder::{HOUR, MINUTE, Reminder};
 
 /// What an operator was told, so that nobody is told the same with every poll.
 pub struct Telling {
@@ -20,12 +20,16 @@ pub struct Telling {
     set: Arc<DecisionSet>,
     contact: Arc<Contact>,
     pub on_startup_failure: OnStartupFailure,
+    /// Who refuses while LAPI says nothing.
+    others: &'static str,
     /// Since when LAPI is away, and when that was last told.
     away: Option<(Instant, Instant)>,
     /// Full answers in a row that brought what no delta had.
     drifts: u32,
     /// What is odd about LAPI's decisions and was told: a word for each kind.
     warned_of: HashSet<&'static str>,
+    /// Answers with what cannot be read.
+    unread: Reminder,
     /// What is wrong with values that somebody typed, and was told.
     unfit: HashSet<String>,
     /// The filters and the unusual ones of their origins, until the operator was warned that nothing fits.
@@ -44,9 +48,14 @@ impl Telling {
             set,
             contact,
             on_startup_failure: config.on_startup_failure,
+            others: match config.live.as_ref().and_then(|live| live.failure_action) {
+                Some(_) => "`live.failure_action` and your own `decisions` do",
+                None => "your own `decisions` do",
+            },
             away: None,
             drifts: 0,
             warned_of: HashSet::new(),
+            unread: Reminder::default(),
             unfit: HashSet::new(),
             unwarned_filters: connection.chosen_filters(),
             keeping: false,
@@ -73,14 +82,15 @@ impl Telling {
                 match (self.contact.since_last_answer(), away) {
                     // Fails open, the default: an application that is down because its guard is late helps no visitor.
                     (None, _) if self.on_startup_failure == OnStartupFailure::Open => warn!(
-                        "CrowdSec's LAPI at {lapi} has not answered yet: {error}. UNTIL IT ANSWERS, EVERYBODY IS LET IN whom your \
-                         own `decisions` do not refuse: `on_startup_failure` is `open`. It is asked again and again."
+                        "CrowdSec's LAPI at {lapi} has not answered yet: {error}. UNTIL IT ANSWERS, EVERYBODY IS LET IN whom {} \
+                         not refuse: `on_startup_failure` is `open`. It is asked again and again.",
+                        self.others
                     ),
                     // Fails closed, for those to whom an unprotected minute is worse than a minute without the application.
                     // With `abort` the launch has not got this far.
                     (None, _) => warn!(
-                        "CrowdSec's LAPI at {lapi} has not answered yet: {error}. UNTIL IT ANSWERS, VISITORS GET 503: \
-                         `on_startup_failure` is `closed`. It is asked again and again."
+                        "CrowdSec's LAPI at {lapi} has not answered yet: {error}. UNTIL IT ANSWERS, VISITORS GET 503 wherever \
+                         the bouncer enforces: `on_startup_failure` is `closed`. It is asked again and again."
                     ),
                     (Some(_), None) => warn!(
                         "CrowdSec's LAPI at {lapi} is lost: {error}. Its decisions stand until each one's own end. It is asked \
@@ -94,18 +104,25 @@ impl Telling {
 
     /// What an answer has brought, and what is odd about it.
     pub fn of_answer(&mut self, taken: &Taken) {
-        self.contact.unusable.fetch_add((taken.unreadable + taken.left_out) as u64, Ordering::Relaxed);
         if taken.added() + taken.ended > 0 {
             info!("CrowdSec: {} added, {} ended early.", decisions(taken.added()), taken.ended);
         }
-        if let Some(first) = &taken.first_unreadable {
+        self.of_oddities(taken);
+    }
+
+    /// Each sort of them once, and what cannot be read once an hour: full answers and live mode's lists hold the same again.
+    fn of_oddities(&mut self, taken: &Taken) {
+        self.contact.unusable.fetch_add((taken.unreadable + taken.left_out) as u64, Ordering::Relaxed);
+        if let Some(first) = &taken.first_unreadable
+            && self.unread.count(1, HOUR, Instant::now()).is_some()
+        {
             warn!("Not enforced: {} of LAPI's that could not be read. The first: {first}", decisions(taken.unreadable));
         }
         for what in &taken.unfit {
             if self.unfit.len() < MOST_TOLD && self.unfit.insert(what.clone()) {
                 warn!(
-                    "LAPI has a decision that stands against nobody: {what}. Delete it (`cscli decisions list --all` shows its \
-                     id), and write a country as FR, an AS as 64500."
+                    "LAPI has a decision that stands against nobody: {what}. Delete it: `cscli decisions list --all` shows its \
+                     id."
                 );
             }
         }
@@ -171,6 +188,9 @@ impl Telling {
         if unnamed > 0 {
             info!("CrowdSec: a full answer changed {} that no delta had named.", decisions(unnamed));
         }
+        self.of_oddities(taken);
+        // What two full answers lacked has gone from LAPI's database without a word: no other instance has heard of it.
+        let unnamed = unnamed - taken.vanished;
         self.drifts = if unnamed >= 10 && unnamed * 3 > named { self.drifts + 1 } else { 0 };
         if self.drifts == 3 {
             warn!(
@@ -187,7 +207,7 @@ impl Telling {
             warn!(
                 "LAPI's full answer lacks {} of {} that nothing has ended. They stand until a second answer, in {} s, lacks them \
                  too, since LAPI also answers so while its database fails. If it was emptied on purpose and \
-                 that takes too long, restart this application, without its snapshot.",
+                 that takes too long, stop this application, delete its snapshot, and start it.",
                 taken.kept,
                 decisions(of),
                 until.as_secs()
