@@ -142,6 +142,7 @@ async fn a_push_that_fails_loses_nothing() {
         (Mode::Old, "older than 1.6.3"),
         (Mode::Fails(500), "status 500"),
         (Mode::Fails(403), "403: LAPI refuses the key"),
+        (Mode::Fails(401), "status 401: see LAPI's own log"),
         (Mode::Fails(302), "status 302"),
         (Mode::Fails(NO_TLS), "If it speaks TLS, write https://"),
         (Mode::Cuts, "cannot be sent: they are kept"),
@@ -156,6 +157,25 @@ async fn a_push_that_fails_loses_nothing() {
         client.terminate().await;
         assert_eq!((number(&lapi, "CAPI", "dropped"), lapi.pushes().len()), (5, 1), "{told}");
     }
+}
+
+/// LAPI's own description of the route says 200.
+#[rocket::async_test]
+async fn numbers_that_lapi_takes_with_any_status_of_success_are_not_sent_again() {
+    let _turn = logger().await;
+    for status in [200, 202, 204] {
+        let lapi = Lapi::new(Mode::Fails(status), &decisions());
+        let client = launch(figment_of(&lapi)).await;
+        eventually(async || lapi.tried() == 1).await;
+        visit(&client, CAPI, 2).await;
+        app::crowdsec::skip_time(client.rocket(), Duration::from_secs(16 * 60));
+        eventually(async || lapi.tried() == 2).await;
+        visit(&client, CAPI, 3).await;
+        lapi.mode(Mode::Good);
+        client.terminate().await;
+        assert_eq!(number(&lapi, "CAPI", "dropped"), 3, "{status}");
+    }
+    assert_eq!(logged("cannot be sent"), 0);
 }
 
 #[rocket::async_test]

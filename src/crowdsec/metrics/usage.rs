@@ -105,7 +105,7 @@ impl Usage {
         let body = self.payload(&figures, unix_now() + skipped, now).to_string();
         let kept = if is_last { "the process ends, and they are lost" } else { "they are kept until LAPI takes them" };
         let why = match self.send(body, within).await {
-            Ok((StatusCode::CREATED, _)) => {
+            Ok((status, _)) if status.is_success() => {
                 self.counts.pushed.store(unix_now() + skipped, Ordering::Relaxed);
                 (self.told, self.told_at, self.failing) = (figures, now, None);
                 return;
@@ -118,7 +118,7 @@ impl Usage {
                 format!("LAPI does not understand them, and these numbers are lost ({status}: {said}). That is a fault of this program, please report it")
             }
             Ok((StatusCode::NOT_FOUND, _)) => "LAPI is older than 1.6.3, the first version that takes them (404). Upgrade CrowdSec, or set CROWDSEC_USAGE_METRICS=off".into(),
-            Ok((StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED, _)) => format!("{kept}: {}", Error::Forbidden),
+            Ok((StatusCode::FORBIDDEN, _)) => format!("{kept}: {}", Error::Forbidden),
             Ok((status, _)) => format!("{kept}: {}", Error::Status(status.as_u16())),
             Err(error) => format!("{kept}: {error}"),
         };
