@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
+use std::time::Duration;
 use std::{env, fs};
 
 use dev::{App, FakeServer, Proxy, Reply, closed_port};
@@ -147,6 +148,26 @@ fn what_a_neighbour_on_the_same_domain_sets_locks_nobody_out() {
         browser.open(&shop);
         browser.shows("You have been let in");
     }
+}
+
+/// The page waits for its probe to change, and must not take a neighbour's for the answer that it waits for.
+#[test]
+fn a_probe_that_a_neighbour_has_set_takes_nobodys_answer_away() {
+    let browser = Browser::at_a_shop();
+    let provider = &PROVIDERS[0];
+    let server = provider.start();
+    // The answer takes longer than the page needs to look at its cookies a few times.
+    let judge = FakeServer::start(|_| Reply::json(&json!({ "success": true })).after(Duration::from_millis(700)));
+    let app = asking_with(provider, &script_of(&server), &judge.url());
+    let neighbour = "document.cookie = 'captcha-probe=2; Domain=shop.example; Path=/'";
+    let neighbour = FakeServer::start(move |_| Reply::html(&format!("<script>{neighbour}</script>")));
+    browser.open(&format!("http://evil.shop.example:{}/", neighbour.address().port()));
+    let shop = format!("http://www.shop.example:{}{WANTED}", app.address().port());
+    browser.open(&shop);
+    browser.shows(&word("captcha_title"));
+    answer(&browser);
+    browser.shows("You have been let in");
+    browser.arrives_at(&shop);
 }
 
 #[test]
