@@ -45,6 +45,19 @@ fn a_decision_counts_at_once_and_until_it_is_deleted() {
     app.eventually("198.51.100.7", Verdict::Captcha);
 }
 
+/// Rocket answers what it does not know before it asks any fairing.
+#[test]
+fn lapi_is_asked_about_a_visitor_whose_method_or_target_rocket_does_not_know() {
+    let lapi = Lapi::start();
+    let app = App::polling(lapi.url(), &[LIVE, PATIENT]);
+    for (n, (method, target)) in [("FOO", "/"), ("CONNECT", "example.org:443"), ("get", "/")].into_iter().enumerate() {
+        let (banned, other) = (format!("192.0.2.{n}"), format!("198.51.100.{n}"));
+        lapi.ban(&banned);
+        let status = |address: &str| app.request(method, target).from(address).send().status;
+        assert_eq!((status(&banned), status(&other)), (403, 400), "{method}");
+    }
+}
+
 #[test]
 fn countries_systems_and_accounts_count_in_whatever_spelling_they_were_decided() {
     let lapi = Lapi::start();

@@ -2,7 +2,7 @@
 
 use app::crowdsec::Inspected;
 use rocket::figment::Figment;
-use rocket::http::Accept;
+use rocket::http::{Accept, Header, Status};
 use rocket::{get, post, routes};
 use serde_json::{Value, json};
 
@@ -81,17 +81,19 @@ fn questions_are_counted_by_what_came_of_them_and_by_how_long_they_took() {
     ask("/page");
     assert_eq!(told()["state"], "failing");
     assert!(told()["since"].is_string(), "{}", told());
+    let odd = client.get("/page").visitor(VISITOR).header(Header::new("X-Odd", "a\nb")).dispatch();
+    assert_eq!((odd.status(), &told()["state"]), (Status::Forbidden, &json!("failing")), "AppSec was not asked");
     stub.says(Says::Rules);
     ask("/page");
-    let questions = json!([["allow", 2], ["ban", 1], ["other", 1], ["error", 1]]);
+    let questions = json!([["allow", 2], ["ban", 1], ["other", 1], ["unreadable", 1], ["error", 1]]);
     assert_eq!(told(), json!({ "state": "ok", "since": null, "questions": questions }));
     let figures = client.get("/crowdsec/metrics").visitor(OPERATOR).dispatch().into_string().expect("figures");
     for line in [
         r#"appsec_requests_total{action="allow"} 2"#,
         r#"appsec_requests_total{action="captcha"} 0"#,
         r#"appsec_requests_total{action="error"} 1"#,
-        r#"appsec_duration_seconds_bucket{le="+Inf"} 5"#,
-        "appsec_duration_seconds_count 5",
+        r#"appsec_duration_seconds_bucket{le="+Inf"} 6"#,
+        "appsec_duration_seconds_count 6",
     ] {
         assert!(figures.lines().any(|found| found == format!("crowdsec_rocket_{line}")), "{line} in\n{figures}");
     }

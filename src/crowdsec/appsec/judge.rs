@@ -82,10 +82,16 @@ impl AppSec {
 
     /// Asks about a request, with this much of its body.
     pub async fn ask(&self, bouncer: &Bouncer, request: &Request<'_>, body: Arc<[u8]>) -> Answer {
-        // Fails closed: what no question can be made of, such as a target that is no path, is no page either.
-        let Some(question) = about(request, bouncer.visit(request), body) else { return Answer::Unjudgeable };
-        let began = Instant::now();
-        let answer = self.client.ask(question).await;
+        let (visit, began) = (bouncer.visit(request), Instant::now());
+        // The operator lets them in, whatever stands against them: they depend on no other judge.
+        if visit.judgement.has(Remediation::Allow) {
+            return Answer::Allow;
+        }
+        let answer = match about(request, visit, body) {
+            Some(question) => self.client.ask(question).await,
+            // Fails closed: what no question can be made of, such as a target that is no path, is no page either.
+            None => Answer::Unjudgeable,
+        };
         if let Some(questions) = bouncer.questions.get() {
             questions.count(answer.name(), began.elapsed(), bouncer.unix_now());
         }

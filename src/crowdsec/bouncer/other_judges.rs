@@ -6,8 +6,8 @@ use std::time::Duration;
 use rocket::Request;
 use rocket::http::Status;
 
-use super::exemptions::is_captcha;
-use super::{Bouncer, Judgement, Verdict};
+use super::exemptions::{is_captcha, is_preflight};
+use super::{Bouncer, Judgement, Verdict, Visit};
 use crate::crowdsec::decisions::{Remediation, Standing};
 use crate::crowdsec::tally::Tally;
 
@@ -30,7 +30,8 @@ impl Questions {
         self.tally.count(&ACTIONS, action, took);
         if action == "error" {
             let _ = self.failing_since.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
-        } else {
+        } else if action != "unreadable" {
+            // What no question could be made of says nothing of who would have answered.
             self.failing_since.store(0, Ordering::Relaxed);
         }
     }
@@ -46,9 +47,12 @@ impl Bouncer {
     /// The verdict that follows from the remediation which another judge `said`, and of a ban with the status that it chose.
     /// A solved captcha satisfies that judge's as well as a decision's.
     pub fn verdict_by(&self, request: &Request<'_>, said: Option<Remediation>, status: Option<Status>) -> Verdict {
-        let judgement = &self.visit(request).judgement;
-        let is_solved = || self.solved_at(request, judgement.address).is_some();
-        let wait = || self.throttle.count(judgement.subject(), judgement.at).err();
+        let Visit { judgement, wait, .. } = self.visit(request);
+        // As of a decision: see `judge`.
+        let is_solved = || is_preflight(request) || self.solved_at(request, judgement.address).is_some();
+        // A request counts once, however often it is judged.
+        let count = || self.throttle.count(judgement.subject(), judgement.at).err();
+        let wait = || *wait.get_or_init(|| if judgement.has(Remediation::Throttle) { None } else { count() });
         match said {
             Some(Remediation::Ban) => Verdict::Ban(status),
             Some(Remediation::Captcha) if !is_solved() => Verdict::Captcha,

@@ -29,6 +29,8 @@ pub struct Visit {
     pub refused: OnceLock<Box<Judgement>>,
     /// What they would have been refused by, if `enforce` did not let them in.
     pub tried: OnceLock<Box<Judgement>>,
+    /// How long they have to wait, where another judge has counted the request for `throttle`.
+    pub wait: OnceLock<Option<Duration>>,
     /// What became of it, if the visitor came to one of the captcha's own routes.
     pub captcha: OnceLock<CaptchaOutcome>,
 }
@@ -169,6 +171,7 @@ impl Visit {
             wanted: Mutex::default(),
             refused: OnceLock::new(),
             tried: OnceLock::new(),
+            wait: OnceLock::new(),
             captcha: OnceLock::new(),
         }
     }

@@ -29,13 +29,18 @@ struct BadRequest(Box<dyn Handler>);
 impl Handler for BadRequest {
     async fn handle<'r>(&self, status: Status, request: &'r Request<'_>) -> Result<'r> {
         if let Some(bouncer) = Bouncer::of(request) {
+            // Without a route Rocket did not know the method and took it for GET: no exemption is meant for that, and our fairing
+            // was not asked.
+            let head = Head::of(request, &bouncer.client_ip);
+            if request.route().is_none() {
+                let if_unanswered = bouncer.ask(request, &head).await;
+                bouncer.remember(request, bouncer.judge(request, &head, if_unanswered));
+            }
             let visit = bouncer.visit(request);
-            // Without a route Rocket did not know the method and took it for GET: no exemption is meant for that.
             let by_fairing = bouncer.config.enforce_by == EnforceBy::Fairing;
             let refuses = visit.is_refused() || (by_fairing && request.route().is_none());
             let refused = Some(visit.judgement.verdict).filter(|verdict| refuses && *verdict != Verdict::Admit);
-            let too_large = || Head::of(request, &bouncer.client_ip).too_large.map(Verdict::TooLarge);
-            if let Some(verdict) = refused.or_else(too_large) {
+            if let Some(verdict) = refused.or(head.too_large.map(Verdict::TooLarge)) {
                 bouncer.refuse(visit, visit.judgement.with(verdict));
             }
         }

@@ -6,12 +6,13 @@ use app::crowdsec::{Cleared, Human, Inspected, NoDecision};
 use rocket::Request;
 use rocket::figment::util::map;
 use rocket::http::{ContentType, Method, Status};
+use rocket::local::blocking::LocalRequest;
 use rocket::request::{FromRequest, Outcome};
-use rocket::{get, post as posts, routes};
+use rocket::{get, options, post as posts, routes};
 
 use super::application::{VISITOR, app_of, padded, post, status, with_appsec, with_captcha};
 use crate::common::appsec::{ATTACK, GUIDES_PATH, Says, Stub};
-use crate::common::{Visitor, challenge_on, client, send_answer, solve};
+use crate::common::{Visitor, challenge_on, client, header, send_answer, solve};
 use crate::refusal_pages::copied_templates;
 
 #[test]
@@ -61,6 +62,68 @@ fn words_of_the_operators_become_what_remediations_says() {
         assert_eq!(response.headers().get_one("Crowdsec-Remediation"), Some("captcha"), "{path}");
     }
     assert_eq!(status(&client, "/word/odd"), 403);
+}
+
+/// By a decision and by AppSec's word, and by AppSec's two words on a request with a long body.
+#[test]
+fn a_request_counts_once_for_throttle_however_often_it_is_judged() {
+    let stub = Stub::new();
+    let own = map!["value" => "192.0.2.8", "type" => "throttle"];
+    let figment = with_appsec(&stub).merge(("crowdsec.throttle", "3/1h")).merge(("crowdsec.decisions", [own]));
+    let figment = figment.merge(("crowdsec.remediations", map!["slow" => "throttle"]));
+    let client = client(app_of(figment));
+    stub.always(403, r#"{"action":"slow","http_status":403}"#);
+    for visitor in ["192.0.2.8", "192.0.2.9"] {
+        let long = || client.post("/text").visitor(visitor).header(ContentType::Text).body("x".repeat(2000));
+        let met: Vec<u16> = (0..4).map(|_| long().dispatch().status().code).collect();
+        assert_eq!(met, [200, 200, 200, 429], "{visitor}");
+    }
+}
+
+/// A browser sends no cookie with it, so that a solved captcha could not count.
+#[test]
+fn a_preflight_goes_through_to_the_application_where_appsec_or_its_outage_asks_for_a_captcha() {
+    #[options("/page")]
+    fn preflight(_cleared: Cleared) {}
+    let stub = Stub::new();
+    let figment = with_captcha(&stub).merge(("crowdsec.appsec.failure_action", "captcha"));
+    let client = client(app_of(figment).mount("/", routes![preflight]));
+    let options = |headers: &[(&'static str, &'static str)]| {
+        let request = client.options("/page").visitor(VISITOR);
+        headers
+            .iter()
+            .fold(request, |request, &(name, value)| request.header(header(name, value)))
+            .dispatch()
+            .status()
+            .code
+    };
+    let preflight = [("Origin", "https://other.example"), ("Access-Control-Request-Method", "GET")];
+    for says in
+        [Says::Always(403, r#"{"action":"captcha","http_status":403}"#.into()), Says::Always(500, String::new())]
+    {
+        stub.says(says.clone());
+        let met = (status(&client, "/page"), options(&preflight[..1]), options(&preflight));
+        assert_eq!(met, (403, 403, 200), "{says:?}");
+    }
+    stub.always(403, r#"{"action":"ban","http_status":403}"#);
+    assert_eq!(options(&preflight), 403);
+}
+
+#[test]
+fn an_allow_of_the_operators_stands_above_appsec_and_its_outage() {
+    let stub = Stub::new();
+    let own = map!["value" => "192.0.2.8", "type" => "allow"];
+    let figment = with_appsec(&stub).merge(("crowdsec.decisions", [own]));
+    let client = client(app_of(figment.merge(("crowdsec.appsec.failure_action", "ban"))));
+    for says in [Says::Rules, Says::Close, Says::Always(403, r#"{"action":"ban","http_status":403}"#.into())] {
+        stub.says(says.clone());
+        let met = |visitor: &str, request: LocalRequest<'_>| request.visitor(visitor).dispatch().status().code;
+        let attack = || client.get("/page?ATTACK");
+        let long = || client.post("/text").header(ContentType::Text).body("ATTACK".repeat(400));
+        for (visitor, status) in [("192.0.2.8", 200), ("192.0.2.9", 403)] {
+            assert_eq!((met(visitor, attack()), met(visitor, long())), (status, status), "{visitor} {says:?}");
+        }
+    }
 }
 
 #[test]
