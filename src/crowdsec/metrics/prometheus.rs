@@ -10,7 +10,7 @@ use rocket::{Responder, State, get};
 use super::counts::{CAPTCHA, FAMILIES, Figures, VALUES};
 use super::operator::Operator;
 use super::status::Memory;
-use crate::crowdsec::bouncer::{ACTIONS, Bouncer, Questions};
+use crate::crowdsec::bouncer::{ACTIONS, Bouncer};
 use crate::crowdsec::lapi::{Contact, RESULTS, VERSION};
 use crate::crowdsec::tally::{SECONDS, Tally};
 use crate::crowdsec::timestamp::unix_now;
@@ -30,7 +30,11 @@ pub fn metrics(_operator: Operator, memory: &State<Arc<Memory>>, bouncer: &State
     let help = "Lines that the logs have dropped, because their disk is too slow or full.";
     text.number("log_lines_dropped_total", "counter", help, value_of(&bouncer.lost_lines));
     if let Some(questions) = bouncer.questions.get() {
-        of_appsec(&mut text, questions);
+        let help = "Questions to AppSec, by what it said.";
+        let ended = questions.tally.ended.iter().map(value_of);
+        text.by("appsec_requests_total", "action", &ACTIONS, ended, help);
+        let help = "How long the questions to AppSec took, those that went unanswered too.";
+        text.histogram("appsec_duration_seconds", help, &questions.tally);
     }
     Page(text.0, Header::new("Cache-Control", "no-store"))
 }
@@ -115,13 +119,6 @@ fn of_lapi(text: &mut Text, contact: &Contact) {
     let help = "Decisions of LAPI's that are not enforced: unreadable, or too many for one address.";
     text.number("lapi_unusable_decisions_total", "counter", help, value_of(&contact.unusable));
     text.histogram("lapi_poll_duration_seconds", "How long questions to LAPI for decisions took.", &contact.polls);
-}
-
-fn of_appsec(text: &mut Text, Questions { tally, .. }: &Questions) {
-    let help = "Questions to AppSec, by what it said.";
-    text.by("appsec_requests_total", "action", &ACTIONS, tally.ended.iter().map(value_of), help);
-    let help = "How long the questions to AppSec took, those that went unanswered too.";
-    text.histogram("appsec_duration_seconds", help, tally);
 }
 
 fn value_of(count: &AtomicU64) -> u64 {
