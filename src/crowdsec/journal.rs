@@ -59,7 +59,7 @@ impl Journal {
 
     /// Lets `write` add lines, each of which ends with a line feed.
     pub fn append(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        let mut waiting = self.shared.lock();
+        let mut waiting = lock(&self.shared.waiting);
         if waiting.lines.len() + LONGEST_LINE <= MOST_WAITING {
             return write(&mut waiting.lines);
         }
@@ -77,9 +77,9 @@ impl Journal {
     pub fn flush(&self, patience: Duration) {
         let end = Instant::now() + patience;
         // What was dropped since it was told last is told now.
-        self.shared.lock().told = None;
+        lock(&self.shared.waiting).told = None;
         let is_over = |waiting: &Waiting| waiting.rests && waiting.lines.is_empty();
-        while !is_over(&self.shared.lock()) && Instant::now() < end {
+        while !is_over(&lock(&self.shared.waiting)) && Instant::now() < end {
             self.wake();
             thread::sleep(Duration::from_millis(5));
         }
@@ -88,14 +88,14 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
+        lock(&self.shared.waiting).closed = true;
         self.wake();
         let end = Instant::now() + PATIENCE;
         while !self.thread.is_finished() && Instant::now() < end {
             thread::sleep(Duration::from_millis(5));
         }
         let stuck = !self.thread.is_finished();
-        let mut waiting = self.shared.lock();
+        let mut waiting = lock(&self.shared.waiting);
         waiting.dropped += waiting.lines.iter().filter(|byte| **byte == b'\n').count() + usize::from(stuck);
         waiting.told = None;
         self.shared.tell(waiting, stuck);
@@ -121,10 +121,6 @@ struct Waiting {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        lock(&self.waiting)
-    }
-
     /// Tells how many lines were dropped, unless that was told only now, or would be on a standard output that may be
     /// stuck itself.
     fn tell(&self, mut waiting: MutexGuard<'_, Waiting>, stuck: bool) {
@@ -156,14 +152,14 @@ impl Writer {
         let (mut failing, mut last) = (false, false);
         while !last {
             thread::park_timeout(PAUSE);
-            last = self.shared.lock().closed;
+            last = lock(&self.shared.waiting).closed;
             let result = self.round();
             if let (Err(error), false) = (&result, mem::replace(&mut failing, result.is_err())) {
                 let path = self.shared.path.display();
                 let _ = survive_now(|| warn!("{path} cannot be written: {error}. It is tried again."));
             }
         }
-        self.shared.lock().lines.extend_from_slice(&self.lines[self.written..]);
+        lock(&self.shared.waiting).lines.extend_from_slice(&self.lines[self.written..]);
     }
 
     /// Writes what an error left, then what has come since. No lock is held meanwhile.
@@ -172,7 +168,7 @@ impl Writer {
         self.lines.clear();
         self.lines.shrink_to(KEPT);
         self.written = 0;
-        let mut waiting = self.shared.lock();
+        let mut waiting = lock(&self.shared.waiting);
         mem::swap(&mut self.lines, &mut waiting.lines);
         waiting.rests = self.lines.is_empty();
         // Now there is room for it, where this is the log that tells it.

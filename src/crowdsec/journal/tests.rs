@@ -81,20 +81,20 @@ fn a_burst_takes_no_more_than_it_may_and_gives_it_back() {
     // A thread that is stuck takes nothing.
     let stuck = thread::spawn(|| ());
     let thread = mem::replace(&mut journal.thread, stuck);
-    journal.shared.lock().closed = true;
+    lock(&journal.shared.waiting).closed = true;
     thread.thread().unpark();
     thread.join().expect("its end");
     for _ in 0..100_000 {
         journal.append(|line| line.extend_from_slice("a hundred letters\n".repeat(5).as_bytes()));
     }
-    let most = journal.shared.lock().lines.capacity();
+    let most = lock(&journal.shared.waiting).lines.capacity();
     assert_eq!(most, MOST_WAITING);
-    let kept = journal.shared.lock().lines.len() / "a hundred letters\n".repeat(5).len();
-    assert!(journal.shared.lock().dropped > 0);
+    let kept = lock(&journal.shared.waiting).lines.len() / "a hundred letters\n".repeat(5).len();
+    assert!(lock(&journal.shared.waiting).dropped > 0);
     assert_eq!(kept as u64 + lost.load(Ordering::Relaxed), 100_000);
     let file = open(&path).expect("the log");
     let mut writer = Writer { shared: journal.shared.clone(), file, lines: Vec::new(), written: 0 };
     writer.round().expect("a disk with room");
     writer.round().expect("a disk with room");
-    assert!(writer.lines.capacity() + journal.shared.lock().lines.capacity() <= 2 * KEPT);
+    assert!(writer.lines.capacity() + lock(&journal.shared.waiting).lines.capacity() <= 2 * KEPT);
 }
