@@ -16,10 +16,10 @@ const VISITOR: &str = "192.0.2.1";
 const PASS: &str = concat!(env!("CARGO_PKG_NAME"), "-captcha");
 
 fn app_with_captcha() -> Client {
-    client(app::app(with_decisions(&[(VISITOR, "captcha")]).merge(("crowdsec.captcha.difficulty", 20))))
+    client(app::protected(with_decisions(&[(VISITOR, "captcha")]).merge(("crowdsec.captcha.difficulty", 20))))
 }
 
-/// A page of the application's that is there for everybody, so that only its status tells who may see it.
+/// Where no route of yours is, 404 tells that a visitor was let in.
 fn may_enter(client: &Client, visitor: &str) -> bool {
     client.get("/nowhere-at-all").visitor(visitor).dispatch().status() == Status::NotFound
 }
@@ -52,7 +52,7 @@ fn who_solves_it_goes_back_to_where_they_were_and_is_free() {
 fn a_form_of_the_captchas_is_as_long_as_it_may_be_whatever_the_applications_own_may() {
     for limit in ["64 B", "64 MiB"] {
         let figment = with_decisions(&[(VISITOR, "captcha")]).merge(("crowdsec.captcha.difficulty", 20));
-        let client = client(app::app(figment.merge(("limits.form", limit))));
+        let client = client(app::protected(figment.merge(("limits.form", limit))));
         let solved = solve(challenge(&client, VISITOR));
         let padded = format!("/?{}", "x".repeat(40_000));
         assert_eq!(send_answer(&client, VISITOR, &solved, &padded).status(), Status::Forbidden, "{limit}");
@@ -84,7 +84,7 @@ fn the_pass_is_a_private_cookie_for_one_address() {
 }
 
 fn client_with(decisions: &[(&str, &str)]) -> Client {
-    let client = Client::untracked(app::app(with_decisions(decisions)));
+    let client = Client::untracked(app::protected(with_decisions(decisions)));
     client.expect("the application launches")
 }
 
@@ -156,7 +156,8 @@ fn a_missing_or_wrong_answer_meets_the_captcha_again() {
 
 /// An application with an easy captcha, whose client keeps no cookies.
 fn client_with_captcha(figment: Figment) -> Client {
-    Client::untracked(app::app(figment.merge(("crowdsec.captcha.difficulty", 20)))).expect("the application launches")
+    let app = app::protected(figment.merge(("crowdsec.captcha.difficulty", 20)));
+    Client::untracked(app).expect("the application launches")
 }
 
 #[test]

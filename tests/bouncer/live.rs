@@ -26,7 +26,7 @@ fn figment(lapi: &FakeLapi) -> Figment {
 }
 
 async fn launch(figment: Figment) -> Client {
-    let app = app::app(figment).mount("/", routes![enter, guarded, held]);
+    let app = app::protected(figment).mount("/", routes![enter, guarded, held]);
     Client::tracked(app).await.expect("the application launches")
 }
 

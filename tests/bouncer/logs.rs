@@ -65,7 +65,7 @@ impl Site {
         let folder = tempfile::tempdir().expect("a folder");
         let log = folder.path().join("one.log");
         let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.excluded_paths", ["/logs/guarded"]));
-        let app = app::app(settings(figment, &log));
+        let app = app::protected(settings(figment, &log));
         let app = app.mount("/", routes![guarded, forbidden, stream, stream_head, nothing, elsewhere, events]);
         let away = AdHoc::on_request("sends elsewhere", |request, _| {
             Box::pin(async move {

@@ -7,8 +7,8 @@ use rocket::local::blocking::Client;
 use rocket::{get, routes};
 
 use crate::common::{
-    FakeLapi, Visitor, answer, app_with, bouncer_refuses, challenge_on, client, decision, figment, header, scoped,
-    solve, with_decisions,
+    FakeLapi, Visitor, answer, bouncer_refuses, challenge_on, client, decision, figment, header, scoped, solve,
+    with_decisions,
 };
 
 const OPERATOR: &str = "198.51.100.1";
@@ -41,7 +41,7 @@ fn captchas(client: &Client) -> [f64; 4] {
 
 #[test]
 fn only_whom_the_operator_has_named_may_read_them() {
-    let app = client(app::app(with_operator(&[])));
+    let app = client(app::protected(with_operator(&[])));
     let status = |visitor: &str| app.get(PATH).visitor(visitor).dispatch().status();
     for (visitor, expected) in [
         (OPERATOR, Status::Ok),
@@ -65,11 +65,11 @@ fn only_whom_the_operator_has_named_may_read_them() {
 
 #[test]
 fn without_metrics_from_there_is_nothing() {
-    let app = app_with(&[]);
+    let app = client(app::protected(figment()));
     for visitor in ["127.0.0.1", OPERATOR] {
         assert_eq!(app.get(PATH).visitor(visitor).dispatch().status(), Status::NotFound);
     }
-    let everybody = app::app(figment().merge(("crowdsec.metrics_from", ["0.0.0.0/0"])));
+    let everybody = app::protected(figment().merge(("crowdsec.metrics_from", ["0.0.0.0/0"])));
     assert!(bouncer_refuses(Client::tracked(everybody)));
 }
 
@@ -77,7 +77,7 @@ fn without_metrics_from_there_is_nothing() {
 #[test]
 fn nobody_reads_them_through_a_proxy_that_is_not_trusted_or_as_the_proxy_itself() {
     let figment = with_operator(&[]).merge(("crowdsec.metrics_from", [OPERATOR, PROXY]));
-    let app = client(app::app(figment.merge(("crowdsec.trusted_proxies", [PROXY, "10.0.0.2"]))));
+    let app = client(app::protected(figment.merge(("crowdsec.trusted_proxies", [PROXY, "10.0.0.2"]))));
     let status = |peer: &str, name: &'static str, value: &'static str| {
         app.get(PATH).visitor(peer).header(header(name, value)).dispatch().status()
     };
@@ -101,14 +101,14 @@ fn nobody_reads_them_through_a_proxy_that_is_not_trusted_or_as_the_proxy_itself(
 
 #[test]
 fn an_operator_reads_them_while_banned_and_nothing_else() {
-    let app = client(app::app(with_operator(&[(OPERATOR, "ban")])));
+    let app = client(app::protected(with_operator(&[(OPERATOR, "ban")])));
     assert_eq!(app.get(PATH).visitor(OPERATOR).dispatch().status(), Status::Ok);
     for path in ["/", "/crowdsec/metrics/", "/crowdsec/metricsx", "/crowdsec/captcha"] {
         assert_eq!(app.get(path).visitor(OPERATOR).dispatch().status(), Status::Forbidden, "{path}");
     }
     assert_eq!(app.post(PATH).visitor(OPERATOR).dispatch().status(), Status::Forbidden);
     // Another banned visitor finds the ban there.
-    let app = client(app::app(with_operator(&[("192.0.2.1", "ban")])));
+    let app = client(app::protected(with_operator(&[("192.0.2.1", "ban")])));
     assert_eq!(app.get(PATH).visitor("192.0.2.1").dispatch().status(), Status::Forbidden);
 }
 
@@ -117,7 +117,7 @@ fn each_request_is_counted_by_what_became_of_it() {
     let decisions =
         [("192.0.2.1", "ban"), ("192.0.2.2", "captcha"), ("2001:db8::/32", "throttle"), ("192.0.2.4", "pass")];
     let figment = with_operator(&decisions).merge(("crowdsec.throttle", "1/1h"));
-    let app = client(app::app(figment.merge(("crowdsec.trusted_proxies", [PROXY]))));
+    let app = client(app::protected(figment.merge(("crowdsec.trusted_proxies", [PROXY]))));
     assert_eq!(dropped(&app, "CAPI", "ban", "ipv4"), 0.0, "what is expected is there from the start");
     let (v4, v6) = (r#"requests_total{ip_type="ipv4"}"#, r#"requests_total{ip_type="ipv6"}"#);
     let before = number(&app, v4);
@@ -152,7 +152,7 @@ fn what_a_guard_refuses_is_counted_once_and_a_trial_apart() {
     fn human(_human: Human) {}
     let figment = with_operator(&[("192.0.2.1", "ban"), ("192.0.2.4", "pass")]);
     let with_routes =
-        |figment: &Figment| client(app::app(figment.clone()).mount("/guarded", routes![cleared, none, human]));
+        |figment: &Figment| client(app::protected(figment.clone()).mount("/guarded", routes![cleared, none, human]));
     let by_guards = with_routes(&figment.clone().merge(("crowdsec.enforce_by", "guards")));
     let get = |app: &Client, path: &'static str, visitor: &str| app.get(path).visitor(visitor).dispatch().status();
     assert_eq!(get(&by_guards, "/guarded/cleared", "192.0.2.1"), Status::Forbidden);
@@ -175,7 +175,7 @@ fn what_a_guard_refuses_is_counted_once_and_a_trial_apart() {
 fn a_captcha_that_a_route_asks_of_everybody_is_put_down_to_no_decision_that_lets_the_visitor_in() {
     #[get("/human")]
     fn human(_human: Human) {}
-    let app = client(app::app(with_operator(&[("192.0.2.4", "pass")])).mount("/guarded", routes![human]));
+    let app = client(app::protected(with_operator(&[("192.0.2.4", "pass")])).mount("/guarded", routes![human]));
     assert_eq!(app.get("/guarded/human").visitor("192.0.2.4").dispatch().status(), Status::Forbidden);
     assert_eq!(dropped(&app, "fallback", "captcha", "ipv4"), 1.0);
     assert_eq!(dropped(&app, "local", "captcha", "ipv4"), 0.0);
@@ -187,7 +187,7 @@ fn captchas_are_counted_by_what_became_of_them() {
         let request = app.post("/crowdsec/captcha").header(ContentType::Form).body(body).visitor("192.0.2.2");
         request.dispatch().status()
     };
-    let app = client(app::app(with_operator(&[("192.0.2.2", "captcha")])));
+    let app = client(app::protected(with_operator(&[("192.0.2.2", "captcha")])));
     assert_eq!(captchas(&app), [0.0; 4]);
     assert_eq!(visit(&app, "192.0.2.2"), Status::Forbidden);
     assert_eq!(app.get("/crowdsec/captcha").visitor("192.0.2.2").dispatch().status(), Status::Forbidden);
@@ -199,7 +199,7 @@ fn captchas_are_counted_by_what_became_of_them() {
     // The captcha's own page is no request that was kept from the application.
     assert_eq!(dropped(&app, "local", "captcha", "ipv4"), 1.0);
     // By a script of the page, and without one. This client keeps no pass, so that each is asked anew.
-    let app = Client::untracked(app::app(with_operator(&[("192.0.2.2", "captcha")]))).expect("it launches");
+    let app = Client::untracked(app::protected(with_operator(&[("192.0.2.2", "captcha")]))).expect("it launches");
     for (cookies, status) in [("seen", Status::NoContent), ("", Status::SeeOther)] {
         let page = app.get("/").visitor("192.0.2.2").dispatch();
         let solved = RawStr::new(&solve(challenge_on(page))).percent_encode().into_owned();
@@ -214,7 +214,7 @@ fn captchas_are_counted_by_what_became_of_them() {
         .merge(("crowdsec.captcha.site_key", "key"))
         .merge(("crowdsec.captcha.secret_key", "secret"))
         .merge(("crowdsec.captcha.verify_url", "http://127.0.0.1:1/siteverify"));
-    let app = client(app::app(third_party));
+    let app = client(app::protected(third_party));
     assert_eq!(send(&app, "g-recaptcha-response=right"), Status::ServiceUnavailable);
     assert_eq!(captchas(&app), [0.0, 0.0, 0.0, 1.0]);
 }
@@ -227,7 +227,7 @@ fn before_the_first_answer_the_operator_sees_that_it_is_missing() {
         .merge(("crowdsec.api_key", "a-key-of-the-tests"))
         .merge(("crowdsec.startup_timeout", "1ms"))
         .merge(("crowdsec.on_startup_failure", "closed"));
-    let app = client(app::app(figment));
+    let app = client(app::protected(figment));
     assert_eq!(visit(&app, "192.0.2.1"), Status::ServiceUnavailable);
     assert_eq!(dropped(&app, "fallback", "starting", "ipv4"), 1.0);
     assert_eq!(number(&app, "ready"), 0.0);
@@ -248,7 +248,7 @@ fn decisions_on_countries_and_accounts_are_counted_too() {
     ];
     let lapi = FakeLapi::saying(answer(&new, &[]));
     let figment = lapi.figment().merge(("crowdsec.scopes", ["ip", "range", "country", "as", "username"]));
-    let client = client(app::app(figment.merge(("crowdsec.metrics_from", [OPERATOR]))));
+    let client = client(app::protected(figment.merge(("crowdsec.metrics_from", [OPERATOR]))));
     let held = |family: &str, scope: &str| {
         number(&client, &format!(r#"decisions{{origin="cscli",ip_type="{family}",scope="{scope}"}}"#))
     };

@@ -123,7 +123,7 @@ fn shop(figment: Figment) -> Client {
         forward_second,
         forward_second_next
     ];
-    client(app::app(figment).mount("/", routes).register("/", catchers![forbidden]))
+    client(app::protected(figment).mount("/", routes).register("/", catchers![forbidden]))
 }
 
 fn get<'c>(client: &'c Client, path: &'static str, visitor: &str) -> LocalResponse<'c> {

@@ -9,7 +9,7 @@ use rocket::local::blocking::Client;
 use rocket::request::{FromRequest, Outcome};
 use rocket::{Build, Request, Rocket, State, get, head, post, put, routes};
 
-use crate::common::{Visitor, client, header, with_decisions};
+use crate::common::{Visitor, assert_served, client, header, with_decisions};
 
 struct Runs(AtomicUsize);
 
@@ -126,7 +126,7 @@ fn everybody_else_meets_the_application() {
     let client = with_probes(app::app(with_decisions(&[("192.0.2.1", "ban"), ("2001:db8::/64", "captcha")])));
     for visitor in ["192.0.2.2", "2001:db8:0:1::1", "::1", "127.0.0.1"] {
         assert_eq!(client.get("/tests/probe").visitor(visitor).dispatch().status(), Status::Ok, "{visitor}");
-        assert_eq!(client.get("/nowhere-at-all").visitor(visitor).dispatch().status(), Status::NotFound, "{visitor}");
+        assert_served(client.get("/nowhere-at-all").visitor(visitor).dispatch());
     }
     assert_eq!(runs(&client), 4);
 }
@@ -152,7 +152,7 @@ fn forwarding(_guard: Forwarding) {}
 
 #[test]
 fn an_upload_is_answered_as_it_would_be_without_us() {
-    let client = client(app::app(with_decisions(&[])).mount("/under", routes![upload, forwarding]));
+    let client = client(app::protected(with_decisions(&[])).mount("/under", routes![upload, forwarding]));
     let body = "x".repeat(10_000);
     let status = |method, path| client.req(method, path).body(&body).dispatch().status().code;
     for (method, path, expected) in [

@@ -44,7 +44,7 @@ async fn of_each_route_the_first_body_that_its_handler_gets_unjudged_is_told() {
         fn inspected(_body: Inspected<String>) {}
         #[get("/bodiless")]
         fn bodiless() {}
-        let client = client(app::app(with_appsec(&stub)).mount("/", routes![plain, inspected, bodiless]));
+        let client = client(app::protected(with_appsec(&stub)).mount("/", routes![plain, inspected, bodiless]));
         let send = |path: &'static str, length: usize| {
             client
                 .post(path)
