@@ -4,15 +4,12 @@ use std::fs;
 
 use rocket::local::blocking::Client;
 
+use super::refusal_pages::copied_templates;
 use crate::common::{client, figment};
 
 /// Your templates, with one of the bouncer's changed.
 fn with_ban_page(source: &str) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().expect("a folder");
-    for file in fs::read_dir("templates").expect("templates") {
-        let file = file.expect("a file");
-        fs::copy(file.path(), folder.path().join(file.file_name())).expect("a copy");
-    }
+    let folder = copied_templates();
     fs::write(folder.path().join("ban.html.tera"), source).expect("a template");
     folder
 }

@@ -12,6 +12,7 @@ use rocket::local::blocking::Client;
 use rocket::{get, routes};
 use serde_json::{Value, json};
 
+use super::refusal_pages::copied_templates;
 use crate::common::{Answer, FakeLapi, Visitor, answer, client, decision, figment, header, with_decisions};
 
 #[get("/refusals/cleared")]
@@ -47,7 +48,7 @@ impl Site {
         let decisions =
             [("192.0.2.1", "ban"), ("192.0.2.2", "captcha"), ("192.0.2.3", "throttle"), ("192.0.2.4", "pass")];
         let figment = with_decisions(&decisions).merge(("crowdsec.refusal_log", &log));
-        let app = app::app(settings(figment, &log));
+        let app = app::protected(settings(figment, &log));
         let app = app.mount("/", routes![cleared, clean, human, both, forbidden]);
         Self { client: client(app), log, _folder: folder }
     }
@@ -80,7 +81,9 @@ async fn a_refusal_is_one_line_with_the_decision_behind_it_and_the_reference_of_
     let lapi = FakeLapi::answering([answer(&[decision(4711, "192.0.2.1", "ban")], &[])]).await;
     let folder = tempfile::tempdir().expect("a folder");
     let log = folder.path().join("refusals.log");
-    let figment = lapi.figment().merge(("crowdsec.refusal_log", &log));
+    let templates = copied_templates();
+    fs::write(templates.path().join("ban.html.tera"), "Tell us {{ reference }}").expect("a template");
+    let figment = lapi.figment().merge(("crowdsec.refusal_log", &log)).merge(("template_dir", templates.path()));
     let client = asynchronous::Client::tracked(app::app(figment)).await.expect("a launch");
     let request =
         client.post("/members/new?password=secret").visitor("192.0.2.1").header(header("Accept", "text/html"));

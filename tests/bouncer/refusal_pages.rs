@@ -1,5 +1,7 @@
 //! What are the refused answered? A page or JSON that tells nothing of why; and the bouncer's other pages.
 
+use std::path::Path;
+
 use app::crowdsec::Human;
 use rocket::fairing::AdHoc;
 use rocket::http::{ContentType, Method, Status};
@@ -98,19 +100,60 @@ fn a_refused_page_stands_alone_and_in_no_frame() {
         let policy = response.headers().get_one("Content-Security-Policy").unwrap().to_owned();
         assert!(policy.starts_with("default-src 'none';") && policy.contains("frame-ancestors 'self'"), "{policy}");
         let page = response.into_string().unwrap();
-        for asset in ["<link rel=\"stylesheet\"", "<img", "src=\"http", "@import", "url("] {
-            assert!(!page.contains(asset), "{asset} in the page for {visitor}");
-        }
+        assert_eq!(blocked(&page), [""; 0], "in the page for {visitor}");
+    }
+}
+
+/// What of a page its policy blocks: whatever it would load that does not stand in the page itself.
+fn blocked(page: &str) -> Vec<&str> {
+    let sheets = page.match_indices("@import").chain(page.match_indices("rel=\"stylesheet\"")).map(|(at, _)| at);
+    let sources = ["src=", "srcset=", "url("].into_iter().flat_map(|start| {
+        let after = page.match_indices(start).map(move |(at, _)| (at, &page[at + start.len()..]));
+        after.filter(|(_, source)| {
+            let source = source.trim_start_matches(['"', '\'', ' ']);
+            // Of `url(#…)` the picture stands in the page as well.
+            !source.starts_with("data:") && !source.starts_with('#')
+        })
+    });
+    let found = sheets.chain(sources.map(|(at, _)| at));
+    found.map(|at| page[at..].split(['>', '\n']).next().unwrap_or_default()).collect()
+}
+
+#[test]
+fn a_page_may_show_pictures_that_stand_in_it_and_none_that_its_policy_blocks() {
+    for shown in
+        ["<img src=\"data:image/gif;base64,R0\">", "<img src=data:,>", "a { background: url('data:,') }", "url(#shade)"]
+    {
+        assert_eq!(blocked(shown), [""; 0], "{shown}");
+    }
+    for not in [
+        "<img src=\"https://a.example/b.png\">",
+        "<img src=/static/logo.png>",
+        "<img srcset=\"b.png 2x\" src=\"data:,\">",
+        "a { background: url(/b.png) }",
+        "@import \"b.css\";",
+        "<link href=\"/b.css\" rel=\"stylesheet\">",
+    ] {
+        assert_eq!(blocked(not).len(), 1, "{not}");
     }
 }
 
 pub fn copied_templates() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    for file in std::fs::read_dir("templates").unwrap() {
-        let file = file.unwrap();
-        std::fs::copy(file.path(), dir.path().join(file.file_name())).unwrap();
-    }
+    copy("templates".as_ref(), dir.path());
     dir
+}
+
+fn copy(folder: &Path, to: &Path) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let (from, to) = entry.map(|entry| (entry.path(), to.join(entry.file_name()))).unwrap();
+        if from.is_dir() {
+            std::fs::create_dir(&to).unwrap();
+            copy(&from, &to);
+        } else {
+            std::fs::copy(from, to).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -162,9 +205,12 @@ fn every_page_can_be_looked_at_in_every_state_and_language() {
             page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap_or_default().replace("&#x2F;", "/"));
         links.filter(|link| link.starts_with("/crowdsec/preview/")).collect::<std::collections::BTreeSet<_>>()
     };
-    let all = links(&page("/crowdsec/preview/ban"));
-    for case in ["captcha", "captcha-wrong", "captcha-too-many", "captcha-cookie-lost", "captcha-not-sent", "starting"]
-    {
+    let cases =
+        ["ban", "captcha", "captcha-wrong", "captcha-too-many", "captcha-cookie-lost", "captcha-not-sent", "starting"];
+    // A page that is all your own, without the layout of refusal.html.tera, may have none.
+    let shown = cases.iter().map(|case| links(&page(&format!("/crowdsec/preview/{case}")))).find(|all| !all.is_empty());
+    let all = shown.expect("a page with links to all others");
+    for case in cases {
         assert!(all.contains(&format!("/crowdsec/preview/{case}")), "{case} in {all:?}");
     }
     // The last one of texts.toml, whichever that is.
@@ -173,9 +219,9 @@ fn every_page_can_be_looked_at_in_every_state_and_language() {
     let in_it = links(&page(chosen));
     assert!(in_it.iter().filter(|link| link.ends_with(&format!("?lang={tag}"))).count() > 8, "{in_it:?}");
     for link in all.iter().chain(&in_it) {
-        assert!(page(link).contains("<h1>"), "{link}");
+        assert!(!page(link).contains("cannot be rendered"), "{link}");
     }
-    assert!(page(chosen).contains(&format!("<html lang=\"{tag}\"")));
+    assert!(page(chosen).contains(&format!(" lang=\"{tag}\"")));
     assert_eq!(client.get("/crowdsec/preview/nowhere").dispatch().status(), Status::NotFound);
 }
 
@@ -207,9 +253,9 @@ fn the_health_probe_is_answered_to_everybody() {
 
 #[test]
 fn pages_can_be_previewed_in_the_debug_profile_only() {
-    let debug = client(app::app(with_decisions(&[])));
+    let debug = client(app::protected(with_decisions(&[])));
     let live = figment().select("production").merge(("crowdsec.api_key", "a-key-of-the-tests"));
-    let live = client(app::app(live.merge(("crowdsec.api_url", "http://127.0.0.1:1"))));
+    let live = client(app::protected(live.merge(("crowdsec.api_url", "http://127.0.0.1:1"))));
     for page in ["ban", "captcha"] {
         let path = format!("/crowdsec/preview/{page}");
         assert_eq!(debug.get(&path).visitor("192.0.2.1").dispatch().status(), Status::Ok, "{path}");
@@ -219,7 +265,7 @@ fn pages_can_be_previewed_in_the_debug_profile_only() {
 
 #[test]
 fn nobody_reaches_the_refusals_own_route() {
-    let client = app_with(&[]);
+    let client = client(app::protected(figment()));
     for method in [Method::Get, Method::Head, Method::Post, Method::Put, Method::Delete, Method::Options, Method::Trace]
     {
         let response = client.req(method, "/crowdsec/refused").visitor("192.0.2.1").dispatch();
