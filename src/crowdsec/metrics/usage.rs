@@ -89,11 +89,13 @@ impl Usage {
             if now() < due {
                 continue;
             }
+            // From when it begins, so that no push drifts by how long it took.
+            let begun = now();
             // A shutdown waits for it, but no longer than `AT_THE_END`, which then ends this thread. Its numbers may have
             // arrived: to send them once more would count them twice.
             let _ = survive(self.push(WITHIN, false)).await;
             // So that many instances do not push in step.
-            due = now() + every.mul_f64(1.0 + rand::random::<f64>() / 100.0);
+            due = begun + every.mul_f64(1.0 + rand::random::<f64>() / 100.0);
         }
         let _ = survive(self.push(AT_THE_END / 2, true)).await;
     }
