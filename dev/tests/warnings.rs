@@ -155,6 +155,8 @@ fn remediations_of_an_origin_without_a_type_are_told_of() {
     let lapi = Lapi::start();
     for (key, is_odd) in [
         ("CAPI", true),
+        ("capi", true),
+        ("Lists:tor", true),
         ("lists:tor", true),
         ("CAPI/*", true),
         ("CAPI/ban", false),

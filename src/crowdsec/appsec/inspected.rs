@@ -18,7 +18,8 @@ use crate::crowdsec::guards::lacks;
 
 /// Proof that AppSec was asked about the whole request, its body included, before `T` was made of it. Where it did not answer,
 /// `appsec.failure_action` has decided. Of a body over `appsec.body_limit` it has seen the head alone if `appsec.large_bodies`
-/// is `headers_only`; else such a body is 413. Where no `appsec.url` is set, nobody is asked.
+/// is `headers_only`; else such a body is 413. Where no `appsec.url` is set, nobody is asked. Nor is
+/// it asked about whom an `allow` of the operator's own lets in.
 ///
 /// Without this guard AppSec sees bodies of up to 512 bytes. `T` is `Form<…>` (with [`File`](super::File) for files),
 /// `Json<…>`, `String`, `&str`, `Vec<u8>` or `&[u8]`, with Rocket's limits of each.

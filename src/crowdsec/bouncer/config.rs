@@ -207,10 +207,7 @@ fn mapped(reading: &mut Reading<'_>, remediations: BTreeMap<String, Remediation>
             reading.wrong("remediations", what);
         } else if key.split('/').any(|part| part.trim() != part || part.is_empty()) {
             reading.wrong("remediations", &format!("`{key}` is not a type: write TYPE or \"ORIGIN/TYPE\""));
-        } else if key.contains('*')
-            || !key.contains('/') && key.starts_with("lists:")
-            || ORIGINS.contains(&key.as_str())
-        {
+        } else if key.contains('*') || !key.contains('/') && names_origin(&key) {
             // No error, since a type may bear any name.
             reading.warnings.push(format!(
                 "`crowdsec.remediations` has `{key}`, which looks like no type: write TYPE, which counts for every origin, or \
@@ -222,6 +219,10 @@ fn mapped(reading: &mut Reading<'_>, remediations: BTreeMap<String, Remediation>
         }
     }
     mapped
+}
+
+fn names_origin(text: &str) -> bool {
+    text.to_ascii_lowercase().starts_with("lists:") || ORIGINS.iter().any(|origin| origin.eq_ignore_ascii_case(text))
 }
 
 /// The decisions of the debug profile, for a first look: their addresses belong to nobody, but are for documentation.

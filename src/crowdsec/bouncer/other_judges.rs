@@ -31,7 +31,7 @@ impl Questions {
         if action == "error" {
             let _ = self.failing_since.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
         } else if action != "unreadable" {
-            // What no question could be made of says nothing of who would have answered.
+            // About most of these AppSec was not asked, since no question could be made of them.
             self.failing_since.store(0, Ordering::Relaxed);
         }
     }
@@ -51,8 +51,12 @@ impl Bouncer {
         // As of a decision: see `judge`.
         let is_solved = || is_preflight(request) || self.solved_at(request, judgement.address).is_some();
         // A request counts once, however often it is judged.
-        let count = || self.throttle.count(judgement.subject(), judgement.at).err();
-        let wait = || *wait.get_or_init(|| if judgement.has(Remediation::Throttle) { None } else { count() });
+        let count = || match judgement.verdict {
+            Verdict::Throttle(wait) => Some(wait),
+            Verdict::Admit if judgement.has(Remediation::Throttle) => None,
+            _ => self.throttle.count(judgement.subject(), judgement.at).err(),
+        };
+        let wait = || *wait.get_or_init(count);
         match said {
             Some(Remediation::Ban) => Verdict::Ban(status),
             Some(Remediation::Captcha) if !is_solved() => Verdict::Captcha,

@@ -56,6 +56,8 @@ impl Hurry {
 
 #[cfg(test)]
 mod tests {
+    use rocket::futures::FutureExt;
+
     use super::*;
 
     #[test]
@@ -84,5 +86,19 @@ mod tests {
             hurried += u32::from(hurry.is_on(now));
         }
         assert_eq!(hurried, POLLS);
+    }
+
+    #[test]
+    fn a_burst_brings_a_poll_at_once_while_any_is_left() {
+        let (hurry, start) = (Hurry::default(), Instant::now());
+        let burst = |at| (0..20).for_each(|_| hurry.note("192.0.2.1", start + Duration::from_secs(at)));
+        let began = || hurry.began.notified().now_or_never().is_some();
+        burst(0);
+        assert!(began());
+        (0..POLLS).for_each(|_| assert!(hurry.is_on(start)));
+        burst(60);
+        assert!(!began(), "as many as there may be were hurried already");
+        burst(700);
+        assert!(began());
     }
 }

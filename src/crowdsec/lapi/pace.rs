@@ -18,7 +18,7 @@ pub struct Pace {
 pub struct InStep {
     pub since: Instant,
     pub named: usize,
-    /// Whether the full answer named nothing at all, or more on one value than is held.
+    /// Whether the full answer named nothing at all, or more on one value than is held, or LAPI was asked to confirm it.
     pub was_odd: bool,
     /// When a decision that the full answer lacked may end at the earliest.
     pub kept_until: Option<Instant>,
@@ -40,7 +40,8 @@ impl Pace {
     /// and simulated decisions use up as well, and not in counts, which LAPI does not tell. So after a change the
     /// poller asks for everything after three polls, not after `resync_frequency`, and takes at most a sixtieth of LAPI's
     /// time for it. It does the same after an empty full answer, which costs LAPI nothing and may come from a failing
-    /// database; and after one of which something was left out, since that counts once greater decisions end.
+    /// database; after one of which something was left out, since that counts once greater decisions end; and after one that
+    /// LAPI had to confirm.
     pub fn until_everything(&self, in_step: &InStep) -> Duration {
         let soon = (self.update_frequency * 3).max(self.cost * 60).max(Duration::from_secs(10));
         let may_lack_some = in_step.named > 0 || in_step.was_odd;

@@ -31,7 +31,7 @@ pub struct Poller {
     set: Arc<DecisionSet>,
     contact: Arc<Contact>,
     pace: Pace,
-    /// `None` while the last poll is not known to have succeeded: then everything is asked for.
+    /// `None` while the last poll is not known to have succeeded: then everything is asked for, too.
     in_step: Option<InStep>,
     /// Whether the last full answer failed.
     lacks_everything: bool,

@@ -80,6 +80,22 @@ fn a_request_counts_once_for_throttle_however_often_it_is_judged() {
     }
 }
 
+/// Where the fairing spares a visitor, an `Inspected` still enforces their own `throttle` if AppSec says so, too.
+#[test]
+fn who_is_over_their_throttle_already_is_not_let_in_by_a_second_one() {
+    let stub = Stub::new();
+    let own = map!["value" => "192.0.2.8", "type" => "throttle"];
+    let figment = with_appsec(&stub).merge(("crowdsec.throttle", "3/1h")).merge(("crowdsec.decisions", [own]));
+    let figment = figment.merge(("crowdsec.remediations", map!["slow" => "throttle"]));
+    let client = client(app_of(figment.merge(("crowdsec.excluded_paths", ["/text"]))));
+    stub.always(403, r#"{"action":"slow","http_status":403}"#);
+    for visitor in ["192.0.2.8", "192.0.2.9"] {
+        let long = || client.post("/text").visitor(visitor).header(ContentType::Text).body("x".repeat(2000));
+        let met: Vec<u16> = (0..5).map(|_| long().dispatch().status().code).collect();
+        assert_eq!(met, [200, 200, 200, 429, 429], "{visitor}");
+    }
+}
+
 /// A browser sends no cookie with it, so that a solved captcha could not count.
 #[test]
 fn a_preflight_goes_through_to_the_application_where_appsec_or_its_outage_asks_for_a_captcha() {
@@ -121,7 +137,9 @@ fn an_allow_of_the_operators_stands_above_appsec_and_its_outage() {
         let attack = || client.get("/page?ATTACK");
         let long = || client.post("/text").header(ContentType::Text).body("ATTACK".repeat(400));
         for (visitor, status) in [("192.0.2.8", 200), ("192.0.2.9", 403)] {
+            stub.take();
             assert_eq!((met(visitor, attack()), met(visitor, long())), (status, status), "{visitor} {says:?}");
+            assert_eq!(stub.take().is_empty(), status == 200, "{visitor} {says:?}: whom it is asked about");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rand::seq::IteratorRandom;
 use rocket::futures::future::join_all;
@@ -16,10 +16,14 @@ use crate::crowdsec::printable::{decisions, printable};
 /// Before a full answer counts, LAPI has to confirm that this many of the missing decisions are gone.
 const CONFIRMATIONS: usize = 5;
 
+/// A question leaves LAPI's mark alone for a minute after a poll has moved it.
+const MARK_STAYS: Duration = Duration::from_secs(50);
+
 impl Poller {
     /// Asks for everything. If the answer lacks decisions that stand, asks LAPI to confirm. That question may move the mark
     /// from which LAPI computes the next delta, so the result has no `InStep`, and the next poll asks for everything. Where
-    /// more is missing each time, that would never end: the second time in a row everything is asked for a little later.
+    /// more is missing each time, that would never end: the second time in a row everything is asked for a little later, if
+    /// the answer came so fast that the mark has stayed.
     pub(super) async fn everything(&mut self) -> Result<(Taken, Option<InStep>), Error> {
         let since = Instant::now();
         self.contact.awaits_everything(self.pace.cost);
@@ -48,7 +52,7 @@ impl Poller {
             return Err(Error::Short(format!("is empty, and {}. It does not count", says_of(&anybody, &error))));
         }
         self.telling.of_kept(&taken, of);
-        let had_asked = mem::replace(&mut self.has_asked, asked);
+        let had_asked = mem::replace(&mut self.has_asked, asked) && since.elapsed() < MARK_STAYS;
         let was_odd = taken.new == 0 || taken.left_out > 0 || asked;
         let in_step = InStep { since, named: 0, was_odd, kept_until: taken.kept_until };
         Ok((taken, (had_asked || !asked && !is_doubtful).then_some(in_step)))
