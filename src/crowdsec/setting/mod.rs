@@ -185,8 +185,8 @@ pub fn where_set(figment: &Figment, key: &str) -> String {
     }
 }
 
-/// Values that a shell, a template or Compose should have replaced, among our keys, Rocket's secret one and the profile: a
-/// sentence for each, without the value.
+/// Values that a shell, a template or Compose should have replaced, among our keys, Rocket's secret one and the profile, and
+/// variables of ours that stand in quotes: a sentence for each, without the value.
 pub fn unreplaced_variables(figment: &Figment) -> Vec<String> {
     let profile = unreplaced::variable(figment.profile().as_str().as_str());
     let mut problems: Vec<String> = profile.into_iter().map(|what| format!("ROCKET_PROFILE: {what}")).collect();
@@ -197,7 +197,9 @@ pub fn unreplaced_variables(figment: &Figment) -> Vec<String> {
             Value::Dict(_, dict) => left.extend(dict.into_iter().map(|(name, value)| (format!("{key}.{name}"), value))),
             Value::Array(_, items) => left.extend(items.into_iter().map(|item| (key.clone(), item))),
             Value::String(_, text) => {
-                let problem = unreplaced::variable(&text);
+                let is_variable = figment.find_metadata(&key).is_some_and(|source| source.name == VARIABLE);
+                let quotes = || unreplaced::quotes(&text).filter(|_| is_variable);
+                let problem = unreplaced::variable(&text).or_else(quotes);
                 problems.extend(problem.map(|what| format!("`{key}`{}: {what}", where_set(figment, &key))));
             }
             _ => {}

@@ -1,9 +1,16 @@
-//! Does a text hold a variable that a shell, Compose, Kubernetes or a template should have replaced?
+//! Does a text hold a variable, or quotes, that a shell, Compose, Kubernetes or a template should have replaced?
 
 /// What to say of such a text: the variable's form alone, since the rest of the text may be a secret.
 pub fn variable(text: &str) -> Option<String> {
     let form = form(text)?;
     Some(format!("this holds what looks like a variable that nobody replaced, {form}: write the value itself"))
+}
+
+/// What to say of a variable's text that stands in quotes as a whole, without the text.
+pub fn quotes(text: &str) -> Option<String> {
+    let is_within = |quote: &char| text.len() > 1 && text.starts_with(*quote) && text.ends_with(*quote);
+    let told = "the quotes are part of the value: take them away (Compose's list and `--env-file` keep them)";
+    ['"', '\''].iter().any(is_within).then(|| told.into())
 }
 
 fn form(text: &str) -> Option<&'static str> {

@@ -173,6 +173,25 @@ fn a_variable_that_nobody_replaced_stops_the_launch_and_is_not_printed() {
 }
 
 #[test]
+fn a_variable_that_keeps_its_quotes_stops_the_launch_and_is_not_printed() {
+    for value in ["\"s3cret\"", "'s3cret'", "\"\"", "'[{ value = \"192.0.2.1\", type = \"ban\" }]'"] {
+        for key in
+            ["API_KEY", "MODE", "SITE_NAME", "ORIGINS", "DECISIONS", "CAPTCHA_SECRET_KEY", "ROCKET_SECRET_KEY_FILE"]
+        {
+            let said = problems(toml("").merge(environment(&[(&format!("CROWDSEC_{key}"), value)])));
+            assert!(
+                said.contains(&format!("CROWDSEC_{key}): the quotes are part of the value: take them away")),
+                "{said}"
+            );
+            assert!(!said.contains("s3cret") && said.lines().count() == 1, "{said}");
+        }
+    }
+    let syntax = [("CROWDSEC_ORIGINS", "[\"CAPI\", \"lists\"]"), ("CROWDSEC_CONTACT", "o'neil@example.org")];
+    let own = toml("[default.crowdsec]\nsite_name = '\"The Shop\"'").merge(environment(&syntax));
+    assert!(Config::read(&own).is_ok(), "{}", problems(own));
+}
+
+#[test]
 fn a_file_with_a_variable_that_nobody_replaced_is_no_secret() {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     std::io::Write::write_all(&mut file, b"${S3CRET}\n").expect("a full file");
