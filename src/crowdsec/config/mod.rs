@@ -136,8 +136,8 @@ impl Config {
         }
         let unknown = unknown_keys(reading);
         if !reading.problems.is_empty() {
-            // A setting that is missing may be misspelt in one of these variables. The caller adds the full stop.
-            reading.problems.extend(unknown.map(|told| told.trim_end_matches('.').to_owned()));
+            // A setting that is missing may stand in one of these. The caller adds the full stop.
+            reading.problems.extend(unknown.iter().map(|told| told.trim_end_matches('.').to_owned()));
             return Err(BadSetting);
         }
         warnings::told(reading);
@@ -176,9 +176,9 @@ fn is_table(reading: &mut Reading<'_>) {
     }
 }
 
-/// Reports keys that no room reads, and tables with a misspelt name. Gives a warning of unknown variables, which do not stop
-/// the launch, since other programs may have set them.
-fn unknown_keys(reading: &mut Reading<'_>) -> Option<String> {
+/// Reports keys that no room reads, and tables with a misspelt name. Gives warnings of what does not stop the launch: tables
+/// beside ours, which may be the application's own, and unknown variables, since other programs may have set them.
+fn unknown_keys(reading: &mut Reading<'_>) -> Vec<String> {
     let figment = reading.figment;
     let profiles = figment.profiles().filter(|profile| looks_ours(profile.as_str().as_str()));
     let profiles = profiles.map(|profile| format!("[{profile}] is read by nobody: write [default.crowdsec]"));
@@ -192,13 +192,35 @@ fn unknown_keys(reading: &mut Reading<'_>) -> Option<String> {
     let mut keys = keys_in(&table);
     keys.retain(|key| !reading.known.contains(key));
     for key in keys {
-        let remedy = match meant(&key, reading.known.iter().map(String::as_str)) {
-            Some(name) => format!(", and `{name}` is near: was that meant? docs/configuration.md lists all"),
-            None => format!(": write one of {}", reading.known.join(", ")),
-        };
-        reading.wrong(&key, &format!("no setting is called so{remedy}"));
+        reading.wrong(&key, &format!("no setting is called so{}", instead_of(&key, &reading.known)));
     }
-    warnings::unknown_variables(figment)
+    let strays = TABLES.iter().filter(|name| {
+        let table: Dict = figment.extract_inner(name).unwrap_or_default();
+        table.keys().any(|key| reading.known.contains(&format!("{name}.{key}")))
+    });
+    let strays = strays.map(|name| {
+        let at = where_set(figment, name);
+        format!("[default.{name}]{at} counts for nothing: it belongs beneath [default.crowdsec.{name}].")
+    });
+    strays.chain(warnings::unknown_variables(figment)).collect()
+}
+
+/// What to write instead of a key that is none: it may be one of another table, or of Rocket's own, or misspelt.
+fn instead_of(key: &str, known: &[String]) -> String {
+    let name = key.rsplit('.').next().unwrap_or_default();
+    let elsewhere = known.iter().map(|known| (known, format!("default.crowdsec.{known}")));
+    let elsewhere = elsewhere.filter_map(|(known, path)| {
+        let (table, _) = path.rsplit_once('.').filter(|(_, last)| *last == name)?;
+        Some(format!("`{known}` is one: it belongs beneath [{table}]"))
+    });
+    let is_rockets = name == "template_dir" || Figment::from(rocket::Config::default()).contains(name);
+    let rockets = is_rockets.then(|| "it is Rocket's own: write it beneath [default]".to_owned());
+    let told: Vec<String> = elsewhere.chain(rockets).collect();
+    match meant(key, known.iter().map(String::as_str)) {
+        _ if !told.is_empty() => format!(", but {}", told.join("; or ")),
+        Some(name) => format!(", and `{name}` is near: was that meant? docs/configuration.md lists all"),
+        None => format!(": write one of {}", known.join(", ")),
+    }
 }
 
 /// The keys of the table, those of a table in it with that table's name.

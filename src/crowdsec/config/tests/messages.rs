@@ -13,6 +13,44 @@ fn a_wrong_key_makes_no_other_one_unknown() {
 }
 
 #[test]
+fn a_key_in_the_wrong_table_is_told_with_the_right_one() {
+    const ROCKETS: &str = "it is Rocket's own: write it beneath [default]";
+    for (line, right) in [
+        ("provider = 'altcha'", "`captcha.provider` is one: it belongs beneath [default.crowdsec.captcha]"),
+        ("captcha.api_key = 's3cret'", "`api_key` is one: it belongs beneath [default.crowdsec]"),
+        ("captcha.url = 's3cret'", "`appsec.url` is one: it belongs beneath [default.crowdsec.appsec]"),
+        ("port = 80", ROCKETS),
+        ("captcha.log_level = 's3cret'", ROCKETS),
+        ("template_dir = 's3cret'", ROCKETS),
+        ("secret_key = 's3cret'", "`captcha.secret_key` is one"),
+        ("secret_key = 's3cret'", ROCKETS),
+        ("timeout = '1s'", "`live.timeout` is one"),
+        ("timeout = '1s'", "`appsec.timeout` is one"),
+    ] {
+        let said = problems(toml(&format!("[default.crowdsec]\n{line}")));
+        assert!(said.contains("no setting is called so, but ") && said.contains(right), "{said}");
+        assert!(!said.contains("write one of") && !said.contains("s3cret"), "{said}");
+    }
+}
+
+#[test]
+fn a_table_of_ours_that_stands_beside_the_bouncers_is_told_and_not_one_of_the_owners_own() {
+    for (name, key) in [("captcha", "provider = 'altcha'"), ("live", "cache = '1m'"), ("appsec", "url = 'http://h/'")] {
+        let text = format!("[default.{name}]\n{key}");
+        let told = format!(
+            "[default.{name}] (TOML source string) counts for nothing: it belongs beneath [default.crowdsec.{name}]"
+        );
+        let figment = toml(&text).merge(environment(&[("CROWDSEC_API_KEY", "x")]));
+        assert!(warnings(figment.clone()).contains(&told), "{}", warnings(figment));
+        // It may be what another setting needs.
+        let needs =
+            "\n[default.crowdsec]\nfallback_remediation = 'captcha'\n[default.crowdsec.captcha]\nexpiration = 60";
+        assert!(problems(toml(&format!("{text}{needs}"))).contains(&told));
+    }
+    assert_eq!(warnings(toml("[default]\nlive = true\n[default.captcha]\nfont = 'serif'")), "");
+}
+
+#[test]
 fn no_message_has_words_of_the_programs_own() {
     for (line, key, remedy) in [
         ("decisions = ['192.0.2.1']", "`crowdsec.decisions.0`", "{ value = \"…\", type = \"…\" }"),
