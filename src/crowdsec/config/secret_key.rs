@@ -52,7 +52,7 @@ pub fn no_secret(reading: &mut Reading<'_>) {
     let is_missing = reading.figment.extract_inner::<SecretKey>("secret_key").is_ok_and(|key| !key.is_provided());
     if is_missing && !reading.debug {
         reading.problems.push(
-            "`secret_key` is missing, which encrypts the cookies: set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints, or CROWDSEC_ROCKET_SECRET_KEY_FILE to a file with it".into(),
+            "`secret_key` is missing, which encrypts the cookies: set `secret_key` (ROCKET_SECRET_KEY, unless your application reads its variables by another prefix) to what `openssl rand -base64 32` prints, or CROWDSEC_ROCKET_SECRET_KEY_FILE to a file with it".into(),
         );
     }
 }

@@ -126,9 +126,13 @@ fn connection(reading: &mut Reading<'_>, settings: &Settings, scopes: &Arc<Scope
     let certificate = settings.cert_path.as_ref().or(settings.key_path.as_ref());
     if settings.api_key.is_none() && settings.api_key_file.is_none() && certificate.is_none() {
         if !reading.debug {
+            let profile =
+                Some(reading.figment.profile()).filter(|profile| **profile != rocket::Config::RELEASE_PROFILE);
+            let aside = profile.map(|profile| format!(" (the profile is `{profile}`; only `debug` goes without)"));
             reading.problems.push(format!(
-                "`crowdsec.api_key` is missing: run `cscli bouncers add {}` beside CrowdSec, and set CROWDSEC_API_KEY to the key it prints",
-                env!("CARGO_PKG_NAME")
+                "`crowdsec.api_key` is missing: run `cscli bouncers add {}` beside CrowdSec, and set CROWDSEC_API_KEY to the key it prints{}",
+                env!("CARGO_PKG_NAME"),
+                aside.unwrap_or_default()
             ));
         }
         return None;

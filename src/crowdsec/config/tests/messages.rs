@@ -51,6 +51,16 @@ fn a_table_of_ours_that_stands_beside_the_bouncers_is_told_and_not_one_of_the_ow
 }
 
 #[test]
+fn what_is_missing_is_told_with_every_way_to_set_it_and_with_a_profile_that_is_neither_of_the_two() {
+    let said = problems(toml("").select("dbug"));
+    assert!(said.contains("key it prints (the profile is `dbug`; only `debug` goes without)"), "{said}");
+    // An application of one's own may read its variables by another prefix.
+    assert!(said.contains("set `secret_key` (ROCKET_SECRET_KEY, unless your application"), "{said}");
+    let said = problems(toml("").select("release"));
+    assert!(said.contains("`crowdsec.api_key` is missing") && !said.contains("the profile is"), "{said}");
+}
+
+#[test]
 fn no_message_has_words_of_the_programs_own() {
     for (line, key, remedy) in [
         ("decisions = ['192.0.2.1']", "`crowdsec.decisions.0`", "{ value = \"…\", type = \"…\" }"),
