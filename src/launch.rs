@@ -92,7 +92,7 @@ fn unreadable(error: figment::Error) -> String {
     let place_in_toml = said.lines().next().and_then(|line| line.strip_prefix("TOML parse error at "));
     let problem = match (place_in_toml, fs::read(file)) {
         (Some(place), _) => format!(
-            "at {place} it is no TOML that Rocket takes. Put text in quotes, key = \"…\", write each key once, and beneath a table such as [default]"
+            "at {place} it is no TOML that Rocket takes. Put text in quotes, key = \"…\", write each key and each table once, and keys beneath a table such as [default]"
         ),
         (None, Err(error)) => format!("{error}. Let this user read it, or name another file in ROCKET_CONFIG"),
         (None, Ok(bytes)) => {

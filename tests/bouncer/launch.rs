@@ -4,8 +4,7 @@ use std::fs;
 
 use rocket::local::blocking::Client;
 
-use super::refusal_pages::copied_templates;
-use crate::common::{client, figment};
+use crate::common::{client, copied_templates, figment};
 
 /// Your templates, with one of the bouncer's changed.
 fn with_ban_page(source: &str) -> tempfile::TempDir {

@@ -12,8 +12,9 @@ use rocket::local::blocking::Client;
 use rocket::{get, routes};
 use serde_json::{Value, json};
 
-use super::refusal_pages::copied_templates;
-use crate::common::{Answer, FakeLapi, Visitor, answer, client, decision, figment, header, with_decisions};
+use crate::common::{
+    Answer, FakeLapi, Visitor, answer, client, copied_templates, decision, figment, header, with_decisions,
+};
 
 #[get("/refusals/cleared")]
 fn cleared(_visitor: Cleared) {}

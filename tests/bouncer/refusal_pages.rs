@@ -1,13 +1,11 @@
 //! What are the refused answered? A page or JSON that tells nothing of why; and the bouncer's other pages.
 
-use std::path::Path;
-
 use app::crowdsec::Human;
 use rocket::fairing::AdHoc;
 use rocket::http::{ContentType, Method, Status};
 use rocket::{get, routes};
 
-use crate::common::{Visitor, app_with, client, figment, header, with_decisions};
+use crate::common::{Visitor, app_with, client, copied_templates, figment, header, with_decisions};
 
 #[test]
 fn programs_are_told_in_json_and_learn_nothing_of_why() {
@@ -135,24 +133,6 @@ fn a_page_may_show_pictures_that_stand_in_it_and_none_that_its_policy_blocks() {
         "<link href=\"/b.css\" rel=\"stylesheet\">",
     ] {
         assert_eq!(blocked(not).len(), 1, "{not}");
-    }
-}
-
-pub fn copied_templates() -> tempfile::TempDir {
-    let dir = tempfile::tempdir().unwrap();
-    copy("templates".as_ref(), dir.path());
-    dir
-}
-
-fn copy(folder: &Path, to: &Path) {
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let (from, to) = entry.map(|entry| (entry.path(), to.join(entry.file_name()))).unwrap();
-        if from.is_dir() {
-            std::fs::create_dir(&to).unwrap();
-            copy(&from, &to);
-        } else {
-            std::fs::copy(from, to).unwrap();
-        }
     }
 }
 

@@ -8,7 +8,9 @@ pub mod appsec;
 pub mod lapi;
 pub mod logger;
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use altcha::{Challenge, Payload, SolveChallengeOptions, solve_challenge};
@@ -49,6 +51,25 @@ pub fn with_decisions(decisions: &[(&str, &str)]) -> Figment {
     };
     let decisions: Vec<Value> = decisions.iter().map(own).collect();
     figment().merge(("crowdsec.decisions", decisions))
+}
+
+/// A copy of your templates, for a test that changes them.
+pub fn copied_templates() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    copy("templates".as_ref(), folder.path());
+    folder
+}
+
+fn copy(folder: &Path, to: &Path) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let (from, to) = entry.map(|entry| (entry.path(), to.join(entry.file_name()))).expect("an entry");
+        if from.is_dir() {
+            fs::create_dir(&to).expect("a folder");
+            copy(&from, &to);
+        } else {
+            fs::copy(from, to).expect("a copy");
+        }
+    }
 }
 
 /// Your application, and the decisions that stand against whom.

@@ -5,6 +5,7 @@
 mod common;
 
 mod appsec_log;
+mod launch;
 mod live;
 mod logs_panic;
 mod panics;

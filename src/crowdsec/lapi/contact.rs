@@ -40,8 +40,8 @@ pub enum Health {
     /// LAPI has not answered since the launch.
     Starting,
     Ok,
-    /// LAPI answered before, but not within three polls and two seconds. (Changes do not count while full answers fail.) While a full answer is awaited, twice the duration of
-    /// the last one is added.
+    /// LAPI answered before, but not within three polls and two seconds; changes do not count while full answers fail. While
+    /// a full answer is awaited, twice the duration of the last one is added.
     Stale,
 }
 

@@ -42,12 +42,20 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
             }
         }
         for (cause, (page, case, tag)) in &problems {
+            let folder = templates.display();
+            // Tera has a list of names for an include.
+            let missing = cause.strip_prefix("Template '").and_then(|rest| rest.strip_suffix("' not found"));
+            let remedy = match missing.map(|name| name.trim_matches(['[', ']'])) {
+                Some(name) => format!("Put {folder}/{name}.html.tera back, or mend the name where it is included"),
+                None => format!(
+                    "Write a word that is missing into the default language's table of {folder}/texts.toml; mend anything \
+                     else in {folder}/{page}.html.tera, or in what that extends or includes: refusal.html.tera lists the \
+                     variables"
+                ),
+            };
             let told = format!(
-                "The page `{page}` cannot be made with the words of [{tag}]: {cause}. Write a word that is missing into the \
-                 default language's table of {0}/texts.toml; mend anything else in {0}/{page}.html.tera, or in what that \
-                 extends or includes: refusal.html.tera lists the variables. Then look at it: the debug profile shows it at \
-                 /crowdsec/preview/{case}.",
-                templates.display()
+                "The page `{page}` cannot be made with the words of [{tag}]: {cause}. {remedy}. Then look at it: the debug \
+                 profile shows it at /crowdsec/preview/{case}."
             );
             if debug { log::warn!("{told}") } else { log::error!("{told}") }
         }

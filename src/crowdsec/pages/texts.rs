@@ -16,6 +16,7 @@ use rocket::{Ignite, Request, Rocket, Sentinel};
 use super::config::Config;
 use super::words::{Words, best};
 use crate::crowdsec::guards::has_no_bouncer;
+use crate::crowdsec::printable::is_harmful;
 
 /// What all pages can say, as Rocket's state.
 pub struct Texts {
@@ -91,8 +92,12 @@ fn read(path: &Path, site: &Config) -> Result<Vec<Words>, String> {
 }
 
 fn languages(path: &Path, site: &Config) -> Result<Vec<Words>, String> {
-    // Of a file that is no TOML the first line says where; the rest would show it.
-    let place = |error: figment::Error| error.to_string().lines().next().unwrap_or_default().to_owned();
+    // Of a file that is no TOML the first line says where, three show that place, and the rest says why.
+    let place = |error: figment::Error| {
+        let told = error.kind.to_string();
+        let lines: Vec<&str> = told.lines().take(1).chain(told.lines().skip(4)).collect();
+        lines.join(": ").replace(is_harmful, "\u{fffd}")
+    };
     let mut tables: Dict = Figment::from(Toml::file_exact(path)).extract().map_err(place)?;
     let (default, mut shared) = match tables.remove("default") {
         Some(Value::String(_, tag)) if tables.contains_key(&tag) => (tag, BTreeMap::new()),
@@ -168,7 +173,9 @@ mod tests {
             ("default = 7\n[en]\na = 'one'", "`default`"),
             ("default = 'en'\nfallback = 'de'\n[en]\na = 'one'", "`fallback`"),
             ("default = 'en'\n[en]\na = 1", "`en.a`"),
-            ("default = 'en'\n[default]\na = 'one'", "line 2"),
+            ("default = 'en'\n[default]\na = 'one'", "line 2, column 1: invalid table header: duplicate key `default`"),
+            ("[en]\na = one", "line 2, column 5: invalid string: expected `\"`, `'`. Mend that file"),
+            ("[en]\n\"\\u0007\" = ''\n\"\\u0007\" = ''", "line 3, column 1: duplicate key `\u{fffd}` in table `en`"),
         ] {
             let said = read(text).err().expect(text);
             assert!(said.contains(named), "{text}: {said}");

@@ -12,8 +12,7 @@ use rocket::{get, options, post as posts, routes};
 
 use super::application::{VISITOR, app_of, padded, post, status, with_appsec, with_captcha};
 use crate::common::appsec::{ATTACK, GUIDES_PATH, Says, Stub};
-use crate::common::{Visitor, challenge_on, client, header, send_answer, solve};
-use crate::refusal_pages::copied_templates;
+use crate::common::{Visitor, challenge_on, client, copied_templates, header, send_answer, solve};
 
 #[test]
 fn an_answer_counts_by_its_word_whatever_its_status_and_an_unreadable_block_is_a_ban() {
