@@ -30,7 +30,7 @@ impl Refusal {
         let refused = visit.refused.get().map_or(&by_its_verdict, |refused| refused);
         let decision = refused.cause().filter(|cause| judgement.standing.contains(cause));
         let decision = decision.map(DecisionView::from).or_else(example);
-        let wished = self.preview.as_ref().and_then(|preview| preview.lang.as_deref());
+        let wished = self.preview.as_ref().and_then(|preview| preview["lang"].as_str());
         let words = request.rocket().state::<Texts>()?.words(request, wished);
         let variables = Variables {
             address: judgement.address.to_string(),

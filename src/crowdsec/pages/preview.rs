@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use rocket::http::Status;
+use rocket::serde::json::json;
 use rocket::{State, get};
 
-use super::refusal::{Preview, Refusal};
+use super::refusal::Refusal;
 use super::texts::Texts;
 use crate::crowdsec::bouncer::Verdict;
 
@@ -35,10 +36,11 @@ pub fn cases() -> Vec<(&'static str, Refusal)> {
 pub fn preview(page: &str, lang: Option<&str>, texts: &State<Texts>) -> Result<Option<Refusal>, String> {
     // Whoever edits the words is told here, where the page would show those of the launch.
     let languages: Vec<String> = texts.now()?.iter().map(|words| words.lang.clone()).collect();
-    let lang = lang.map(str::to_owned).filter(|tag| languages.contains(tag));
+    let lang = lang.filter(|tag| languages.iter().any(|known| known == tag));
     let cases = cases();
-    let pages = cases.iter().map(|(case, _)| *case).collect();
+    let pages: Vec<&str> = cases.iter().map(|(case, _)| *case).collect();
     let refusal = cases.into_iter().find(|(case, _)| *case == page).map(|(_, refusal)| refusal);
-    let preview = Box::new(Preview { lang, page: page.to_owned(), pages, languages });
+    // The way to all other pages. Without a language that was asked for it is the browser's.
+    let preview = json!({ "lang": lang, "page": page, "pages": pages, "languages": languages });
     Ok(refusal.map(|refusal| Refusal { status: Status::Ok, preview: Some(preview), ..refusal }))
 }

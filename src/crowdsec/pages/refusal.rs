@@ -29,18 +29,8 @@ pub struct Refusal {
     pub back: Option<String>,
     /// Whether something was sent along that did not arrive.
     pub not_sent: bool,
-    /// Set while somebody only looks at the page.
-    pub preview: Option<Box<Preview>>,
-}
-
-/// What a page shows around itself while it is looked at: the way to all others.
-#[derive(Serialize)]
-pub struct Preview {
-    /// The language that was asked for; without one it is the browser's.
-    pub lang: Option<String>,
-    pub page: String,
-    pub pages: Vec<&'static str>,
-    pub languages: Vec<String>,
+    /// Set while somebody only looks at the page: what it then shows around itself.
+    pub preview: Option<Value>,
 }
 
 impl Refusal {
