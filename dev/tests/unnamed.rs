@@ -142,6 +142,32 @@ fn behind_an_nginx_on_a_unix_socket_everybody_is_refused_and_the_operator_told_o
     let _ = fs::remove_file(socket);
 }
 
+/// There HAProxy knows no address either. The empty line that it adds must not leave a visitor's own line as the last word.
+#[test]
+fn behind_a_haproxy_on_a_unix_socket_nobody_is_who_they_say() {
+    for does in ["set-header", "add-header"] {
+        let (_lapi, app) = app(&[]);
+        let socket = env::temp_dir().join(format!("haproxy-{}-{does}.sock", process::id()));
+        let socket = socket.to_str().expect("a plain path");
+        let _ = fs::remove_file(socket);
+        let inner = format!(
+            "server inner unix@{socket}\nlisten inner\nbind unix@{socket}\nhttp-request {does} X-Forwarded-For %[src]"
+        );
+        let edge = Proxy::haproxy(&[app.address()], &inner, "");
+        for _ in 0..3 {
+            let answer = Request::new(edge.v4(), "GET", "/").header("X-Forwarded-For", "192.0.2.77").send();
+            assert_eq!(answer.status, 403, "{does}");
+        }
+        assert_eq!(
+            app.logged(if does == "add-header" { "ends in no address" } else { "does not arrive" }),
+            1,
+            "{}",
+            app.log()
+        );
+        let _ = fs::remove_file(socket);
+    }
+}
+
 /// Behind another proxy `$remote_addr` is that proxy's address; nginx's realip module makes it the visitor's.
 #[test]
 fn behind_an_nginx_that_names_the_proxy_before_it_everybody_is_refused_until_it_names_the_visitor() {

@@ -88,6 +88,12 @@ impl ClientIp {
     /// trusted proxy's: what stands left of it is only a stranger's word. At something unreadable it stops too, with
     /// the last proxy it knows: taking the next one to the left would let a visitor choose who to be.
     pub fn behind(&self, peer: IpAddr, values: &[impl AsRef<str>]) -> (IpAddr, Option<Unnamed>) {
+        // A proxy that adds an empty line, as HAProxy's `add-header … %[src]` does for who comes by a unix socket, names nobody.
+        if let [_, .., last] = values
+            && last.as_ref().trim().is_empty()
+        {
+            return (peer, Some(Unnamed::Unreadable));
+        }
         let (mut known, mut why) = (peer, Unnamed::Missing);
         for element in values.iter().rev().flat_map(|value| from_the_right(value.as_ref())) {
             let Some(address) = self.address(element) else { return (known, Some(Unnamed::Unreadable)) };
@@ -201,6 +207,8 @@ pub mod tests {
             (&[][..], Missing),
             (&[""], Missing),
             (&[" , "], Missing),
+            (&["192.0.2.1", ""], Unreadable),
+            (&["192.0.2.1", "10.0.0.2", " "], Unreadable),
             (&["192.0.2.1, unknown"], Unreadable),
             (&["192.0.2.1, unix:"], Unreadable),
             (&["192.0.2.1, 10.0.0.2x"], Unreadable),
