@@ -44,7 +44,7 @@ impl Visitor {
         self.decisions.iter().any(|decision| decision.kind.eq_ignore_ascii_case(kind))
     }
 
-    pub(super) fn of(bouncer: &Bouncer, request: &Request<'_>) -> Outcome<Self, ()> {
+    pub fn of(bouncer: &Bouncer, request: &Request<'_>) -> Outcome<Self, ()> {
         let judgement = &bouncer.visit(request).judgement;
         let client_ip = &bouncer.client_ip;
         // If no proxy names the visitor, the address is the proxy's own, and says nothing about the visitor's network.
