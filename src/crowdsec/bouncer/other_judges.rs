@@ -31,7 +31,7 @@ impl Questions {
         if action == "error" {
             let _ = self.failing_since.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
         } else if action != "unreadable" {
-            // About most of these AppSec was not asked, since no question could be made of them.
+            // AppSec may not even have been asked: no question can be made of some requests.
             self.failing_since.store(0, Ordering::Relaxed);
         }
     }

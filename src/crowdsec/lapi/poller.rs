@@ -1,6 +1,6 @@
 //! How do we keep in step with CrowdSec? Poll once, ask for everything when in doubt, go on until shutdown.
 
-mod everything;
+mod full_answer;
 
 use std::mem;
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! decision, and one that has not turned although LAPI's full answer was heard twice since the decision. Meanwhile
 //! somebody banned tries to come in behind two proxies, one of which adds to what he says.
 
+mod chance;
 mod faults;
 mod model;
 
@@ -14,6 +15,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use chance::Chance;
 use dev::{App, FakeServer, KEY, Lapi, Machine, Proxy, Request, Seen, pipeline};
 use faults::Faults;
 use model::{Address, BLUR};
@@ -318,17 +320,5 @@ impl Soak {
             self.admitted,
             self.wrong.len()
         )
-    }
-}
-
-/// Numbers that look random and come again with the same seed (xorshift).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 16) as usize % end
     }
 }
