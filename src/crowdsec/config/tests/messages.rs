@@ -18,14 +18,13 @@ fn a_key_in_the_wrong_table_is_told_with_the_right_one() {
     for (line, right) in [
         ("provider = 'altcha'", "`captcha.provider` is one: it belongs beneath [default.crowdsec.captcha]"),
         ("captcha.api_key = 's3cret'", "`api_key` is one: it belongs beneath [default.crowdsec]"),
-        ("captcha.url = 's3cret'", "`appsec.url` is one: it belongs beneath [default.crowdsec.appsec]"),
+        ("captcha.cache = 's3cret'", "`live.cache` is one: it belongs beneath [default.crowdsec.live]"),
         ("port = 80", ROCKETS),
         ("captcha.log_level = 's3cret'", ROCKETS),
         ("template_dir = 's3cret'", ROCKETS),
         ("secret_key = 's3cret'", "`captcha.secret_key` is one"),
         ("secret_key = 's3cret'", ROCKETS),
         ("timeout = '1s'", "`live.timeout` is one"),
-        ("timeout = '1s'", "`appsec.timeout` is one"),
     ] {
         let said = problems(toml(&format!("[default.crowdsec]\n{line}")));
         assert!(said.contains("no setting is called so, but ") && said.contains(right), "{said}");
@@ -35,7 +34,7 @@ fn a_key_in_the_wrong_table_is_told_with_the_right_one() {
 
 #[test]
 fn a_table_of_ours_that_stands_beside_the_bouncers_is_told_and_not_one_of_the_owners_own() {
-    for (name, key) in [("captcha", "provider = 'altcha'"), ("live", "cache = '1m'"), ("appsec", "url = 'http://h/'")] {
+    for (name, key) in [("captcha", "provider = 'altcha'"), ("live", "cache = '1m'")] {
         let text = format!("[default.{name}]\n{key}");
         let told = format!(
             "[default.{name}] (TOML source string) counts for nothing: it belongs beneath [default.crowdsec.{name}]"
