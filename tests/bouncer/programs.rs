@@ -100,6 +100,22 @@ fn a_script_is_told_of_a_captcha_that_leads_back_to_the_page_its_visitor_sees() 
     assert_eq!(url(&[json]), "/crowdsec/captcha?return_to=%2Fapi%2Fitems%3Fpage%3D2");
 }
 
+/// A service worker's `fetch(event.request)`, Turbo's Drive and `hx-boost` ask by script, and put the answer in the place of
+/// the whole page.
+#[test]
+fn who_asks_by_script_for_a_whole_page_is_led_back_to_that_page() {
+    let client = app();
+    let (dest, referer) = (("Sec-Fetch-Dest", "empty"), ("Referer", "http://shop.example/before"));
+    let page = ask(&client, ASKED, &[("Accept", "text/html,application/xhtml+xml,*/*;q=0.8"), dest, referer]);
+    let page = page.into_string().expect("a page");
+    assert!(page.contains(r#"name="return_to" value="&#x2F;api&#x2F;items?page=2""#));
+    for (boosted, back) in [("true", "%2Fapi%2Fitems%3Fpage%3D2"), ("false", "%2Fbefore")] {
+        let htmx = [("Accept", "text/html, */*"), ("HX-Request", "true"), ("HX-Boosted", boosted), referer];
+        let told = ask(&client, ASKED, &htmx).headers().get_one("HX-Redirect").map(str::to_owned);
+        assert_eq!(told, Some(format!("/crowdsec/captcha?return_to={back}")), "{boosted}");
+    }
+}
+
 #[test]
 fn htmx_leads_its_visitor_to_the_captcha_and_shows_a_ban() {
     let client = app();

@@ -17,12 +17,21 @@ pub fn wants_json(request: &Request<'_>) -> bool {
 
 /// Whether a script on a page has sent the request: by `fetch`, as browsers say themselves, or by htmx. Nobody would see a
 /// page that it is answered with.
-pub fn is_from_script(request: &Request<'_>) -> bool {
+fn is_from_script(request: &Request<'_>) -> bool {
     request.headers().get_one("Sec-Fetch-Dest") == Some("empty") || is_from_htmx(request)
 }
 
 pub fn is_from_htmx(request: &Request<'_>) -> bool {
     request.headers().get_one("HX-Request") == Some("true")
+}
+
+/// Whether a script asks for data, or for a part of the page that its visitor sees. Service workers, Turbo and htmx's `hx-boost`
+/// ask for a whole page in its place.
+pub fn asks_for_part(request: &Request<'_>) -> bool {
+    match is_from_htmx(request) {
+        true => request.headers().get_one("HX-Boosted") != Some("true"),
+        false => is_from_script(request) && wants_json(request),
+    }
 }
 
 fn ranks_json(accept: Option<&Accept>, content_type: Option<&ContentType>, from_script: bool) -> bool {

@@ -9,7 +9,7 @@ use rocket::response::{self, Responder, Response};
 use rocket::serde::json::{Value, json};
 use serde::Serialize;
 
-use super::negotiation::{FORMAT_HEADERS, is_from_htmx, is_from_script, wants_json};
+use super::negotiation::{FORMAT_HEADERS, asks_for_part, is_from_htmx, wants_json};
 use super::return_to::{back_by_referer, only_reads, safe_place};
 use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, Visit};
 
@@ -64,7 +64,7 @@ impl Refusal {
     /// form was sent.
     pub fn way_back(&self, request: &Request<'_>, visit: &Visit, prefix: &str) -> String {
         let wanted = || match &visit.asked {
-            Asked { method, uri } if only_reads(*method) && !is_from_script(request) => safe_place(uri),
+            Asked { method, uri } if only_reads(*method) && !asks_for_part(request) => safe_place(uri),
             _ => back_by_referer(request, prefix),
         };
         format!("{prefix}{}", self.back.clone().unwrap_or_else(wanted))
