@@ -3,8 +3,9 @@
 mod protection;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::info;
 use rocket::fairing::{Fairing, Info, Kind, Result};
@@ -13,11 +14,12 @@ use rocket::response::{Responder, Response};
 use rocket::{Build, Data, Orbit, Request, Rocket};
 
 use super::background::Background;
-use super::bouncer::{Bouncer, Verdict, is_ours};
+use super::bouncer::{Bouncer, OUR_RANK, Verdict, is_ours};
 use super::captcha::Captcha;
 use super::config::Config;
 use super::lapi::{Live, Poller};
 use super::pages::{self, Refusal, Texts, template_dir};
+use super::reminder::{HOUR, Reminder};
 use super::setting::Problems;
 use super::visitor::{ClientIp, Head};
 use protection::{protection, without_crowdsec};
@@ -25,10 +27,21 @@ use protection::{protection, without_crowdsec};
 /// Protects the application. Attach it first: a request fairing that is attached before it sees a refused request as it
 /// came; one that is attached after it sees the request already rerouted to the refusal.
 pub fn fairing() -> impl Fairing {
-    Enforcement
+    Enforcement::default()
 }
 
-struct Enforcement;
+#[derive(Default)]
+struct Enforcement {
+    /// Shared with each refused request, so that the others need not be looked at when their answers leave.
+    refused: Arc<()>,
+    led_astray: Reminder,
+}
+
+/// Kept with a refused request.
+struct Refused(#[allow(dead_code, reason = "it counts by being there")] Arc<()>);
+
+/// What an answer of somebody else's says of its body, which does not hold for a page of ours in its place.
+const OF_THE_BODY: [&str; 5] = ["Content-Disposition", "Content-Encoding", "Content-Range", "ETag", "Last-Modified"];
 
 #[rocket::async_trait]
 impl Fairing for Enforcement {
@@ -97,6 +110,7 @@ impl Fairing for Enforcement {
             return pages::send_upload_on(request, data);
         };
         bouncer.refuse(visit, visit.judgement.with(verdict));
+        request.local_cache(|| Refused(self.refused.clone()));
         pages::send_to_refusal(request);
     }
 
@@ -104,11 +118,21 @@ impl Fairing for Enforcement {
     /// itself: after a burst of such refusals CrowdSec is about to decide, so LAPI is asked sooner.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let status = response.status();
-        if status.class() != StatusClass::ClientError && status != Status::ServiceUnavailable {
+        let may_be_refusal = status.class() == StatusClass::ClientError || status == Status::ServiceUnavailable;
+        if !may_be_refusal && Arc::strong_count(&self.refused) == 1 {
             return;
         }
         let Some(bouncer) = Bouncer::of(request) else { return };
         let visit = bouncer.visit(request);
+        let is_led_astray = visit.refusal().is_some() && request.route().is_none_or(|route| route.rank != OUR_RANK);
+        // Fails closed: what was made for a refused visitor does not leave.
+        if is_led_astray && let Some(Ok(page)) = pages::answer(request) {
+            *response = page;
+            return self.tell_led_astray(request);
+        }
+        if !may_be_refusal {
+            return;
+        }
         let Some((judgement, is_told)) = visit.wanted_by_guard() else {
             if visit.refusal().is_none() && status != Status::ServiceUnavailable && !is_ours(request) {
                 bouncer.note_suspicion(&visit.judgement);
@@ -126,8 +150,22 @@ impl Fairing for Enforcement {
         }
         // No page where another judge answers: its own fairing puts that answer here.
         if let Some(Ok(page)) = Refusal::of(request, bouncer, verdict).map(|refusal| refusal.respond_to(request)) {
+            OF_THE_BODY.iter().for_each(|name| response.remove_header(name));
             // Merged, so that the headers of other fairings and routes stay.
             response.merge(page);
+        }
+    }
+}
+
+impl Enforcement {
+    fn tell_led_astray(&self, request: &Request<'_>) {
+        if let Some(times) = self.led_astray.count(1, HOUR, Instant::now()) {
+            let to = request.route().map_or("none".to_owned(), |route| format!("`{} {}`", route.method, route.uri));
+            log::error!(
+                "A fairing that is attached after `crowdsec::fairing()` has given a refused request another address, and so \
+                 another route ({to}; {times} so far). The visitor got the refusal, but the route may have run: attach that \
+                 fairing before `crowdsec::fairing()`."
+            );
         }
     }
 }

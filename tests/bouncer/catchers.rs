@@ -1,8 +1,8 @@
 //! Do your catchers answer as they would without the bouncer? It puts one of its own before your default ones, for 400.
 
-use app::crowdsec;
-use rocket::http::Status;
-use rocket::{Build, Catcher, Request, Rocket, catch, catchers, get, routes};
+use app::crowdsec::{self, Cleared};
+use rocket::http::{Header, Status};
+use rocket::{Build, Catcher, Request, Responder, Rocket, catch, catchers, get, routes};
 use rocket_dyn_templates::Template;
 
 use crate::common::{Visitor, client, with_decisions};
@@ -11,6 +11,9 @@ use crate::common::{Visitor, client, with_decisions};
 fn bad() -> Status {
     Status::BadRequest
 }
+
+#[get("/excluded/guarded")]
+fn guarded(_cleared: Cleared) {}
 
 #[catch(default)]
 fn any(status: Status, _: &Request<'_>) -> String {
@@ -44,6 +47,24 @@ fn the_400_of_a_handler_is_answered_by_the_nearest_of_your_catchers() {
     assert_eq!(get("/deep/down/bad", "192.0.2.2"), "exact");
     assert_eq!(get("/excluded/bad", "192.0.2.1"), "any 400", "a path in `excluded_paths` is yours for everybody");
     assert!(get("/bad", "192.0.2.1").contains("</html>"), "everywhere else the banned get the ban");
+}
+
+#[derive(Responder)]
+struct Packed(&'static [u8], Header<'static>, Header<'static>);
+
+/// What `Compress(…)` or `NamedFile` answers with.
+#[catch(403)]
+fn packed() -> Packed {
+    Packed(b"\x1f\x8b", Header::new("Content-Encoding", "gzip"), Header::new("X-Owner", "kept"))
+}
+
+#[test]
+fn a_guards_refusal_is_a_page_that_browsers_read_whatever_your_catcher_says_of_its_own() {
+    let client = client(bare().register("/", catchers![packed]).mount("/", routes![guarded]));
+    let refused = client.get("/excluded/guarded").visitor("192.0.2.1").dispatch();
+    let header = |name| refused.headers().get_one(name).map(str::to_owned);
+    assert_eq!((header("Content-Encoding"), header("X-Owner")), (None, Some("kept".into())));
+    assert!(refused.into_string().is_some_and(|page| page.contains("</html>")));
 }
 
 #[test]

@@ -259,3 +259,36 @@ fn a_fairing_that_sends_elsewhere_what_bears_no_token_leads_no_refused_visitor_t
     client.post("/tests/probe/x").visitor("192.0.2.2").dispatch();
     assert_eq!(runs(&client), 1, "the fairing does what it is there for");
 }
+
+/// As one that puts a language before each path: the answer of the route that a refused visitor was led to does not leave.
+#[test]
+fn a_fairing_that_gives_every_request_another_address_has_no_refused_visitor_served() {
+    let rewrites = AdHoc::on_request("puts a language before each path", |request, _| {
+        Box::pin(async move {
+            let path = format!("/tests/probe{}", request.uri().path());
+            request.set_uri(rocket::http::uri::Origin::parse_owned(path).expect("a path"));
+        })
+    });
+    let figment = with_decisions(&[("192.0.2.1", "ban"), ("192.0.2.2", "captcha")]);
+    for (fairing, served) in [(rewrites, Status::Ok), (nowhere(), Status::NotFound)] {
+        let client = with_probes(app::app(figment.clone()).attach(fairing));
+        for method in METHODS {
+            for visitor in ["192.0.2.1", "192.0.2.2"] {
+                let refused = client.req(method, "/x").visitor(visitor).dispatch();
+                let (status, headers) = (refused.status(), refused.headers().clone());
+                assert_eq!(status, Status::Forbidden, "{method} {visitor}");
+                assert_eq!(headers.get_one("Cache-Control"), Some("no-store"), "{method} {visitor}");
+                assert!(headers.contains("Crowdsec-Remediation"), "{method} {visitor}");
+                let body = refused.into_string().unwrap_or_default();
+                assert_eq!(body.contains("</html>"), method != Method::Head, "{method} {visitor}");
+            }
+        }
+        assert_eq!(client.get("/x").visitor("192.0.2.3").dispatch().status(), served);
+    }
+}
+
+fn nowhere() -> AdHoc {
+    AdHoc::on_request("leads where no route is", |request, _| {
+        Box::pin(async move { request.set_uri(rocket::http::uri::Origin::parse("/no/where").expect("a path")) })
+    })
+}

@@ -99,7 +99,7 @@ fn refuse<'r>(request: &'r Request<'_>, data: Data<'r>) -> route::BoxFuture<'r> 
 }
 
 /// The answer to a request that the fairing refused; `None` to all others.
-fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
+pub fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
     let bouncer = Bouncer::of(request)?;
     let visit = bouncer.visit(request);
     match visit.refusal()? {
