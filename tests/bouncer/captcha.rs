@@ -312,8 +312,17 @@ fn a_script_that_sees_its_cookies_is_told_by_one_to_go_on_and_everybody_else_is_
         assert_eq!(response.headers().get_one("Cache-Control"), Some("no-store"));
         let set: Vec<&str> = response.headers().get("Set-Cookie").collect();
         assert!(set.iter().any(|cookie| cookie.starts_with(PASS)), "{set:?}");
-        let told = set.iter().any(|cookie| cookie.starts_with("captcha-probe=2;") && !cookie.contains("HttpOnly"));
-        assert_eq!(told, cookies == "seen", "{set:?}");
+        let told = |set: &[&str]| {
+            set.iter().any(|cookie| cookie.starts_with("captcha-probe=2;") && !cookie.contains("HttpOnly"))
+        };
+        assert_eq!(told(&set), cookies == "seen", "{set:?}");
+        // So is one in another tab, whose visitor has the pass already.
+        let pass = response.cookies().iter().find(|cookie| cookie.name().starts_with(PASS)).expect("a pass").clone();
+        let request = client.post("/crowdsec/captcha").header(ContentType::Form).visitor(VISITOR).cookie(pass);
+        let other =
+            request.cookie(("captcha-probe", "1")).body(format!("altcha={solved}&cookies={cookies}")).dispatch();
+        assert_eq!(other.status(), status, "{cookies}");
+        assert_eq!(told(&other.headers().get("Set-Cookie").collect::<Vec<_>>()), cookies == "seen");
     }
 }
 

@@ -225,6 +225,23 @@ fn nothing_starts_by_itself_for_those_who_have_something_to_read_or_want_no_moti
 }
 
 #[test]
+fn a_tab_that_is_first_looked_at_after_an_hour_in_the_background_starts_with_a_fresh_captcha() {
+    let (browser, app) = (Browser::that_moves(), asking(&[]));
+    let in_the_background = "if (!sessionStorage.getItem('looked-at')) window.requestAnimationFrame = (show) => (window.look = () => {
+        sessionStorage.setItem('looked-at', 'yes');
+        sessionStorage.removeItem('captcha-started');
+        const now = Date.now;
+        Date.now = () => now() + 3600e3;
+        show();
+    })";
+    browser.devtools("Page.addScriptToEvaluateOnNewDocument", json!({ "source": in_the_background }));
+    browser.open(&at(&app, WANTED));
+    eventually("the page waits to be seen", || browser.run("return typeof window.look") == "function");
+    browser.run("look()");
+    arrived(&browser, &app, WANTED);
+}
+
+#[test]
 fn a_captcha_that_comes_again_at_once_waits_for_its_button() {
     // As where a visitor's address changes with each request, so that no pass holds.
     let (browser, app) = (Browser::that_moves(), asking(&[]));

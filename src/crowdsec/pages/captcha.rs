@@ -42,8 +42,8 @@ pub async fn check_captcha(
     own: Option<SameOrigin>,
     cookies: &CookieJar<'_>,
 ) -> Result<Leading, Refusal> {
-    let back = caller.back(form.get("return_to").unwrap_or("/"));
-    let Some(captcha) = caller.captcha else { return Ok(caller.lead(&back)) };
+    let (back, seen) = (caller.back(form.get("return_to").unwrap_or("/")), form.get("cookies").unwrap_or_default());
+    let Some(captcha) = caller.captcha else { return caller.lead_on(seen, cookies, back) };
     // Another site's page could use up its visitor's tries. A right proof of work, whoever sends it, harms nobody: all
     // that it does is to let this visitor in.
     if captcha.costs() && own.is_none() {
@@ -58,7 +58,7 @@ pub async fn check_captcha(
         Finding::Human { since } => {
             let _ = caller.visit.captcha.set(CaptchaOutcome::Solved);
             captcha.passes.grant(cookies, address, since, caller.https);
-            return caller.lead_on(form.get("cookies").unwrap_or_default(), cookies, back);
+            return caller.lead_on(seen, cookies, back);
         }
         Finding::Wrong => (Status::Forbidden, "wrong", None),
         Finding::Expired => (Status::Forbidden, "expired", None),
@@ -105,7 +105,7 @@ impl Caller<'_> {
         Refusal { problem: Some(problem), back: Some(back), ..Refusal::new(Status::Forbidden, Verdict::Captcha) }
     }
 
-    /// Leads on who has just got a pass. `seen` is what the page's script found out of cookies: `kept` where the browser keeps
+    /// Leads on who has a pass now. `seen` is what the page's script found out of cookies: `kept` where the browser keeps
     /// them, `seen` where the script can read them too.
     fn lead_on(&self, seen: &str, cookies: &CookieJar<'_>, back: String) -> Result<Leading, Refusal> {
         // The page has set the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
@@ -113,8 +113,9 @@ impl Caller<'_> {
         if !seen.is_empty() && cookies.get(PROBE).is_none() {
             return Err(self.failed("cookie_lost", back));
         }
-        // A redirect would leave the captcha's page in the history, before the page that it leads to. Without an answer
-        // to show, that page stays, and its script puts the other one in its place.
+        // A redirect would leave the captcha's page in the history, before the page that it leads to, and may not go on to
+        // another site, since it belongs to a form. Without an answer to show, that page stays, and its script puts the other one
+        // in its place.
         if seen == "seen" {
             // The script waits for it.
             cookies.add(Cookie::build((PROBE, "2")).same_site(SameSite::Lax));
