@@ -122,6 +122,16 @@ fn the_way_back_keeps_the_fragment() {
     assert_eq!(browser.url(), at(&app, &wanted));
 }
 
+/// One that the server would not put into a header.
+#[test]
+fn the_captcha_leads_to_a_long_address_too() {
+    let (browser, app) = (Browser::start(), asking(&[]));
+    let wanted = format!("/members?state={}", "x".repeat(3000));
+    browser.open(&at(&app, &wanted));
+    solve(&browser);
+    arrived(&browser, &app, &wanted);
+}
+
 /// A browser stays on the page when what it gets is a file to keep.
 #[test]
 fn after_a_download_the_page_offers_a_way_on() {

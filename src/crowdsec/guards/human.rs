@@ -16,13 +16,13 @@ use crate::crowdsec::reminder::{HOUR, Reminder};
 /// the bouncer does not let in is refused as `Cleared` does.
 ///
 /// `Human` takes a captcha that was solved within `captcha.expiration`, `Human<10>` one of the last ten minutes. Put it on
-/// the route that shows the form as well, so that nobody fills it in for nothing.
+/// the route that shows the form as well, and minutes there alone, so that nobody fills it in for nothing.
 ///
 /// ```text
 /// #[get("/sign-up")]
-/// fn sign_up_form(_human: Human) -> Template { … }
+/// fn sign_up_form(_human: Human<30>) -> Template { … }
 /// #[post("/sign-up", data = "<form>")]
-/// fn sign_up(_human: Human<30>, form: Form<SignUp>) -> Redirect { … }
+/// fn sign_up(_human: Human, form: Form<SignUp>) -> Redirect { … }
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Human<const MINUTES: u64 = 0> {
