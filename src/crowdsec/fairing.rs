@@ -3,23 +3,23 @@
 mod protection;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use log::info;
-use rocket::fairing::{Fairing, Info, Kind, Result};
+use rocket::fairing::{AdHoc, Fairing, Info, Kind, Result};
+use rocket::http::uri::Origin;
 use rocket::http::{Method, Status, StatusClass};
 use rocket::response::{Responder, Response};
 use rocket::{Build, Data, Orbit, Request, Rocket};
 
 use super::background::Background;
-use super::bouncer::{Bouncer, OUR_RANK, Verdict, is_ours};
+use super::bouncer::{Bouncer, REFUSED, Verdict, is_ours};
 use super::captcha::Captcha;
 use super::config::Config;
 use super::lapi::{Live, Poller};
 use super::pages::{self, Refusal, Texts, template_dir};
-use super::reminder::{HOUR, Reminder};
 use super::setting::Problems;
 use super::visitor::{ClientIp, Head};
 use protection::{protection, without_crowdsec};
@@ -32,13 +32,12 @@ pub fn fairing() -> impl Fairing {
 
 #[derive(Default)]
 struct Enforcement {
-    /// Shared with each refused request, so that the others need not be looked at when their answers leave.
-    refused: Arc<()>,
-    led_astray: Reminder,
+    /// Shared with each refused request until its answer has left.
+    refusing: Arc<()>,
 }
 
-/// Kept with a refused request.
-struct Refused(#[allow(dead_code, reason = "it counts by being there")] Arc<()>);
+/// Kept with a refused request: the method by which our route gets it, and what counts it by being there.
+struct Refused(Option<(Method, Arc<()>)>);
 
 /// What an answer of somebody else's says of its body, which does not hold for a page of ours in its place.
 const OF_THE_BODY: [&str; 5] = ["Content-Disposition", "Content-Encoding", "Content-Range", "ETag", "Last-Modified"];
@@ -57,6 +56,7 @@ impl Fairing for Enforcement {
             Ok((bouncer, texts, poller)) => {
                 let rocket = pages::mount(rocket, bouncer.debug).manage(bouncer).manage(texts);
                 let rocket = rocket.attach(super::logs::must_be_attached());
+                let rocket = rocket.attach(last_word(Arc::downgrade(&self.refusing)));
                 let Some((poller, thread)) = poller else { return Ok(rocket) };
                 // The shutdown waits until the last snapshot is written, for as long as a disk may reasonably take.
                 let patience = Duration::from_secs(5);
@@ -110,29 +110,19 @@ impl Fairing for Enforcement {
             return pages::send_upload_on(request, data);
         };
         bouncer.refuse(visit, visit.judgement.with(verdict));
-        request.local_cache(|| Refused(self.refused.clone()));
         pages::send_to_refusal(request);
+        request.local_cache(|| Refused(Some((request.method(), self.refusing.clone()))));
     }
 
     /// Where a guard refused, puts the bouncer's page in place of the catcher's. Counts what the application refuses by
     /// itself: after a burst of such refusals CrowdSec is about to decide, so LAPI is asked sooner.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let status = response.status();
-        let may_be_refusal = status.class() == StatusClass::ClientError || status == Status::ServiceUnavailable;
-        if !may_be_refusal && Arc::strong_count(&self.refused) == 1 {
+        if status.class() != StatusClass::ClientError && status != Status::ServiceUnavailable {
             return;
         }
         let Some(bouncer) = Bouncer::of(request) else { return };
         let visit = bouncer.visit(request);
-        let is_led_astray = visit.refusal().is_some() && request.route().is_none_or(|route| route.rank != OUR_RANK);
-        // Fails closed: what was made for a refused visitor does not leave.
-        if is_led_astray && let Some(Ok(page)) = pages::answer(request) {
-            *response = page;
-            return self.tell_led_astray(request);
-        }
-        if !may_be_refusal {
-            return;
-        }
         let Some((judgement, is_told)) = visit.wanted_by_guard() else {
             if visit.refusal().is_none() && status != Status::ServiceUnavailable && !is_ours(request) {
                 bouncer.note_suspicion(&visit.judgement);
@@ -157,17 +147,20 @@ impl Fairing for Enforcement {
     }
 }
 
-impl Enforcement {
-    fn tell_led_astray(&self, request: &Request<'_>) {
-        if let Some(times) = self.led_astray.count(1, HOUR, Instant::now()) {
-            let to = request.route().map_or("none".to_owned(), |route| format!("`{} {}`", route.method, route.uri));
-            log::error!(
-                "A fairing that is attached after `crowdsec::fairing()` has given a refused request another address, and so \
-                 another route ({to}; {times} so far). The visitor got the refusal, but the route may have run: attach that \
-                 fairing before `crowdsec::fairing()`."
-            );
+/// Sends refused requests to the refusal once more. Attached at ignition, it comes after all other fairings: one of these may
+/// have given a request another address, or the method that its visitor named in a header.
+fn last_word(refusing: Weak<()>) -> impl Fairing {
+    AdHoc::on_request("CrowdSec's last word", move |request, _| {
+        // Most requests come while nobody is being refused, and are not looked at.
+        if refusing.strong_count() > 1
+            && let Refused(Some((method, _))) = request.local_cache(|| Refused(None))
+        {
+            let method = *method;
+            request.set_uri(Origin::path_only(REFUSED));
+            request.set_method(method);
         }
-    }
+        Box::pin(async {})
+    })
 }
 
 /// Everything that the fairing needs, made from the configuration.

@@ -1,6 +1,7 @@
 //! Do your catchers answer as they would without the bouncer? It puts one of its own before your default ones, for 400.
 
 use app::crowdsec::{self, Cleared};
+use rocket::fairing::AdHoc;
 use rocket::http::{Header, Status};
 use rocket::{Build, Catcher, Request, Responder, Rocket, catch, catchers, get, routes};
 use rocket_dyn_templates::Template;
@@ -65,6 +66,25 @@ fn a_guards_refusal_is_a_page_that_browsers_read_whatever_your_catcher_says_of_i
     let header = |name| refused.headers().get_one(name).map(str::to_owned);
     assert_eq!((header("Content-Encoding"), header("X-Owner")), (None, Some("kept".into())));
     assert!(refused.into_string().is_some_and(|page| page.contains("</html>")));
+}
+
+/// Who asks by `Expect` whether to send its upload is told the page's length, which no fairing may change afterwards.
+#[test]
+fn a_refused_upload_is_answered_in_full_behind_a_fairing_that_compresses() {
+    let packs = AdHoc::on_response("compresses", |_, response| {
+        Box::pin(async move {
+            if !response.headers().contains("Content-Encoding") {
+                response.set_sized_body(2, std::io::Cursor::new(b"\x1f\x8b"));
+            }
+        })
+    });
+    let client = client(bare().attach(packs));
+    let upload = || client.post("/").visitor("192.0.2.1").body("a body");
+    assert_eq!(upload().dispatch().into_bytes().expect("an answer").len(), 2, "the fairing does what it is there for");
+    let told = upload().header(Header::new("Expect", "100-continue")).dispatch();
+    let length: usize =
+        told.headers().get_one("Content-Length").and_then(|length| length.parse().ok()).expect("a length");
+    assert_eq!(told.into_bytes().expect("an answer").len(), length);
 }
 
 #[test]

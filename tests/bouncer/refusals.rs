@@ -260,35 +260,39 @@ fn a_fairing_that_sends_elsewhere_what_bears_no_token_leads_no_refused_visitor_t
     assert_eq!(runs(&client), 1, "the fairing does what it is there for");
 }
 
-/// As one that puts a language before each path: the answer of the route that a refused visitor was led to does not leave.
+/// Attached after the bouncer, as the documents have it: one that puts a language before each path, one that knows better which
+/// method is meant, and one that leads elsewhere who comes from a strange origin.
 #[test]
-fn a_fairing_that_gives_every_request_another_address_has_no_refused_visitor_served() {
-    let rewrites = AdHoc::on_request("puts a language before each path", |request, _| {
+fn a_fairing_that_changes_address_or_method_leads_no_refused_visitor_to_a_handler() {
+    let rewrites = AdHoc::on_request("changes every request", |request, _| {
         Box::pin(async move {
             let path = format!("/tests/probe{}", request.uri().path());
             request.set_uri(rocket::http::uri::Origin::parse_owned(path).expect("a path"));
+            if let Some(method) = request.headers().get_one("X-HTTP-Method-Override") {
+                request.set_method(method.parse().expect("a method"));
+            }
         })
     });
-    let figment = with_decisions(&[("192.0.2.1", "ban"), ("192.0.2.2", "captcha")]);
-    for (fairing, served) in [(rewrites, Status::Ok), (nowhere(), Status::NotFound)] {
-        let client = with_probes(app::app(figment.clone()).attach(fairing));
-        for method in METHODS {
-            for visitor in ["192.0.2.1", "192.0.2.2"] {
-                let refused = client.req(method, "/x").visitor(visitor).dispatch();
-                let (status, headers) = (refused.status(), refused.headers().clone());
-                assert_eq!(status, Status::Forbidden, "{method} {visitor}");
-                assert_eq!(headers.get_one("Cache-Control"), Some("no-store"), "{method} {visitor}");
-                assert!(headers.contains("Crowdsec-Remediation"), "{method} {visitor}");
-                let body = refused.into_string().unwrap_or_default();
-                assert_eq!(body.contains("</html>"), method != Method::Head, "{method} {visitor}");
-            }
+    let client = with_probes(
+        app::app(with_decisions(&[("192.0.2.1", "ban"), ("192.0.2.2", "captcha")]))
+            .attach(rewrites)
+            .mount("/", routes![put_probe]),
+    );
+    for (method, meant) in METHODS.into_iter().zip(METHODS.iter().cycle().skip(1)) {
+        for visitor in ["192.0.2.1", "192.0.2.2"] {
+            let request = client.req(method, "/x").visitor(visitor).body("a body");
+            let refused = request.header(header("X-HTTP-Method-Override", meant.as_str())).dispatch();
+            assert_eq!(refused.status(), Status::Forbidden, "{method} {meant} {visitor}");
+            assert!(refused.headers().contains("Crowdsec-Remediation"), "{method} {meant} {visitor}");
+            assert!(refused.into_string().is_some_and(|page| page.contains("</html>")), "{method} {meant} {visitor}");
         }
-        assert_eq!(client.get("/x").visitor("192.0.2.3").dispatch().status(), served);
     }
+    assert_eq!(runs(&client), 0);
+    client.post("/x").visitor("192.0.2.3").header(header("X-HTTP-Method-Override", "PUT")).dispatch();
+    assert_eq!(runs(&client), 1, "the fairing does what it is there for");
 }
 
-fn nowhere() -> AdHoc {
-    AdHoc::on_request("leads where no route is", |request, _| {
-        Box::pin(async move { request.set_uri(rocket::http::uri::Origin::parse("/no/where").expect("a path")) })
-    })
+#[put("/tests/probe/x")]
+fn put_probe(runs: &State<Runs>) {
+    runs.0.fetch_add(1, Ordering::SeqCst);
 }

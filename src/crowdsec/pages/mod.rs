@@ -83,6 +83,8 @@ fn refuse<'r>(request: &'r Request<'_>, data: Data<'r>) -> route::BoxFuture<'r> 
                     // With its length, the answer is complete while the body is still awaited.
                     if let Some(size) = response.body_mut().size().await {
                         response.set_header(Header::new("Content-Length", size.to_string()));
+                        // A fairing that compresses answers would change the length, and leaves alone what says this.
+                        response.set_header(Header::new("Content-Encoding", "identity"));
                     }
                     let page = response.body_mut().take();
                     response.set_streamed_body(ReaderStream! {
@@ -99,7 +101,7 @@ fn refuse<'r>(request: &'r Request<'_>, data: Data<'r>) -> route::BoxFuture<'r> 
 }
 
 /// The answer to a request that the fairing refused; `None` to all others.
-pub fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
+fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
     let bouncer = Bouncer::of(request)?;
     let visit = bouncer.visit(request);
     match visit.refusal()? {
