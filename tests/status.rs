@@ -345,7 +345,7 @@ fn the_page_stands_alone_in_every_language_and_no_cache_keeps_it() {
     let policy = response.headers().get_one("Content-Security-Policy").expect("a policy").to_owned();
     let page = response.into_string().expect("a page");
     let nonce = page.split("<style nonce=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a nonce");
-    let expected = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; img-src data:";
+    let expected = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; img-src data:; font-src data:";
     assert!(policy.starts_with(expected) && policy.contains(&format!("style-src 'nonce-{nonce}'; ")), "{policy}");
 }
 

@@ -145,7 +145,7 @@ fn a_page_of_the_bouncers_is_small_bears_everything_in_itself_and_its_policy_sta
         assert_eq!(
             policy,
             format!(
-                "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; img-src data:; \
+                "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; img-src data:; font-src data:; \
                  style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'none'; frame-src 'none'"
             )
         );

@@ -5,8 +5,10 @@ use app::crowdsec::{Accounts, Refused, Visitor};
 use rocket::figment::Figment;
 use rocket::http::{Header, Status};
 use rocket::local::asynchronous::Client;
+use rocket::outcome::try_outcome;
+use rocket::request::{FromRequest, Outcome};
 use rocket::serde::json::{Json, Value};
-use rocket::{get, post, routes};
+use rocket::{Request, get, post, routes};
 
 use crate::common::logger::{logged, logger};
 use crate::common::{Answer, FakeLapi, answer, decision, eventually, scoped};
@@ -16,6 +18,28 @@ use crate::common::{Answer, FakeLapi, answer, decision, eventually, scoped};
 fn enter(scope: &str, account: &str, accounts: Accounts<'_>) -> Result<&'static str, Refused> {
     accounts.admit(scope, account)?;
     Ok("welcome")
+}
+
+/// Who is signed in, as a guard of the owner's own knows it.
+struct User;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for User {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
+        let accounts = try_outcome!(request.guard::<Accounts<'_>>().await);
+        let name = request.cookies().get("user").map(|cookie| cookie.value()).unwrap_or_default();
+        match accounts.admit("username", name) {
+            Ok(()) => Outcome::Success(Self),
+            Err(refused) => Outcome::Error((refused.0, ())),
+        }
+    }
+}
+
+#[get("/scopes/home")]
+fn home(_user: User) -> &'static str {
+    "welcome"
 }
 
 #[get("/scopes/account/<account>")]
@@ -40,7 +64,7 @@ async fn launch(lapi: &FakeLapi, more: impl FnOnce(Figment) -> Figment) -> Clien
         .merge(("crowdsec.as_header", "CF-ASN"))
         .merge(("crowdsec.trusted_proxies", [PROXY]))
         .merge(("crowdsec.captcha.provider", "altcha"));
-    let rocket = app::app(more(figment)).mount("/", routes![enter, account, who]);
+    let rocket = app::app(more(figment)).mount("/", routes![enter, account, who, home]);
     Client::tracked(rocket).await.expect("the application launches")
 }
 
@@ -152,6 +176,11 @@ async fn a_banned_account_is_refused_wherever_it_comes_from_until_the_ban_is_del
     let long = "x".repeat(257);
     for other in ["alice", "Alice%20", "bob", "Alice2", &long] {
         assert_eq!(sign_in(&client, other).await, WELCOME, "{other}");
+    }
+    for (name, met) in [("Alice", banned()), ("bob", WELCOME)] {
+        let response = client.get("/scopes/home").cookie(("user", name)).dispatch().await;
+        let remediation = response.headers().get_one("Crowdsec-Remediation").map(str::to_owned);
+        assert_eq!((response.status(), remediation), met, "{name}");
     }
     let standing =
         async |name: &str| client.get(format!("/scopes/account/{name}")).dispatch().await.into_string().await;

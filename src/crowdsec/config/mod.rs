@@ -176,8 +176,8 @@ fn is_table(reading: &mut Reading<'_>) {
     }
 }
 
-/// Reports keys that no room reads, and tables with a misspelt name. Gives warnings of what does not stop the launch: tables
-/// beside ours, which may be the application's own, and unknown variables, since other programs may have set them.
+/// Reports keys that no room reads, and tables with a misspelt name. Gives warnings of what does not stop the launch: our keys
+/// beside our table, which may be the application's own, and unknown variables, since other programs may have set them.
 fn unknown_keys(reading: &mut Reading<'_>) -> Vec<String> {
     let figment = reading.figment;
     let profiles = figment.profiles().filter(|profile| looks_ours(profile.as_str().as_str()));
@@ -194,13 +194,10 @@ fn unknown_keys(reading: &mut Reading<'_>) -> Vec<String> {
     for key in keys {
         reading.wrong(&key, &format!("no setting is called so{}", instead_of(&key, &reading.known)));
     }
-    let strays = TABLES.iter().filter(|name| {
-        let table: Dict = figment.extract_inner(name).unwrap_or_default();
-        table.keys().any(|key| reading.known.contains(&format!("{name}.{key}")))
-    });
-    let strays = strays.map(|name| {
-        let at = where_set(figment, name);
-        format!("[default.{name}]{at} counts for nothing: it belongs beneath [default.crowdsec.{name}].")
+    let strays = reading.known.iter().filter(|key| figment.contains(key)).map(|key| {
+        let path = format!("default.crowdsec.{key}");
+        let (table, at) = (path.rsplit_once('.').map_or("", |(table, _)| table), where_set(figment, key));
+        format!("`{key}`{at} counts for nothing there: if it is meant for the bouncer, write it beneath [{table}].")
     });
     strays.chain(warnings::unknown_variables(figment)).collect()
 }

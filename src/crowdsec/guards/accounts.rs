@@ -67,9 +67,9 @@ impl<'r> Accounts<'r> {
     }
 }
 
-/// A refusal that a handler gives back. The page is the bouncer's.
+/// A refusal that a handler gives back, or by its status a guard of yours. The page is the bouncer's.
 #[derive(Debug)]
-pub struct Refused(Status);
+pub struct Refused(pub Status);
 
 impl<'r> Responder<'r, 'static> for Refused {
     /// Our fairing puts the page in the place of the catcher's.

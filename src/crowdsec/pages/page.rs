@@ -90,7 +90,7 @@ pub fn content_security_policy(nonce: &str, sources: &str) -> String {
     let own = [" 'nonce-", nonce, "' ", sources].concat();
     let own = own.trim_end();
     let frames = if sources.is_empty() { "'none'" } else { sources };
-    let always = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; img-src data:";
+    let always = "default-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; img-src data:; font-src data:";
     // `format!` takes four times as long.
     [always, "; style-src", own, "; script-src", own, "; connect-src ", frames, "; frame-src ", frames].concat()
 }

@@ -33,11 +33,16 @@ fn a_key_in_the_wrong_table_is_told_with_the_right_one() {
 }
 
 #[test]
-fn a_table_of_ours_that_stands_beside_the_bouncers_is_told_and_not_one_of_the_owners_own() {
-    for (name, key) in [("captcha", "provider = 'altcha'"), ("live", "cache = '1m'")] {
-        let text = format!("[default.{name}]\n{key}");
+fn a_key_of_ours_that_stands_beside_the_bouncers_table_is_told_and_not_one_of_the_owners_own() {
+    for (key, line, table) in [
+        ("captcha.provider", "captcha.provider = 'altcha'", "default.crowdsec.captcha"),
+        ("live.cache", "live.cache = '1m'", "default.crowdsec.live"),
+        ("trusted_proxies", "trusted_proxies = ['10.0.0.1']", "default.crowdsec"),
+        ("enforce", "enforce = false", "default.crowdsec"),
+    ] {
+        let text = format!("[default]\n{line}");
         let told = format!(
-            "[default.{name}] (TOML source string) counts for nothing: it belongs beneath [default.crowdsec.{name}]"
+            "`{key}` (TOML source string) counts for nothing there: if it is meant for the bouncer, write it beneath [{table}]"
         );
         let figment = toml(&text).merge(environment(&[("CROWDSEC_API_KEY", "x")]));
         assert!(warnings(figment.clone()).contains(&told), "{}", warnings(figment));
@@ -46,7 +51,7 @@ fn a_table_of_ours_that_stands_beside_the_bouncers_is_told_and_not_one_of_the_ow
             "\n[default.crowdsec]\nfallback_remediation = 'captcha'\n[default.crowdsec.captcha]\nexpiration = 60";
         assert!(problems(toml(&format!("{text}{needs}"))).contains(&told));
     }
-    assert_eq!(warnings(toml("[default]\nlive = true\n[default.captcha]\nfont = 'serif'")), "");
+    assert_eq!(warnings(toml("[default]\nlive = true\nport = 80\n[default.captcha]\nfont = 'serif'")), "");
 }
 
 #[test]
