@@ -134,7 +134,7 @@ fn at_first_look_your_own_visits_are_logged_and_what_a_proxy_you_named_asks_for_
 
 #[test]
 fn lines_on_standard_output_are_whole() {
-    let app = alone("stdout", "stdout");
+    let app = alone("stdout", "STDOUT");
     let size = app.get("/nowhere").send().text().len();
     let requests: Vec<Request> = (0..200).map(|n| app.get(&format!("/page{n}/{}", "a".repeat(3000)))).collect();
     requests.chunks(50).for_each(|some| drop(pipeline(some)));

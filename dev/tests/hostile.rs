@@ -151,7 +151,7 @@ fn what_is_too_long_is_414_or_431_before_any_handler_and_the_banned_get_the_ban(
     assert_eq!(app.get("/").from(FREE).header("A", many("x", 60_000)).send().status, 200);
 }
 
-/// The lines of docs/behind-a-proxy.md.
+/// As in deploy/nginx.conf and deploy/haproxy.cfg.
 const NGINX: &str = "proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header Accept $http_accept;
     if ($request_method !~ ^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$) { return 405; }";
 const HAPROXY: &str = "option forwardfor

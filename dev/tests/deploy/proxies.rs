@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::process::Command;
 
-use dev::{FakeServer, Reply, eventually};
+use dev::{FakeServer, Reply, Seen, eventually};
 use serde_json::json;
 
 use super::shipped::{ALL, BANNED, INNOCENT, Kind, Visitor, changed, protected, proxy};
@@ -101,6 +101,24 @@ fn headers_and_uploads_beyond_the_shipped_proxys_limits_never_reach_the_applicat
     std::fs::remove_file(upload).expect("removing the upload");
     let targets: Vec<_> = server.seen().into_iter().map(|seen| seen.target).collect();
     assert!(!targets.iter().any(|target| target == "/long" || target == "/upload"), "{targets:?}");
+}
+
+/// Rocket reads the first of two `Accept` lines, and answers methods that it does not know, before it asks the bouncer.
+#[test]
+fn two_accept_lines_and_unusual_methods_never_reach_the_application_behind_each_shipped_proxy() {
+    let server = FakeServer::start(|_| healthy("ok"));
+    for kind in ALL {
+        let proxy = proxy(kind, &[server.address()]);
+        for method in ["FOO", "TRACE"] {
+            let status = Visitor(INNOCENT).asks(&proxy, "/odd", &[b"--http1.1", b"-X", method.as_bytes()]);
+            assert_eq!(status, 405, "{method} behind {kind:?}");
+        }
+        Visitor(INNOCENT).asks(&proxy, "/two", &[b"--http1.1", b"-H", b"Accept: a/b", b"-H", b"Accept: c/d"]);
+        assert_eq!(Visitor(INNOCENT).asks(&proxy, "/none", &[b"-H", b"Accept:"]), 200, "{kind:?}");
+    }
+    let accepts = |seen: &Seen| seen.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("Accept")).count();
+    let seen = server.seen();
+    assert!(seen.iter().all(|seen| seen.target != "/odd" && accepts(seen) <= 1), "{seen:?}");
 }
 
 #[test]

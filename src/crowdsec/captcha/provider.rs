@@ -1,6 +1,8 @@
 //! Which providers are there, and in what do they differ?
 
-use serde::de::{Deserialize, Deserializer, Error};
+use serde::de::{Deserializer, Error};
+
+use crate::crowdsec::setting::text;
 
 /// What differs between them, from their documentation.
 #[derive(Debug, PartialEq)]
@@ -17,7 +19,7 @@ pub struct Provider {
 
 /// Reads a provider's name.
 pub fn named<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'static Provider>, D::Error> {
-    let name = String::deserialize(deserializer)?;
+    let name = text(deserializer)?;
     let known = [&RECAPTCHA, &HCAPTCHA, &TURNSTILE, &ALTCHA].into_iter().find(|provider| provider.name == name);
     let names = &["recaptcha", "hcaptcha", "turnstile", "altcha"];
     known.map(Some).ok_or_else(|| D::Error::unknown_variant(&name, names))

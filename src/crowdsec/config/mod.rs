@@ -213,7 +213,7 @@ fn instead_of(key: &str, known: &[String]) -> String {
     let is_rockets = name == "template_dir" || Figment::from(rocket::Config::default()).contains(name);
     let rockets = is_rockets.then(|| "it is Rocket's own: write it beneath [default]".to_owned());
     let told: Vec<String> = elsewhere.chain(rockets).collect();
-    match meant(key, known.iter().map(String::as_str)) {
+    match meant(key, known.iter().map(String::as_str).chain(TABLES.iter().copied())) {
         _ if !told.is_empty() => format!(", but {}", told.join("; or ")),
         Some(name) => format!(", and `{name}` is near: was that meant? docs/configuration.md lists all"),
         None => format!(": write one of {}", known.join(", ")),

@@ -1,6 +1,6 @@
 //! Which logs are kept, and where? The settings of this room, read and checked.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use figment::value::magic::RelativePathBuf;
 use serde::Deserialize;
@@ -37,7 +37,7 @@ impl Config {
     }
 }
 
-/// The one word is no path; `./stdout` is.
+/// The one word is no path, in capitals neither; `./stdout` is.
 fn path_of(path: RelativePathBuf) -> PathBuf {
-    if path.original() == Path::new(STDOUT) { STDOUT.into() } else { path.relative() }
+    if path.original().as_os_str().eq_ignore_ascii_case(STDOUT) { STDOUT.into() } else { path.relative() }
 }

@@ -20,8 +20,8 @@ pub fn escaped(line: &mut Vec<u8>, text: &str, most: usize) {
     }
 }
 
-/// How much of a name is written: one in a form may be as long as the form.
-pub const TEXT: usize = 200;
+/// How much of a name is written: one in a form may be as long as the form, and the account of a decision has up to this.
+pub const TEXT: usize = 256;
 
 /// A text as JSON has it, all in ASCII: what could move a terminal's cursor is escaped too. What is longer than `most` UTF-16
 /// units, of six bytes at most, is cut, never within a character. `null` for none.

@@ -1,8 +1,9 @@
 //! What do the bouncer's pages call the site, and whom may a refused visitor ask? The settings of this room, read and checked.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::crowdsec::setting::url;
+use crate::crowdsec::setting::{text, url};
 
 /// What the pages say of the site. Templates see it. Each key as Rocket.toml and the variables write it;
 /// docs/configuration.md says what each means.
@@ -10,7 +11,7 @@ use crate::crowdsec::setting::url;
 #[serde(default)]
 pub struct Config {
     /// The package's name where none is set.
-    #[serde(rename(serialize = "site"))]
+    #[serde(rename(serialize = "site"), deserialize_with = "name")]
     pub site_name: String,
     pub contact: Option<Contact>,
 }
@@ -27,6 +28,15 @@ pub struct Contact {
 impl Default for Config {
     fn default() -> Self {
         Self { site_name: env!("CARGO_PKG_NAME").into(), contact: None }
+    }
+}
+
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = text(deserializer)?;
+    if name.trim().is_empty() {
+        Err(D::Error::custom("write the name in quotes, or take this key away"))
+    } else {
+        Ok(name)
     }
 }
 

@@ -17,7 +17,7 @@ use rocket::Config;
 use serde::de::DeserializeOwned;
 use strsim::osa_distance;
 
-pub use written::{List, Network, Number, Secret, Span, failure_action, field_names, word};
+pub use written::{List, Network, Number, Secret, Span, failure_action, field_names, text, word};
 
 /// Everything that is wrong with the configuration, each in a sentence that says what to do.
 #[derive(Debug)]
@@ -212,6 +212,9 @@ pub fn unreplaced_variables(figment: &Figment) -> Vec<String> {
 pub(super) fn without_value(kind: Kind) -> String {
     match kind {
         Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => {
+            // In figment's own words.
+            let expected = expected.to_string().replace("path string", "a path in quotes");
+            let expected = expected.replace("byte unit string", "a size in quotes, \"1 MiB\"");
             format!("what stands there is no good: write {expected}")
         }
         Kind::UnknownVariant(_, words) => {

@@ -55,12 +55,17 @@ impl<'de> Deserialize<'de> for Span {
 /// Reads an enum from its word alone. Figment would also take a number for the variant at that position: `mode = 1` for
 /// "live".
 pub fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
-    T::deserialize(String::deserialize(deserializer)?.into_deserializer())
+    T::deserialize(text(deserializer)?.into_deserializer())
+}
+
+/// A text; an empty one for anything else, which is none of the words that the setting knows.
+pub fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(<Value as Deserialize>::deserialize(deserializer)?.into_string().unwrap_or_default())
 }
 
 /// What becomes of a visitor when LAPI (live mode) or AppSec does not answer in time; `None` for `passthrough`.
 pub fn failure_action<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Remediation>, D::Error> {
-    match String::deserialize(deserializer)?.as_str() {
+    match text(deserializer)?.as_str() {
         "passthrough" => Ok(None),
         "captcha" => Ok(Some(Remediation::Captcha)),
         "ban" => Ok(Some(Remediation::Ban)),
@@ -75,7 +80,7 @@ pub struct Number(pub u32);
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = number_or_text(deserializer)?.parse().map(Number);
-        number.map_err(|_| D::Error::custom("not a whole number from 0 to 4294967295"))
+        number.map_err(|_| D::Error::custom("not a whole number up to 4294967295"))
     }
 }
 

@@ -40,7 +40,7 @@ impl Config {
     pub fn read(reading: &mut Reading<'_>) -> Result<Self, BadSetting> {
         let Settings { trusted_proxies, client_ip_header, country_header, as_header, geoip } = reading.room()?;
         let client_ip_header = client_ip_header.unwrap_or_else(|| "X-Forwarded-For".into());
-        let as_set = "write the one that your proxy sets, as in \"CF-IPCountry\"";
+        let as_set = "write the one that your proxy sets";
         for (key, header, remedy) in [
             ("client_ip_header", Some(&client_ip_header), "write \"X-Forwarded-For\", \"Forwarded\" or another"),
             ("country_header", country_header.as_ref(), as_set),

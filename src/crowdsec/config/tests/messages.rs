@@ -13,6 +13,26 @@ fn a_wrong_key_makes_no_other_one_unknown() {
 }
 
 #[test]
+fn each_value_of_a_wrong_kind_is_told_with_what_to_write() {
+    for (line, told) in [
+        ("mode = true", r#"write "stream" or "live""#),
+        ("mode = 1", r#"write "stream" or "live""#),
+        ("on_startup_failure = ['open']", r#"write "open" or "closed" or "abort""#),
+        ("captcha.provider = true", r#"write "recaptcha" or "hcaptcha" or "turnstile" or "altcha""#),
+        ("live.failure_action = false", r#"write "passthrough" or "captcha" or "ban""#),
+        ("snapshot = true", "write a path in quotes"),
+        ("geoip = [7]", "write a path in quotes"),
+        ("appsec.body_limit = '1 XB'", "write a size in quotes, \"1 MiB\""),
+        ("captcha.difficulty = -1", "not a whole number"),
+        ("site_name = ' '", "write the name in quotes"),
+        ("captchas.provider = 'altcha'", "`captcha` is near"),
+    ] {
+        let said = problems(toml(&format!("[default.crowdsec]\n{line}")));
+        assert!(said.contains(told), "{line}: {said}");
+    }
+}
+
+#[test]
 fn a_key_in_the_wrong_table_is_told_with_the_right_one() {
     const ROCKETS: &str = "it is Rocket's own: write it beneath [default]";
     for (line, right) in [
