@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use log::info;
-use rocket::fairing::{AdHoc, Fairing, Info, Kind, Result};
+use rocket::fairing::{Fairing, Info, Kind, Result};
 use rocket::http::uri::Origin;
 use rocket::http::{Method, Status, StatusClass};
 use rocket::response::{Responder, Response};
@@ -56,7 +56,7 @@ impl Fairing for Enforcement {
             Ok((bouncer, texts, poller)) => {
                 let rocket = pages::mount(rocket, bouncer.debug).manage(bouncer).manage(texts);
                 let rocket = rocket.attach(super::logs::must_be_attached());
-                let rocket = rocket.attach(last_word(Arc::downgrade(&self.refusing)));
+                let rocket = rocket.attach(LastWord { refusing: Arc::downgrade(&self.refusing) });
                 let Some((poller, thread)) = poller else { return Ok(rocket) };
                 // The shutdown waits until the last snapshot is written, for as long as a disk may reasonably take.
                 let patience = Duration::from_secs(5);
@@ -149,18 +149,26 @@ impl Fairing for Enforcement {
 
 /// Sends refused requests to the refusal once more. Attached at ignition, it comes after all other fairings: one of these may
 /// have given a request another address, or the method that its visitor named in a header.
-fn last_word(refusing: Weak<()>) -> impl Fairing {
-    AdHoc::on_request("CrowdSec's last word", move |request, _| {
+struct LastWord {
+    refusing: Weak<()>,
+}
+
+#[rocket::async_trait]
+impl Fairing for LastWord {
+    fn info(&self) -> Info {
+        Info { name: "CrowdSec's last word", kind: Kind::Request }
+    }
+
+    async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
         // Most requests come while nobody is being refused, and are not looked at.
-        if refusing.strong_count() > 1
-            && let Refused(Some((method, _))) = request.local_cache(|| Refused(None))
+        if self.refusing.strong_count() > 1
+            && let Some((method, _)) = &request.local_cache(|| Refused(None)).0
         {
             let method = *method;
             request.set_uri(Origin::path_only(REFUSED));
             request.set_method(method);
         }
-        Box::pin(async {})
-    })
+    }
 }
 
 /// Everything that the fairing needs, made from the configuration.
