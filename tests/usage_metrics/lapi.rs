@@ -14,6 +14,9 @@ pub const KEY: &str = "a-key-of-the-tests";
 /// As a status that it fails with: it speaks TLS.
 pub const NO_TLS: u16 = 0;
 
+/// As one that it takes them with: a gateway answers in its place.
+pub const A_PAGE: u16 = 1;
+
 /// How it takes a push.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Mode {
@@ -204,6 +207,7 @@ impl Lapi {
             match self.take(&header("x-api-key").unwrap_or_default(), &body) {
                 // What a server that speaks TLS says where it is asked without.
                 Some(NO_TLS) => (400, "Client sent an HTTP request to an HTTPS server.\n".to_owned()),
+                Some(A_PAGE) => (200, "<!DOCTYPE html><title>Welcome</title>".to_owned()),
                 Some(status) => (status, String::new()),
                 None => return,
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::logger::{install, logged, logger};
 use common::{bouncer_refuses, eventually, figment};
-use lapi::{KEY, Lapi, Mode, NO_TLS, judge, shown};
+use lapi::{A_PAGE, KEY, Lapi, Mode, NO_TLS, judge, shown};
 use rocket::figment::Figment;
 use rocket::http::{Accept, ContentType, Status};
 use rocket::local::asynchronous::Client;
@@ -144,6 +144,7 @@ async fn a_push_that_fails_loses_nothing() {
         (Mode::Fails(403), "403: LAPI refuses the key"),
         (Mode::Fails(401), "status 401: see LAPI's own log"),
         (Mode::Fails(302), "status 302"),
+        (Mode::Fails(A_PAGE), "status 200: see LAPI's own log, and that of a gateway"),
         (Mode::Fails(NO_TLS), "If it speaks TLS, write https://"),
         (Mode::Cuts, "cannot be sent: they are kept"),
     ] {

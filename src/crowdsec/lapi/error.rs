@@ -50,7 +50,7 @@ impl fmt::Display for Error {
                 write!(
                     f,
                     "a redirect to `{}`, which is not followed so that the key stays here: put that address into api_url",
-                    printable(to)
+                    printable(to.split("v1/decisions").next().unwrap_or_default())
                 )
             }
             Self::Status(400) => f.write_str("status 400: LAPI does not understand us. If it speaks TLS, write https:// into api_url"),

@@ -107,7 +107,8 @@ impl Usage {
         let body = self.payload(&figures, unix_now() + skipped, now).to_string();
         let kept = if is_last { "the process ends, and they are lost" } else { "they are kept until LAPI takes them" };
         let why = match self.send(body, within).await {
-            Ok((status, _)) if status.is_success() => {
+            // LAPI says no more than that. A page is a gateway's.
+            Ok((status, said)) if status.is_success() && said.is_empty() => {
                 self.counts.pushed.store(unix_now() + skipped, Ordering::Relaxed);
                 (self.told, self.told_at, self.failing) = (figures, now, None);
                 return;
