@@ -162,7 +162,7 @@ fn a_disk_that_hangs_holds_nobody_up_and_what_was_dropped_is_told() {
     for _ in 0..12 {
         assert!(pipeline(&requests).iter().all(|answer| answer.status == 404));
     }
-    eventually("it is told", || app.logged("lines did not get there") == 1);
+    eventually("it is told", || app.logged("lines did not get there") > 0);
     assert_eq!(app.get("/").send().status, 200);
     // Once somebody reads, the log goes on; the visits since then are in it.
     let mut reader = File::open(&fifo).expect("the pipe");
