@@ -96,11 +96,19 @@ async fn any_error(status: Status, request: &Request<'_>) -> Result<(Status, Eit
     Ok((status, Either::Left(page("error", &words, context! { status: status.code, title, explanation }))))
 }
 
-/// An answer that hangs on headers of the request, which it names for caches.
+/// An answer that hangs on headers of the request, which it names for browsers, and on its visitor, so that no cache between
+/// keeps it: what a cache answers, the bouncer never sees.
 #[derive(Responder)]
 struct Varying<T> {
     answer: T,
     vary: Header<'static>,
+    cache: Header<'static>,
+}
+
+impl<T> Varying<T> {
+    fn new(answer: T, vary: String) -> Self {
+        Self { answer, vary: Header::new("Vary", vary), cache: Header::new("Cache-Control", "private") }
+    }
 }
 
 /// A page in the visitor's language.
@@ -110,13 +118,12 @@ type Problem = Varying<(ContentType, String)>;
 
 /// A template sees what the `words` give, and what you hand over besides.
 fn page(name: &'static str, words: &Words, more: impl Serialize) -> Page {
-    // A cache must not hand it to somebody who speaks another language, or to a program.
-    let vary = Header::new("Vary", [FORMAT_HEADERS, ", Accept-Language"].concat());
-    Varying { answer: Template::render(name, words.with(more)), vary }
+    // Not to be handed to somebody who speaks another language, or to a program.
+    Varying::new(Template::render(name, words.with(more)), [FORMAT_HEADERS, ", Accept-Language"].concat())
 }
 
 fn problem(status: Status) -> Problem {
     let problem = json!({ "type": "about:blank", "title": status.reason_lossy(), "status": status.code });
     let kind = ContentType::new("application", "problem+json");
-    Varying { answer: (kind, problem.to_string()), vary: Header::new("Vary", FORMAT_HEADERS) }
+    Varying::new((kind, problem.to_string()), FORMAT_HEADERS.into())
 }

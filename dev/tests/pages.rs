@@ -28,6 +28,18 @@ fn attribute(page: &Answer, name: &str) -> String {
     value.split('"').next().unwrap_or_default().to_owned()
 }
 
+/// The bouncer never sees what a cache answers, to the banned as well.
+#[test]
+fn no_cache_in_between_keeps_a_page_of_the_applications() {
+    let app = App::start(&[]);
+    for target in ["/", "/members", "/sign-in", "/nowhere"] {
+        for accept in ["text/html", "application/json"] {
+            let page = app.get(target).header("Accept", accept).send();
+            assert_eq!(page.header("Cache-Control"), Some("private"), "{target} {accept}");
+        }
+    }
+}
+
 #[test]
 fn the_applications_own_errors_are_problems_in_json_for_programs_and_pages_for_people() {
     let folder = Folder::of_the_application();

@@ -150,7 +150,7 @@ async fn who_walks_through_their_own_ipv6_network_leaves_lapi_to_the_others() {
     let of_all =
         |visitors: Vec<String>| join_all(visitors.into_iter().map(async |visitor| of(&client, &visitor).await));
     let begun = |like: &str| lapi.questions().iter().filter(|query| query.contains(like)).count();
-    let walk = of_all((1..=100).map(|n| format!("2001:db8::{n:x}")).collect());
+    let walk = of_all((1..=100).map(|n| format!("2001:db8:0:{n:x}::1")).collect());
     let others = async {
         eventually(async || begun("ip=2001") > 0).await;
         of_all((1..=40).map(|n| format!("192.0.2.{n}")).collect()).await;

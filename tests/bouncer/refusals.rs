@@ -260,8 +260,8 @@ fn a_fairing_that_sends_elsewhere_what_bears_no_token_leads_no_refused_visitor_t
     assert_eq!(runs(&client), 1, "the fairing does what it is there for");
 }
 
-/// Attached after the bouncer, as the documents have it: one that puts a language before each path, one that knows better which
-/// method is meant, and one that leads elsewhere who comes from a strange origin.
+/// Attached after the bouncer, as the documents have it: one that puts a language before each path, and takes the method that a
+/// header names.
 #[test]
 fn a_fairing_that_changes_address_or_method_leads_no_refused_visitor_to_a_handler() {
     let rewrites = AdHoc::on_request("changes every request", |request, _| {

@@ -227,7 +227,8 @@ fn nothing_starts_by_itself_for_those_who_have_something_to_read_or_want_no_moti
 #[test]
 fn a_tab_that_is_first_looked_at_after_an_hour_in_the_background_starts_with_a_fresh_captcha() {
     let (browser, app) = (Browser::that_moves(), asking(&[]));
-    let in_the_background = "if (!sessionStorage.getItem('looked-at')) window.requestAnimationFrame = (show) => (window.look = () => {
+    let in_the_background =
+        "if (!sessionStorage.getItem('looked-at')) window.requestAnimationFrame = (show) => (window.look = () => {
         sessionStorage.setItem('looked-at', 'yes');
         sessionStorage.removeItem('captcha-started');
         const now = Date.now;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer};
 use super::exemptions::Prefix;
 use crate::crowdsec::decisions::{Remediation, Types, network};
 use crate::crowdsec::lapi::ORIGINS;
-use crate::crowdsec::setting::{BadSetting, List, NEEDS_PROVIDER, Network, Number, Reading, Span, word};
+use crate::crowdsec::setting::{BadSetting, List, NEEDS_PROVIDER, Network, Number, Reading, Span, text, word};
 
 /// Each key as Rocket.toml and the variables write it; docs/configuration.md says what each means.
 #[derive(Default, Deserialize)]
@@ -46,7 +46,7 @@ pub struct OwnDecision {
 
 impl<'de> Deserialize<'de> for Remediation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
+        let text = text(deserializer)?;
         Remediation::from_name(&text).ok_or_else(|| {
             D::Error::custom(format!(
                 "`{text}` is not a remediation: write \"ban\", \"captcha\", \"throttle\" or \"pass\", or in `decisions` \"allow\""

@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
 use rocket::futures::FutureExt;
 use rocket::futures::future::{BoxFuture, Shared};
 use serde::Deserialize;
@@ -22,7 +23,6 @@ use tokio::time::timeout;
 use super::client::QUESTION;
 use super::{Connection, Contact, Error, Lapi};
 use crate::crowdsec::decisions::{DecisionSet, Remediation, Taken};
-use crate::crowdsec::limit::Subject;
 use crate::crowdsec::panics::{lock, survive};
 use crate::crowdsec::reminder::{HOUR, Reminder};
 use crate::crowdsec::setting::{Reading, Span, failure_action};
@@ -82,8 +82,8 @@ impl Config {
     }
 }
 
-/// Questions to LAPI go through 16 lanes, four at once in each. LAPI answers one in some milliseconds. An IPv6 /64 has one
-/// lane: who walks through their own network leaves the other lanes to others.
+/// Questions to LAPI go through 16 lanes, four at once in each. LAPI answers one in some milliseconds. An IPv6 /48, as
+/// hosters give it to one customer, has one lane: who walks through their own network leaves the other lanes to others.
 const LANES: usize = 16;
 const IN_A_LANE: usize = 4;
 /// The most addresses whose last question is remembered, in some 10 MB.
@@ -158,7 +158,8 @@ impl Live {
     /// A task of its own, so that a visitor who hangs up takes nobody else's answer away.
     fn begin(self: Arc<Self>, address: IpAddr) -> Shared<BoxFuture<'static, bool>> {
         let question = tokio::spawn(async move {
-            let lane = &self.turns[self.hasher.hash_one(Subject::from(address)) as usize % LANES];
+            let network = IpNet::new_assert(address, if address.is_ipv4() { 32 } else { 48 }).trunc();
+            let lane = &self.turns[self.hasher.hash_one(network) as usize % LANES];
             let (asked, turn) = (Instant::now(), timeout(self.config.timeout.0, lane.acquire()).await);
             let result = match turn {
                 Ok(_turn) => survive(self.question(Some(address))).await.unwrap_or_else(|p| Err(Error::Panicked(p))),

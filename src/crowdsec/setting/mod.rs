@@ -212,10 +212,13 @@ pub fn unreplaced_variables(figment: &Figment) -> Vec<String> {
 pub(super) fn without_value(kind: Kind) -> String {
     match kind {
         Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => {
-            // In figment's own words.
-            let expected = expected.to_string().replace("path string", "a path in quotes");
-            let expected = expected.replace("byte unit string", "a size in quotes, \"1 MiB\"");
-            format!("what stands there is no good: write {expected}")
+            // In figment's and Rocket's own words.
+            let wanted = match expected.to_string() {
+                text if text.contains("path") => "a path in quotes".into(),
+                text if text.contains("byte unit") => "a size in quotes, \"1 MiB\"".into(),
+                text => text,
+            };
+            format!("what stands there is no good: write {wanted}")
         }
         Kind::UnknownVariant(_, words) => {
             let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
