@@ -40,7 +40,8 @@ struct Enforcement {
 struct Refused(Option<(Method, Arc<()>)>);
 
 /// What an answer of somebody else's says of its body, which does not hold for a page of ours in its place.
-const OF_THE_BODY: [&str; 5] = ["Content-Disposition", "Content-Encoding", "Content-Range", "ETag", "Last-Modified"];
+const OF_THE_BODY: [&str; 6] =
+    ["Content-Disposition", "Content-Encoding", "Content-Language", "Content-Range", "ETag", "Last-Modified"];
 
 #[rocket::async_trait]
 impl Fairing for Enforcement {
@@ -162,9 +163,8 @@ impl Fairing for LastWord {
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
         // Most requests come while nobody is being refused, and are not looked at.
         if self.refusing.strong_count() > 1
-            && let Some((method, _)) = &request.local_cache(|| Refused(None)).0
+            && let &Refused(Some((method, _))) = request.local_cache(|| Refused(None))
         {
-            let method = *method;
             request.set_uri(Origin::path_only(REFUSED));
             request.set_method(method);
         }

@@ -194,9 +194,9 @@ fn unknown_keys(reading: &mut Reading<'_>) -> Vec<String> {
     for key in keys {
         reading.wrong(&key, &format!("no setting is called so{}", instead_of(&key, &reading.known)));
     }
-    let strays = reading.known.iter().filter(|key| figment.contains(key)).map(|key| {
-        let path = format!("default.crowdsec.{key}");
-        let (table, at) = (path.rsplit_once('.').map_or("", |(table, _)| table), where_set(figment, key));
+    let is_set_for_us = |key: &str| figment.contains(&format!("crowdsec.{key}"));
+    let strays = reading.known.iter().filter(|key| figment.contains(key) && !is_set_for_us(key)).map(|key| {
+        let (at, table) = (where_set(figment, key), table_of(key));
         format!("`{key}`{at} counts for nothing there: if it is meant for the bouncer, write it beneath [{table}].")
     });
     strays.chain(warnings::unknown_variables(figment)).collect()
@@ -205,11 +205,8 @@ fn unknown_keys(reading: &mut Reading<'_>) -> Vec<String> {
 /// What to write instead of a key that is none: it may be one of another table, or of Rocket's own, or misspelt.
 fn instead_of(key: &str, known: &[String]) -> String {
     let name = key.rsplit('.').next().unwrap_or_default();
-    let elsewhere = known.iter().map(|known| (known, format!("default.crowdsec.{known}")));
-    let elsewhere = elsewhere.filter_map(|(known, path)| {
-        let (table, _) = path.rsplit_once('.').filter(|(_, last)| *last == name)?;
-        Some(format!("`{known}` is one: it belongs beneath [{table}]"))
-    });
+    let elsewhere = known.iter().filter(|known| known.rsplit('.').next() == Some(name));
+    let elsewhere = elsewhere.map(|known| format!("`{known}` is one: it belongs beneath [{}]", table_of(known)));
     let is_rockets = name == "template_dir" || Figment::from(rocket::Config::default()).contains(name);
     let rockets = is_rockets.then(|| "it is Rocket's own: write it beneath [default]".to_owned());
     let told: Vec<String> = elsewhere.chain(rockets).collect();
@@ -218,6 +215,11 @@ fn instead_of(key: &str, known: &[String]) -> String {
         Some(name) => format!(", and `{name}` is near: was that meant? docs/configuration.md lists all"),
         None => format!(": write one of {}", known.join(", ")),
     }
+}
+
+/// The table of a known key, as Rocket.toml names it.
+fn table_of(key: &str) -> String {
+    key.rsplit_once('.').map_or("default.crowdsec".into(), |(table, _)| format!("default.crowdsec.{table}"))
 }
 
 /// The keys of the table, those of a table in it with that table's name.

@@ -32,12 +32,8 @@ impl Default for Config {
 }
 
 fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let name = text(deserializer)?;
-    if name.trim().is_empty() {
-        Err(D::Error::custom("write the name in quotes, or take this key away"))
-    } else {
-        Ok(name)
-    }
+    let wrong = || D::Error::custom("write the name in quotes, or take this key away");
+    Some(text(deserializer)?).filter(|name| !name.trim().is_empty()).ok_or_else(wrong)
 }
 
 impl TryFrom<String> for Contact {
