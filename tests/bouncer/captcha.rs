@@ -345,3 +345,30 @@ fn whose_browser_keeps_cookies_that_do_not_arrive_is_told_so_and_has_the_pass() 
     assert_eq!(entered.status(), Status::NotFound);
     assert_eq!(send("kept", Some(Cookie::new("captcha-probe", "1"))).status(), Status::SeeOther);
 }
+
+#[test]
+fn a_stranger_who_says_https_gets_the_pass_of_plain_http() {
+    let client = client_with_captcha(with_decisions(&[(VISITOR, "captcha")]));
+    for (name, value) in [("X-Forwarded-Proto", "https"), ("Forwarded", "proto=https")] {
+        let solved = rocket::http::RawStr::new(&solve(challenge(&client, VISITOR))).percent_encode().into_owned();
+        let request = client.post("/crowdsec/captcha").header(ContentType::Form).visitor(VISITOR);
+        let response = request.header(header(name, value)).body(format!("altcha={solved}")).dispatch();
+        let cookie = response.headers().get_one("Set-Cookie").expect("a pass");
+        assert!(cookie.starts_with(PASS) && !cookie.contains("Secure"), "{name}: {cookie}");
+    }
+}
+
+#[test]
+fn the_captchas_provider_does_not_learn_which_page_it_was() {
+    let app = rocket::custom(with_decisions(&[(VISITOR, "captcha")])).attach(app::crowdsec::fairing());
+    let client = client(app.attach(rocket_dyn_templates::Template::fairing()));
+    let page = client.get("/nowhere-at-all?secret").visitor(VISITOR).dispatch();
+    assert_eq!(page.headers().get_one("Referrer-Policy"), Some("same-origin"));
+}
+
+#[test]
+fn who_would_only_on_trial_be_asked_has_nothing_to_solve() {
+    let client = client(app::app(with_decisions(&[(VISITOR, "captcha")]).merge(("crowdsec.enforce", ["ban"]))));
+    let response = client.get("/crowdsec/captcha?return_to=/a?b").visitor(VISITOR).dispatch();
+    assert_eq!((response.status(), response.headers().get_one("Location")), (Status::SeeOther, Some("/a?b")));
+}

@@ -95,3 +95,26 @@ fn your_catchers_for_400_and_no_catchers_at_all_launch() {
         assert!(response.is_some_and(|text| text.contains(answer)), "{answer}");
     }
 }
+
+#[test]
+fn a_guards_refusal_bears_nothing_that_your_catcher_says_of_its_own_body() {
+    const OF_ITS_BODY: [&str; 5] =
+        ["Content-Disposition", "Content-Encoding", "Content-Range", "ETag", "Last-Modified"];
+    /// What a range of a file is answered with.
+    struct Described;
+    impl<'r> rocket::response::Responder<'r, 'static> for Described {
+        fn respond_to(self, _: &'r Request<'_>) -> rocket::response::Result<'static> {
+            let mut answer = rocket::Response::new();
+            OF_ITS_BODY.into_iter().for_each(|name| _ = answer.set_raw_header(name, "x"));
+            Ok(answer)
+        }
+    }
+    #[catch(403)]
+    fn described() -> Described {
+        Described
+    }
+    let client = client(bare().register("/", catchers![described]).mount("/", routes![guarded]));
+    let refused = client.get("/excluded/guarded").visitor("192.0.2.1").dispatch();
+    let left: Vec<_> = OF_ITS_BODY.into_iter().filter(|name| refused.headers().contains(*name)).collect();
+    assert_eq!(left, [""; 0]);
+}

@@ -305,3 +305,48 @@ async fn the_snapshot_that_a_stop_leaves_holds_what_the_last_poll_brought() {
     assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden);
     assert_eq!(status(&client, "192.0.2.2").await, Status::Forbidden);
 }
+
+#[rocket::async_test]
+async fn while_full_answers_fail_changes_are_asked_for_all_the_same() {
+    let fails = || Answer(Status::InternalServerError, "".into());
+    let ban = answer(&[decision(1, "192.0.2.1", "ban")], &[]);
+    // A delta fails, and the full answer after it; then comes a delta, and another full answer fails.
+    let lapi = FakeLapi::answering([nothing(), fails(), fails(), ban, fails()]).await;
+    let client = launch(lapi.figment()).await;
+    eventually(async || lapi.asked().len() > 5).await;
+    let asked: Vec<String> = lapi.asked().into_iter().take(5).map(|asked| asked.startup).collect();
+    assert_eq!(asked, ["true", "false", "true", "false", "true"]);
+    assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden);
+}
+
+#[rocket::async_test]
+async fn a_burst_of_the_applications_refusals_brings_a_poll_and_one_of_the_bouncers_does_not() {
+    #[rocket::get("/lapi/busy")]
+    fn busy() -> Status {
+        Status::ServiceUnavailable
+    }
+    #[rocket::get("/lapi/noted")]
+    fn noted(events: app::crowdsec::Events<'_>) {
+        events.note("failed-sign-in", None);
+    }
+    for (path, visitor, hurries) in [
+        ("/lapi/nowhere", "192.0.2.1", false),
+        ("/lapi/busy", "192.0.2.2", false),
+        ("/lapi/nowhere", "192.0.2.2", true),
+        ("/lapi/noted", "192.0.2.2", true),
+    ] {
+        let lapi = FakeLapi::answering([answer(&[decision(1, "192.0.2.1", "ban")], &[]), nothing()]).await;
+        let figment = lapi.figment().merge(("crowdsec.update_frequency", "1h"));
+        let app = app::app(figment).mount("/", rocket::routes![busy, noted]);
+        let client = Client::tracked(app).await.expect("the application launches");
+        for _ in 0..12 {
+            let remote = std::net::SocketAddr::new(visitor.parse().unwrap(), 4711);
+            client.get(path).remote(remote).dispatch().await;
+        }
+        match hurries {
+            true => eventually(async || lapi.asked().len() > 1).await,
+            false => tokio::time::sleep(std::time::Duration::from_millis(1500)).await,
+        }
+        assert_eq!(lapi.asked().len() > 1, hurries, "{path} by {visitor}");
+    }
+}

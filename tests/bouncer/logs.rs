@@ -38,8 +38,8 @@ fn stream_head() -> TextStream![&'static str] {
 }
 
 #[get("/logs/nothing")]
-fn nothing() -> Status {
-    Status::NoContent
+fn nothing() -> (Status, &'static str) {
+    (Status::NoContent, "never sent")
 }
 
 #[get("/logs/elsewhere")]

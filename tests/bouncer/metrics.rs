@@ -168,6 +168,8 @@ fn what_a_guard_refuses_is_counted_once_and_a_trial_apart() {
         assert_eq!(get(&trial, "/guarded/cleared", "192.0.2.1"), Status::Ok);
         assert_eq!(dropped(&trial, "local", "ban", "ipv4"), 0.0);
         assert_eq!(number(&trial, r#"trial_total{origin="local",remediation="ban",ip_type="ipv4"}"#), 1.0);
+        assert_eq!(get(&trial, "/guarded/human", "192.0.2.1"), Status::Forbidden);
+        assert_eq!(dropped(&trial, "fallback", "captcha", "ipv4"), 1.0);
     }
 }
 
@@ -253,4 +255,14 @@ fn decisions_on_countries_and_accounts_are_counted_too() {
         number(&client, &format!(r#"decisions{{origin="cscli",ip_type="{family}",scope="{scope}"}}"#))
     };
     assert_eq!([held("ipv4", "ip"), held("", "country"), held("", "as"), held("", "other")], [1.0; 4]);
+}
+
+/// An operator may look at the figures in a terminal.
+#[test]
+fn no_origin_ends_its_label_or_moves_a_terminals_cursor() {
+    let odd = decision(1, "192.0.2.1", "ban").replace("cscli", r#"a\"b\\c\nd\u001b[2Je"#);
+    let lapi = FakeLapi::saying(answer(&[odd], &[]));
+    let client = client(app::protected(lapi.figment().merge(("crowdsec.metrics_from", [OPERATOR]))));
+    let shown = "decisions{origin=\"a\\\"b\\\\c\\nd\u{fffd}[2Je\",ip_type=\"ipv4\",scope=\"ip\"}";
+    assert_eq!(number(&client, shown), 1.0);
 }

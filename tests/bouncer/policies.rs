@@ -223,6 +223,8 @@ fn a_captcha_that_was_solved_too_long_ago_has_to_be_solved_again() {
         client.get(path).visitor(CLEAN).cookie(pass.clone()).dispatch()
     };
     assert_served(at("/policies/fresh", &pass));
+    skip(&client, Duration::from_secs(61));
+    assert_refused(at("/crowdsec/captcha?anew=1", &pass), Captcha);
     skip(&client, Duration::from_secs(11 * 60));
     assert_served(at("/policies/sign-up", &pass));
     assert_refused(at("/policies/fresh", &pass), Captcha);
@@ -394,4 +396,30 @@ fn the_pages_of_the_example_are_served_to_who_is_let_in() {
     let app = app_with(&[(BANNED, "ban")]);
     assert_served(get(&app, "/members", CLEAN));
     assert_refused(get(&app, "/members", BANNED), Ban);
+}
+
+#[test]
+fn before_lapis_first_answer_nobody_is_asked_for_a_captcha_or_has_no_decision() {
+    let closed = with_decisions(&[(DOUBTED, "captcha")])
+        .merge(("crowdsec.api_key", "of-the-tests"))
+        .merge(("crowdsec.api_url", "http://127.0.0.1:9/"))
+        .merge(("crowdsec.on_startup_failure", "closed"))
+        .merge(("crowdsec.startup_timeout", 1))
+        .merge(("crowdsec.excluded_paths", ["/policies/checkout"]));
+    let client = shop(closed);
+    assert_eq!(get(&client, "/nowhere", DOUBTED).status(), Status::ServiceUnavailable);
+    assert_eq!(get(&client, "/policies/checkout", CLEAN).status(), Status::ServiceUnavailable);
+}
+
+#[test]
+fn of_a_request_without_a_name_nobody_says_where_it_comes_from() {
+    let figment = with_decisions(&[])
+        .merge(("crowdsec.trusted_proxies", ["10.0.0.1"]))
+        .merge(("crowdsec.as_header", "CF-ASN"))
+        .merge(("crowdsec.country_header", "CF-IPCountry"))
+        .merge(("crowdsec.excluded_paths", ["/policies/who"]));
+    let client = shop(figment);
+    let request = client.get("/policies/who").visitor("10.0.0.1").header(header("CF-ASN", "64500"));
+    let seen: Value = request.header(header("CF-IPCountry", "FR")).dispatch().into_json().expect("a visitor");
+    assert_eq!((&seen["remediation"], &seen["asn"], &seen["country"]), (&"hidden".into(), &Value::Null, &Value::Null));
 }

@@ -1,12 +1,12 @@
 //! What does the process's own log say of refusals? A line for each address and minute, with what was asked for.
 
-use app::crowdsec::SameOrigin;
+use app::crowdsec::{Human, SameOrigin};
 use rocket::http::{ContentType, Header, Status};
 use rocket::local::asynchronous::Client;
-use rocket::{post, routes};
+use rocket::{get, post, routes};
 
 use crate::common::logger::{logged, logger};
-use crate::common::{Visitor, with_decisions, without_captcha};
+use crate::common::{Visitor, figment, with_decisions, without_captcha};
 
 #[rocket::async_test]
 async fn each_address_of_a_crowd_is_told_once_a_minute_with_method_and_path_and_without_the_query() {
@@ -63,4 +63,24 @@ async fn no_origin_that_a_stranger_sends_looks_like_a_line_of_the_access_log() {
     assert_eq!(sent.status(), Status::UnprocessableEntity);
     assert_eq!(logged("sent a form here"), 1);
     assert_eq!(logged("198.51.100.66"), 0);
+}
+
+#[rocket::async_test]
+async fn a_captcha_that_a_route_asks_of_everybody_is_no_refusal_to_tell() {
+    #[get("/human")]
+    fn human(_human: Human) {}
+    let _turn = logger().await;
+    let app = app::protected(figment()).mount("/process-log", routes![human]);
+    let client = Client::tracked(app).await.expect("the application launches");
+    assert_eq!(client.get("/process-log/human").dispatch().await.status(), Status::Forbidden);
+    assert_eq!(logged("Refused "), 0);
+}
+
+#[rocket::async_test]
+async fn what_is_too_large_is_no_refusal_to_tell() {
+    let _turn = logger().await;
+    let client = Client::tracked(app::app(figment())).await.expect("the application launches");
+    let long = format!("/{}", "x".repeat(10_000));
+    assert_eq!(client.get(long).dispatch().await.status(), Status::UriTooLong);
+    assert_eq!(logged("Refused "), 0);
 }

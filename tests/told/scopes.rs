@@ -299,3 +299,15 @@ async fn decisions_of_all_scopes_survive_a_restart_and_a_snapshot_of_other_scope
     let other = launch(&lapi, |figment| with(figment).merge(("crowdsec.scopes", ["ip", "username"]))).await;
     assert_eq!(sign_in(&other, "alice").await, WELCOME, "it is LAPI that will say what stands");
 }
+
+#[rocket::async_test]
+async fn a_request_that_two_trials_would_refuse_counts_once() {
+    let _turn = logger().await;
+    let visitors = [decision(2, "192.0.2.9", "captcha"), decision(3, "192.0.2.8", "ban")];
+    let decisions = [&[scoped(1, "username", "bob", "ban")][..], &visitors].concat();
+    let lapi = FakeLapi::answering([answer(&decisions, &[]), nothing()]).await;
+    let client = launch(&lapi, |figment| figment.merge(("crowdsec.enforce", ["throttle"]))).await;
+    assert_eq!(sign_in(&client, "bob").await, WELCOME);
+    client.get("/").remote(([192, 0, 2, 8], 4711).into()).dispatch().await;
+    assert_eq!((logged("Would have refused"), logged("went unlogged")), (2, 0));
+}

@@ -127,6 +127,7 @@ mod tests {
             (307, "page", cookie, "Location", "//evil.example/x"),
             (307, "page", cookie, "Location", "/\\evil.example/x"),
             (307, "page", cookie, "location", "https://evil.example/x"),
+            (307, "page", cookie, "content-encoding", "gzip"),
         ] {
             assert!(!relay(status, body, cookie, name, value), "{status} {body} {cookie} {name} {value}");
         }

@@ -131,4 +131,14 @@ mod tests {
         let reference = of("192.0.2.1", 0);
         assert!(reference.len() == 9 && reference.bytes().all(|byte| byte == b'-' || LETTERS.contains(&byte)));
     }
+
+    #[test]
+    fn a_trial_takes_no_line_away_from_a_refusal() {
+        let (lines, now) = (RefusalLines::default(), Instant::now());
+        let asked = Asked { method: Method::Get, uri: "/".into() };
+        for is_trial in [true, false] {
+            lines.write(&asked, &judgement("192.0.2.1", now).with(Verdict::BAN), is_trial);
+        }
+        assert_eq!(lines.unlogged.load(Ordering::Relaxed), 0);
+    }
 }

@@ -162,4 +162,16 @@ mod tests {
         payload.solution.derived_key = "00".repeat(32);
         assert_eq!(altcha.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Finding::Wrong);
     }
+
+    #[test]
+    fn the_number_to_find_may_be_any_up_to_the_difficulty() {
+        let (altcha, visitor) = (altcha("s"), subject("192.0.2.1"));
+        let number = || {
+            let answer = solve(&altcha.challenge(visitor, unix_now()).unwrap());
+            let Payload { solution, .. } = serde_json::from_slice(&STANDARD.decode(answer).unwrap()).unwrap();
+            solution.counter
+        };
+        let numbers: std::collections::BTreeSet<u32> = (0..50).map(|_| number()).collect();
+        assert!(numbers.len() > 10 && numbers.iter().all(|number| (1..=50).contains(number)), "{numbers:?}");
+    }
 }

@@ -59,8 +59,8 @@ fn policy(bouncer: &Bouncer, request: &Request<'_>, decide: impl FnOnce(&Judgeme
     let visit = bouncer.visit(request);
     let verdict = decide(&visit.judgement);
     if verdict == Verdict::Admit {
-        // Where the fairing lets everybody pass, it has noted no trial.
-        if let Some(trial) = visit.judgement.trial.filter(|_| visit.spared) {
+        // Once for each request: the fairing has noted it, unless it lets everybody pass.
+        if let Some(trial) = visit.judgement.trial {
             bouncer.note_trial(visit, visit.judgement.with(trial));
         }
         return Outcome::Success(visit.judgement.address);

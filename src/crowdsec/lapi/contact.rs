@@ -163,4 +163,16 @@ mod tests {
         contact.awaits_everything(Duration::ZERO);
         assert_eq!((after(32), after(33)), (Health::Ok, Health::Stale));
     }
+
+    #[test]
+    fn who_is_stale_stays_so_until_lapi_answers_and_is_well_from_then_on() {
+        let contact = Contact::new(Duration::from_secs(10));
+        let long_ago = Instant::now() - Duration::from_secs(100);
+        *lock(&contact.answers) = Answers { first: Some(long_ago), last: Some(long_ago), extra: Duration::ZERO };
+        contact.awaits_everything(Duration::from_secs(600));
+        assert_eq!(contact.health(), Health::Stale);
+        contact.answered();
+        assert_eq!(contact.health(), Health::Ok);
+        assert!(contact.lasts() < Duration::from_secs(50));
+    }
 }

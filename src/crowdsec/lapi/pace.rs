@@ -81,4 +81,15 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn after_a_change_everything_is_asked_for_soon_but_for_a_sixtieth_of_lapis_time_at_most() {
+        let (update_frequency, resync_frequency) = (Duration::from_secs(10), Duration::from_secs(3600));
+        for (named, cost, until) in [(0, 0, 3600), (1, 0, 30), (1, 10, 600), (1, 100, 3600)] {
+            let cost = Duration::from_secs(cost);
+            let pace = Pace { update_frequency, resync_frequency, wasted: Duration::ZERO, cost };
+            let in_step = InStep { since: Instant::now(), named, was_odd: false, kept_until: None };
+            assert_eq!(pace.until_everything(&in_step).as_secs(), until, "{named} changes, {cost:?}");
+        }
+    }
 }

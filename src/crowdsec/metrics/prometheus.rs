@@ -12,6 +12,7 @@ use super::operator::Operator;
 use super::status::Memory;
 use crate::crowdsec::bouncer::{ACTIONS, Bouncer};
 use crate::crowdsec::lapi::{Contact, RESULTS, VERSION};
+use crate::crowdsec::printable::is_harmful;
 use crate::crowdsec::tally::{SECONDS, Tally};
 use crate::crowdsec::timestamp::unix_now;
 
@@ -53,6 +54,7 @@ impl Text {
         let _ = write!(self.0, "crowdsec_rocket_{name}");
         for (place, (label, text)) in labels.iter().enumerate() {
             let text = text.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
+            let text = text.replace(is_harmful, "\u{fffd}");
             let _ = write!(self.0, r#"{}{label}="{text}""#, if place == 0 { '{' } else { ',' });
         }
         let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });

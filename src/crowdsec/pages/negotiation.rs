@@ -59,6 +59,20 @@ mod properties {
 
     use super::*;
 
+    #[test]
+    fn a_wildcard_of_greater_weight_has_html_first() {
+        for (accept, json) in [
+            ("application/json", true),
+            ("application/json, */*", true),
+            ("application/json;q=0.5, */*", false),
+            ("application/json;q=0", false),
+            ("text/html, application/json", false),
+            ("application/json, text/html", true),
+        ] {
+            assert_eq!(ranks_json(Some(&accept.parse().expect("types")), None, false), json, "{accept}");
+        }
+    }
+
     proptest! {
         #[test]
         fn nobody_gets_json_who_names_no_json(

@@ -143,6 +143,21 @@ mod properties {
         });
     }
 
+    #[test]
+    fn of_several_passes_the_newest_counts() {
+        let (client, passes, now) = (somebody(), passes("a"), unix_now());
+        let pass = |age| {
+            let request = client.get("/grant");
+            let cookies = request.inner().cookies();
+            passes.grant(cookies, VISITOR, now - age, false);
+            let pass = cookies.get_pending(&passes.name(VISITOR, false)).expect("a pass");
+            pass.stripped().to_string()
+        };
+        let line = [pass(40), pass(10), pass(30)].join("; ");
+        let request = client.get("/admit").header(Header::new("Cookie", line));
+        assert_eq!(passes.since(request.inner(), VISITOR, now), Some(now - 10));
+    }
+
     proptest! {
         #[test]
         fn a_pass_names_its_visitor_and_a_time_not_long_ago(

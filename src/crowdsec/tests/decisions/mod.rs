@@ -1,5 +1,6 @@
 //! The decisions: what stands against whom, and what ends it.
 
+mod counted;
 mod forgetting;
 mod live;
 mod model;
@@ -233,18 +234,4 @@ fn of_too_many_decisions_on_one_address_the_greatest_are_held() {
     let captchas = (40_001 - most..=40_000).map(|id| decision(id, "192.0.2.1", "captcha", 0));
     take_changes(&set, now, captchas.chain([ban]).map(Entry::Deleted));
     assert_eq!(set.len(), 0);
-}
-
-#[test]
-fn twenty_thousand_decisions_without_an_id_are_told_apart_by_value_scope_and_type() {
-    let kinds = |n: u64| decision(0, "198.51.100.7", &format!("kind {n}"), 100);
-    let values = |n: u64| {
-        let mut decision = decision(0, &format!("10.0.{}.{}", n / 256, n % 256), "ban", 36_000);
-        decision.source.scenario = format!("scenario {n}");
-        decision
-    };
-    let (set, now) = set_of((0..20_000).map(values).chain((0..200).map(kinds)));
-    assert_eq!(set.len(), 20_200);
-    let taken = take_changes(&set, now, (0..20_000).map(values).map(Entry::Deleted));
-    assert_eq!((taken.ended, set.len()), (20_000, 200));
 }
