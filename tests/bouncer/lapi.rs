@@ -325,19 +325,14 @@ async fn a_burst_of_the_applications_refusals_brings_a_poll_and_one_of_the_bounc
     fn busy() -> Status {
         Status::ServiceUnavailable
     }
-    #[rocket::get("/lapi/noted")]
-    fn noted(events: app::crowdsec::Events<'_>) {
-        events.note("failed-sign-in", None);
-    }
     for (path, visitor, hurries) in [
         ("/lapi/nowhere", "192.0.2.1", false),
         ("/lapi/busy", "192.0.2.2", false),
         ("/lapi/nowhere", "192.0.2.2", true),
-        ("/lapi/noted", "192.0.2.2", true),
     ] {
         let lapi = FakeLapi::answering([answer(&[decision(1, "192.0.2.1", "ban")], &[]), nothing()]).await;
         let figment = lapi.figment().merge(("crowdsec.update_frequency", "1h"));
-        let app = app::app(figment).mount("/", rocket::routes![busy, noted]);
+        let app = app::app(figment).mount("/", rocket::routes![busy]);
         let client = Client::tracked(app).await.expect("the application launches");
         for _ in 0..12 {
             let remote = std::net::SocketAddr::new(visitor.parse().unwrap(), 4711);
