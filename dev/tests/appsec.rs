@@ -66,7 +66,7 @@ fn an_appsec_whose_own_ca_is_named_is_asked_over_https() {
         assert_eq!((status(&app, "/"), status(&app, "/attack")), (200, 403), "{shown}");
         assert_eq!(appsec.seen().len(), before + 2, "{shown}");
         assert_eq!(app.logged("does not answer"), 0, "{shown}");
-        assert_eq!(app.logged("ban by appsec"), 1, "{shown}");
+        app.tells("ban by appsec", 1);
     }
 }
 

@@ -37,7 +37,7 @@ struct Enforcement {
 }
 
 /// Kept with a refused request: the method by which our route gets it, and what counts it by being there.
-struct Refused(Option<(Method, Arc<()>)>);
+struct Rerouted(Option<(Method, Arc<()>)>);
 
 /// What an answer of somebody else's says of its body, which does not hold for a page of ours in its place.
 const OF_THE_BODY: [&str; 6] =
@@ -112,7 +112,7 @@ impl Fairing for Enforcement {
         };
         bouncer.refuse(visit, visit.judgement.with(verdict));
         pages::send_to_refusal(request);
-        request.local_cache(|| Refused(Some((request.method(), self.refusing.clone()))));
+        request.local_cache(|| Rerouted(Some((request.method(), self.refusing.clone()))));
     }
 
     /// Where a guard refused, puts the bouncer's page in place of the catcher's. Counts what the application refuses by
@@ -163,7 +163,7 @@ impl Fairing for LastWord {
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
         // Most requests come while nobody is being refused, and are not looked at.
         if self.refusing.strong_count() > 1
-            && let &Refused(Some((method, _))) = request.local_cache(|| Refused(None))
+            && let &Rerouted(Some((method, _))) = request.local_cache(|| Rerouted(None))
         {
             request.set_uri(Origin::path_only(REFUSED));
             request.set_method(method);

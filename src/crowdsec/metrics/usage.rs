@@ -120,7 +120,7 @@ impl Usage {
                 (self.told, self.told_at) = (figures, now);
                 format!("LAPI does not understand them, and these numbers are lost ({status}: {said}). That is a fault of this program, please report it")
             }
-            Ok((StatusCode::NOT_FOUND, _)) => "LAPI is older than 1.6.3, the first version that takes them, or api_url is not its root (404). Upgrade CrowdSec, or set CROWDSEC_USAGE_METRICS=off".into(),
+            Ok((StatusCode::NOT_FOUND, _)) => "LAPI is older than 1.6.3, the first version that takes them, or api_url is not its root (404). Upgrade CrowdSec, mend api_url, or set CROWDSEC_USAGE_METRICS=off".into(),
             Ok((StatusCode::FORBIDDEN, _)) => format!("{kept}: {}", Error::Forbidden),
             Ok((status, _)) => format!("{kept}: {}", Error::Status(status.as_u16())),
             Err(error) => format!("{kept}: {error}"),
