@@ -118,4 +118,15 @@ mod tests {
             assert_eq!(reading.warnings.iter().filter(|text| text.contains("nobody is asked")).count(), told);
         }
     }
+
+    #[test]
+    fn a_size_of_the_wrong_kind_is_told_with_what_to_write() {
+        for wrong in [figment::value::Value::from("1 XB"), true.into()] {
+            let figment = figment::Figment::from(rocket::Config::debug_default());
+            let figment = figment.merge(("crowdsec.appsec.body_limit", wrong));
+            let mut reading = Reading::of(&figment);
+            assert!(Config::read(&mut reading).is_err());
+            assert!(reading.problems[0].contains("write a size in quotes, \"1 MiB\""), "{:?}", reading.problems);
+        }
+    }
 }

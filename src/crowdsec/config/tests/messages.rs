@@ -22,8 +22,6 @@ fn each_value_of_a_wrong_kind_is_told_with_what_to_write() {
         ("live.failure_action = false", r#"write "passthrough" or "captcha" or "ban""#),
         ("snapshot = true", "write a path in quotes"),
         ("geoip = [7]", "write a path in quotes"),
-        ("appsec.body_limit = '1 XB'", "write a size in quotes, \"1 MiB\""),
-        ("appsec.body_limit = true", "write a size in quotes, \"1 MiB\""),
         ("fallback_remediation = 1", r#"write "ban", "captcha", "throttle" or "pass""#),
         ("captcha.difficulty = -1", "not a whole number"),
         ("site_name = ' '", "write the name in quotes"),
