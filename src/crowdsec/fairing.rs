@@ -148,8 +148,8 @@ impl Fairing for Enforcement {
     }
 }
 
-/// Sends refused requests to the refusal once more. Attached at ignition, it comes after all other fairings: one of these may
-/// have given a request another address, or the method that its visitor named in a header.
+/// Sends refused requests to the refusal once more. Attached at ignition, it comes after all fairings that the application
+/// attaches: one of these may have given a request another address, or the method that its visitor named in a header.
 struct LastWord {
     refusing: Weak<()>,
 }

@@ -2,6 +2,7 @@
 
 mod altcha;
 mod browser;
+mod by_itself;
 mod chromedriver;
 mod cookies;
 mod cross_site;

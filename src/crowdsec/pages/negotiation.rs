@@ -54,7 +54,7 @@ fn ranks_json(accept: Option<&Accept>, content_type: Option<&ContentType>, from_
 }
 
 #[cfg(test)]
-mod properties {
+mod tests {
     use proptest::prelude::*;
 
     use super::*;
