@@ -15,9 +15,10 @@ use figment::value::magic::RelativePathBuf;
 use reqwest::Url;
 use rocket::Config;
 use serde::de::DeserializeOwned;
+use serde_aux::serde_introspection::serde_introspect;
 use strsim::osa_distance;
 
-pub use written::{List, Network, Number, Secret, Span, failure_action, field_names, text, word};
+pub use written::{List, Network, Number, Secret, Span, failure_action, text, word};
 
 /// Everything that is wrong with the configuration, each in a sentence that says what to do.
 #[derive(Debug)]
@@ -57,13 +58,13 @@ impl<'a> Reading<'a> {
 
     /// The settings of one room, out of `[default.crowdsec]`: its fields' names are the keys.
     pub fn room<T: DeserializeOwned + Default>(&mut self) -> Result<T, BadSetting> {
-        self.known.extend(field_names::<T>().iter().map(|key| (*key).to_owned()));
+        self.known.extend(serde_introspect::<T>().iter().map(|key| (*key).to_owned()));
         Ok(self.table("crowdsec")?.unwrap_or_default())
     }
 
     /// The settings of a table within it, `None` where no source has one.
     pub fn table_of<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, BadSetting> {
-        self.known.extend(field_names::<T>().iter().map(|key| format!("{name}.{key}")));
+        self.known.extend(serde_introspect::<T>().iter().map(|key| format!("{name}.{key}")));
         self.table(&format!("crowdsec.{name}"))
     }
 

@@ -9,9 +9,9 @@ use figment::Figment;
 use figment::error::Kind;
 use figment::value::{Num, Value};
 use ipnet::IpNet;
-use serde::de::value::{Error as Nothing, SeqAccessDeserializer};
+use serde::de::value::SeqAccessDeserializer;
 use serde::de::{DeserializeOwned, Error, IntoDeserializer, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
+use serde::{Deserialize, Deserializer};
 
 use super::without_value;
 use crate::crowdsec::decisions::{self, Remediation};
@@ -141,36 +141,4 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for Items<T> {
             _ => E::custom("this is not a list: write [\"…\"], or for `decisions` [{ value = \"…\", type = \"…\" }], with commas and double quotes"),
         })
     }
-}
-
-/// The names of a struct's fields, as Serde reads them: the keys of a room's settings.
-pub fn field_names<T: DeserializeOwned>() -> &'static [&'static str] {
-    struct Names<'a>(&'a mut &'static [&'static str]);
-
-    impl<'de> Deserializer<'de> for Names<'_> {
-        type Error = Nothing;
-
-        fn deserialize_struct<V: Visitor<'de>>(
-            self,
-            _: &'static str,
-            fields: &'static [&'static str],
-            _: V,
-        ) -> Result<V::Value, Nothing> {
-            *self.0 = fields;
-            Err(Nothing::custom("only the names were wanted"))
-        }
-
-        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Nothing> {
-            Err(Nothing::custom("no struct"))
-        }
-
-        forward_to_deserialize_any! {
-            bool i8 i16 i32 i64 u8 u16 u32 u64 f32 f64 char str string bytes byte_buf option unit unit_struct
-            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-        }
-    }
-
-    let mut names: &[&str] = &[];
-    let _ = T::deserialize(Names(&mut names));
-    names
 }
