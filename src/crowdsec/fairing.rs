@@ -118,6 +118,11 @@ impl Fairing for Enforcement {
     /// Where a guard refused, puts the bouncer's page in place of the catcher's. Counts what the application refuses by
     /// itself: after a burst of such refusals CrowdSec is about to decide, so LAPI is asked sooner.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        // Some proxies take a connection for a WebSocket before we have said so, and hand on what comes next as the visitor
+        // writes it, with an address of their choice. Where it becomes one, Rocket replaces this.
+        if request.headers().contains("Upgrade") {
+            response.set_raw_header("Connection", "close");
+        }
         let status = response.status();
         if status.class() != StatusClass::ClientError && status != Status::ServiceUnavailable {
             return;
@@ -149,7 +154,8 @@ impl Fairing for Enforcement {
 }
 
 /// Sends refused requests to the refusal once more. Attached at ignition, it comes after all fairings that the application
-/// attaches: one of these may have given a request another address, or the method that its visitor named in a header.
+/// attaches: one of these may have given a request another address, or the method that its visitor named in a header. So it
+/// also finds the catchers that stages of the application have registered.
 struct LastWord {
     refusing: Weak<()>,
 }
@@ -157,7 +163,11 @@ struct LastWord {
 #[rocket::async_trait]
 impl Fairing for LastWord {
     fn info(&self) -> Info {
-        Info { name: "CrowdSec's last word", kind: Kind::Request }
+        Info { name: "CrowdSec's last word", kind: Kind::Ignite | Kind::Request }
+    }
+
+    async fn on_ignite(&self, rocket: Rocket<Build>) -> Result {
+        Ok(pages::before_catchers(rocket))
     }
 
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {

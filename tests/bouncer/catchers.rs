@@ -7,7 +7,7 @@ use rocket::response::{self, Responder, Response};
 use rocket::{Build, Catcher, Request, Rocket, catch, catchers, get, routes};
 use rocket_dyn_templates::Template;
 
-use crate::common::{Visitor, client, with_decisions};
+use crate::common::{Visitor, client, on_connections, with_decisions};
 
 #[get("/bad")]
 fn bad() -> Status {
@@ -48,7 +48,22 @@ fn the_400_of_a_handler_is_answered_by_the_nearest_of_your_catchers() {
     assert_eq!(get("/deep/bad", "192.0.2.2"), "deep 400");
     assert_eq!(get("/deep/down/bad", "192.0.2.2"), "exact");
     assert_eq!(get("/excluded/bad", "192.0.2.1"), "any 400", "a path in `excluded_paths` is yours for everybody");
-    assert!(get("/bad", "192.0.2.1").contains("</html>"), "everywhere else the banned get the ban");
+    let banned = client.get("/bad").visitor("192.0.2.1").dispatch();
+    assert_eq!(banned.headers().get_one("Crowdsec-Remediation"), Some("ban"), "everywhere else the banned get the ban");
+}
+
+/// Stages register their catchers at ignition, when the bouncer's fairing is done.
+#[test]
+fn no_default_catcher_of_a_stage_answers_the_banned_where_rocket_does_not_know_the_method() {
+    let stage = AdHoc::on_ignite("a stage", |rocket| async { rocket.register("/stage", catchers![deep]) });
+    let asked = |visitor| format!("FOO /stage HTTP/1.0\r\nX-Forwarded-For: {visitor}\r\n\r\n");
+    let app = bare().configure(bare().figment().clone().merge(("crowdsec.trusted_proxies", ["127.0.0.1"])));
+    let answers = on_connections(app.attach(stage), &["192.0.2.1", "192.0.2.2"].map(asked));
+    assert!(
+        answers[0].starts_with("HTTP/1.0 403 ") && answers[0].to_lowercase().contains("crowdsec-remediation: ban"),
+        "{answers:?}"
+    );
+    assert!(answers[1].ends_with("deep 400"), "{answers:?}");
 }
 
 /// Who asks by `Expect` whether to send its upload is told the page's length, which no fairing may change afterwards.
@@ -101,7 +116,7 @@ fn described() -> Described {
 #[test]
 fn a_guards_refusal_is_a_page_that_bears_nothing_of_what_your_catcher_says_of_its_own_body() {
     let client = client(bare().register("/", catchers![described]).mount("/", routes![guarded]));
-    let refused = client.get("/excluded/guarded").visitor("192.0.2.1").dispatch();
+    assert_eq!(refused.headers().get_one("Crowdsec-Remediation"), Some("ban"));
     let left: Vec<_> = OF_ITS_BODY.into_iter().filter(|name| refused.headers().contains(*name)).collect();
     assert_eq!((left, refused.headers().get_one("X-Owner")), (vec![], Some("kept")));
     assert!(refused.into_string().is_some_and(|page| page.contains("</html>")));

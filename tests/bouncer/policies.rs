@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::common::Refusal::{Ban, Captcha, Throttle};
 use crate::common::{Visitor, app_with, assert_refused, assert_served, client, header, skip};
-use crate::common::{solve_captcha, with_decisions, without_captcha};
+use crate::common::{on_connections, solve_captcha, with_decisions, without_captcha};
 
 const BANNED: &str = "192.0.2.1";
 const DOUBTED: &str = "192.0.2.2";
@@ -302,23 +302,11 @@ fn is_aborted(launch: Result<Client, rocket::Error>) -> bool {
     launch.is_err_and(|error| matches!(error.kind(), rocket::error::ErrorKind::SentinelAborts(_)))
 }
 
-/// On the line, since a local client asks no catcher where the method is unknown.
 #[test]
 fn with_enforcement_by_guards_no_catcher_of_ours_refuses_either() {
-    let figment = with_decisions(&[("127.0.0.1", "ban")]).merge(("crowdsec.enforce_by", "guards")).merge(("port", 0));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let (launched, port) = std::sync::mpsc::channel();
-    let app = app::app(figment).attach(rocket::fairing::AdHoc::on_liftoff("port", move |rocket| {
-        let _ = launched.send(rocket.config().port);
-        Box::pin(async {})
-    }));
-    runtime.spawn(app.launch());
-    let port = port.recv_timeout(Duration::from_secs(30)).expect("it listens");
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    std::io::Write::write_all(&mut stream, b"PROPFIND / HTTP/1.0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.0 400 "), "{answer}");
+    let figment = with_decisions(&[("127.0.0.1", "ban")]).merge(("crowdsec.enforce_by", "guards"));
+    let answers = on_connections(app::app(figment), &["PROPFIND / HTTP/1.0\r\n\r\n".into()]);
+    assert!(answers[0].starts_with("HTTP/1.0 400 "), "{answers:?}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use rocket::http::{Header, Status};
 
 use super::refusals::{runs, with_probes};
-use crate::common::{Visitor, app_with, figment, header, with_decisions};
+use crate::common::{Visitor, app_with, figment, header, on_connections, with_decisions};
 
 #[test]
 fn a_visitor_is_recognised_in_any_spelling_of_the_address() {
@@ -39,6 +39,23 @@ fn behind_a_trusted_proxy_the_visitor_is_whom_it_names() {
     let guarded =
         client.get("/tests/guarded").header(header("X-Forwarded-For", "::ffff:203.0.113.9")).visitor("10.0.0.1");
     assert_eq!(guarded.dispatch().into_string().unwrap(), "203.0.113.9");
+}
+
+/// Some proxies tunnel a connection from such a request on, whatever is answered.
+#[test]
+fn after_a_request_for_a_websocket_that_none_is_made_of_nobody_says_on_that_connection_who_they_are() {
+    let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.trusted_proxies", ["127.0.0.1"]));
+    let asked = |(path, visitor, more)| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {visitor}\r\n{more}\r\n\
+             GET /crowdsec/health HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.2\r\nConnection: close\r\n\r\n"
+        )
+    };
+    let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+    let texts = [("/", "192.0.2.1", ""), ("/", "192.0.2.1", upgrade), ("/crowdsec/health", "192.0.2.1", upgrade)];
+    let answers = on_connections(app::protected(figment), &texts.map(asked));
+    let counts: Vec<usize> = answers.iter().map(|answer| answer.matches("HTTP/1.1 ").count()).collect();
+    assert_eq!(counts, [2, 1, 1], "{answers:?}");
 }
 
 /// Rocket drops a header that is not UTF-8, so that a visitor can make a proxy's word vanish that was added to theirs.

@@ -9,14 +9,17 @@ pub mod lapi;
 pub mod logger;
 
 use std::fs;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use altcha::{Challenge, Payload, SolveChallengeOptions, solve_challenge};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rocket::error::ErrorKind;
+use rocket::fairing::AdHoc;
 use rocket::figment::Figment;
 use rocket::figment::value::{Dict, Value};
 use rocket::http::{ContentType, Cookie, Header, Status};
@@ -129,6 +132,28 @@ pub fn assert_refused(response: LocalResponse<'_>, refusal: Refusal) {
     };
     assert_eq!(header("Crowdsec-Remediation"), Some(name), "the answer is {}", response.status());
     assert_eq!((response.status(), header("Cache-Control")), (status, Some("no-store")));
+}
+
+/// What the application answers on one connection to each of these texts, as a server. Rocket's local client has no connection,
+/// and asks no catcher where it does not know the method.
+pub fn on_connections(app: Rocket<Build>, texts: &[String]) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (launched, port) = mpsc::channel();
+    let figment = app.figment().clone().merge(("port", 0));
+    let app = app.configure(figment).attach(AdHoc::on_liftoff("port", move |rocket| {
+        let _ = launched.send(rocket.config().port);
+        Box::pin(async {})
+    }));
+    runtime.spawn(app.launch());
+    let port = port.recv_timeout(Duration::from_secs(30)).expect("it listens");
+    let answer = |text: &String| {
+        let mut connection = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        connection.write_all(text.as_bytes()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    texts.iter().map(answer).collect()
 }
 
 /// The answer is the application's own, whatever its status.

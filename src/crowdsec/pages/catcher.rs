@@ -10,7 +10,7 @@ use crate::crowdsec::visitor::Head;
 
 /// Rocket answers a method that it does not know, and a target without a path, with the 400 of a catcher. Wherever that
 /// would be the application's default catcher, or Rocket's own, a catcher of ours comes before it.
-pub fn register(mut rocket: Rocket<Build>) -> Rocket<Build> {
+pub fn before_catchers(mut rocket: Rocket<Build>) -> Rocket<Build> {
     // Rocket's own comes last: it counts where the application has none at `/`.
     let catchers: Vec<Catcher> = rocket.catchers().cloned().chain([Catcher::default()]).collect();
     for default in catchers.into_iter().filter(|catcher| catcher.code.is_none()) {

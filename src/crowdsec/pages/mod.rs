@@ -24,6 +24,7 @@ use rocket::{Build, Data, Either, Request, Rocket, Route, route, routes};
 use super::bouncer::{Bouncer, OUR_RANK, REFUSED, Verdict};
 use super::visitor::is_accept_too_dear;
 
+pub use catcher::before_catchers;
 pub use config::Config;
 pub use launch_check::try_pages;
 pub use negotiation::{FORMAT_HEADERS, wants_json};
@@ -48,9 +49,9 @@ pub fn send_to_refusal(request: &mut Request<'_>) {
     }
 }
 
-/// Mounts the bouncer's own routes, and puts its pages before the application's catchers.
+/// Mounts the bouncer's own routes.
 pub fn mount(rocket: Rocket<Build>, debug: bool) -> Rocket<Build> {
-    catcher::register(rocket.mount("/crowdsec", routes(debug)).mount("/", unrouted::routes()))
+    rocket.mount("/crowdsec", routes(debug)).mount("/", unrouted::routes())
 }
 
 fn routes(debug: bool) -> Vec<Route> {
