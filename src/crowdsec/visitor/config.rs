@@ -15,7 +15,7 @@ use crate::crowdsec::setting::{BadSetting, List, Network, Reading};
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Settings {
-    /// `None` where no source says: the debug profile then trusts loopback.
+    /// `None` if neither Rocket.toml nor a variable sets it: the debug profile then trusts loopback.
     trusted_proxies: Option<List<Network>>,
     client_ip_header: Option<String>,
     country_header: Option<String>,

@@ -33,7 +33,7 @@ impl ClientIp {
         named.or_else(|| self.config.geoip.iter().find_map(|database| database.country(address)))
     }
 
-    /// The number of their autonomous system.
+    /// The number of the visitor's autonomous system.
     pub fn system(&self, request: &Request<'_>, address: IpAddr) -> Option<u32> {
         let named = self.said(request, self.config.as_header.as_deref()).and_then(system);
         named.or_else(|| self.config.geoip.iter().find_map(|database| database.system(address)))
@@ -45,7 +45,7 @@ impl ClientIp {
         request.headers().get(header).last()
     }
 
-    /// From now on takes up databases that are replaced. To read one takes some tens of milliseconds.
+    /// From now on looks each minute for databases that were replaced. Reading one takes some tens of milliseconds.
     pub fn watch_databases(&self) {
         if self.config.geoip.is_empty() {
             return;
@@ -55,7 +55,7 @@ impl ClientIp {
             loop {
                 sleep(MINUTE).await;
                 let databases = databases.clone();
-                // A logger that panics costs this look alone.
+                // If the logger panics, only this look is lost.
                 let _ = spawn_blocking(move || databases.iter().for_each(Database::refresh)).await;
             }
         });
@@ -69,22 +69,22 @@ pub struct Database {
     reader: RwLock<Reader<Vec<u8>>>,
     /// The file that was looked at last, good or bad.
     seen: Mutex<Option<Version>>,
-    /// Look-ups that failed in what it holds.
+    /// Counts look-ups that failed because the database is damaged.
     damage: Reminder,
 }
 
-/// By what a file is told from the one that lay there before.
+/// What tells a file from the one before it: its inode, time of change and length.
 type Version = (u64, SystemTime, u64);
 
 impl Database {
     pub fn open(path: PathBuf) -> Result<Self, Box<dyn Error>> {
-        // Before the file is read: one that is replaced meanwhile is taken up with the first look.
+        // Before the file is read, so that the first look finds one that is replaced meanwhile.
         let seen = Mutex::new(version(&path));
         Ok(Self { reader: RwLock::new(read(&path)?), path, seen, damage: Reminder::default() })
     }
 
-    /// Whether it says an address's place for decisions of this scope, `country` or `as`: by its own name. One whose name
-    /// tells nothing may say both.
+    /// Whether the database serves decisions of this scope, `country` or `as`, by the name of its type. If the name tells
+    /// nothing, it may serve both.
     pub fn has(&self, scope: &str) -> bool {
         let name = self.reader().metadata().database_type.to_ascii_lowercase();
         let is_named = |words: &[&str]| words.iter().any(|word| name.contains(word));
@@ -92,8 +92,8 @@ impl Database {
         country == system || scope == if country { "country" } else { "as" }
     }
 
-    /// In CrowdSec's own order. Some free databases have a flat `country_code`, and the country's name, or its two letters, in
-    /// the place of the first.
+    /// Reads the fields in CrowdSec's own order. Some free databases have a flat `country_code`, and `country` as a text: the
+    /// country's name or its two letters.
     pub fn country(&self, address: IpAddr) -> Option<Country> {
         self.look_up(address, |found| {
             let read = |path: &[PathElement<'_>]| match found.decode_path::<&str>(path) {
@@ -110,8 +110,8 @@ impl Database {
         })
     }
 
-    /// As a number of 64, 32 or 16 bits, or as text: not every maker of databases writes it as MaxMind does. Never read as just any
-    /// value: one of a damaged file may hold itself, without end.
+    /// Reads a number of 64, 32 or 16 bits, or a text: not every maker of databases writes it as MaxMind does. Never reads a
+    /// value of any type: in a damaged file, a value may contain itself without end.
     pub fn system(&self, address: IpAddr) -> Option<u32> {
         let path = [Key("autonomous_system_number")];
         self.look_up(address, |found| {
@@ -123,7 +123,7 @@ impl Database {
         })
     }
 
-    /// Fails open: of an address that cannot be looked up nobody knows where it is.
+    /// Fails open: if an address cannot be looked up, nobody knows where it is.
     fn look_up<T>(
         &self,
         address: IpAddr,
@@ -134,7 +134,7 @@ impl Database {
             return None;
         }
         let found = reader.lookup(address).and_then(decode);
-        // A log may take its time, and nobody else waits for it.
+        // Nobody waits for the lock while the log is written.
         drop(reader);
         found.unwrap_or_else(|error| {
             if self.damage.count(1, HOUR, Instant::now()).is_some() {
@@ -148,7 +148,7 @@ impl Database {
         })
     }
 
-    /// Takes up a file that was replaced. A broken one is told once, and the old one stays.
+    /// Reads a file that was replaced. If the new one is broken, the log says so once, and the old one stays.
     pub fn refresh(&self) {
         let now = version(&self.path);
         if now == mem::replace(&mut *lock(&self.seen), now) {

@@ -12,15 +12,15 @@ use crate::crowdsec::printable::{LONGEST_ESCAPE, escaped_length};
 /// How many bytes Rocket's parser may copy of an `Accept`: it copies the whole header for each type in it, so that 48 kB
 /// took 341 MB. Browsers' headers have some 150 bytes and 8 types.
 const ACCEPT: usize = 64 << 10;
-/// All header lines of a request together, as they stand on the wire. nginx takes 32 KiB, HAProxy 16 KiB.
+/// The most bytes of all header lines of a request together, as they stand on the wire. nginx takes 32 KiB, HAProxy 16 KiB.
 const HEADERS: usize = 64 << 10;
-/// The longest target, referer and user agent, as the access log writes them. A line of the log has room for all three:
-/// Docker cuts a line at 16 KiB. A longer one would be served and not seen, so nobody is served one.
+/// The most bytes of a target, a referer and a user agent, as the access log writes them. All three fit into a line of the log:
+/// Docker cuts a line at 16 KiB. A request with a longer one would be served and not seen by CrowdSec, so it is refused.
 pub const TARGET: usize = 8 << 10;
 pub const REFERER: usize = 4 << 10;
 pub const AGENT: usize = 2 << 10;
 
-/// Up to this length no header is too long for any of these.
+/// A header of up to this many bytes is too long for none of these limits.
 const SHORT: usize = 256;
 
 /// Whether reading the `Accept` would cost more than it should. Then nothing may ask Rocket for it.
@@ -28,7 +28,7 @@ pub fn is_accept_too_dear(request: &Request<'_>) -> bool {
     request.headers().get("Accept").any(is_dear)
 }
 
-/// Whether texts in a row are longer than that in the access log. Most are so short that nobody has to count.
+/// Whether these texts together take more than `most` bytes in the access log. Most are so short that nobody has to count.
 fn is_longer<const N: usize>(texts: [&str; N], most: usize) -> bool {
     let length: usize = texts.iter().map(|text| text.len()).sum();
     length * LONGEST_ESCAPE > most && texts.iter().map(|text| escaped_length(text)).sum::<usize>() > most
@@ -40,13 +40,12 @@ fn is_dear(accept: &str) -> bool {
     length * length > ACCEPT && length * accept.split(',').count() > ACCEPT
 }
 
-/// What is of interest in the headers of every request. One walk over them finds it all: to look a single one up by its name
-/// takes Rocket as long.
+/// What the headers of a request say to us. One walk over them finds it all: Rocket takes as long to look up a single one by
+/// its name.
 pub struct Head<'r> {
-    /// The status for a request whose target, or whose headers, are longer than anybody's may be.
+    /// The status of the refusal, if the target or the headers are longer than anybody's may be.
     pub too_large: Option<Status>,
-    /// The visitor's address, in canonical form; or the address of the last proxy that is known, `0.0.0.0` where not even
-    /// that one is known.
+    /// The visitor's address, in canonical form. If no visitor is known: the last known proxy's address, or else `0.0.0.0`.
     pub visitor: IpAddr,
     /// Why no visitor is known.
     pub unnamed: Option<Unnamed>,

@@ -1,5 +1,5 @@
-//! Who is the visitor, and where are they? The socket's peer, or the address that a trusted proxy names: what the head of
-//! their request says, once it is known to be no larger than anybody's may be.
+//! Who is the visitor, and where are they? The socket's peer, or the address that a trusted proxy names. The head of the
+//! request says so; what is too large in it is found here too.
 
 mod config;
 mod geo;

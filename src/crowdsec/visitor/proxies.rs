@@ -13,23 +13,22 @@ use rocket::Request;
 use super::config::Config;
 use crate::crowdsec::reminder::Reminder;
 
-/// What nearly every proxy adds, as its makers or the usual guides have it.
+/// Headers that nearly every proxy adds, as its makers or the usual guides say.
 pub const SET_BY_PROXIES: [&str; 4] = ["X-Forwarded-For", "X-Real-IP", "X-Forwarded-Proto", "Forwarded"];
 
 /// Whom to believe, and in which header.
 pub struct ClientIp {
     pub config: Config,
-    /// Requests that a proxy handed on without a name, by the reason.
+    /// Counts requests that a proxy handed on without naming the visitor, by reason.
     unnamed: [Reminder; 4],
-    /// Requests that came by a proxy which is not trusted.
+    /// Counts requests that seem to come by a proxy that is not trusted.
     forgotten: Reminder,
 }
 
 /// Why nobody knows whose request it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Unnamed {
-    /// The header is not there. Rocket drops one that is not UTF-8, so that a visitor's stray byte takes along what a proxy
-    /// added to it.
+    /// The header is not there. Rocket drops a header that is not UTF-8: a visitor's stray byte removes what a proxy added.
     Missing,
     /// It ends in something else than an address: some proxies write `unknown`, and nginx on a unix socket `unix:`.
     Unreadable,
@@ -48,16 +47,16 @@ impl ClientIp {
     /// The visitor's address, and why no visitor is known. `named` is what a trusted proxy says in our header; `None` where
     /// none has handed the request on.
     ///
-    /// No other header is asked instead: a visitor may have written it.
+    /// No other header is read instead: a visitor may have written it.
     pub fn of(&self, peer: Option<IpAddr>, named: Option<&[Cow<'_, str>]>) -> (IpAddr, Option<Unnamed>) {
         let Some(peer) = peer else { return (Ipv4Addr::UNSPECIFIED.into(), Some(Unnamed::Gone)) };
         let Some(named) = named else { return (peer, None) };
         let (address, unnamed) = self.behind(peer, named);
-        // The example of the debug profile is no proxy but the developer at work.
+        // The debug profile's example stands for no proxy, but for the developer at work.
         (address, unnamed.filter(|_| self.config.are_meant))
     }
 
-    /// Whether the visitor came by HTTPS: directly, or as a trusted proxy says that ended it.
+    /// Whether the visitor came by HTTPS: to Rocket itself, or to a trusted proxy that says so.
     pub fn is_https(&self, request: &Request<'_>) -> bool {
         let first = |name| request.headers().get_one(name).and_then(|list| list.split(',').next());
         let is_https = |proto: &str| proto.trim().eq_ignore_ascii_case("https");
@@ -88,7 +87,7 @@ impl ClientIp {
     /// trusted proxy's: what stands left of it is only a stranger's word. At something unreadable it stops too, with
     /// the last proxy it knows: taking the next one to the left would let a visitor choose who to be.
     pub fn behind(&self, peer: IpAddr, values: &[impl AsRef<str>]) -> (IpAddr, Option<Unnamed>) {
-        // A proxy that adds an empty line, as HAProxy's `add-header … %[src]` does for who comes by a unix socket, names nobody.
+        // A proxy that adds an empty line names nobody: HAProxy's `add-header … %[src]` does so for visitors on a unix socket.
         if let [_, .., last] = values
             && last.as_ref().trim().is_empty()
         {
@@ -114,15 +113,15 @@ impl ClientIp {
         self.config.trusted_proxies.iter().any(|net| net.contains(&address))
     }
 
-    /// The address in one element of the header: the `for` of RFC 7239's `Forwarded`, or the whole of any other's.
+    /// The address in one element of the header: the `for` of RFC 7239's `Forwarded`, or the whole element of any other header.
     fn address(&self, element: &str) -> Option<IpAddr> {
         let is_forwarded = self.config.client_ip_header.eq_ignore_ascii_case("Forwarded");
         address(if is_forwarded { forwarded(element, "for")? } else { element })
     }
 }
 
-/// What an element of RFC 7239's `Forwarded` says under this name; nothing where it says that twice, or escapes. A proxy may
-/// hand on there what a visitor wrote: `host="x;for=192.0.2.1"`.
+/// The value under this name in an element of RFC 7239's `Forwarded`. `None` if the name is there twice, or a backslash: a
+/// proxy may hand on there what a visitor wrote, `host="x;for=192.0.2.1"`.
 fn forwarded<'a>(element: &'a str, name: &str) -> Option<&'a str> {
     let pairs = element.split(';').filter_map(|pair| pair.trim().split_once('='));
     let mut said = pairs.filter(|(known, _)| known.trim().eq_ignore_ascii_case(name));
@@ -130,8 +129,7 @@ fn forwarded<'a>(element: &'a str, name: &str) -> Option<&'a str> {
     Some(value.trim().trim_matches('"')).filter(|_| !element.contains('\\'))
 }
 
-/// `None` where the visitor has gone. Rocket's local client has no peer either: a test on this very machine, in the debug
-/// profile.
+/// `None` where the visitor has gone. Rocket's local client has no peer either: the debug profile takes it for loopback.
 pub fn peer(request: &Request<'_>) -> Option<IpAddr> {
     let is_test = || request.rocket().config().profile == rocket::Config::DEBUG_PROFILE;
     let peer = request.remote().map(|remote| remote.ip().to_canonical());
@@ -167,7 +165,7 @@ pub mod tests {
 
     use Unnamed::*;
 
-    /// Who trusts two networks and this header.
+    /// Trusts two networks and this header.
     pub fn client_ip(header: &str) -> ClientIp {
         let trusted = ["10.0.0.0/8", "2001:db8:ffff::/48"].map(|net| net.parse().unwrap());
         ClientIp::new(Config {
@@ -219,7 +217,7 @@ pub mod tests {
         ] {
             assert_eq!(behind("X-Forwarded-For", values), ("10.0.0.1".into(), Some(why)), "{values:?}");
         }
-        // The last proxy that is known, and never the next one to the left.
+        // The address is the last known proxy's, never the next one to the left.
         let last = behind("X-Forwarded-For", &["192.0.2.1, junk, 10.0.0.2"]);
         assert_eq!(last, ("10.0.0.2".into(), Some(Unreadable)));
         assert_eq!(behind("X-Forwarded-For", &["10.0.0.3, 10.0.0.2"]), ("10.0.0.3".into(), Some(OnlyProxies)));

@@ -10,8 +10,8 @@ use super::{ClientIp, Unnamed, from_the_right};
 use crate::crowdsec::reminder::HOUR;
 
 impl ClientIp {
-    /// Tells the operator of a request that was refused because nobody could be told: at the first one, and once an hour
-    /// while it lasts. It proposes no header of the request's own: a stranger may have sent that to be chosen.
+    /// Tells the operator of requests that were refused because they name nobody: at the first one, and once an hour while it
+    /// lasts. The line proposes no header of the request: a stranger may have sent one to be chosen.
     pub fn tell_unnamed(&self, proxy: IpAddr, why: Unnamed) {
         let Some(times) = self.unnamed[why as usize].count(1, HOUR, Instant::now()) else { return };
         let header = &self.config.client_ip_header;
@@ -49,8 +49,8 @@ impl ClientIp {
     }
 
     /// Looks whether `trusted_proxies` was forgotten, in whole or in part: then everybody seems to come from the proxy's
-    /// address, and one ban is a ban of everybody. Our own routes are left out: load balancers probe there. So is who has gone.
-    /// `header` is the one by which the visitor looks like a proxy.
+    /// address, and one ban is a ban of everybody. Our own routes are left out, since load balancers probe there, and so are
+    /// visitors who have gone. `header` is the header by which the visitor looks like a proxy.
     pub fn look_for_forgotten(&self, request: &Request<'_>, visitor: IpAddr, header: &str) {
         if visitor.is_unspecified() || request.uri().path().starts_with("/crowdsec/") {
             return;
@@ -65,8 +65,8 @@ impl ClientIp {
         );
     }
 
-    /// The header in which a trusted proxy has named this visitor, if it names somebody behind them as well, and their
-    /// address is private, as a second proxy's is.
+    /// The header in which a trusted proxy names this visitor, if they look like a second proxy: their address is private, and
+    /// the header names somebody behind them as well.
     pub fn second_proxy(&self, visitor: IpAddr, named: &[Cow<'_, str>]) -> Option<&str> {
         if !is_private(visitor) || self.trusts(visitor) {
             return None;
@@ -77,7 +77,7 @@ impl ClientIp {
     }
 }
 
-/// A single such request may be a stranger's.
+/// The requests before the first warning: a single one may be a stranger's.
 const FEW: u64 = 3;
 
 /// Whether only machines of one's own network have such an address.
@@ -98,7 +98,7 @@ mod tests {
     use crate::crowdsec::visitor::Head;
     use crate::crowdsec::visitor::proxies::tests::client_ip;
 
-    /// The visitor is whom the walk has found.
+    /// The whole head is read, as for a visitor's request.
     #[test]
     fn a_proxy_that_nobody_trusts_is_known_by_what_it_sets() {
         let client = rocket::local::blocking::Client::untracked(rocket::custom(rocket::Config::debug_default()));
@@ -118,7 +118,7 @@ mod tests {
             }
             assert_eq!(sign(peer, &[("Accept", "a/b"), ("Via", "1.1 a"), ("Referer", "/")]), None, "{peer}");
         }
-        // Behind a trusted proxy, a private address with somebody behind it is a second one.
+        // Behind a trusted proxy, a private address with somebody behind it is a second proxy's.
         for (value, is_proxy) in [
             ("192.0.2.9, 192.168.0.1", true),
             ("192.0.2.9, fd00::1, 10.0.0.2", true),
