@@ -1,7 +1,7 @@
 //! What is ALTCHA? A proof of work by the visitor's browser: no account, no third party, nothing loaded from elsewhere.
 //!
-//! The server picks a number, hashes it once and hands out the first half of the hash; the browser counts up until it
-//! meets it. A challenge is signed, expires, and is bound to the visitor's address (IPv6: the /64).
+//! The server picks a number, hashes it once and hands out the first half of the hash; the browser counts up until it finds the
+//! number. A challenge is signed, expires, and is bound to the visitor's address (IPv6: the /64).
 //!
 //! Nobody remembers which challenges were solved, and an answer may be sent again, also to another instance and after a
 //! restart. That is sound because a pass counts from when the challenge was made, and not from when its answer came: the
@@ -19,8 +19,8 @@ use base64::engine::general_purpose::STANDARD;
 use super::Finding;
 use crate::crowdsec::limit::Subject;
 
-/// Long enough to fetch a coffee before looking at the page. Half of `captcha.expiration` where that is less, so that
-/// whoever takes their time still has a pass for the other half.
+/// How long a challenge holds: long enough to fetch a coffee before looking at the page. Half of `captcha.expiration` where
+/// that is less, so that whoever takes their time still has a pass for the other half.
 const LONGEST_LIFETIME: Duration = Duration::from_secs(600);
 
 pub struct Altcha {
@@ -113,7 +113,7 @@ mod tests {
         let (altcha, issued) = (altcha("s"), unix_now() - 500);
         let answer = solve(&altcha.challenge(subject("192.0.2.1"), issued).unwrap());
         assert_eq!(altcha.verify(&answer, subject("192.0.2.2")), Finding::Wrong);
-        // The second time it gives what it gave the first time, and no second more.
+        // The second time, the answer gives the same pass as the first time, and no second more.
         for _ in 0..2 {
             assert_eq!(altcha.verify(&answer, subject("192.0.2.1")), Finding::Human { since: issued });
         }
@@ -145,7 +145,7 @@ mod tests {
         let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&challenge)).unwrap()).unwrap();
         payload.challenge.parameters.expires_at = Some(payload.challenge.parameters.expires_at.unwrap() + 1);
         assert_eq!(ours.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Finding::Wrong);
-        // Who could choose when it was issued could choose when the pass ends.
+        // Whoever could choose when a challenge was issued could choose when the pass ends.
         let mut payload: Payload = serde_json::from_slice(&STANDARD.decode(solve(&challenge)).unwrap()).unwrap();
         payload.challenge.parameters.data.as_mut().unwrap().insert(ISSUED.into(), (unix_now() + 9).into());
         assert_eq!(ours.verify(&STANDARD.encode(serde_json::to_vec(&payload).unwrap()), visitor), Finding::Wrong);

@@ -44,7 +44,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// `None` where no provider is set. The debug profile then has the one that needs no account and no network.
+    /// `None` where no provider is set. Where nothing of the table is set, the debug profile has altcha, which needs no account
+    /// and no network.
     pub fn read(reading: &mut Reading<'_>) -> Result<Option<Self>, BadSetting> {
         let set: Option<Settings> = reading.table_of("captcha")?;
         let example = || Settings { provider: Some(&ALTCHA), ..Settings::default() };
@@ -67,7 +68,7 @@ impl Config {
                 "this provider needs `captcha.site_key` and `captcha.secret_key`: take both from your account there";
             reading.wrong("captcha.provider", what);
         }
-        // Each goes into a header as it stands, where `;` would begin another rule.
+        // Each source goes into a header as it stands, where `;` would begin another rule.
         let is_source = |text: &String| text.bytes().all(|byte| byte.is_ascii_graphic() && !b";,'\"".contains(&byte));
         if !settings.sources.0.iter().all(is_source) {
             let what = "write each place as in a content security policy, \"https://www.gstatic.cn\"";

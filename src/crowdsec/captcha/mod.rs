@@ -23,12 +23,12 @@ pub use config::Config;
 
 /// The captcha as it is configured.
 pub struct Captcha {
-    /// What the page shows, but for ALTCHA's challenge.
+    /// What the page shows, without ALTCHA's challenge.
     pub shown: Widget,
     /// What the page's content security policy has to allow besides our own script.
     pub content_sources: String,
     altcha: Altcha,
-    /// Who asks and judges in ALTCHA's place.
+    /// The provider that asks and judges in ALTCHA's place.
     third_party: Option<ThirdParty>,
     pub passes: Passes,
 }
@@ -54,7 +54,7 @@ impl Widget {
         Self { provider, site_key, script_url, widget_class, field, challenge }
     }
 
-    /// One of each sort that a page may tell apart, to try it with.
+    /// A widget of each sort that a page may tell apart, to try the page with.
     pub fn examples() -> [Self; 2] {
         let third_party = Self::new(&RECAPTCHA, "key", "https://captcha.example/api.js", "");
         [third_party, Self::new(&ALTCHA, "", "", "{}")]
@@ -79,8 +79,8 @@ pub enum Finding {
 }
 
 impl Captcha {
-    /// `shared` is Rocket's secret key: what is made with it holds on all instances that share it. Where none is set (the debug
-    /// profile) chance stands in, so that nothing that anybody else made holds.
+    /// `shared` is Rocket's secret key: what is made with it holds on all instances that share it. Where none is set (in the
+    /// debug profile), a random one stands in, so that nothing that another process made holds.
     pub fn new(config: &Config, shared: Option<&Secret>) -> Result<Self, String> {
         let secret = shared.map_or_else(|| format!("{:032x}", rand::random::<u128>()), |secret| secret.0.clone());
         let third_party = (*config.provider != ALTCHA).then(|| ThirdParty::new(config)).transpose()?;
@@ -90,7 +90,7 @@ impl Captcha {
         Ok(Self { shown, content_sources: content_sources(config), altcha, third_party, passes })
     }
 
-    /// The widget for one visitor; ALTCHA's challenge is bound to who it is for. `now` is in seconds since 1970.
+    /// The widget for one visitor; ALTCHA's challenge is bound to that visitor. `now` is in seconds since 1970.
     pub fn widget(&self, subject: Subject, now: u64) -> Result<Widget, String> {
         let challenge = if self.costs() { String::new() } else { self.altcha.challenge(subject, now)? };
         Ok(Widget { challenge, ..self.shown.clone() })
@@ -110,10 +110,10 @@ impl Captcha {
     }
 }
 
-/// The provider's places, the host of `script_url`, which the operator may have set, and the operator's `captcha.sources`.
+/// The provider's sources, the origin of `script_url`, which the operator may have set, and the operator's `captcha.sources`.
 fn content_sources(config: &Config) -> String {
     let script = Url::parse(&config.script_url).map(|url| url.origin().ascii_serialization()).unwrap_or_default();
-    // This one is for countries that block google.com; its script loads the rest from www.gstatic.cn.
+    // www.recaptcha.net is for countries that block google.com; its script loads the rest from www.gstatic.cn.
     let elsewhere = if script.ends_with("://www.recaptcha.net") { "https://www.gstatic.cn" } else { "" };
     let all = [config.provider.sources, &script, elsewhere].into_iter();
     let all = all.chain(config.sources.iter().map(String::as_str));

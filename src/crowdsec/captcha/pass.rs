@@ -21,7 +21,7 @@ pub struct Passes {
     expiration: Duration,
 }
 
-/// A pass has about 90 bytes in base64; a longer value is none, and costs no decryption.
+/// A pass has about 90 bytes in base64. A value of more bytes than this is no pass, and costs no decryption.
 const LONGEST_COOKIE: usize = 200;
 
 impl Passes {
@@ -34,10 +34,10 @@ impl Passes {
         Self { key: key("encryption"), mark, expiration }
     }
 
-    /// Gives the visitor a pass that counts from `since` on, in seconds since 1970. `https` goes by how the visitor came,
-    /// since Rocket only knows of TLS that it ends itself.
+    /// Gives the visitor a pass that counts from `since` on, in seconds since 1970. `https` says how the visitor came, since
+    /// Rocket only knows of TLS that it ends itself.
     ///
-    /// `Lax` rather than Rocket's `Strict`: who follows a link from elsewhere would have to solve the captcha again.
+    /// `Lax`, not Rocket's `Strict`: whoever follows a link from another site would have to solve the captcha again.
     pub fn grant(&self, cookies: &CookieJar<'_>, address: IpAddr, since: u64, https: bool) {
         let name = self.name(address, https);
         let cookie = Cookie::build((name.clone(), value(address.into(), since)))
@@ -45,7 +45,7 @@ impl Passes {
             .http_only(true)
             .same_site(SameSite::Lax)
             .secure(https)
-            // A wish to the browser, of ten years at most. The end that counts is the one inside.
+            // A wish to the browser, of ten years at most. What counts is the time inside the pass.
             .max_age(time::Duration::seconds(self.expiration.as_secs() as i64));
         let mut jar = cookie::CookieJar::new();
         jar.private_mut(&self.key).add(cookie);
@@ -57,8 +57,8 @@ impl Passes {
     /// When the visitor has proven to be human, in seconds since 1970, by the newest pass that still counts.
     ///
     /// A neighbour on the same domain can set a cookie of the same name, which a browser sends beside ours. So all cookies of
-    /// the request are tried, and not only the last one of a name, which is all that Rocket's jar keeps. The jar is asked as
-    /// well, because the cookies of Rocket's local client stand there alone.
+    /// the request are tried, and not only the last one of a name, which is all that Rocket's jar keeps. The jar is read as
+    /// well, because only there are the cookies of Rocket's local client.
     pub fn since(&self, request: &Request<'_>, address: IpAddr, now: u64) -> Option<u64> {
         let names = [true, false].map(|https| self.name(address, https));
         let in_jar = names.iter().filter_map(|name| request.cookies().get(name).cloned());
@@ -72,8 +72,8 @@ impl Passes {
         passes.max()
     }
 
-    /// A browser does not let plain HTTP replace a `Secure` cookie, so that one has a name of its own; `__Host-` keeps
-    /// other hosts from setting it. So has each family: who has an address of both would lose one pass by the other.
+    /// A browser does not let plain HTTP replace a `Secure` cookie, so the `Secure` pass has a name of its own; `__Host-` keeps
+    /// other hosts from setting it. So have IPv4 and IPv6: a visitor with an address of both would lose one pass by the other.
     fn name(&self, address: IpAddr, https: bool) -> String {
         let (host, family) = (if https { "__Host-" } else { "" }, if address.is_ipv4() { "v4" } else { "v6" });
         format!("{host}{}-captcha-{}-{family}", env!("CARGO_PKG_NAME"), self.mark)
@@ -85,7 +85,7 @@ fn value(subject: Subject, since: u64) -> String {
 }
 
 /// Since when a pass counts; `None` for one that has ended, or that is another visitor's. It counts for as long as
-/// `captcha.expiration` says here and now, whichever instance has made it. Where a clock was set back it may come from the
+/// `captcha.expiration` says here and now, whichever instance has made it. Where a clock was set back, a pass may come from the
 /// future: the visitor has solved the captcha all the same.
 fn since(value: &str, subject: Subject, now: u64, expiration: Duration) -> Option<u64> {
     let (since, whose) = value.split_once(' ')?;

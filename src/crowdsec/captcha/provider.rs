@@ -4,7 +4,7 @@ use serde::de::{Deserializer, Error};
 
 use crate::crowdsec::setting::text;
 
-/// What differs between them, from their documentation.
+/// What differs between providers, from their documentation.
 #[derive(Debug, PartialEq)]
 pub struct Provider {
     pub name: &'static str,
@@ -13,7 +13,7 @@ pub struct Provider {
     pub widget_class: &'static str,
     /// The field of the form that carries the answer.
     pub field: &'static str,
-    /// The places that their widget needs in the page's content security policy.
+    /// The places that the widget needs in the page's content security policy.
     pub sources: &'static str,
 }
 
@@ -52,6 +52,6 @@ static TURNSTILE: Provider = Provider {
     sources: "https://challenges.cloudflare.com",
 };
 
-/// Our own page and server are all that it needs.
+/// ALTCHA needs only our own page and server.
 pub static ALTCHA: Provider =
     Provider { name: "altcha", script_url: "", verify_url: "", widget_class: "altcha", field: "altcha", sources: "" };

@@ -22,18 +22,18 @@ use crate::crowdsec::reminder::{HOUR, MINUTE, Reminder};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most bytes of an answer that are read. `siteverify` answers in a few hundred.
 const LONGEST_ANSWER: usize = 64 * 1024;
-/// Answers of one visitor's in a minute that were wrong, or that the provider could not judge. Each visitor has a count of
+/// The most answers of one visitor in a minute that are wrong, or that the provider cannot judge. Each visitor has a count of
 /// their own: nobody has to wait for what others did, unless they share one address.
 const MOST_FAILED: u32 = 20;
-/// Questions about one visitor's answers at the same time. Whether an answer was wrong is known only after the question,
-/// so that without this a visitor could send any number of wrong ones at once. More have to wait for their turn.
+/// The most questions about one visitor's answers at the same time; further answers wait for their turn. Whether an answer was
+/// wrong is known only after the question: without this limit a visitor could send any number of wrong ones at once.
 const MOST_AT_ONCE: usize = 20;
 
 pub struct ThirdParty {
     config: Config,
     client: Client,
     failed: Limit,
-    /// Who has a question under way; never more entries than there are connections.
+    /// The visitors who have a question under way; never more than there are connections.
     asking: Mutex<HashMap<Subject, Arc<Semaphore>>>,
     /// When the log tells again that the provider cannot be asked.
     away: Reminder,
@@ -66,8 +66,8 @@ impl ThirdParty {
         Ok(Self { config: config.clone(), client, failed, asking, away, refuses })
     }
 
-    /// Right answers do not count against the limit: they have been earned. Each other one costs a question to the provider, so
-    /// that it counts even where the provider cannot tell.
+    /// Right answers do not count against the limit: they have been earned. Every other answer counts, even where the provider
+    /// cannot tell, since it costs a question to the provider.
     pub async fn verify(&self, answer: &str, address: IpAddr, now: u64) -> Finding {
         let subject = address.into();
         let Some(_turn) = self.turn(subject).await else { return Finding::Away };
@@ -88,7 +88,7 @@ impl ThirdParty {
             }
         };
         if !matches!(finding, Finding::Human { .. }) {
-            // The next answer is told to wait, not this one.
+            // The limit makes the next answer wait, not this one.
             let _ = self.failed.count(subject, Instant::now());
         }
         finding
@@ -98,7 +98,7 @@ impl ThirdParty {
     async fn turn(&self, subject: Subject) -> Option<OwnedSemaphorePermit> {
         let turns = {
             let mut asking = lock(&self.asking);
-            // A permit holds the other end of its semaphore: who has none under way is forgotten.
+            // Each permit keeps its semaphore alive: a visitor who has no question under way is forgotten.
             asking.retain(|_, turns| Arc::strong_count(turns) > 1);
             asking.entry(subject).or_insert_with(|| Arc::new(Semaphore::new(MOST_AT_ONCE))).clone()
         };

@@ -53,7 +53,7 @@ fn a_pass_is_for_one_address_until_its_end() {
     }
 }
 
-/// Or if instances that share the secret do not agree on it.
+/// Instances that share the secret may differ in their expiration.
 #[test]
 fn a_pass_holds_no_longer_than_the_expiration_says_where_it_is_shown() {
     let subject = Subject::from("192.0.2.1".parse::<IpAddr>().unwrap());
@@ -99,14 +99,14 @@ mod properties {
         admitted.0.to_string()
     }
 
-    /// Somebody with no cookie, at an application that only grants and asks.
+    /// A client with no cookie, of an application that only grants passes and asks for them.
     fn somebody() -> Client {
         let config = Figment::from(rocket::Config::debug_default()).merge(("log_level", "off"));
         let app = rocket::custom(config).manage(passes("a")).mount("/", routes![grants, asks]);
         Client::untracked(app).unwrap()
     }
 
-    /// By one `Cookie` line, as a browser sends it.
+    /// Sends one `Cookie` line, as a browser does.
     fn is_let_in(client: &Client, line: &str) -> bool {
         let request = client.get("/admit").header(Header::new("Cookie", line.to_owned()));
         request.dispatch().into_string().unwrap() == "true"
@@ -126,7 +126,7 @@ mod properties {
         assert!(is_pass(pass));
         assert!(is_let_in(&client, &format!("__Host-other=x; {name}=junk; {name}={pass}; {name}=; a=b")));
         assert!(!is_let_in(&client, &format!("other={pass}")), "the value is bound to its name");
-        // The words that it holds are no secret; that they are encrypted with our key is what counts.
+        // The words in a pass are no secret: a pass counts because they are encrypted with our key.
         let words = value(VISITOR.into(), unix_now());
         assert!(!is_pass(&words));
         proptest!(|(junk in any::<String>(), like in "[A-Za-z0-9+/]{40,120}={0,2}")| {
