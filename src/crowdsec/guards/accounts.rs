@@ -33,7 +33,7 @@ impl<'r> Accounts<'r> {
         Outcome::Success(Self { bouncer, visit, has_solved })
     }
 
-    /// The greatest decision that stands against an account, whatever is made of it. Refuses nobody.
+    /// The greatest decision that stands against an account, enforced or not. Refuses nobody.
     pub fn standing(&self, scope: &str, account: &str) -> Option<DecisionView> {
         self.decisions(scope, account).into_iter().next()
     }
@@ -44,7 +44,7 @@ impl<'r> Accounts<'r> {
         self.bouncer.decisions.on(&value, self.bouncer.now()).iter().map(DecisionView::from).collect()
     }
 
-    /// Lets an account in, or says with what its visitor is refused: with `?` the handler ends, and they meet the same pages
+    /// Lets an account in, or gives the refusal of its visitor: with `?` the handler ends, and the visitor meets the same pages
     /// as everybody else. The operator's own `allow` outweighs a decision on an account, too.
     pub fn admit(&self, scope: &str, account: &str) -> Result<(), Refused> {
         let Some(value) = self.value(scope, account) else { return Ok(()) };
@@ -57,7 +57,7 @@ impl<'r> Accounts<'r> {
         Err(Refused(visit.refuse_by_guard(bouncer, judgement, false)))
     }
 
-    /// Fails open: of a scope that LAPI is not asked for, or a text that no decision has, nothing is known.
+    /// Fails open: nothing is known about a scope that LAPI is not asked for, or about a text that no decision can have.
     fn value(&self, scope: &str, account: &str) -> Option<Value> {
         let is_listed = self.bouncer.lapi.scopes.have_account(scope);
         if !is_listed {
@@ -67,7 +67,7 @@ impl<'r> Accounts<'r> {
     }
 }
 
-/// A refusal that a handler gives back, or by its status a guard of yours. The page is the bouncer's.
+/// A refusal that a handler returns. A guard of yours returns its status. The page is the bouncer's.
 #[derive(Debug)]
 pub struct Refused(pub Status);
 

@@ -12,11 +12,12 @@ use super::{bouncer, has_no_bouncer, policy};
 use crate::crowdsec::bouncer::{Bouncer, Verdict};
 use crate::crowdsec::reminder::{HOUR, Reminder};
 
-/// Proof that this visitor has solved the captcha, whoever they are: for a form that programs like, such as a sign-up. Whom
-/// the bouncer does not let in is refused as `Cleared` does.
+/// Proof that this visitor has solved the captcha, whoever they are: for a form that attracts programs, such as a sign-up.
+/// Whoever is not let in by the bouncer is refused as by `Cleared`.
 ///
-/// `Human` takes a captcha that was solved within `captcha.expiration`, `Human<10>` one of the last ten minutes. Put it on
-/// the route that shows the form as well, and minutes there alone, so that nobody fills it in for nothing.
+/// `Human` accepts a captcha that was solved within `captcha.expiration`, `Human<10>` one that was solved in the last ten
+/// minutes. Put the guard on the route that shows the form as well, and give minutes only there, so that nobody fills in the
+/// form for nothing.
 ///
 /// ```text
 /// #[get("/sign-up")]
@@ -36,7 +37,7 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         let bouncer = try_outcome!(bouncer(request));
-        // Where another guard asks, no launch can see it. Fails closed: nobody has proven anything.
+        // Where another guard asks for `Human`, the launch cannot see it. Fails closed: nobody has proven anything.
         if lacks_captcha(request.rocket()) {
             return Outcome::Error((Status::InternalServerError, ()));
         }
@@ -53,8 +54,7 @@ impl<'r, const MINUTES: u64> FromRequest<'r> for Human<MINUTES> {
     }
 }
 
-/// Whether nobody could ever prove it, for want of a provider. Tells so: once for all routes that ask, and all visitors of an
-/// hour.
+/// Whether nobody can prove to be human, because no provider is set. Logs that once an hour at most.
 fn lacks_captcha<P: Phase>(rocket: &Rocket<P>) -> bool {
     static TOLD: Reminder = Reminder::new();
     let is_missing = rocket.state::<Bouncer>().is_some_and(|bouncer| bouncer.captcha.is_none());

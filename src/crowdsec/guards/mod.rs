@@ -25,7 +25,7 @@ pub use report::Report;
 pub use same_origin::{SameOrigin, is_own};
 pub use visitor::{DecisionView, Visitor};
 
-/// Each of these guards is what its `of` makes of a request. If a route asks for one, and `crowdsec::fairing()` is not
+/// Makes each of these types a guard by its function `of`. If a route asks for one of them, and `crowdsec::fairing()` is not
 /// attached, the launch stops.
 macro_rules! need_the_bouncer {
     ($($guard:ty),+) => {$(
@@ -59,7 +59,7 @@ fn policy(bouncer: &Bouncer, request: &Request<'_>, decide: impl FnOnce(&Judgeme
     let visit = bouncer.visit(request);
     let verdict = decide(&visit.judgement);
     if verdict == Verdict::Admit {
-        // Once for each request: the fairing has noted it, unless it lets everybody pass.
+        // The fairing has noted the trial already, unless it spares the request.
         if let Some(trial) = visit.judgement.trial {
             bouncer.note_trial(visit, visit.judgement.with(trial));
         }
@@ -74,7 +74,7 @@ pub fn has_no_bouncer(rocket: &Rocket<Ignite>) -> bool {
     lacks::<Bouncer>(rocket, "the bouncer", "fairing")
 }
 
-/// Whether a route asks for something of which there is no state, since nobody has attached what brings it.
+/// Whether the state that a route's guard needs is missing, since nobody has attached the fairing that brings it.
 pub fn lacks<T: Send + Sync + 'static>(rocket: &Rocket<Ignite>, what: &str, fairing: &str) -> bool {
     let is_missing = rocket.state::<T>().is_none();
     if is_missing {

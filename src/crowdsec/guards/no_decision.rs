@@ -9,8 +9,8 @@ use super::policy;
 use crate::crowdsec::bouncer::{Bouncer, Verdict};
 use crate::crowdsec::decisions::Remediation;
 
-/// Proof that no decision stands against this visitor: not a captcha that they have solved, nor one that lets them in as
-/// `pass` or `throttle`. For a route where a doubt is enough, such as a checkout. Whoever is refused meets the ban page.
+/// Proof that no decision stands against this visitor, not even a captcha that they have solved, or a `pass` or `throttle` that
+/// lets them in. For a route where a doubt is enough to refuse, such as a checkout. Whoever is refused meets the ban page.
 ///
 /// An `allow` of the operator's own outweighs all decisions here too. A decision that `enforce` leaves out is on trial, and
 /// refuses nobody.

@@ -42,19 +42,19 @@ impl<'r> FromRequest<'r> for SameOrigin {
     }
 }
 
-/// Whether a page of another origin has sent this request, by the word of the visitor's browser. No page can change
-/// what the browser says here. A program can, and is refused for it.
+/// Whether a page of another origin has sent this request, by the word of the visitor's browser. No page can change what the
+/// browser says here. A program can write anything there, and is believed.
 fn is_cross_origin(request: &Request<'_>) -> bool {
     let mut said = request.headers().get("Sec-Fetch-Site").peekable();
     if said.peek().is_some() {
-        // `none`: the visitor did it, by a bookmark or by hand. Fails closed: a word that is yet to come is refused.
+        // `none`: the visitor did it, by a bookmark or by hand. Fails closed: a word that we do not know is refused.
         return !said.all(|site| matches!(site, "same-origin" | "none"));
     }
-    // Browsers leave it out on plain HTTP, and older ones everywhere. `null` is an origin that is hidden: refused.
+    // Browsers leave `Sec-Fetch-Site` out on plain HTTP, and older ones everywhere. `null` hides the origin, so it is refused.
     let foreign = request.headers().get("Origin").find(|origin| !is_own(request, origin));
     if let Some(origin) = foreign.filter(|origin| *origin != "null") {
         static TOLD: Reminder = Reminder::new();
-        // Where it is a mistake nobody gets through, and strangers cannot use up the warning for good.
+        // If the proxy is set up wrongly, nobody gets through. Told each hour, so that strangers cannot use up the warning.
         if TOLD.count(1, HOUR, Instant::now()).is_some() {
             warn!(
                 "A page of {} sent a form here, and that is not the host that was asked: such forms are refused. If it is \
@@ -68,7 +68,7 @@ fn is_cross_origin(request: &Request<'_>) -> bool {
     foreign.is_some()
 }
 
-/// Whether an origin is the host that was asked. The scheme says nothing: a proxy may have ended TLS.
+/// Whether an origin is the host that was asked. The scheme is not compared: a proxy may have ended TLS.
 pub fn is_own(request: &Request<'_>, origin: &str) -> bool {
     let (Ok(origin), Some(host)) = (Url::parse(origin), request.host()) else { return false };
     matches!(origin.scheme(), "http" | "https")

@@ -39,7 +39,7 @@ pub struct Visitor {
 }
 
 impl Visitor {
-    /// Whether a decision of this type stands against them, as LAPI names it: `visitor.has("mfa")`, in any case.
+    /// Whether a decision of this type, as LAPI names it, stands against them: `visitor.has("mfa")`. Case says nothing.
     pub fn has(&self, kind: &str) -> bool {
         self.decisions.iter().any(|decision| decision.kind.eq_ignore_ascii_case(kind))
     }
@@ -75,7 +75,7 @@ pub struct DecisionView {
     pub scope: String,
     /// What it stands against: an address or network, a country as `FR`, an AS as `AS64500`, or an account.
     pub value: String,
-    /// LAPI's id of the decision; `None` for one of the operator's own, and where there is none that can be used.
+    /// LAPI's id of the decision; `None` for one of the operator's own, and where LAPI's cannot be used.
     pub id: Option<u64>,
     /// Seconds until the decision ends; `None` for one of the operator's own.
     pub expires_in: Option<u64>,
