@@ -36,10 +36,10 @@ struct Enforcement {
     refusing: Arc<()>,
 }
 
-/// Kept with a refused request: the method by which our route gets it, and what counts it by being there.
+/// Kept with a refused request: the method with which it reaches our route, and a clone of `refusing`, which counts it.
 struct Rerouted(Option<(Method, Arc<()>)>);
 
-/// What an answer of somebody else's says of its body, which does not hold for a page of ours in its place.
+/// Headers that describe the body of an answer. They go where a page of ours replaces that body.
 const OF_THE_BODY: [&str; 6] =
     ["Content-Disposition", "Content-Encoding", "Content-Language", "Content-Range", "ETag", "Last-Modified"];
 
@@ -59,7 +59,7 @@ impl Fairing for Enforcement {
                 let rocket = rocket.attach(super::logs::must_be_attached());
                 let rocket = rocket.attach(LastWord { refusing: Arc::downgrade(&self.refusing) });
                 let Some((poller, thread)) = poller else { return Ok(rocket) };
-                // The shutdown waits until the last snapshot is written, for as long as a disk may reasonably take.
+                // The shutdown waits until the last snapshot is written, but at most 5 seconds: a disk may take as long.
                 let patience = Duration::from_secs(5);
                 Ok(thread.work(rocket, "CrowdSec's polls", patience, |shutdown| poller.run(shutdown)))
             }
@@ -86,8 +86,8 @@ impl Fairing for Enforcement {
     /// A fairing cannot answer, so a refused request is sent to a route of ours.
     async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
         let Some(bouncer) = Bouncer::of(request) else { return };
-        // Rocket takes a POST whose form says `_method=head` for a HEAD, and would send no body, for which the visitor
-        // waits. As a GET it gets its body. If it was a real HEAD, sent with a body, hyper removes the answer's body.
+        // Rocket turns a POST whose form says `_method=head` into a HEAD, and would send no body, though the browser waits for
+        // one. As a GET, the request gets its body. After a real HEAD that has a body, hyper removes the answer's body.
         if request.method() == Method::Head && !data.peek(1).await.is_empty() {
             request.set_method(Method::Get);
         }
@@ -144,7 +144,7 @@ impl Fairing for Enforcement {
         if !is_told {
             bouncer.log(&visit.asked, refused);
         }
-        // No page where another judge answers: its own fairing puts that answer here.
+        // Where another judge answers, there is no page of ours: that judge's fairing puts its answer here.
         if let Some(Ok(page)) = Refusal::of(request, bouncer, verdict).map(|refusal| refusal.respond_to(request)) {
             OF_THE_BODY.iter().for_each(|name| response.remove_header(name));
             // Merged, so that the headers of other fairings and routes stay.

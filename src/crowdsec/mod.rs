@@ -1,10 +1,9 @@
 //! The bouncer: keeps CrowdSec's decisions in memory and enforces them on every request.
 //!
-//! An application needs few names of it: [`figment`] to read its configuration, [`try_pages`] and [`fairing`] to be
-//! protected, the guards [`Cleared`], [`SameOrigin`], [`Report`], [`Words`] and [`Accounts`] (which refuses with
-//! [`Refused`]), and [`wants_json`] and [`FORMAT_HEADERS`] for its errors. The folder names nothing of the
-//! application's, so that it can be replaced whole by a newer one, or be copied into another application:
-//! docs/into-an-existing-application.md.
+//! An application needs few of the names below: [`figment`] to read its configuration, [`try_pages`] and [`fairing`] to be
+//! protected, the guards [`Cleared`], [`SameOrigin`], [`Report`], [`Words`] and [`Accounts`] (which refuses with [`Refused`]),
+//! and [`wants_json`] and [`FORMAT_HEADERS`] for its errors. The folder names nothing of the application's, so that it can be
+//! replaced whole by a newer one, or be copied into another application: docs/into-an-existing-application.md.
 //!
 //! [`logs`] and [`Events`] feed CrowdSec.
 //! [`appsec`] and [`Inspected`] have CrowdSec's AppSec judge requests.
@@ -12,8 +11,8 @@
 //! Each of these rooms can be left out: docs/leaving-a-room-out.md.
 //!
 //! In reading order, each room imports only what stands before it: small tools, what stands against whom (decisions), how a
-//! setting is written, how LAPI is asked, who is asking, the captcha, the judgement, and then whoever acts by it: guards, pages,
-//! observers, and the fairing, which puts all of it together.
+//! setting is written, how LAPI is asked, who is asking, the captcha, the judgement, and then what acts on the judgement:
+//! guards, pages, logs, metrics, AppSec, and the fairing, which puts all of it together.
 
 mod printable;
 mod panics;

@@ -102,7 +102,7 @@ fn enforced<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<Rem
     Ok(Some(ENFORCED.into_iter().filter(|remediation| named.contains(remediation)).collect()))
 }
 
-/// A ban is no success, and no fault of the server's.
+/// From 400 to 499: a ban is no success, and no fault of the server.
 fn status_of_a_ban<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Status>, D::Error> {
     match Number::deserialize(deserializer) {
         Ok(Number(status @ 400..=499)) => Ok(Some(Status::new(status as u16))),
@@ -137,7 +137,7 @@ pub struct Config {
     pub enforce_by: EnforceBy,
     pub ban_status: Status,
     pub decisions: Vec<OwnDecision>,
-    /// Whether these are the debug profile's examples.
+    /// Whether `decisions` are the debug profile's examples.
     pub are_examples: bool,
     pub excluded_paths: Vec<Prefix>,
 }
@@ -197,7 +197,7 @@ impl Config {
     }
 }
 
-/// What types become, by their names in lower case.
+/// The remediation of each type in `remediations`, by the type's name in lower case.
 fn mapped(reading: &mut Reading<'_>, remediations: BTreeMap<String, Remediation>) -> BTreeMap<String, Remediation> {
     let mut mapped = BTreeMap::new();
     for (key, remediation) in remediations {
@@ -208,7 +208,7 @@ fn mapped(reading: &mut Reading<'_>, remediations: BTreeMap<String, Remediation>
         } else if key.split('/').any(|part| part.trim() != part || part.is_empty()) {
             reading.wrong("remediations", &format!("`{key}` is not a type: write TYPE or \"ORIGIN/TYPE\""));
         } else if key.contains('*') || !key.contains('/') && names_origin(&key) {
-            // No error, since a type may bear any name.
+            // A warning and no error, since a type may have any name.
             reading.warnings.push(format!(
                 "`crowdsec.remediations` has `{key}`, which looks like no type: write TYPE, which counts for every origin, or \
                  \"ORIGIN/TYPE\", such as \"CAPI/ban\"."
@@ -225,7 +225,7 @@ fn names_origin(text: &str) -> bool {
     text.to_ascii_lowercase().starts_with("lists:") || ORIGINS.iter().any(|origin| origin.eq_ignore_ascii_case(text))
 }
 
-/// The decisions of the debug profile, for a first look: their addresses belong to nobody, but are for documentation.
+/// The decisions of the debug profile, for a first look. Their addresses are for documentation, and belong to nobody.
 fn examples() -> Vec<OwnDecision> {
     let own = |value, remediation| OwnDecision {
         value: Network(network(value).expect("a network")),

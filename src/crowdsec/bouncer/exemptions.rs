@@ -27,7 +27,7 @@ impl Prefix {
     }
 
     /// Whether a request's path lies below the prefix. A path that is not written plainly (`//health`,
-    /// `/health/../admin`, `/%2e%2e/health`) is never excluded: what an application makes of it is anybody's guess.
+    /// `/health/../admin`, `/%2e%2e/health`) is never excluded: nobody knows what an application makes of it.
     pub fn holds(&self, path: &str) -> bool {
         segments(path).is_some_and(|segments| segments.starts_with(&self.0))
     }
@@ -49,7 +49,7 @@ fn segments(path: &str) -> Option<Vec<String>> {
 }
 
 impl Bouncer {
-    /// Whether the fairing lets a request pass whatever the judgement. These are all the exemptions there are.
+    /// Whether the fairing lets a request pass, whatever the judgement says. There are no other exemptions.
     pub(super) fn spares(&self, request: &Request<'_>) -> bool {
         let path = request.uri().path().as_str();
         is_probe(request)
@@ -58,13 +58,13 @@ impl Bouncer {
     }
 }
 
-/// A load balancer's probe gets its answer wherever it comes from; it says nothing but up or down.
+/// A load balancer's probe is answered wherever it comes from: the answer says only up or down.
 pub fn is_probe(request: &Request<'_>) -> bool {
     matches!(request.uri().path().as_str(), "/crowdsec/health" | "/crowdsec/live")
         && matches!(request.method(), Method::Get | Method::Head)
 }
 
-/// Whether a browser asks by this request whether it may send another one, by the rules of CORS. It has no body.
+/// Whether this is a CORS preflight, by which a browser asks whether it may send another request. It has no body.
 pub fn is_preflight(request: &Request<'_>) -> bool {
     let says = |name| request.headers().get_one(name);
     request.method() == Method::Options

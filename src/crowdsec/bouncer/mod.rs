@@ -45,7 +45,7 @@ pub struct Bouncer {
     pub live: Option<Arc<Live>>,
     pub client_ip: ClientIp,
     pub captcha: Option<Captcha>,
-    /// Ban pages. In a flood of them only bare words are sent.
+    /// Limits ban pages: in a flood only bare words are sent.
     pub ban_pages: Limit,
     pub refusal_lines: RefusalLines,
     /// Requests that were judged, from IPv4 and from IPv6.
@@ -57,7 +57,7 @@ pub struct Bouncer {
     pub also_spared: OnceLock<fn(&Request<'_>) -> bool>,
     /// The questions to AppSec, set at ignition where it is asked.
     pub questions: OnceLock<Questions>,
-    /// Lines that logs have dropped. Kept here, so that whoever writes logs and whoever counts can each be left out.
+    /// Lines that logs have dropped. Kept here, so that the logs and the metrics can each be left out.
     pub lost_lines: Arc<AtomicU64>,
     /// Seconds that a test has skipped.
     pub skipped: Arc<AtomicU64>,
@@ -69,7 +69,7 @@ pub struct Bouncer {
 const BAN_PAGES: u32 = 500;
 
 impl Bouncer {
-    /// The one that this request's application is protected by, if `fairing()` is attached.
+    /// The bouncer of this request's application, if `fairing()` is attached.
     pub fn of<'r>(request: &Request<'r>) -> Option<&'r Self> {
         request.rocket().state()
     }
@@ -106,7 +106,7 @@ impl Bouncer {
     pub fn judge(&self, request: &Request<'_>, head: &Head<'_>, if_unanswered: Option<Remediation>) -> Judgement {
         let (address, at) = (head.visitor, self.now());
         let mut judgement = Judgement::new(address, at, head.unnamed);
-        // Fails closed: a request without a name may be anybody's. A decision on the proxy's own address is none on the
+        // Fails closed: a request without a name may be anybody's. A decision on the proxy's own address says nothing about the
         // visitor.
         if head.unnamed.is_none() {
             let country = || self.client_ip.country(request, address);
@@ -117,7 +117,7 @@ impl Bouncer {
                 judgement.standing.sort_by_key(|standing| Reverse(standing.rank()));
             }
         }
-        // Who has a captcha to solve has to be able to send the answer. A preflight bears no cookie, so that a solved captcha
+        // Whoever has a captcha to solve must be able to send the answer. A preflight carries no cookie, so a solved captcha
         // would not count; the request that it asks about is judged.
         let is_open = || is_captcha(request) || is_preflight(request);
         let solved = || is_open() || self.solved_at(request, address).is_some();
@@ -130,8 +130,8 @@ impl Bouncer {
         self.captcha.as_ref()?.passes.since(request, address, self.unix_now())
     }
 
-    /// Asks LAPI about a visitor, in live mode. Gives what the visitor meets if LAPI does not answer. LAPI is asked on
-    /// `excluded_paths` too: a guard may refuse there.
+    /// Asks LAPI about a visitor, in live mode. Gives the remediation that the visitor meets if LAPI does not answer. LAPI is
+    /// asked on `excluded_paths` too: a guard may refuse there.
     pub async fn ask(&self, request: &Request<'_>, head: &Head<'_>) -> Option<Remediation> {
         let live = self.live.as_ref()?;
         if head.unnamed.is_some() || is_probe(request) {
@@ -152,20 +152,20 @@ impl Bouncer {
         }
     }
 
-    /// What is known of this request: what the fairing decided, every guard, page and log finds here. A visitor whom the
-    /// fairing `forgets` is judged again for the first who asks, so ask only where something may stand against them.
+    /// What is known about this request: guards, pages and logs find here what the fairing decided. If the fairing `forgets`
+    /// the visitor, the first call judges them again, so call this only where something may stand against them.
     pub fn visit<'r>(&self, request: &'r Request<'_>) -> &'r Visit {
         request
             .local_cache(|| Visit::new(self, request, self.judge(request, &Head::of(request, &self.client_ip), None)))
     }
 
-    /// The same where the judgement was made already.
+    /// Like `visit`, with a judgement that was made already.
     pub fn remember<'r>(&self, request: &'r Request<'_>, judgement: Judgement) -> &'r Visit {
         request.local_cache(|| Visit::new(self, request, judgement))
     }
 
-    /// Whether there is nothing to remember: nothing stands against the visitor, as for most, and nobody wants to look at
-    /// all visits.
+    /// Whether there is nothing to remember: nothing stands against the visitor, as for most, and nobody needs every visit
+    /// (`keeps_visits`).
     pub fn forgets(&self, judgement: &Judgement) -> bool {
         judgement.verdict == Verdict::Admit
             && judgement.trial.is_none()
@@ -173,8 +173,8 @@ impl Bouncer {
             && !self.keeps_visits.load(Ordering::Relaxed)
     }
 
-    /// The two letters of a visitor's country, where a proxy's header or a database says it. Of a request without a name the
-    /// address is the proxy's.
+    /// The two letters of a visitor's country, where a proxy's header or a database says it. `None` for a request that names
+    /// nobody: its address is the proxy's.
     pub fn country_of(&self, request: &Request<'_>, judgement: &Judgement) -> Option<String> {
         let country = judgement.has_a_name().then(|| self.client_ip.country(request, judgement.address)).flatten();
         country.map(|country| country.to_string())
@@ -195,7 +195,7 @@ impl Bouncer {
 
     /// Tells the log about a refusal.
     pub fn log(&self, asked: &Asked, judgement: &Judgement) {
-        // A challenge is no refusal: every browser meets one. What is too large stands in the access log.
+        // A challenge is no refusal: every browser meets one. What is too large stands in the access log and the refusal log.
         if matches!(judgement.verdict, Verdict::Answered | Verdict::TooLarge(_)) {
             return;
         }
@@ -206,7 +206,7 @@ impl Bouncer {
     }
 
     /// Notes what the visitor would be refused by, if `enforce` did not let them in, and tells the log: the first such reason
-    /// of each request. A challenge is none.
+    /// of each request. A challenge is no such reason.
     pub fn note_trial(&self, visit: &Visit, judgement: Judgement) {
         if judgement.verdict != Verdict::Answered && visit.tried.get().is_none() {
             self.refusal_lines.write(&visit.asked, &judgement, true);
@@ -219,7 +219,7 @@ impl Bouncer {
         Instant::now() + Duration::from_secs(self.skipped.load(Ordering::Relaxed))
     }
 
-    /// The same in seconds since 1970.
+    /// The time as `now` gives it, in seconds since 1970.
     pub fn unix_now(&self) -> u64 {
         unix_now() + self.skipped.load(Ordering::Relaxed)
     }
@@ -230,8 +230,8 @@ impl Bouncer {
     }
 }
 
-/// For tests: lets this much time pass at once for decisions, passes and `throttle`, in whole seconds. A ban of an hour ends
-/// without an hour's waiting. What LAPI says afterwards counts from the true time on, and so do wrong answers to a captcha.
+/// For tests: moves the clock of decisions, passes and `throttle` forward by whole seconds, so that no test waits an hour for
+/// the end of a ban. What LAPI says afterwards counts from the true time on, and so do wrong answers to a captcha.
 pub fn skip_time(rocket: &Rocket<Orbit>, time: Duration) {
     if let Some(bouncer) = rocket.state::<Bouncer>() {
         bouncer.skipped.fetch_add(time.as_secs(), Ordering::Relaxed);

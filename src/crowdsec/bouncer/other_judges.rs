@@ -11,17 +11,17 @@ use super::{Bouncer, Judgement, Verdict, Visit};
 use crate::crowdsec::decisions::{Remediation, Standing};
 use crate::crowdsec::tally::Tally;
 
-/// The questions to such a judge since the launch, for whoever counts. Kept here, so that each of the two rooms can go
-/// without the other.
+/// The questions to the second judge since the launch, for the metrics. Kept here, so that AppSec and the metrics can each be
+/// left out alone.
 #[derive(Default)]
 pub struct Questions {
-    /// By `ACTIONS`.
+    /// Counts by `ACTIONS`.
     pub tally: Tally,
-    /// When the first of the questions went unanswered since the last answer, in seconds since 1970; 0 while they are answered.
+    /// When a question first went unanswered after the last answer, in seconds since 1970; 0 while questions are answered.
     pub failing_since: AtomicU64,
 }
 
-/// How a question can end. `other` is a word of the operator's own; `unreadable` was refused as no question that can be judged.
+/// How a question can end. `other` is a word of the operator's own; `unreadable` was refused, since it cannot be judged.
 pub const ACTIONS: [&str; 7] = ["allow", "ban", "captcha", "other", "challenge", "unreadable", "error"];
 
 impl Questions {
@@ -31,26 +31,26 @@ impl Questions {
         if action == "error" {
             let _ = self.failing_since.compare_exchange(0, now.max(1), Ordering::Relaxed, Ordering::Relaxed);
         } else if action != "unreadable" {
-            // AppSec may not even have been asked: no question can be made of some requests.
+            // Not for `unreadable`: no question can be made of some requests, so AppSec may not have been asked.
             self.failing_since.store(0, Ordering::Relaxed);
         }
     }
 }
 
 impl Bouncer {
-    /// Whether no other judge is asked: about what everybody is served, and about the answer to a captcha, which that judge
-    /// may have asked for.
+    /// Whether no other judge is asked about this request: the fairing spares it, or it is for the captcha's own page, which
+    /// that judge may have asked for.
     pub fn spares_other_judges(&self, request: &Request<'_>) -> bool {
         self.spares(request) || is_captcha(request)
     }
 
-    /// The verdict that follows from the remediation which another judge `said`, and of a ban with the status that it chose.
-    /// A solved captcha satisfies that judge's as well as a decision's.
+    /// The verdict that follows from the remediation that another judge `said`; a ban gets the `status` that the judge chose. A
+    /// solved captcha satisfies another judge's captcha as well as a decision's.
     pub fn verdict_by(&self, request: &Request<'_>, said: Option<Remediation>, status: Option<Status>) -> Verdict {
         let Visit { judgement, wait, .. } = self.visit(request);
-        // As of a decision: see `judge`.
+        // As for a decision's captcha: see `judge`.
         let is_solved = || is_preflight(request) || self.solved_at(request, judgement.address).is_some();
-        // A request counts once, however often it is judged.
+        // A request counts once for `throttle`, however often it is judged.
         let count = || match judgement.verdict {
             Verdict::Throttle(wait) => Some(wait),
             Verdict::Admit if judgement.has(Remediation::Throttle) => None,
@@ -67,7 +67,7 @@ impl Bouncer {
 }
 
 impl Judgement {
-    /// What another judge says of the visitor, as if it were a decision: logs and figures then name where it comes from.
+    /// What another judge says of the visitor, as if it were a decision: logs and figures then name its origin.
     pub fn by_another(&self, verdict: Verdict, origin: &str) -> Self {
         let standing = verdict.remediation().map(|remediation| Standing::said_by(origin, remediation, self.address));
         Self { verdict, standing: standing.into_iter().collect(), ..self.clone() }

@@ -17,10 +17,10 @@ impl Bouncer {
         judgement
     }
 
-    /// The order is the policy: what the operator allows, who hides, then a ban, which no solved captcha outweighs, LAPI's
-    /// silence, the captcha, and how often. The verdict is the first that is enforced and that the visitor has not satisfied;
-    /// the trial is the first before it that `enforce` leaves out. `wait` counts a visitor under `throttle`, and says how
-    /// long they have to wait.
+    /// The order is the policy: the operator's `allow`, a request that names nobody, a ban (which no solved captcha outweighs),
+    /// LAPI's silence at the start, a captcha, `throttle`. The verdict is the first of these that is enforced and that the
+    /// visitor has not satisfied; the trial is the first before the verdict that `enforce` leaves out. `wait` counts a visitor
+    /// under `throttle`, and says how long they have to wait.
     pub fn decide(&self, judgement: &mut Judgement, solved: &dyn Fn() -> bool, wait: &dyn Fn() -> Option<Duration>) {
         // Fails closed, as the operator asked: before the first answer nobody knows who is banned.
         let is_closed =
@@ -47,10 +47,10 @@ impl Bouncer {
         (judgement.verdict, judgement.trial) = (verdict, trial);
     }
 
-    /// Whether a remediation is more than a trial.
+    /// Whether a remediation is enforced, and not only on trial.
     pub fn enforces(&self, remediation: Remediation) -> bool {
         let enforced = &self.config.enforced;
-        // `pass` refuses nobody, but for a guard that wants to see no decision at all.
+        // `pass` refuses nobody, except by the guard `NoDecision`.
         enforced.contains(&remediation) || remediation == Remediation::Pass && !enforced.is_empty()
     }
 

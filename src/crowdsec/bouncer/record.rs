@@ -1,4 +1,4 @@
-//! What is there to tell of a refusal? One record for whoever lists them, the log of refusals and the operator's page.
+//! What is there to tell about a refusal? One record, for the refusal log and for the operator's page.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Bouncer, Verdict};
 use crate::crowdsec::timestamp::timestamp;
 
-/// One refusal. Texts stand as the visitor or LAPI wrote them: who shows or keeps them makes them printable.
+/// One refusal. Texts stand as the visitor or LAPI wrote them: whoever shows or keeps them must make them printable.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     pub time: String,
@@ -28,10 +28,10 @@ pub struct Record {
 }
 
 impl Record {
-    /// The refusal that leaves with this status.
+    /// The record of this request, if it was refused. `status` is the answer's.
     #[allow(dead_code, reason = "the rooms that list refusals can be left out")]
     pub fn of(request: &Request<'_>, status: Status) -> Option<Self> {
-        // No refusal is a success. To look for one would have most visitors judged a second time.
+        // No refusal has a status below 300. Looking for one there would judge most visitors a second time.
         let bouncer = Bouncer::of(request).filter(|_| status.code >= 300)?;
         let visit = bouncer.visit(request);
         // A challenge is no refusal: every browser meets one.

@@ -15,18 +15,18 @@ use crate::crowdsec::visitor::Unnamed;
 pub struct RefusalLines {
     /// One line a minute for each address (IPv6: /64).
     of_one: Limit,
-    /// A crowd of addresses must not fill the disk. `refusal_log` has all of them.
+    /// A crowd of addresses must not fill the disk. `refusal_log` has all refusals.
     of_all: Limit,
     unlogged: AtomicU64,
     unlisted: Reminder,
-    /// Keys the references, so that nobody can make one.
+    /// The secret in the references, so that nobody can make one up.
     chance: RandomState,
 }
 
-/// Lines in ten seconds, of all addresses together: a third of what journald takes by default of one service, which would
-/// drop further lines whosever they are.
+/// Lines in ten seconds, for all addresses together: a third of what journald takes from one service by default. Beyond that,
+/// journald would drop any line of the service.
 const LINES: u32 = 1000;
-/// The characters of a reference, without those that are easily mistaken for another one.
+/// The characters of a reference, without letters that are easily mistaken for others.
 const LETTERS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 impl Default for RefusalLines {
@@ -38,8 +38,8 @@ impl Default for RefusalLines {
 }
 
 impl RefusalLines {
-    /// What a refused visitor can quote, `7QK3-0M2F`. All refusals of one address within one minute have the same, which is
-    /// that of the line that the log has of them.
+    /// The reference that a refused visitor can quote, such as `7QK3-0M2F`. All refusals of one address within one minute have
+    /// the same reference, and so has the log's line about them.
     pub fn reference(&self, judgement: &Judgement) -> String {
         let bits = self.chance.hash_one((judgement.subject(), self.of_one.window_at(judgement.at)));
         let letter = |place: u32| char::from(LETTERS[(bits >> (5 * place)) as usize % LETTERS.len()]);
@@ -47,8 +47,8 @@ impl RefusalLines {
         format!("{}-{}", &letters[..4], &letters[4..])
     }
 
-    /// Tells at most once an hour of a scope that a handler asks for, and of which nothing is known since LAPI is not asked
-    /// for it. Whichever it is: a handler that takes the name from its visitor must not fill the log.
+    /// Says that a handler asks for a scope of which nothing is known, since LAPI is not asked for it. At most once an hour for
+    /// all scopes together: a handler that takes the name from its visitor must not fill the log.
     pub fn unlisted(&self, scope: &str) {
         if self.unlisted.count(1, HOUR, Instant::now()).is_some() {
             log::error!(

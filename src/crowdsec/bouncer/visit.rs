@@ -16,13 +16,13 @@ use crate::crowdsec::visitor::Unnamed;
 /// A request as it came in, the judgement on it, and who refused it.
 pub struct Visit {
     pub judgement: Judgement,
-    /// Whether the fairing lets it pass whatever the judgement.
+    /// Whether the fairing lets the request pass, whatever the judgement says.
     pub spared: bool,
-    /// The request as it was when this was made: as it came in, unless the bouncer `forgets` the visitor. Then another fairing
-    /// may have changed it since.
+    /// The request as it was when this value was made: as it came in, unless the bouncer `forgets` the visitor. In that case
+    /// another fairing may have changed the request before.
     pub asked: Asked,
-    /// What a guard wants the visitor to be refused by, and whether the log has been told of it, or need not be. The last one
-    /// counts: a handler may go on without the others.
+    /// The judgement by which a guard refuses, and whether the log has been told, or need not be. The last guard's counts: a
+    /// handler may go on despite the others.
     wanted: Mutex<Option<(Box<Judgement>, bool)>>,
     /// What the visitor has been refused by: the judgement on them or on an account of theirs, or another judge's. Its verdict
     /// is what they met.
@@ -31,7 +31,7 @@ pub struct Visit {
     pub tried: OnceLock<Box<Judgement>>,
     /// How long they have to wait, where another judge has counted the request for `throttle`.
     pub wait: OnceLock<Option<Duration>>,
-    /// What became of it, if the visitor came to one of the captcha's own routes.
+    /// What one of the captcha's own routes did, if the visitor came to one.
     pub captcha: OnceLock<CaptchaOutcome>,
 }
 
@@ -67,9 +67,10 @@ pub struct Judgement {
     pub address: IpAddr,
     pub at: Instant,
     pub verdict: Verdict,
-    /// What the verdict would have been, where `enforce` has something greater let in.
+    /// The verdict that would have come first, if `enforce` did not leave it out.
     pub trial: Option<Verdict>,
-    /// All that stands against the visitor, or against an account, even if it is solved or allowed; the greatest comes first.
+    /// All that stands against the visitor or an account, even if the captcha is solved or the visitor allowed; the greatest
+    /// comes first.
     pub standing: Vec<Standing>,
     /// Why it is not known whose request this is.
     pub unnamed: Option<Unnamed>,
@@ -87,7 +88,7 @@ pub enum Verdict {
     Hidden,
     /// LAPI has not answered yet, and the operator said `on_startup_failure = "closed"`.
     NotYet,
-    /// More was sent than anybody may send: 414 or 431.
+    /// The target or the headers are longer than anybody's may be: 414 or 431.
     TooLarge(Status),
     /// Another judge has an answer of its own for the visitor, and puts it in the place of ours.
     Answered,
@@ -128,18 +129,18 @@ impl Judgement {
         Self { address, at, verdict: Verdict::Admit, trial: None, standing: Vec::new(), unnamed }
     }
 
-    /// The same with another verdict.
+    /// This judgement with another verdict.
     pub fn with(&self, verdict: Verdict) -> Self {
         Self { verdict, ..self.clone() }
     }
 
-    /// Whether it is known whose request this is. Without a name only `excluded_paths` are served, and CrowdSec is told
-    /// nothing: an attacker who hides behind a proxy would have it ban the proxy's address, and with it everybody.
+    /// Whether it is known whose request this is. If not, only `excluded_paths` and probes are served, and CrowdSec is told
+    /// nothing: an attacker who hides behind a proxy could make CrowdSec ban the proxy's address, and with it everybody.
     pub fn has_a_name(&self) -> bool {
         self.unnamed.is_none()
     }
 
-    /// Whether a decision of this sort stands against the visitor, or for them.
+    /// Whether a decision with this remediation stands against the visitor, or for them (`allow`).
     pub fn has(&self, remediation: Remediation) -> bool {
         self.standing.iter().any(|standing| standing.remediation == remediation)
     }
@@ -150,7 +151,7 @@ impl Judgement {
         self.standing.iter().find(|standing| standing.remediation == remediation)
     }
 
-    /// The decision that a refusal is put down to: a guard may refuse for one that the fairing lets in.
+    /// The decision that caused a refusal: a guard may refuse for one that the fairing lets in.
     pub fn cause(&self) -> Option<&Standing> {
         self.ground().or_else(|| self.standing.first().filter(|_| matches!(self.verdict, Verdict::Ban(_))))
     }
@@ -176,21 +177,21 @@ impl Visit {
         }
     }
 
-    /// Whether the judgement is for the fairing to enforce.
+    /// Whether the fairing refuses the request.
     pub fn is_refused(&self) -> bool {
         self.judgement.verdict != Verdict::Admit && !self.spared
     }
 
-    /// Notes what a guard refuses by, and whether the log has been told of it, or need not be. Gives the status, by which our
-    /// fairing knows the refusal: it puts the right page in the catcher's place.
+    /// Notes the judgement by which a guard refuses, and whether the log has been told, or need not be. Gives the status by
+    /// which our fairing recognises the refusal, to put the right page in the catcher's place.
     pub fn refuse_by_guard(&self, bouncer: &Bouncer, judgement: Judgement, is_told: bool) -> Status {
         let status = bouncer.status_of(judgement.verdict);
         *lock(&self.wanted) = Some((Box::new(judgement), is_told));
         status
     }
 
-    /// What a guard refuses by, if nobody else has refused, and whether the log has been told. (A handler that asks for
-    /// `Option<Cleared>` may have served the visitor all the same.)
+    /// The judgement by which a guard refuses, if nobody else has refused, and whether the log has been told. (A handler that
+    /// asks for `Option<Cleared>` may have served the visitor all the same.)
     pub fn wanted_by_guard(&self) -> Option<(Box<Judgement>, bool)> {
         lock(&self.wanted).take().filter(|_| self.refused.get().is_none())
     }
@@ -201,10 +202,10 @@ impl Visit {
     }
 }
 
-/// Before any route of the application's, however it is ranked.
+/// The rank of our routes: before any route of the application.
 pub const OUR_RANK: isize = isize::MIN;
 
-/// Where refused requests are sent. All others find nothing there.
+/// Where refused requests are sent. All other requests find nothing there.
 pub const REFUSED: &str = "/crowdsec/refused";
 
 /// Whether one of the bouncer's own routes answered the request. The route for refusals does not count.

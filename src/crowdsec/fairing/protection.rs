@@ -1,4 +1,4 @@
-//! What does the log say at the launch of what is connected, and of what is enforced?
+//! What does the log say at the launch about CrowdSec's LAPI, and about what is enforced?
 
 use log::warn;
 
