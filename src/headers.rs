@@ -1,15 +1,15 @@
 //! What may browsers do with your pages? The security headers of every answer.
 //!
-//! They say only what your pages need. The bouncer's own pages bring stricter ones, which stay as they are.
-//! `Strict-Transport-Security` is missing on purpose: it belongs to whoever ends TLS, which is the proxy in front. It binds
-//! the whole host for months, and nobody can take it back from a browser.
+//! They allow only what your pages need. The bouncer's own pages bring stricter ones, which stay as they are.
+//! `Strict-Transport-Security` is missing on purpose: it belongs to whoever ends TLS, which is the proxy in front. It binds the
+//! whole host for months, and nobody can take it back from a browser.
 
 use rocket::fairing::{AdHoc, Fairing};
 use rocket::http::Header;
 use rocket::shield::{Feature, Permission, Shield};
 
-/// Rocket's own: no guessing of content types, and no frame of another site's around a page. No page of ours asks for a
-/// camera or the like, so no script that gets into one may either.
+/// Rocket's own headers: browsers guess no content types, and no other site frames a page. No page here asks for a camera or
+/// the like, so no script that gets into a page may either.
 pub fn shield() -> Shield {
     let none = Permission::blocked(Feature::Camera).block(Feature::Microphone).block(Feature::Geolocation);
     Shield::default().enable(none.block(Feature::Payment).block(Feature::Usb))

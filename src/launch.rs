@@ -23,8 +23,8 @@ use signals::{end_in_time, stay_alive, stop};
 
 /// Runs the application to its end. Status 0 after a stop that was asked for, 1 where the launch failed.
 pub fn run(rocket: Rocket<Build>) -> ExitCode {
-    // As `rocket::execute` does it, which would read Rocket's own sources once more: there an empty variable is a bad value,
-    // and a bad value a panic that prints it.
+    // As `rocket::execute` does, which would read Rocket's own sources once more: there an empty variable is a bad value, and
+    // at a bad value Rocket panics and prints it.
     let ended = config(rocket.figment()).and_then(|config| {
         let (workers, blocking, force) = (config.workers, config.max_blocking, config.shutdown.force);
         rocket::async_run(launch(rocket, config), workers, blocking, force, "rocket-worker-thread")
@@ -59,11 +59,11 @@ pub fn files(base: &'static str, folder: &'static str) -> impl Fairing {
 
 /// Rocket's configuration, or everything that is wrong with it. No value is shown: it may be a key in the wrong place.
 fn config(figment: &Figment) -> Result<Config, Vec<String>> {
-    // Fails as a whole where a file is no TOML.
+    // This fails as a whole where a file is no TOML.
     if let Err(errors) = figment.extract::<Dict>() {
         return Err(errors.into_iter().map(unreadable).collect());
     }
-    // Rocket would only say that it cannot use such a value.
+    // Rocket would only say that it cannot use a value with such a variable.
     let unreplaced = unreplaced_variables(figment);
     if !unreplaced.is_empty() {
         return Err(unreplaced.into_iter().map(|what| format!("Cannot start: {what}.")).collect());
@@ -83,7 +83,7 @@ fn config(figment: &Figment) -> Result<Config, Vec<String>> {
     config.ok().filter(|_| problems.is_empty()).ok_or(problems)
 }
 
-/// Says where a configuration file cannot be read, and nothing of what stands there.
+/// Says where a configuration file cannot be read, and shows nothing of what stands there.
 fn unreadable(error: figment::Error) -> String {
     let Some(Source::File(file)) = error.metadata.as_ref().and_then(|metadata| metadata.source.as_ref()) else {
         return "The configuration cannot be read: one of its sources is malformed.".into();
@@ -107,7 +107,7 @@ fn unreadable(error: figment::Error) -> String {
 
 /// Says which key of Rocket's has a value that Rocket cannot use.
 fn unusable(figment: &Figment, error: figment::Error) -> String {
-    // Figment has a name of its own for paths, in front of their key.
+    // For paths, Figment puts a name of its own before the key.
     let path: Vec<String> = error.path.into_iter().filter(|key| !key.starts_with("___")).collect();
     let (key, wanted) = (path.join("."), wanted(path.first().map_or("", String::as_str)));
     format!("`{key}`{} has a value that Rocket cannot use: write {wanted}.", where_set(figment, &key))
@@ -132,8 +132,9 @@ fn wanted(key: &str) -> &'static str {
     }
 }
 
-/// Tries the port before anything else is done. If it was started twice by mistake, the second one would otherwise take
-/// from LAPI, with the same key, the changes that the first one waits for. It does not listen, so that nobody connects.
+/// Tries the port before anything else is done. If the application was started twice by mistake, the second process would
+/// otherwise take from LAPI, with the same key, the changes that the first one waits for. The socket does not listen, so that
+/// nobody connects.
 fn cannot_listen(config: &Config) -> Option<String> {
     let tried = || {
         let socket = if config.address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -172,7 +173,7 @@ async fn launch(rocket: Rocket<Build>, config: Config) -> Result<(), Vec<String>
     tokio::spawn(end_in_time(shutdown.clone(), config.clone()));
     tokio::spawn(async move {
         stop.await;
-        // Rocket listens for itself as soon as it serves, and is quicker then. This is for a signal that comes just before.
+        // As soon as Rocket serves, it listens for signals itself, and is quicker. This is for a signal just before.
         tokio::time::sleep(Duration::from_millis(100)).await;
         shutdown.notify();
     });

@@ -25,13 +25,13 @@ pub fn app(figment: Figment) -> Rocket<Build> {
         .register("/", routes::catchers())
 }
 
-/// The same without its routes: a guard such as `Human` on one of them asks for settings that not every test has.
+/// The application without its routes: a guard such as `Human` on one of them asks for settings that not every test has.
 pub fn protected(figment: Figment) -> Rocket<Build> {
     let pages = crowdsec::try_pages(&figment);
     rocket::custom(figment)
         // The pages are tried before LAPI is waited for. This fairing reads no request.
         .attach(Template::try_custom(pages))
-        // Of those that do, the bouncer comes first: what is attached before it would see refused requests as they came.
+        // Of the fairings that read requests, the bouncer comes first: one before it would see refused requests as they came.
         .attach(crowdsec::fairing())
         .attach(crowdsec::logs())
         .attach(crowdsec::appsec())

@@ -4,8 +4,8 @@
 //! Rocket's own logger writes while a request waits: a standard output that nobody reads would stop every answer. Here
 //! nothing waits. What standard output does not take stays in memory up to a bound; further lines are dropped and counted.
 //! `tracing-subscriber` with `tracing-log` and `tracing-appender` would have been eight more crates, and tracing-appender
-//! bounds lines, not bytes, loses one without a count where a disk is full, and where standard output is stuck prints there
-//! at the end. `fern` writes while the caller waits, or into a channel without a bound.
+//! bounds lines, not bytes, loses a line uncounted where a disk is full, and at the end prints to standard output even where it
+//! is stuck. `fern` writes while the caller waits, or into a channel without a bound.
 
 mod line;
 
@@ -29,8 +29,8 @@ use line::{Style, text};
 /// How long the end of the process waits for a standard output that nobody reads.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Sends all records of the `log` crate to standard output, and panics as well. Rocket leaves a logger alone that is there
-/// before its own, so this comes before `rocket::custom`. The second call, and one where another logger is set, do nothing.
+/// Sends all records of the `log` crate to standard output, and the words of panics too. Rocket keeps a logger that was set
+/// before its own, so call this before `rocket::custom`. A second call does nothing, nor does one where another logger is set.
 pub fn install(figment: &Figment) {
     // Rocket's own logger is better than none.
     let Ok(logger) = Logger::new(figment) else { return };
@@ -49,7 +49,7 @@ pub fn install(figment: &Figment) {
         if trace.status() == BacktraceStatus::Captured {
             trace.to_string().lines().for_each(|line| log::error!("{line}"));
         }
-        // Such a panic ends the process. Rocket has said why, if it was about a route, and nobody else waits for the log.
+        // A panic of the main thread ends the process. Rocket has said why, if a route is wrong. Nobody else waits for the log.
         if thread::current().name() == Some("main") {
             let said = rockets_error();
             if !said.is_empty() {
@@ -82,8 +82,8 @@ struct Logger {
     /// Whether Rocket's lines about single requests are shown: in the debug profile alone.
     requests: bool,
     style: Style,
-    /// Rocket's messages until it has launched, each with its level and its line: of a launch that fails one sentence is told,
-    /// and not Rocket's whole configuration.
+    /// Rocket's messages until it has launched, each with its level and its line: a launch that fails is told in one sentence,
+    /// without Rocket's whole configuration.
     held: Mutex<Vec<(Level, String, String)>>,
     launched: AtomicBool,
     /// Whether an error has been logged.
@@ -128,7 +128,7 @@ impl Log for Logger {
         let (level, target, shown) = (record.level(), record.target(), self.enabled(record.metadata()));
         let hold = target.starts_with("rocket") && !self.launched.load(Ordering::Relaxed);
         if !shown && !hold {
-            // Nothing of it has been put into words, so it cost nothing.
+            // The record has not been put into words, so it cost nothing.
             return;
         }
         let text = text(record.args());
@@ -153,8 +153,8 @@ impl Log for Logger {
     }
 }
 
-/// Whether a target is of Rocket's lines about single requests. Visitors write those, as many as they like. Rocket indents
-/// lines whose target ends with `_`; code that it generates logs so in the name of the application's modules.
+/// Whether lines with this target are Rocket's about single requests. Visitors cause as many of them as they like. Rocket
+/// indents lines whose target ends with `_`; code that Rocket generates writes such lines in the name of your modules.
 fn is_of_a_request(target: &str) -> bool {
     let modules = ["rocket::server", "rocket::request", "rocket::response", "rocket::shield"];
     let stays = ["rocket_dyn_templates", "rocket::launch"].iter().any(|name| target.starts_with(name));

@@ -20,7 +20,7 @@ pub fn catchers() -> Vec<Catcher> {
     catchers![any_error]
 }
 
-/// In the debug profile it shows how the bouncer sees you; elsewhere it is a plain welcome.
+/// The first page. In the debug profile it shows how the bouncer sees you; elsewhere it is a plain welcome.
 #[get("/")]
 fn index(report: Report, words: Words) -> Page {
     let Report { debug, port, me, crowdsec } = report;
@@ -57,15 +57,15 @@ fn sign_in(
     events: Events<'_>,
     words: Words,
 ) -> Result<Either<Redirect, (Status, Page)>, Refused> {
-    // `cscli decisions add --scope username --value demo` closes this account. Before the password is looked at, so that
-    // nobody learns whether it was right.
+    // `cscli decisions add --scope username --value demo` closes this account. This comes before the password, so that nobody
+    // learns whether it was right.
     accounts.admit("username", form.user)?;
     let is_person = form.nickname.is_empty();
     if is_person && is_right(form.user, form.password) {
         // Remember who it is, in a private cookie for example, before sending them on.
         return Ok(Either::Left(Redirect::to("/members")));
     }
-    // CrowdSec is told, if `event_log` is set. After too much of it, CrowdSec bans the address.
+    // CrowdSec is told, if `event_log` is set. After too many such events, CrowdSec bans the address.
     events.note(if is_person { "failed-sign-in" } else { "honeypot" }, Some(form.user));
     Ok(Either::Right((Status::Unauthorized, page("sign-in", &words, context! { failed: true }))))
 }
@@ -75,13 +75,13 @@ fn is_right(user: &str, password: &str) -> bool {
     cfg!(debug_assertions) && (user, password) == ("demo", "demo")
 }
 
-/// What all pages look like. The bouncer's own do not load it: they bear it in themselves.
+/// What all pages look like. The bouncer's own pages do not load this file: they contain it.
 #[get("/common.css")]
 fn common_style() -> Template {
     Template::render("common", context! {})
 }
 
-/// Your error pages, and the errors of programs that ask for JSON. The bouncer's own pages do not come by here.
+/// Your error pages, and errors in JSON for programs that ask for it. The bouncer's own pages do not come from here.
 #[catch(default)]
 async fn any_error(status: Status, request: &Request<'_>) -> Result<(Status, Either<Page, Problem>), Status> {
     if wants_json(request) {
@@ -96,8 +96,8 @@ async fn any_error(status: Status, request: &Request<'_>) -> Result<(Status, Eit
     Ok((status, Either::Left(page("error", &words, context! { status: status.code, title, explanation }))))
 }
 
-/// An answer that hangs on headers of the request, which it names for browsers, and on its visitor, so that no cache between
-/// keeps it: what a cache answers, the bouncer never sees.
+/// An answer that depends on headers of the request, which `Vary` names for browsers, and on its visitor, so that no shared
+/// cache may keep it: the bouncer never sees a request that a cache answers.
 #[derive(Responder)]
 struct Varying<T> {
     answer: T,
@@ -118,7 +118,7 @@ type Problem = Varying<(ContentType, String)>;
 
 /// A template sees what the `words` give, and what you hand over besides.
 fn page(name: &'static str, words: &Words, more: impl Serialize) -> Page {
-    // Not to be handed to somebody who speaks another language, or to a program.
+    // So that no browser's cache shows it in another language, or gives it to a script.
     Varying::new(Template::render(name, words.with(more)), [FORMAT_HEADERS, ", Accept-Language"].concat())
 }
 

@@ -8,7 +8,7 @@ use rocket::futures::FutureExt;
 use rocket::{Config, Shutdown};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Hears from now on, and ends with the first SIGTERM or SIGINT.
+/// Listens from now on. The future ends with the first SIGTERM or SIGINT.
 pub fn stop() -> io::Result<impl Future<Output = ()> + Clone> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let asked = async move {
@@ -17,8 +17,8 @@ pub fn stop() -> io::Result<impl Future<Output = ()> + Clone> {
     Ok(asked.boxed().shared())
 }
 
-/// Left to the system, SIGHUP, SIGUSR1 and SIGUSR2 would end the process: by a habit of log rotation, or by a service
-/// manager that reloads, and after SIGHUP systemd would not start it again.
+/// By default, SIGHUP, SIGUSR1 and SIGUSR2 end a process. Log rotation and service managers that reload send them, and after
+/// SIGHUP systemd would not start the process again.
 pub fn stay_alive() -> io::Result<()> {
     let on_terminal = io::stdout().is_terminal();
     for (kind, name) in [
@@ -48,7 +48,7 @@ pub async fn end_in_time(shutdown: Shutdown, config: Config) {
     let most = Duration::from_secs(u64::from(config.shutdown.grace) + u64::from(config.shutdown.mercy) + 3);
     shutdown.await;
     log::info!(target: "launch", "Asked to stop, which takes {} s at most.", most.as_secs());
-    // No task: all threads of the runtime may be busy.
+    // A thread and no task: all threads of the runtime may be busy.
     thread::spawn(move || {
         thread::sleep(most - Duration::from_secs(1));
         log::warn!("Stopped before all was done: something takes longer than the time for a stop.");

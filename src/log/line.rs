@@ -1,4 +1,4 @@
-//! How is a record written? As one line that steers no terminal, for whoever reads standard output.
+//! How is a record written? As one line that cannot control a terminal, in the form that the reader of standard output wants.
 
 use std::env;
 use std::fmt::{self, Write as _};
@@ -21,7 +21,7 @@ const LONGEST_MESSAGE: usize = 8 << 10;
 #[derive(Clone, Copy)]
 pub struct Style {
     format: LogFormat,
-    /// Whether journald reads it, and wants the level as a number in front.
+    /// Whether journald reads the line, and wants the level as a number in front.
     journald: bool,
     colours: bool,
 }
@@ -30,7 +30,7 @@ impl Style {
     pub fn of(figment: &Figment) -> Self {
         let output = io::stdout().as_fd().try_clone_to_owned().and_then(|output| File::from(output).metadata());
         let id = output.map(|file| format!("{}:{}", file.dev(), file.ino()));
-        // Where Rocket.toml cannot be parsed, the variable still says how to tell that.
+        // Where Rocket.toml cannot be parsed, the variable still says in which format to say so.
         let variable =
             || env::var("CROWDSEC_LOG_FORMAT").is_ok_and(|format| format == "json").then_some(LogFormat::Json);
         let format = figment.extract_inner("crowdsec.log_format").ok().or_else(variable).unwrap_or_default();
@@ -71,7 +71,7 @@ impl Style {
 /// A message in words, with nothing in it that has power over a terminal or begins a new line.
 pub fn text(message: &fmt::Arguments<'_>) -> String {
     let mut text = Bounded(String::new());
-    // The bound ends it with an error.
+    // Writing ends with an error where the bound is reached.
     let _ = text.write_fmt(*message);
     harmless(&text.0)
 }
@@ -89,8 +89,8 @@ impl fmt::Write for Bounded {
     }
 }
 
-/// Leaves out the colours that Rocket puts into its messages (`ESC [ 1;31 m`), since visitors can switch those on (pear,
-/// which parses `Accept`, does), and writes every other control character as its number.
+/// Leaves out the colours that Rocket puts into its messages (`ESC [ 1;31 m`), since visitors can switch those on (pear, which
+/// parses `Accept`, does so), and writes every other control character as an escape.
 fn harmless(text: &str) -> String {
     let mut pieces = text.split("\u{1b}[");
     let mut plain = pieces.next().unwrap_or_default().to_owned();
