@@ -1,4 +1,4 @@
-//! Under which name are AppSec's refusals counted? Gone with either of the two rooms.
+//! Under which name are AppSec's refusals counted? This file goes where AppSec or the metrics are left out.
 
 use app::crowdsec::Inspected;
 use rocket::figment::Figment;

@@ -35,7 +35,7 @@ fn forms_links_and_the_way_back_stay_below_the_path() {
     }
 }
 
-/// Where there is nothing to solve, both ways lead back.
+/// Where there is nothing to solve, both GET and POST lead back.
 #[test]
 fn who_is_led_back_is_led_below_the_path() {
     let client = app();

@@ -19,7 +19,7 @@ fn app_with_captcha() -> Client {
     client(app::protected(with_decisions(&[(VISITOR, "captcha")]).merge(("crowdsec.captcha.difficulty", 20))))
 }
 
-/// Where no route of yours is, 404 tells that a visitor was let in.
+/// At a path without a route, 404 says that the visitor was let in.
 fn may_enter(client: &Client, visitor: &str) -> bool {
     client.get("/nowhere-at-all").visitor(visitor).dispatch().status() == Status::NotFound
 }
@@ -118,7 +118,7 @@ fn a_junk_duplicate_of_the_pass_locks_nobody_out() {
         }
         request.dispatch().status() == Status::NotFound
     };
-    // Rocket's local client does not make cookies of these lines; its server does, and keeps the last of one name.
+    // Rocket's local client does not make cookies of these lines; its server does, and keeps the last one of each name.
     let long = "x".repeat(5000);
     for junk in ["junk", "", &long, &good[..good.len() - 4], "%ff"] {
         assert!(enter(&[format!("{good}; {name}={junk}")]), "{junk} behind it");
@@ -228,7 +228,7 @@ fn guarded(_visitor: Cleared) {}
 fn the_way_back_of_a_form_is_the_page_it_was_on_and_it_is_said_that_it_was_not_sent() {
     let figment = with_decisions(&[(VISITOR, "captcha")]).merge(("crowdsec.excluded_paths", ["/tests/guarded"]));
     let client = client(app::app(figment).mount("/", routes![guarded]));
-    // By the fairing, and by a guard, whose page takes the catcher's place.
+    // Refused by the fairing, and by a guard, whose page takes the catcher's place.
     for path in ["/tests/order", "/tests/guarded"] {
         let back = |referer: &'static str| {
             let request = client.post(path).header(ContentType::Form).body("x=y").visitor(VISITOR);
@@ -275,7 +275,7 @@ fn the_pass_is_secure_behind_a_proxy_that_ends_tls() {
         let response = request.dispatch();
         assert_eq!(response.status(), Status::SeeOther);
         let cookie = response.headers().get("Set-Cookie").next().unwrap().to_owned();
-        // A browser takes such a name from this host alone, with `Secure` and for every path.
+        // A browser takes a `__Host-` name from this host alone, with `Secure` and for every path.
         assert!(cookie.starts_with(&format!("__Host-{PASS}")), "{name}: {cookie}");
         assert!(cookie.contains("; Secure") && cookie.contains("; Path=/") && !cookie.contains("Domain"), "{cookie}");
     }
@@ -299,7 +299,7 @@ fn nobody_hears_of_cookies_because_somebody_behind_their_address_sent_none() {
     assert!(!page().contains("role=\"alert\""), "the next one at this address is a newcomer");
 }
 
-/// The captcha's page then gives way to the one that was wanted, and the Back button does not lead to it.
+/// The page that was wanted then replaces the captcha's page, and the Back button does not lead to the captcha.
 #[test]
 fn a_script_that_sees_its_cookies_is_told_by_one_to_go_on_and_everybody_else_is_led_on() {
     let client = client_with_captcha(with_decisions(&[(VISITOR, "captcha")]));
@@ -316,7 +316,7 @@ fn a_script_that_sees_its_cookies_is_told_by_one_to_go_on_and_everybody_else_is_
             set.iter().any(|cookie| cookie.starts_with("captcha-probe=2;") && !cookie.contains("HttpOnly"))
         };
         assert_eq!(told(&set), cookies == "seen", "{set:?}");
-        // So is one in another tab, whose visitor has the pass already.
+        // So is a script in another tab, whose visitor has the pass already.
         let pass = response.cookies().iter().find(|cookie| cookie.name().starts_with(PASS)).expect("a pass").clone();
         let request = client.post("/crowdsec/captcha").header(ContentType::Form).visitor(VISITOR).cookie(pass);
         let other =
@@ -329,7 +329,7 @@ fn a_script_that_sees_its_cookies_is_told_by_one_to_go_on_and_everybody_else_is_
 #[test]
 fn whose_browser_keeps_cookies_that_do_not_arrive_is_told_so_and_has_the_pass() {
     let client = client_with_captcha(with_decisions(&[(VISITOR, "captcha")]));
-    // As the page's script sends it, which has seen that the browser keeps the probe.
+    // Sends what the page's script sends once it has seen that the browser keeps the probe.
     let send = |found: &str, probe: Option<Cookie<'static>>| {
         let solved = rocket::http::RawStr::new(&solve(challenge(&client, VISITOR))).percent_encode().into_owned();
         let request = client.post("/crowdsec/captcha").header(ContentType::Form).visitor(VISITOR).cookies(probe);

@@ -35,7 +35,7 @@ fn of_a_third_partys_answers_the_wrong_ones_are_limited_and_the_right_ones_are_n
     assert_eq!(provider.asked.lock().unwrap().len(), asked, "the provider is spared");
 }
 
-/// The statuses for as many answers of one visitor's, all sent at once.
+/// The statuses for `many` answers of one visitor, all sent at once.
 async fn all_at_once(provider: &Provider, many: usize, word: &str) -> Vec<Status> {
     let client = rocket::local::asynchronous::Client::untracked(app::app(with_third_party("turnstile", &provider.url)));
     let client = client.await.expect("the application launches");
@@ -53,7 +53,7 @@ async fn wrong_answers_that_come_all_at_once_are_limited_too() {
     let statuses = all_at_once(&provider, 200, "slowly").await;
     assert!(statuses.contains(&Status::TooManyRequests) && !statuses.contains(&Status::SeeOther));
     let asked = provider.asked.lock().unwrap().len();
-    // Twenty that are known to be wrong, and beside the last of them nineteen that are under way.
+    // Twenty answers that are known to be wrong, and nineteen that are under way beside the last of these.
     assert!(asked < 40, "{asked} questions");
 }
 

@@ -1,4 +1,5 @@
-//! Do your catchers answer as they would without the bouncer? It puts one of its own before your default ones, for 400.
+//! Do your catchers answer as they would without the bouncer? The bouncer puts its own catcher for 400 before your default
+//! ones.
 
 use app::crowdsec::{self, Cleared};
 use rocket::fairing::AdHoc;
@@ -66,7 +67,7 @@ fn no_default_catcher_of_a_stage_answers_the_banned_where_rocket_does_not_know_t
     assert!(answers[1].ends_with("deep 400"), "{answers:?}");
 }
 
-/// Who asks by `Expect` whether to send its upload is told the page's length, which no fairing may change afterwards.
+/// A client that asks by `Expect` whether to send its upload is told the page's length. No fairing may change it afterwards.
 #[test]
 fn a_refused_upload_is_answered_in_full_behind_a_fairing_that_compresses() {
     let packs = AdHoc::on_response("compresses", |_, response| {

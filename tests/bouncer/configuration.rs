@@ -30,7 +30,7 @@ fn a_value_that_cannot_be_meant_stops_the_launch() {
         with("update_frequency", "9223372036854775807"),
         with("update_frequency", "1ns"),
         with("on_startup_failure", "maybe"),
-        // No number stands for a word by its place.
+        // A word cannot be written as a number.
         with("on_startup_failure", 0),
         with("enforce_by", 1),
         with("mode", 0),

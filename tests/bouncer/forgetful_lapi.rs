@@ -29,7 +29,7 @@ fn full(lapi: &FakeLapi) -> usize {
     lapi.asked().iter().filter(|asked| asked.startup == "true").count()
 }
 
-/// Whatever LAPI says of the missing but that they are gone, they stand, and what is new comes nevertheless.
+/// Missing decisions stand unless LAPI says that they are gone, and new decisions come all the same.
 #[rocket::async_test]
 async fn a_short_answer_ends_nothing_while_lapi_does_not_confirm_it() {
     for says in [
@@ -43,7 +43,7 @@ async fn a_short_answer_ends_nothing_while_lapi_does_not_confirm_it() {
         Answer(Status::Ok, "<html>a login page</html>".into()),
         Answer(Status::Ok, r#"[{"id":1,"#.into()),
         Answer(Status::Ok, r#"[{"id":1}]"#.into()),
-        // It still has them, as one that forgets a part of its list does.
+        // LAPI still has the decisions, and has only left them out of its list.
         Answer(Status::Ok, format!("[{}]", bans(1..=3).join(","))),
     ] {
         let lapi = FakeLapi::answering([answer(&bans(1..=3), &[])]).await;
@@ -66,7 +66,7 @@ async fn what_is_new_counts_while_lapi_is_still_asked_about_what_is_missing() {
     lapi.hangs_when_asked_of_one(true);
     let client = launch(lapi.figment()).await;
     eventually(async || is_refused(&client, "192.0.2.9").await).await;
-    // The very question that hangs is answered now. Had the poll been given up before the new ones counted, the next one
+    // The question that hangs is answered now. If the poll had been given up before the new decisions counted, the next poll
     // would have to ask once more.
     lapi.hangs_when_asked_of_one(false);
     let asked = lapi.asked().len();
@@ -86,7 +86,7 @@ async fn one_missing_decision_of_few_is_as_safe_as_all_of_many() {
         eventually(async || lapi.questions().len() > questions).await;
         assert!(is_refused(&client, "192.0.2.200").await, "{left} left");
     }
-    // It remembers, and all is as before: changes are asked for again.
+    // LAPI has all decisions again, and all is as before: changes are asked for.
     lapi.then(answer(&bans(1..=200), &[]));
     eventually(async || lapi.asked().last().is_some_and(|asked| asked.startup == "false")).await;
     assert!(is_refused(&client, "192.0.2.200").await);
@@ -98,7 +98,7 @@ async fn what_is_truly_gone_ends_with_the_second_answer_that_lapi_confirms() {
     let all = [net(1, "192.0.2.1"), net(2, "198.51.100.0/24"), net(3, "2001:db8::/32"), net(4, "192.0.2.4")];
     let lapi = FakeLapi::answering([answer(&all, &[])]).await;
     let client = launch(lapi.figment().merge(("crowdsec.resync_frequency", "2s"))).await;
-    // LAPI knows others on the same address, and networks around it.
+    // LAPI knows another decision on the same address, and one on a network around it.
     lapi.says_of_one(answer_of_one(&[net(9, "192.0.2.1"), net(4, "192.0.2.0/24")]));
     lapi.then(answer(&all[3..], &[]));
     eventually(async || lapi.questions().len() == 3).await;
@@ -128,7 +128,7 @@ async fn at_most_five_are_asked_about_and_everything_is_asked_for_again_after_a_
     let _client = launch(lapi.figment()).await;
     eventually(async || lapi.asked().len() > 5).await;
     assert_eq!(lapi.questions().len(), 5);
-    // The launch, the failure, everything because of it, everything because of the questions, and then changes.
+    // Everything at the launch, changes, everything because these failed, everything because of the questions, and changes.
     let startup: Vec<_> = lapi.asked().iter().take(5).map(|asked| asked.startup.clone()).collect();
     assert_eq!(startup, ["true", "false", "true", "true", "false"]);
 }
@@ -143,7 +143,7 @@ async fn what_a_full_answer_names_as_deleted_ends_without_a_question() {
     assert_eq!(lapi.questions(), Vec::<String>::new());
 }
 
-/// It may be a database that fails while the application starts, with nothing yet that would be missing.
+/// LAPI's database may fail while the application starts, when no decision is known yet that would be missing.
 #[rocket::async_test]
 async fn after_an_empty_answer_everything_is_asked_for_again_soon() {
     let lapi = FakeLapi::answering([answer(&[], &[])]).await;
@@ -153,7 +153,7 @@ async fn after_an_empty_answer_everything_is_asked_for_again_soon() {
     eventually(async || is_refused(&client, "192.0.2.1").await).await;
 }
 
-/// Every two hours LAPI writes the community's list anew: other ids, and no word of those before.
+/// Every two hours LAPI writes the community's list anew: with other ids, and without naming the old ones as deleted.
 #[rocket::async_test]
 async fn who_is_taken_off_a_list_that_lapi_has_written_anew_is_free_with_the_next_poll() {
     let listed = |id| decision(id, "192.0.2.1", "ban").replace("cscli", "CAPI");

@@ -1,4 +1,4 @@
-//! Does the application keep in step with CrowdSec? Shown against a LAPI that says what it is told.
+//! Does the application keep in step with CrowdSec? Shown against a fake LAPI that answers as each test says.
 
 use rocket::figment::Figment;
 use rocket::http::Status;
@@ -15,7 +15,7 @@ async fn status(client: &Client, visitor: &str) -> Status {
     client.get("/crowdsec/captcha").remote(remote).dispatch().await.status()
 }
 
-/// `/crowdsec/captcha` leads a visitor on who has nothing to solve.
+/// `/crowdsec/captcha` redirects visitors who have nothing to solve.
 const ADMITTED: Status = Status::SeeOther;
 
 fn capture(name: &str) -> Answer {
@@ -155,7 +155,7 @@ async fn decisions_without_an_id_are_told_apart_by_scope_value_and_type() {
     let asked = lapi.asked().len();
     eventually(async || lapi.asked().len() > asked + 3).await;
     assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden);
-    // `new` before `deleted`, as newer LAPIs send them: the one that was just added stays.
+    // `new` before `deleted`, as newer LAPIs send them: the decision that was just added stays.
     let (added, gone) = (without("192.0.2.1", "throttle"), without("192.0.2.1", "throttle"));
     lapi.then(Answer(Status::Ok, format!(r#"{{"new": [{added}], "deleted": [{gone}]}}"#)));
     lapi.then(nothing());
@@ -254,7 +254,7 @@ async fn a_lapi_that_comes_within_the_startup_timeout_is_waited_for_unless_visit
         let busy = Answer(Status::InternalServerError, "".into());
         let lapi = FakeLapi::answering([busy, answer(&[decision(1, "192.0.2.1", "ban")], &[]), nothing()]).await;
         let figment = lapi.figment().merge(("crowdsec.on_startup_failure", word));
-        // However long this is, the launch waits for a second and not for this.
+        // The launch asks again after a second, however long the polls' interval is.
         let client = launch(figment.merge(("crowdsec.update_frequency", "1h"))).await;
         assert_eq!(status(&client, "192.0.2.1").await, visitor, "{word}");
         // `open` asks again each second too.
@@ -294,7 +294,7 @@ async fn the_snapshot_that_a_stop_leaves_holds_what_the_last_poll_brought() {
     let lapi = FakeLapi::answering([answer(&[decision(1, "192.0.2.1", "ban")], &[]), nothing()]).await;
     let figment = lapi.figment().merge(("crowdsec.snapshot", &path));
     let client = launch(figment.clone()).await;
-    // For a minute from here on nothing but the end writes another one.
+    // For the next minute, only the stop writes another snapshot.
     eventually(async || path.exists()).await;
     lapi.then(answer(&[decision(2, "192.0.2.2", "ban")], &[]));
     lapi.then(nothing());

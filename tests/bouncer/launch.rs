@@ -6,7 +6,7 @@ use rocket::local::blocking::Client;
 
 use crate::common::{client, copied_templates, figment};
 
-/// Your templates, with one of the bouncer's changed.
+/// Your templates, with another ban page.
 fn with_ban_page(source: &str) -> tempfile::TempDir {
     let folder = copied_templates();
     fs::write(folder.path().join("ban.html.tera"), source).expect("a template");
@@ -18,7 +18,7 @@ fn outside_the_debug_profile_a_page_that_cannot_be_made_stops_the_launch() {
     for (source, launches) in [
         ("{{ text.there_is_no_such_word }}", false),
         ("{% if decision %}{{ decision.no_such_thing }}{% endif %}", false),
-        // One of the operator's own has no end.
+        // A decision of the operator's own has no end.
         ("{% if decision %}{{ decision.expires_in / 60 }}{% endif %}", false),
         ("{% if decision and decision.expires_in %}{{ decision.expires_in / 60 }}{% endif %}", true),
         ("{{ no_such_variable }}", false),

@@ -1,4 +1,4 @@
-//! Is each visitor judged by what LAPI says of them now? Live mode, shown against a LAPI that says what it is told.
+//! Is each visitor judged by what LAPI says of them now? Live mode, shown against a fake LAPI that answers as each test says.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ async fn lapi() -> FakeLapi {
     FakeLapi::answering([answer(&[], &[])]).await
 }
 
-/// Visitors may wait as long as a busy machine makes them.
+/// `live.timeout` is so long that even a busy machine does not reach it.
 fn figment(lapi: &FakeLapi) -> Figment {
     let figment = lapi.figment().merge(("crowdsec.mode", "live")).merge(("crowdsec.update_frequency", "1h"));
     figment.merge(("crowdsec.live.timeout", "5s")).merge(("crowdsec.trusted_proxies", [PROXY]))
@@ -42,7 +42,7 @@ fn failure() -> Answer {
     Answer(Status::InternalServerError, r#"{"message":"unable to query"}"#.into())
 }
 
-/// What a visitor is refused with at the captcha's page, which is nobody's who has none to solve.
+/// What a visitor is refused with at the captcha's page, which redirects visitors who have nothing to solve.
 async fn refusal(client: &Client, visitor: &str, country: Option<&'static str>) -> Option<String> {
     let mut request = client.get("/crowdsec/captcha").remote(SocketAddr::new(PROXY.parse().unwrap(), 4711));
     request.add_header(Header::new("X-Forwarded-For", visitor.to_owned()));
@@ -66,14 +66,14 @@ fn guarded(_cleared: Cleared) -> &'static str {
     "welcome"
 }
 
-/// Signs an account in that nothing stands against.
+/// Signs in an account, unless a decision stands against it.
 #[post("/live/enter/<account>")]
 fn enter(account: &str, accounts: Accounts<'_>) -> Result<&'static str, Refused> {
     accounts.admit("username", account)?;
     Ok("welcome")
 }
 
-/// How many decisions are held, and not only those that stand.
+/// How many decisions are in memory, including those that have ended.
 #[get("/live/held")]
 fn held(report: Report) -> String {
     report.crowdsec.map(|crowdsec| crowdsec.decisions.to_string()).unwrap_or_default()
@@ -90,12 +90,12 @@ async fn each_address_is_asked_about_once_while_the_answer_counts() {
     lapi.says_of_one(nothing());
     assert_eq!(of(&client, "2001:db8::7").await, None);
     assert_eq!((asked(&lapi, "192.0.2.1"), asked(&lapi, "2001:db8::7")), (1, 1), "{:?}", lapi.questions());
-    assert!(lapi.asked().is_empty(), "nobody asks for the stream, whose mark these questions move");
-    // The ban was lifted: that is known when the answer counts no more.
+    assert!(lapi.asked().is_empty(), "the stream is not asked for: these questions move its mark");
+    // The ban was lifted: that is known once the last answer does not count any more.
     assert_eq!(of(&client, "192.0.2.1").await.as_deref(), Some("ban"));
     skip_time(client.rocket(), Duration::from_secs(11));
     assert_eq!(of(&client, "192.0.2.1").await, None);
-    // And a new ban counts as soon.
+    // A new ban is known then, too.
     lapi.says_of_one(list(&[decision(2, "2001:db8::7", "ban")]));
     assert_eq!(of(&client, "2001:db8::7").await.as_deref(), Some("ban"));
     assert_eq!((asked(&lapi, "192.0.2.1"), asked(&lapi, "2001:db8::7")), (2, 2));
@@ -105,7 +105,7 @@ async fn each_address_is_asked_about_once_while_the_answer_counts() {
 async fn the_launch_asks_lapi_once() {
     let lapi = lapi().await;
     let _client = launch(figment(&lapi)).await;
-    // What is asked at liftoff would have come by now.
+    // A question at liftoff would have come by now.
     sleep(Duration::from_secs(1)).await;
     assert_eq!(lapi.questions().len(), 1, "{:?}", lapi.questions());
 }
@@ -120,7 +120,7 @@ async fn of_several_decisions_the_greatest_counts_wherever_it_stands_in_the_list
         let client = launch(figment(&lapi)).await;
         assert_eq!(of(&client, "192.0.2.1").await.as_deref(), Some("ban"));
     }
-    // A captcha alone is one, and the visitor can solve it without another question.
+    // A captcha alone stays a captcha.
     let lapi = lapi().await;
     lapi.says_of_one(list(&[decision(1, "192.0.2.1", "captcha")]));
     let client = launch(figment(&lapi)).await;
@@ -156,7 +156,7 @@ async fn who_walks_through_their_own_ipv6_network_leaves_lapi_to_the_others() {
         of_all((1..=40).map(|n| format!("192.0.2.{n}")).collect()).await;
     };
     rocket::tokio::join!(walk, others, async {
-        // Some of them share a lane, with the walker or with one another.
+        // Some of the forty share a lane, with the walker or with one another.
         eventually(async || begun("ip=192.0.2.") >= 20).await;
         assert!((1..=4).contains(&begun("ip=2001")), "{:?}", lapi.questions());
         lapi.hangs_when_asked_of_one(false);
@@ -185,10 +185,10 @@ async fn where_lapi_does_not_answer_visitors_meet_what_the_operator_said() {
             let client = launch(with).await;
             lapi.says_of_one(says.clone());
             assert_eq!(of(&client, "192.0.2.1").await.as_deref(), met, "{action:?}, LAPI says {} {}", says.0, says.1);
-            // It is not asked again at once about the same one.
+            // LAPI is not asked again at once about the same address.
             assert_eq!(of(&client, "192.0.2.1").await.as_deref(), met);
             assert_eq!(asked(&lapi, "192.0.2.1"), 1);
-            // Some time later it is, and answers.
+            // Two seconds later LAPI is asked again, and answers.
             skip_time(client.rocket(), Duration::from_secs(2));
             lapi.says_of_one(nothing());
             assert_eq!(of(&client, "192.0.2.1").await, None);
@@ -206,7 +206,7 @@ async fn a_decision_that_is_known_stands_while_lapi_does_not_answer() {
     skip_time(client.rocket(), Duration::from_secs(60));
     assert_eq!(of(&client, "192.0.2.1").await.as_deref(), Some("ban"));
     assert_eq!(asked(&lapi, "192.0.2.1"), 2);
-    // Until its own end.
+    // The decision stands until its own end.
     skip_time(client.rocket(), Duration::from_secs(4 * 60 * 60));
     assert_eq!(of(&client, "192.0.2.1").await, None);
 }
@@ -269,7 +269,7 @@ async fn no_answer_with_an_entry_that_cannot_be_read_lifts_a_decision_that_stood
         eventually(async || of(&client, "192.0.2.1").await.as_deref() == Some("ban")).await;
         let before = asked(&lapi, "192.0.2.1");
         lapi.says_of_one(odd);
-        // Asked again, since what it said before counts for a second, and taken over before the next question.
+        // LAPI is asked again, since its last answer counts for a second. The new answer is in force before the next question.
         eventually(async || {
             assert_eq!(of(&client, "192.0.2.1").await.as_deref(), Some("ban"));
             asked(&lapi, "192.0.2.1") > before + 1
@@ -296,7 +296,7 @@ async fn decisions_on_countries_and_accounts_are_asked_for_all_at_once_in_whatev
     let enter = async || {
         client.post("/live/enter/alice").remote(SocketAddr::new("192.0.2.9".parse().unwrap(), 1)).dispatch().await
     };
-    // The one on the account was lifted, the one on the country a moment later.
+    // The decision on the account was lifted, the decision on the country a moment later.
     eventually(async || enter().await.status() == Status::Ok).await;
     lapi.says_of_one(nothing());
     eventually(async || refusal(&client, "192.0.2.1", Some("FR")).await.is_none()).await;

@@ -1,4 +1,5 @@
-//! What does CrowdSec get to read? Every request that was let in, as it was asked and answered; and no refusal of ours.
+//! What does CrowdSec get to read? Every request that was let in or was too large, as it was asked and answered; no other
+//! refusal of ours.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -53,7 +54,7 @@ fn events(user: String, events: Events<'_>) {
     events.note("coupon", None);
 }
 
-/// An application of whom `192.0.2.1` is banned, and its log, which is complete once the client is gone.
+/// An application that bans `192.0.2.1`, and its log, which is complete once the client is dropped.
 struct Site {
     client: Client,
     log: PathBuf,
@@ -172,7 +173,7 @@ fn what_the_log_cannot_hold_is_not_served_but_logged() {
     ];
     assert_eq!(statuses, [200, 414, 414, 200, 431, 200, 431, 200, 431]);
     let banned = site.client.get(padded(9 << 10)).visitor("192.0.2.1").dispatch();
-    assert_eq!(banned.status(), Status::Forbidden, "a ban is a ban");
+    assert_eq!(banned.status(), Status::Forbidden, "the ban comes before 414");
     drop(banned);
     let lines = site.lines();
     assert_eq!(lines.len(), statuses.len(), "the ban is not in it");
@@ -190,7 +191,7 @@ fn a_refusal_is_not_in_it_or_it_would_lengthen_the_ban_that_caused_it() {
     for uri in ["/", "/logs/elsewhere", "/no/such/page", "/static/no-such-file", "/logs/guarded"] {
         assert_eq!(site.client.get(uri).visitor("192.0.2.1").dispatch().status(), Status::Forbidden);
     }
-    // Nor is what our own routes answer. Beneath them others are asked for in vain, which is for CrowdSec to know.
+    // Nor are answers of our own routes. A request for a path below `/crowdsec/` that does not exist is, for CrowdSec.
     for uri in ["/crowdsec/health", "/crowdsec/captcha", "/crowdsec/preview/ban"] {
         site.get(uri);
     }
@@ -256,7 +257,7 @@ fn nothing_is_said_of_a_proxy_for_an_attack_behind_it_would_have_it_banned() {
     });
     for proxy in ["192.0.2.9", "2001:db8:9::1"] {
         for visitor in [None, Some("unreadable"), Some("192.0.2.9"), Some("192.0.2.2, unreadable")] {
-            // Served as an excluded path, and refused elsewhere: either way nobody knows whose it is.
+            // An excluded path is served, and another one is not: either way nobody knows whose request it is.
             for (path, status) in [("/logs/events", Status::Ok), ("/logs/elsewhere", Status::Forbidden)] {
                 let mut request = site.client.post(path).visitor(proxy).body("root");
                 if let Some(visitor) = visitor {
@@ -266,7 +267,7 @@ fn nothing_is_said_of_a_proxy_for_an_attack_behind_it_would_have_it_banned() {
             }
         }
     }
-    // A visitor whom it names is told of, and so is one who names himself.
+    // Logged are a visitor whom the proxy names, and one who comes without a proxy, whatever their header says.
     let behind = site.client.post("/logs/events").visitor("192.0.2.9").body("root");
     behind.header(header("X-Forwarded-For", "192.0.2.2")).dispatch();
     let alone = site.client.get("/logs/elsewhere").visitor("192.0.2.3");

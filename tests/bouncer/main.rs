@@ -1,5 +1,5 @@
-//! What the bouncer promises to visitors, owners and operators, a file a subject. One program, which is built once and runs
-//! all its tests beside each other.
+//! What the bouncer promises to visitors, owners and operators, one file for each subject. All files are one program, which is
+//! built once and runs its tests in parallel.
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! What does Prometheus read of the bouncer, and who may read it?
+//! What does Prometheus read about the bouncer, and who may read it?
 
 use app::crowdsec::{Cleared, Human, NoDecision};
 use rocket::figment::Figment;
@@ -23,7 +23,7 @@ fn visit(client: &Client, visitor: &str) -> Status {
     client.get("/nowhere-at-all").visitor(visitor).dispatch().status()
 }
 
-/// One number of those that the operator reads.
+/// One of the numbers that the operator reads.
 fn number(client: &Client, series: &str) -> f64 {
     let page = client.get(PATH).visitor(OPERATOR).dispatch().into_string().expect("the figures");
     let line = page.lines().find_map(|line| line.strip_prefix(&format!("crowdsec_rocket_{series} ")));
@@ -73,7 +73,7 @@ fn without_metrics_from_there_is_nothing() {
     assert!(bouncer_refuses(Client::tracked(everybody)));
 }
 
-/// Of what a stranger may have written, and of whom a proxy does not name, nothing is believed.
+/// No header is believed that a stranger may have written, and a request that names nobody is refused.
 #[test]
 fn nobody_reads_them_through_a_proxy_that_is_not_trusted_or_as_the_proxy_itself() {
     let figment = with_operator(&[]).merge(("crowdsec.metrics_from", [OPERATOR, PROXY]));
@@ -82,7 +82,7 @@ fn nobody_reads_them_through_a_proxy_that_is_not_trusted_or_as_the_proxy_itself(
         app.get(PATH).visitor(peer).header(header(name, value)).dispatch().status()
     };
     for name in ["X-Forwarded-For", "X-Real-IP", "X-Forwarded-Proto", "Forwarded"] {
-        // It looks like a proxy that hands on anybody's request.
+        // The operator's address looks like a proxy that hands on anybody's request.
         assert_eq!(status(OPERATOR, name, "198.51.100.1"), Status::NotFound, "{name}");
         assert_eq!(status("203.0.113.9", name, "198.51.100.1"), Status::NotFound, "{name}");
     }
@@ -90,7 +90,7 @@ fn nobody_reads_them_through_a_proxy_that_is_not_trusted_or_as_the_proxy_itself(
         ("198.51.100.1", Status::Ok),
         ("203.0.113.9, 198.51.100.1", Status::Ok),
         ("198.51.100.1, 203.0.113.9", Status::NotFound),
-        // Refused to anybody, whatever they ask for.
+        // A request that names nobody is refused, whatever it asks for.
         ("10.0.0.1", Status::Forbidden),
         ("unknown", Status::Forbidden),
     ] {
@@ -126,7 +126,7 @@ fn each_request_is_counted_by_what_became_of_it() {
     {
         visit(&app, visitor);
     }
-    // This question itself is the seventh.
+    // This question itself is the seventh request.
     assert_eq!((number(&app, v4) - before, number(&app, v6)), (7.0, 2.0));
     assert_eq!(dropped(&app, "local", "ban", "ipv4"), 2.0);
     assert_eq!(dropped(&app, "local", "captcha", "ipv4"), 1.0);
@@ -161,7 +161,7 @@ fn what_a_guard_refuses_is_counted_once_and_a_trial_apart() {
     assert_eq!(visit(&by_guards, "192.0.2.1"), Status::NotFound);
     assert_eq!(dropped(&by_guards, "local", "ban", "ipv4"), 2.0);
     assert_eq!(dropped(&by_guards, "fallback", "captcha", "ipv4"), 1.0);
-    // Named twice, a captcha stands for no ban.
+    // A captcha that is named twice does not enforce bans.
     let figment = figment.merge(("crowdsec.enforce", ["captcha", "captcha", "throttle"]));
     for figment in [figment.clone(), figment.merge(("crowdsec.enforce_by", "guards"))] {
         let trial = with_routes(&figment);
@@ -198,9 +198,9 @@ fn captchas_are_counted_by_what_became_of_them() {
         assert_eq!(send(&app, body), Status::Forbidden);
     }
     assert_eq!(captchas(&app), [2.0, 0.0, 2.0, 0.0]);
-    // The captcha's own page is no request that was kept from the application.
+    // A request for the captcha's own page was not kept from the application.
     assert_eq!(dropped(&app, "local", "captcha", "ipv4"), 1.0);
-    // By a script of the page, and without one. This client keeps no pass, so that each is asked anew.
+    // The page's script solves it, and then a form without a script. This client keeps no pass, so it is asked anew.
     let app = Client::untracked(app::protected(with_operator(&[("192.0.2.2", "captcha")]))).expect("it launches");
     for (cookies, status) in [("seen", Status::NoContent), ("", Status::SeeOther)] {
         let page = app.get("/").visitor("192.0.2.2").dispatch();
@@ -221,7 +221,7 @@ fn captchas_are_counted_by_what_became_of_them() {
     assert_eq!(captchas(&app), [0.0, 0.0, 0.0, 1.0]);
 }
 
-/// Fails closed for everybody, but not for whoever has to find out why.
+/// Fails closed for everybody except the operator, who has to find out why.
 #[test]
 fn before_the_first_answer_the_operator_sees_that_it_is_missing() {
     let figment = with_operator(&[])
@@ -239,7 +239,7 @@ fn before_the_first_answer_the_operator_sees_that_it_is_missing() {
     assert!(count >= 1.0 && number(&app, r#"lapi_poll_duration_seconds_bucket{le="+Inf"}"#) >= count);
 }
 
-/// They have no family of addresses.
+/// Such decisions have no family of addresses.
 #[test]
 fn decisions_on_countries_and_accounts_are_counted_too() {
     let new = [

@@ -1,4 +1,4 @@
-//! Does each guard prove what it says, and does whoever it refuses get the bouncer's page, whatever stands beside it?
+//! Does each guard prove what it says, and do those whom it refuses get the bouncer's page, whatever stands beside it?
 
 use app::crowdsec::{Cleared, Human, NoDecision, Report, Visitor as Seen};
 use rocket::figment::Figment;
@@ -228,7 +228,7 @@ fn a_captcha_that_was_solved_too_long_ago_has_to_be_solved_again() {
     skip(&client, Duration::from_secs(11 * 60));
     assert_served(at("/policies/sign-up", &pass));
     assert_refused(at("/policies/fresh", &pass), Captcha);
-    // A new answer counts, although the old pass still holds for others.
+    // A new answer counts, although the old pass still holds for other routes.
     assert_refused(at("/crowdsec/captcha?anew=1", &pass), Captcha);
     let newer = solve_captcha(&client, CLEAN);
     assert_served(at("/policies/fresh", &newer));
@@ -339,7 +339,7 @@ fn on_a_trial_no_decision_closes_the_checkout() {
     assert_refused(get(&client, "/policies/checkout", NOTED), Ban);
 }
 
-/// A guard of the application's that asks another one: no launch sees that.
+/// A guard of the application's that asks for another guard, which the launch cannot see.
 struct Asks;
 
 #[rocket::async_trait]

@@ -26,7 +26,7 @@ fn is_json(response: &LocalResponse<'_>) -> bool {
     response.content_type() == Some(ContentType::new("application", "problem+json"))
 }
 
-/// Browsers say of `fetch`, `XMLHttpRequest` (axios) and `EventSource` that nobody will see the answer.
+/// For `fetch`, `XMLHttpRequest` (axios) and `EventSource`, browsers say `Sec-Fetch-Dest: empty`: nobody sees the answer.
 #[test]
 fn a_script_is_answered_in_json_unless_it_asks_for_html() {
     let client = app();
@@ -55,7 +55,7 @@ fn a_script_is_answered_in_json_unless_it_asks_for_html() {
     }
 }
 
-/// Whoever keeps answers may hand one on only to a request that is the same in all of this.
+/// A cache may hand an answer on only to a request that has the same values in all these headers.
 #[test]
 fn an_answer_names_each_header_that_decides_between_a_page_and_json() {
     let client = app();
@@ -96,7 +96,7 @@ fn a_script_is_told_of_a_captcha_that_leads_back_to_the_page_its_visitor_sees() 
         let told = url(&[dest, ("Referer", referer)]);
         assert_eq!(told, format!("/crowdsec/captcha?return_to={back}"), "{referer}");
     }
-    // A program without a page goes on where it was.
+    // A program without a page is led back to what it asked for.
     assert_eq!(url(&[json]), "/crowdsec/captcha?return_to=%2Fapi%2Fitems%3Fpage%3D2");
 }
 
@@ -122,7 +122,7 @@ fn htmx_leads_its_visitor_to_the_captcha_and_shows_a_ban() {
     let htmx = [("HX-Request", "true"), ("Referer", "http://shop.example/items")];
     let captcha = ask(&client, ASKED, &htmx);
     assert_eq!(captcha.headers().get_one("HX-Redirect"), Some("/crowdsec/captcha?return_to=%2Fitems"));
-    // Never by loading the same page again, which may be served and would ask again.
+    // A GET never loads the page again that sent it: that page may be served, and would ask again.
     let ban = ask(&client, BANNED, &htmx);
     let told = |answer: &LocalResponse<'_>| {
         ["HX-Redirect", "HX-Refresh"].map(|name| answer.headers().get_one(name).map(str::to_owned))
@@ -164,7 +164,7 @@ fn send() -> &'static str {
     "was sent"
 }
 
-/// A browser sends no cookie with it, so that a solved captcha could not count.
+/// A browser sends no cookie with a preflight, so a solved captcha could not count.
 #[test]
 fn a_preflight_is_the_applications_while_a_captcha_stands_and_nobodys_while_a_ban_does() {
     let app = app::app(with_decisions(&[(BANNED, "ban"), (ASKED, "captcha")]));
@@ -181,7 +181,7 @@ fn a_preflight_is_the_applications_while_a_captcha_stands_and_nobodys_while_a_ba
     };
     assert_eq!(status(Method::Options, ASKED, &[origin, asks]), Status::Ok);
     assert_eq!(status(Method::Options, BANNED, &[origin, asks]), Status::Forbidden);
-    // What only looks like one is judged as everything else.
+    // What only looks like a preflight is judged as everything else.
     for headers in [
         &[origin][..],
         &[asks],

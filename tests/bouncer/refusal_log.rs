@@ -25,7 +25,7 @@ fn clean(_visitor: NoDecision) {}
 #[get("/refusals/human")]
 fn human(_visitor: Human) {}
 
-/// Serves those too whom the guard would refuse.
+/// Also serves visitors whom the guard would refuse.
 #[get("/refusals/both")]
 fn both(_visitor: Option<Cleared>) {}
 
@@ -35,7 +35,7 @@ fn forbidden() -> Status {
     Status::Forbidden
 }
 
-/// An application and its log, which is complete once the client is gone.
+/// An application and its log, which is complete once the client is dropped.
 struct Site {
     client: Client,
     log: PathBuf,
@@ -125,16 +125,16 @@ fn every_way_to_be_refused_is_a_line_and_nothing_else_is() {
     assert_eq!(site.get("/no/such/page", "192.0.2.2"), 403);
     assert_eq!((site.get("/a", "192.0.2.3"), site.get("/b", "192.0.2.3")), (404, 429));
     assert_eq!(site.get("/hidden", "192.0.2.9"), 410);
-    // A guard refuses: where the fairing spares the path, for a decision that lets in, and without any decision.
+    // A guard refuses: on a path that the fairing spares, for a decision that lets visitors in, and without any decision.
     assert_eq!(site.get("/refusals/cleared", "192.0.2.1"), 410);
     assert_eq!(site.get("/refusals/clean", "192.0.2.4"), 410);
     assert_eq!(site.get("/refusals/human", "192.0.2.5"), 403);
-    // What is sent is too long.
+    // The target or a header is too long.
     let long = "p".repeat(9 << 10);
     assert_eq!(site.get(&format!("/{long}"), "192.0.2.5"), 414);
     let agent = site.client.get("/agent").visitor("192.0.2.5").header(Header::new("User-Agent", long.clone()));
     assert_eq!(agent.dispatch().status().code, 431);
-    // These are none: the visitor is served, the application itself says no, or a captcha is asked for and got wrong.
+    // These are no refusals: the visitor is served, the application itself says no, or the captcha's page is opened.
     for (uri, visitor, status) in [
         ("/no/such/page", "192.0.2.5", 404),
         ("/refusals/forbidden", "192.0.2.5", 403),
@@ -159,7 +159,7 @@ fn every_way_to_be_refused_is_a_line_and_nothing_else_is() {
         ("too_large", 431, "192.0.2.5", "/agent"),
     ];
     assert_eq!(lines.iter().map(told).collect::<Vec<_>>(), expected);
-    // The operator's own decisions have no number, and what rests on no decision has no origin.
+    // The operator's own decisions have no id, and a refusal without a decision has no origin.
     let origins: Vec<Option<&str>> = lines.iter().map(|line| line["origin"].as_str()).collect();
     let own = Some("config");
     assert_eq!(origins, [own, own, own, None, own, own, None, None, None]);
@@ -237,7 +237,7 @@ fn it_may_be_one_file_with_the_other_logs_and_each_line_says_whose_it_is() {
 #[test]
 fn a_log_that_is_set_and_that_nobody_writes_stops_the_launch() {
     let folder = tempfile::tempdir().expect("a folder");
-    // The fairing that does not let it launch.
+    // The name of the fairing that stops the launch.
     let launch = |figment: Figment, has_logs: bool| {
         let app = rocket::custom(figment).attach(rocket_dyn_templates::Template::fairing());
         let app = app.attach(app::crowdsec::fairing());

@@ -1,4 +1,4 @@
-//! What are the refused answered? A page or JSON that tells nothing of why; and the bouncer's other pages.
+//! What do the refused get? A page or JSON that does not say why. The bouncer's other pages are tested here too.
 
 use app::crowdsec::Human;
 use rocket::fairing::AdHoc;
@@ -102,14 +102,14 @@ fn a_refused_page_stands_alone_and_in_no_frame() {
     }
 }
 
-/// What of a page its policy blocks: whatever it would load that does not stand in the page itself.
+/// What the page's policy blocks: everything that the page would load from outside itself.
 fn blocked(page: &str) -> Vec<&str> {
     let sheets = page.match_indices("@import").chain(page.match_indices("rel=\"stylesheet\"")).map(|(at, _)| at);
     let sources = ["src=", "srcset=", "url("].into_iter().flat_map(|start| {
         let after = page.match_indices(start).map(move |(at, _)| (at, &page[at + start.len()..]));
         after.filter(|(_, source)| {
             let source = source.trim_start_matches(['"', '\'', ' ']);
-            // Of `url(#…)` the picture stands in the page as well.
+            // The picture of `url(#…)` stands in the page as well.
             !source.starts_with("data:") && !source.starts_with('#')
         })
     });
@@ -148,13 +148,13 @@ fn a_slip_in_a_template_leaves_a_refusal_a_refusal() {
     assert_eq!(policy, Some("default-src 'none'; frame-ancestors 'self'"), "bare words load nothing");
     let preview = || client.get("/crowdsec/preview/ban").dispatch().into_string().unwrap();
     assert!(preview().contains("`ban` cannot be rendered"), "whoever edits it is told: {}", preview());
-    // So are the words, which the pages themselves take from before the slip.
+    // A slip in the words is told as well. The pages themselves go on with the words from before it.
     std::fs::write(dir.path().join("texts.toml"), "[en]\nban_title = \"a\nban_text = b\"").unwrap();
     assert!(preview().contains("texts.toml cannot be read"), "{}", preview());
     assert_eq!(client.get("/").visitor("192.0.2.1").dispatch().status(), Status::Forbidden);
 }
 
-/// `Human` asks for one whatever stands against the visitor.
+/// `Human` asks for a captcha whatever stands against the visitor.
 #[test]
 fn a_captcha_that_a_route_asks_of_everybody_names_no_decision_that_lets_its_visitor_in() {
     #[get("/human")]
@@ -187,13 +187,13 @@ fn every_page_can_be_looked_at_in_every_state_and_language() {
     };
     let cases =
         ["ban", "captcha", "captcha-wrong", "captcha-too-many", "captcha-cookie-lost", "captcha-not-sent", "starting"];
-    // A page that is all your own, without the layout of refusal.html.tera, may have none.
+    // A page that is all your own, without the layout of refusal.html.tera, may have no links.
     let shown = cases.iter().map(|case| links(&page(&format!("/crowdsec/preview/{case}")))).find(|all| !all.is_empty());
     let all = shown.expect("a page with links to all others");
     for case in cases {
         assert!(all.contains(&format!("/crowdsec/preview/{case}")), "{case} in {all:?}");
     }
-    // The last one of texts.toml, whichever that is.
+    // One of the languages of texts.toml, whichever it is.
     let (chosen, (_, tag)) =
         all.iter().filter_map(|link| Some((link, link.split_once("?lang=")?))).next_back().expect("a language");
     let in_it = links(&page(chosen));

@@ -260,8 +260,8 @@ fn a_fairing_that_sends_elsewhere_what_bears_no_token_leads_no_refused_visitor_t
     assert_eq!(runs(&client), 1, "the fairing does what it is there for");
 }
 
-/// Attached after the bouncer, as the documents have it: one that puts a language before each path, and takes the method that a
-/// header names.
+/// The fairing is attached after the bouncer, as the documents say. It puts a prefix before each path, as for a language, and
+/// takes the method that a header names.
 #[test]
 fn a_fairing_that_changes_address_or_method_leads_no_refused_visitor_to_a_handler() {
     let rewrites = AdHoc::on_request("changes every request", |request, _| {

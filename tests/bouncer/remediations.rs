@@ -1,4 +1,4 @@
-//! What becomes of a decision: by its type and origin, by `enforce`, `throttle` and `ban_status`?
+//! What does a decision do, by its type and origin, and by `enforce`, `throttle` and `ban_status`?
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn decision(id: u64, origin: &str, scenario: &str, kind: &str) -> String {
     )
 }
 
-/// What meets a visitor against whom LAPI says this.
+/// What a visitor meets if LAPI has this decision against them.
 fn met(figment: Figment, origin: &str, scenario: &str, kind: &str) -> Option<Refusal> {
     let lapi = FakeLapi::saying(answer(&[decision(1, origin, scenario, kind)], &[]));
     let app = lapi.figment().merge(("crowdsec.captcha.provider", "altcha")).merge(figment);
@@ -104,7 +104,7 @@ fn a_solved_captcha_satisfies_the_captcha_alone() {
     let figment = with_decisions(&[(VISITOR, "captcha"), ("192.0.2.0/24", "throttle")]);
     let client = client(app::app(figment.merge(("crowdsec.throttle", "4/1m"))));
     assert_refused(get(&client, VISITOR), Captcha);
-    // Its page, and the answer, are two requests.
+    // The captcha's page and the answer are two requests.
     let pass = solve_captcha(&client, VISITOR);
     let again = || client.get("/").visitor(VISITOR).cookie(pass.clone()).dispatch();
     assert_served(again());
@@ -112,7 +112,7 @@ fn a_solved_captcha_satisfies_the_captcha_alone() {
     assert_refused(again(), Throttle);
 }
 
-/// The time that is told is never too short.
+/// The time in `Retry-After` is never too short.
 #[test]
 fn who_comes_back_when_they_were_told_to_is_served() {
     let figment = with_decisions(&[(VISITOR, "throttle")]).merge(("crowdsec.throttle", "1/5s"));

@@ -58,7 +58,7 @@ fn after_a_request_for_a_websocket_that_none_is_made_of_nobody_says_on_that_conn
     assert_eq!(counts, [2, 1, 1], "{answers:?}");
 }
 
-/// Rocket drops a header that is not UTF-8, so that a visitor can make a proxy's word vanish that was added to theirs.
+/// Rocket drops a header that is not UTF-8, so a visitor's bytes can remove the address that a proxy added to them.
 #[test]
 fn whom_a_trusted_proxy_does_not_name_is_refused_whatever_other_headers_say() {
     let figment = with_decisions(&[("10.0.0.1", "allow")]).merge(("crowdsec.trusted_proxies", ["10.0.0.0/8"]));
@@ -115,7 +115,7 @@ fn the_health_check_and_excluded_paths_are_answered_to_a_proxy_that_names_nobody
 fn a_request_whose_connection_was_reset_before_anybody_asked_whose_it_is_meets_no_handler() {
     let figment = figment().merge(("crowdsec.api_key", "a-key-of-the-tests"));
     let figment = figment.merge(("crowdsec.api_url", "http://127.0.0.1:1"));
-    // Without a peer it would be loopback's, and its headers would be believed.
+    // If a request without a peer counted as loopback's, its headers would be believed.
     let figment = figment.merge(("crowdsec.trusted_proxies", ["127.0.0.1"]));
     let client = with_probes(app::app(figment.select("production")));
     let named = |path: &'static str| client.get(path).header(header("X-Forwarded-For", "203.0.113.9"));

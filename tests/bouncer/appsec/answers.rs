@@ -1,4 +1,4 @@
-//! What becomes of a visitor by AppSec's answer?
+//! What does a visitor meet after each of AppSec's answers?
 
 use std::str::Utf8Error;
 
@@ -37,7 +37,7 @@ fn an_answer_counts_by_its_word_whatever_its_status_and_an_unreadable_block_is_a
     for body in ["", "{", "<html>", r#"{"http_status":403}"#, r#"{"action":""}"#, r#"{"action":null}"#, "[]"] {
         assert_eq!(answer(403, body), ban(403), "{body}");
     }
-    // Not a status of a refusal.
+    // No refusal has such a status.
     assert_eq!(answer(403, r#"{"action":"ban","http_status":200}"#), ban(403));
     assert_eq!(answer(403, r#"{"action":"ban","http_status":99999}"#), ban(403));
     for half in [Says::Half(403), Says::HalfAndHang(403)] {
@@ -63,8 +63,8 @@ fn words_of_the_operators_become_what_remediations_says() {
     assert_eq!(status(&client, "/word/odd"), 403);
 }
 
-/// By a decision and by AppSec's word, and by AppSec's two words on a request with a long body; and where the fairing spares
-/// the visitor, so that AppSec's word alone enforces it.
+/// A decision says `throttle`, and so does AppSec, twice about a request with a long body. Where the fairing spares the path,
+/// only AppSec enforces it.
 #[test]
 fn a_request_counts_once_for_throttle_however_often_it_is_judged() {
     let stub = Stub::new();
@@ -82,7 +82,7 @@ fn a_request_counts_once_for_throttle_however_often_it_is_judged() {
     }
 }
 
-/// A browser sends no cookie with it, so that a solved captcha could not count.
+/// A browser sends no cookie with a preflight, so a solved captcha could not count.
 #[test]
 fn a_preflight_goes_through_to_the_application_where_appsec_or_its_outage_asks_for_a_captcha() {
     #[options("/page")]
@@ -149,7 +149,7 @@ fn a_captcha_of_appsecs_is_solved_like_any_other_and_its_answer_is_not_judged() 
     assert_eq!(status(&client, "/.env"), 403, "it satisfies a captcha, never a ban");
 }
 
-/// The ban is a trial, and its status is not that of the captcha which the route asks for.
+/// The ban is only on trial, so its status is not the status of the captcha that the route asks for.
 #[test]
 fn a_ban_on_trial_leaves_a_guards_captcha_as_it_is() {
     let stub = Stub::new();
@@ -162,7 +162,7 @@ fn a_ban_on_trial_leaves_a_guards_captcha_as_it_is() {
     assert_eq!(status(&client, "/page"), 200);
 }
 
-/// A decision that lets them in is no reason for AppSec's ban.
+/// A decision that lets the visitor in is no reason for AppSec's ban.
 #[test]
 fn a_page_names_the_visitors_own_decision_that_they_are_refused_for_and_no_other() {
     let (stub, templates) = (Stub::new(), copied_templates());

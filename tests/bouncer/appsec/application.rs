@@ -1,4 +1,4 @@
-//! The application of these tests: with what routes, and who asks it?
+//! Which application do these tests ask, with which settings and routes?
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;

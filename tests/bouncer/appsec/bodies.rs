@@ -38,7 +38,7 @@ fn a_body_is_judged_whole_and_sent_with_its_length_however_it_comes() {
                 assert_eq!(last.body, body.as_bytes());
                 assert_eq!(last.header("content-length"), Some(body.len().to_string().as_str()));
                 assert_eq!(last.header("transfer-encoding"), None);
-                // The first of two says nothing of a part of the body.
+                // The first of two questions has no part of the body.
                 assert!(seen.len() == 1 || (seen[0].body.is_empty() && seen[0].header("content-length") == Some("0")));
             }
         }
@@ -59,7 +59,7 @@ fn a_body_that_comes_slowly_is_left_to_the_guard_and_judged_all_the_same() {
         seen.iter().map(|seen| seen.body.clone()).collect::<Vec<_>>(),
         [b"".to_vec(), b"01234567890123456789ATTACK!".to_vec()]
     );
-    // An engine judges no body without a length, which is why ours has one.
+    // An engine judges no body without a length, so our question has one.
     *stub.state.version.lock().unwrap() = Version::New;
     stub.state.max_body.store(100, Ordering::SeqCst);
     let long = format!(
@@ -105,7 +105,7 @@ fn a_text_that_looks_like_a_file_is_none() {
         let encoded = format!("name=a&file={text}");
         assert_eq!(post(&client, "/form", ContentType::Form, &encoded).into_string().unwrap(), "a");
         let field = |name, text| format!("--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n{text}\r\n");
-        // Neither where another field, which this form does not know, bears a file.
+        // Nor where another field, which this form does not know, has a file.
         for before in ["", "--b\r\nContent-Disposition: form-data; name=x; filename=f\r\n\r\nfile\r\n"] {
             let kind = "multipart/form-data; boundary=b".parse().unwrap();
             let body = [&field("name", "a"), before, &field("file", text), "--b--\r\n"].concat();
@@ -148,7 +148,7 @@ fn each_file_of_a_form_arrives_in_its_own_field() {
     assert_eq!(answer, "a 3 None [51] 1 None [49] 4 None [52]");
 }
 
-/// AppSec has judged it as a file, which its rules on the fields of a form leave out.
+/// AppSec has judged the field as a file, and its rules on a form's fields leave files out.
 #[test]
 fn a_field_of_text_gets_nothing_of_a_file_that_comes_in_its_place() {
     let stub = Stub::new();
@@ -159,7 +159,7 @@ fn a_field_of_text_gets_nothing_of_a_file_that_comes_in_its_place() {
     assert_eq!((answer.status(), answer.into_string()), (Status::Ok, Some(String::new())), "an empty text");
 }
 
-/// The hub's rules know the types of bodies in small letters alone. Of JSON under another type they see no field.
+/// The hub's rules know the types of bodies only in small letters, and see no field of JSON under another type.
 #[test]
 fn a_body_is_shown_to_the_rules_by_the_type_that_rocket_takes_it_for() {
     let stub = Stub::new();
@@ -180,7 +180,7 @@ fn a_body_is_shown_to_the_rules_by_the_type_that_rocket_takes_it_for() {
     }
 }
 
-/// Go reads the parts for AppSec's rules, and more than browsers write. Each of these hides a field from the rules.
+/// Go reads the parts for AppSec's rules, and reads more than browsers write. Each of these forms hides a field from them.
 #[test]
 fn a_form_that_go_reads_otherwise_than_we_do_is_none() {
     let stub = Stub::new();
@@ -212,12 +212,12 @@ fn a_form_that_go_reads_otherwise_than_we_do_is_none() {
         // `=1` is no quoted-printable: Go reads no further.
         (plain, format!("{disposition}\r\nContent-Transfer-Encoding: quoted-printable")),
         (plain, format!("{disposition}\r\nX y: z")),
-        // At a lone line feed the head ends for Go; at the others it reads no further, nor beyond 10,000 lines.
+        // For Go, a lone line feed ends the head. At the next two Go reads no further, nor beyond 10,000 lines.
         (plain, format!("Content-Type:\n\r\n{disposition}")),
         (plain, format!("{disposition}\r\nContent-Length: 8\u{c}")),
         (plain, format!("{disposition}\r\nContent-Length: 8\r")),
         (plain, format!("{disposition}{}", "\r\nContent-Length:".repeat(10_000))),
-        // Another boundary to Go, or none.
+        // Go reads another boundary, or none.
         ("multipart/form-data; boundary=b; boundary*=utf-8''c", disposition.to_owned()),
         ("multipart/form-data; boundary=b; boundary=c", disposition.to_owned()),
         ("multipart/form-data; boundary=b; charset=a; charset=b", disposition.to_owned()),
@@ -227,7 +227,7 @@ fn a_form_that_go_reads_otherwise_than_we_do_is_none() {
         assert_eq!(send(kind, &part(&head)), Status::UnprocessableEntity, "{kind} {head}");
     }
     for body in [
-        // What Go takes for words before the first part, and for an empty one.
+        // Go takes these for words before the first part, or for an empty part.
         format!("x{}", part(disposition)),
         format!("--b\r\n{disposition}\r\n\r\n--b\r\n{disposition}; filename=\"f\"\r\n\r\n1 OR 1=1\r\n--b--\r\n"),
         part(disposition).replace("--b\r\n", "--b \r\n"),
@@ -279,7 +279,7 @@ fn a_body_is_sent_in_one_piece_since_an_engine_judges_what_has_come_in_time() {
         assert!(raw(port, &slowly, Duration::from_millis(600)).starts_with("HTTP/1.1 403"), "{version:?}");
         assert_eq!(stub.take().last().unwrap().body, format!("{long}{ATTACK}").as_bytes());
     }
-    // What becomes of those who hand a body on as it comes.
+    // What happens where a body is handed on as it comes.
     assert_eq!(announced(&stub, 12, &["x", "x", "x", ATTACK]), "HTTP/1.1 200", "the attack came too late to be seen");
     assert_eq!(announced(&stub, 7, &["xATTACK"]), "HTTP/1.1 403");
 }

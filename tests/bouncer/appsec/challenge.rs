@@ -33,7 +33,7 @@ fn a_challenge_is_handed_on_as_it_is_and_its_cookie_lets_in() {
     let body = page.into_string().unwrap();
     assert!(body.starts_with("<!doctype html><title>Check</title>") && body.len() > 4000);
     assert_eq!(runs(&client), 0);
-    // The scripts, by whatever spelling leads there.
+    // The challenge's scripts, in every spelling that leads there.
     for path in [
         "/crowdsec-internal/challenge/fpscanner.js",
         "/crowdsec-internal/challenge/pow-worker.js?v=1",

@@ -38,7 +38,7 @@ fn settings_that_are_no_good_stop_the_launch() {
         let figment = with_appsec(&stub).merge((format!("crowdsec.appsec.{key}"), value));
         assert!(bouncer_refuses(Client::untracked(app_of(figment))), "{key} {value}");
     }
-    // No number stands for a word by its place.
+    // A word cannot be written as a number.
     for key in ["failure_action", "large_bodies"] {
         let by_number = with_appsec(&stub).merge((format!("crowdsec.appsec.{key}"), 1_u32));
         assert!(bouncer_refuses(Client::untracked(app_of(by_number))), "a number for {key}");

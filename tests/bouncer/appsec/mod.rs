@@ -1,4 +1,4 @@
-//! Is each request judged by AppSec as the application routes it, and does nothing of the visitor's switch that off?
+//! Is each request judged by AppSec as the application routes it, and can no visitor switch that off?
 
 mod answers;
 mod application;

@@ -32,7 +32,7 @@ fn an_outage_takes_the_failure_action() {
         Says::Always(200, "{}".into()),
         Says::Always(302, String::new()),
         Says::Always(404, "404 page not found".into()),
-        // The last one, since nobody is asked for a while after it.
+        // The last one, since AppSec is not asked for a while after it.
         Says::Always(401, String::new()),
     ];
     for outage in outages {
@@ -104,7 +104,7 @@ fn a_question_whose_connection_ends_without_an_answer_is_not_asked_again() {
     stub.says(Says::Rules);
     assert_eq!(status(&client, "/page"), 200);
     let open = stub.take()[0].connection;
-    // Until the connection is back in its place.
+    // Waits until the connection is back in its place.
     thread::sleep(Duration::from_millis(150));
     stub.says(Says::Close);
     assert_eq!(status(&client, "/page"), 403);
@@ -128,7 +128,7 @@ fn an_appsec_that_is_slow_or_queues_gathers_a_bounded_number_of_questions() {
     };
     stub.says(Says::Hang);
     assert_eq!(crowd(app_of(figment.clone()), 400), vec![200; 400]);
-    // Some are still being closed while the next ones are asked.
+    // Some connections are still being closed while the next questions are asked.
     assert!(stub.most_open() < 200, "{} at once", stub.most_open());
     assert!(stub.most_open() > 50, "{} at once", stub.most_open());
     let queue = Stub::new();
@@ -136,7 +136,7 @@ fn an_appsec_that_is_slow_or_queues_gathers_a_bounded_number_of_questions() {
     let figment = figment.merge(("crowdsec.appsec.url", &queue.url)).merge(("crowdsec.appsec.failure_action", "ban"));
     let codes = crowd(app_of(figment), 20);
     let served = codes.iter().filter(|code| **code == 200).count();
-    // Within a second the queue has room for six, and for a few more on a machine so busy that some ask later than others.
-    // Everybody else is told so.
+    // Within a second the queue has room for six questions, and for a few more on a machine so busy that some ask later than
+    // others. Everybody else is refused.
     assert!((1..20).contains(&served) && codes.iter().all(|code| [200, 403].contains(code)), "{codes:?}");
 }

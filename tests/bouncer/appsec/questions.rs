@@ -105,7 +105,7 @@ proptest! {
             prop_assert_eq!(seen.told("user-agent"), "an agent");
             let (asked, wanted) = (uri.split_once('?'), target.split_once('?'));
             prop_assert_eq!(asked.map(|both| both.1), wanted.map(|both| both.1));
-            // The same segments; what is not written as an address is written as one.
+            // The path has the same segments. What is no valid address arrives as one.
             let segments = |uri: &str| -> Vec<String> {
                 let path = uri.split('?').next().unwrap_or_default().to_owned();
                 let decoded = |segment: &str| rocket::http::RawStr::new(segment).percent_decode_lossy().into_owned();
@@ -120,7 +120,7 @@ proptest! {
     }
 }
 
-/// What AppSec was told, as it can be compared with what was sent.
+/// What AppSec was told, in a form that can be compared with what was sent.
 fn told(seen: &Seen) -> (String, String, Vec<(String, String)>, Vec<u8>) {
     let mut headers: Vec<_> =
         seen.headers.iter().filter(|(name, _)| !name.starts_with("x-crowdsec-appsec-")).cloned().collect();
@@ -178,7 +178,7 @@ fn no_header_of_the_visitors_switches_the_judgement_off_or_changes_it() {
             );
         }
     }
-    // Handlers see what `Connection` names, and so do the rules.
+    // Handlers see the headers that `Connection` names, and so do the rules.
     let request =
         format!("GET /page HTTP/1.1\r\nHost: app.example\r\nConnection: close, X-Hidden\r\nX-Hidden: {ATTACK}\r\n\r\n");
     assert!(raw(port, &[request.as_bytes()], Duration::ZERO).starts_with("HTTP/1.1 403"));
