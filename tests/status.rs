@@ -40,7 +40,7 @@ fn visit(client: &Client, visitor: &str, uri: &str) -> u16 {
     client.get(uri.to_owned()).visitor(visitor).dispatch().status().code
 }
 
-/// What a program is told.
+/// What a program is told when it asks about this.
 fn told(client: &Client, asked: &str) -> Value {
     let uri = format!("{STATUS}?address={}", RawStr::new(asked).percent_encode());
     let response = client.get(uri).visitor(OPERATOR).header(Accept::JSON).dispatch();
@@ -69,7 +69,7 @@ fn it_is_for_metrics_from_alone_and_nothing_to_everybody_else() {
         assert_eq!(visit(&site, "192.0.2.1", uri), 403);
         let forged = site.get(uri).visitor("192.0.2.220").header(header("X-Forwarded-For", OPERATOR));
         assert_eq!(forged.dispatch().status(), Status::NotFound);
-        // One whom a trusted proxy names is one; and one who may be a proxy himself is none.
+        // An operator whom a trusted proxy names is let in, and one who may be a proxy himself is not.
         let named = site.get(uri).visitor("192.0.2.201").header(header("X-Forwarded-For", OPERATOR));
         assert_eq!(named.dispatch().status(), Status::Ok);
         let proxy = site.get(uri).visitor(OPERATOR).header(header("X-Forwarded-For", "192.0.2.220"));
@@ -110,7 +110,7 @@ fn what_was_let_in_and_refused_is_counted_once_each_in_the_minute_and_the_hour()
         let all = status[span].as_array().expect("a list");
         assert_eq!(all.len(), bins);
         let sum = |key: &str| all.iter().filter_map(|bin| bin[key].as_u64()).sum::<u64>();
-        // Who looks at the page is let in too.
+        // The look at the page is let in too.
         let sums = ["let_in", "refused", "banned", "captchas", "others"].map(sum);
         assert_eq!(sums, [6, 4, 2, 1, 1], "{span}");
         assert!(all[0]["let_in"].is_null(), "before the launch nothing is known");
@@ -171,10 +171,10 @@ fn an_address_is_explained_by_all_that_stands_against_it_and_by_the_verdict_it_w
         let decisions = explained["decisions"].as_array().expect("a list");
         let of = |key: &str| decisions.iter().map(|decision| decision[key].clone()).collect::<Value>();
         assert_eq!((of("remediation"), of("counts")), (json!(standing), json!(counts)), "{asked}");
-        // The operator's own are lifted where they stand, and by no command.
+        // The operator's own decisions are lifted in the configuration, and by no command.
         assert!(decisions.iter().all(|decision| decision["own"] == true && decision["lift"].is_null()), "{asked}");
     }
-    // To ask counts for nothing.
+    // A question about an address does not count for `throttle`.
     for _ in 0..5 {
         told(&site, "198.51.101.7");
     }
@@ -314,7 +314,7 @@ async fn it_says_whether_lapi_is_in_step_and_since_when() {
     let starting = status().await;
     assert_eq!(starting["lapi"]["state"], "starting");
     assert_eq!(starting["decisions"]["all"], 0);
-    // Both times are cut to whole seconds, so that one may be a second beside the other.
+    // Both times are cut to whole seconds, so they may be a second apart.
     assert!(starting["lapi"]["since"].as_str() <= starting["time"].as_str() && starting["lapi"]["since"].is_string());
     eventually(async || status().await["lapi"]["state"] == "ok").await;
     let status = status().await;
@@ -354,6 +354,6 @@ fn below_a_path_that_a_proxy_names_the_page_works_as_well() {
     let site = site(|figment| figment.merge(("crowdsec.trusted_proxies", ["192.0.2.201"])));
     let request = site.get(STATUS).visitor("192.0.2.201").header(header("X-Forwarded-For", OPERATOR));
     let page = request.header(Header::new("X-Forwarded-Prefix", "/shop")).dispatch().into_string().expect("a page");
-    // Its form and links name the page by its query alone.
+    // Its form and links name the page without its path.
     assert!(page.contains("action=\"#why\"") && !page.contains("\"/crowdsec/status"));
 }

@@ -1,4 +1,4 @@
-//! A LAPI that says what it is told.
+//! A fake LAPI that answers as a test says.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,18 +14,18 @@ use tokio::sync::oneshot;
 
 use super::figment;
 
-/// A LAPI made of Rocket, on a port of its own, that gives the answers it is told to, the last one for ever.
+/// A LAPI made of Rocket, on a port of its own. It gives the test's answers one by one, and the last one for ever.
 pub struct FakeLapi {
     pub url: String,
     answers: Arc<Mutex<VecDeque<Answer>>>,
     asked: Arc<Mutex<Vec<Asked>>>,
     questions: Arc<Questions>,
     shutdown: Shutdown,
-    /// Where it runs, if it has brought that along.
+    /// The runtime of the fake, if it brings its own.
     _runtime: Option<Runtime>,
 }
 
-/// What the fake says of one address or network, and what it was asked of them.
+/// What the fake says about one address or network, and the questions that it was asked.
 struct Questions {
     answer: Mutex<Answer>,
     hang: AtomicBool,
@@ -79,12 +79,12 @@ impl FakeLapi {
         Self { url, answers, asked, questions, shutdown, _runtime: None }
     }
 
-    /// From now on it says this of every address and network. Until then it knows of nothing that stands there.
+    /// From now on the fake says this about every address and network. Until then it says that nothing stands against them.
     pub fn says_of_one(&self, answer: Answer) {
         *self.questions.answer.lock().unwrap() = answer;
     }
 
-    /// From now on it answers no question about one address or network; with `false` it answers those that wait, too.
+    /// From now on the fake answers no question about one address or network; with `false` it answers those that wait, too.
     pub fn hangs_when_asked_of_one(&self, hangs: bool) {
         self.questions.hang.store(hangs, Ordering::Relaxed);
     }
@@ -94,7 +94,7 @@ impl FakeLapi {
         self.questions.asked.lock().unwrap().clone()
     }
 
-    /// Puts further answers behind those that are waiting.
+    /// Puts an answer behind those that are waiting.
     pub fn then(&self, answer: Answer) {
         self.answers.lock().unwrap().push_back(answer);
     }

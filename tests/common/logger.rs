@@ -1,5 +1,5 @@
-//! A logger that keeps all lines, and panics at those that it is told to: as one does that prints to a standard output that
-//! is a closed pipe or a full disk.
+//! A logger that keeps all lines, and panics at the lines that a test names: so does a logger that prints to standard output
+//! where that is a closed pipe or a full disk.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
@@ -13,7 +13,7 @@ struct Logger {
 
 static LOGGER: Logger = Logger { panics_at: Mutex::new(""), lines: Mutex::new(Vec::new()) };
 
-/// How often it has panicked.
+/// How often the logger has panicked.
 pub static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -37,7 +37,7 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Puts the logger in its place, before Rocket's. Where one test of a file needs it, each has to call this first.
+/// Sets this logger, before Rocket sets its own. Where one test of a file needs it, each test has to call this first.
 pub fn install() {
     static SET: Once = Once::new();
     SET.call_once(|| {

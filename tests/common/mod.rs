@@ -1,4 +1,4 @@
-//! What the tests share: the application with a configuration of their own, and a LAPI that says what it is told.
+//! What the tests share: the application with a configuration of their own, and a fake LAPI that answers as a test says.
 //!
 //! Nothing here reads Rocket.toml or the environment, so the tests say the same on every machine, and none of them can
 //! meet your real CrowdSec.
@@ -32,11 +32,11 @@ pub use lapi::{Answer, Asked, FakeLapi, answer, decision, scoped};
 /// A configuration without LAPI, proxies or decisions, and with a captcha that needs no account: `Human` needs one.
 pub fn figment() -> Figment {
     let figment = without_captcha().merge(("crowdsec.captcha.provider", "altcha"));
-    // Few numbers to count to, so that a test solves it at once.
+    // Few numbers to count to, so that a test solves the captcha at once.
     figment.merge(("crowdsec.captcha.difficulty", 20))
 }
 
-/// The same without a captcha.
+/// The same as `figment`, without a captcha.
 pub fn without_captcha() -> Figment {
     Figment::from(Config::debug_default())
         .merge(("ip_header", false))
@@ -47,7 +47,7 @@ pub fn without_captcha() -> Figment {
         .merge(("crowdsec.captcha.expiration", "1h"))
 }
 
-/// The same with decisions of your own: `&[("192.0.2.1", "ban"), ("198.51.100.0/24", "captcha")]`.
+/// The same as `figment`, with decisions of the operator's own: `&[("192.0.2.1", "ban"), ("198.51.100.0/24", "captcha")]`.
 pub fn with_decisions(decisions: &[(&str, &str)]) -> Figment {
     let own = |(value, kind): &(&str, &str)| {
         Value::from(Dict::from([("value".into(), Value::from(*value)), ("type".into(), Value::from(*kind))]))
@@ -75,7 +75,7 @@ fn copy(folder: &Path, to: &Path) {
     }
 }
 
-/// Your application, and the decisions that stand against whom.
+/// Your application with these decisions: against whom, and which.
 pub fn app_with(decisions: &[(&str, &str)]) -> Client {
     client(app::app(with_decisions(decisions)))
 }
@@ -201,7 +201,7 @@ pub fn send_field<'c>(
     client.post("/crowdsec/captcha").header(ContentType::Form).body(body).visitor(visitor).dispatch()
 }
 
-/// Lets time pass at once: decisions, solved captchas and `throttle` end as if it had.
+/// Moves the clock forward: decisions, solved captchas and `throttle` end as if the time had passed.
 pub fn skip(client: &Client, time: Duration) {
     app::crowdsec::skip_time(client.rocket(), time);
 }

@@ -59,7 +59,7 @@ async fn of_each_route_the_first_body_that_its_handler_gets_unjudged_is_told() {
         assert_eq!(send("/nowhere", 4000), 404);
         assert_eq!(send("/inspected", 2 << 20), 413);
         assert_eq!(logged("AppSec has not seen the body"), 0, "judged whole, or seen by nobody");
-        // Who sends bodies to a route that reads none hides no other.
+        // Bodies that are sent to a route that reads none hide no other route.
         let to_bodiless = || client.get("/bodiless").visitor("192.0.2.1").body("x".repeat(4000)).dispatch();
         for _ in 0..11 {
             assert_eq!(to_bodiless().status().code, 200);
@@ -147,7 +147,7 @@ async fn a_refusal_of_appsecs_is_told_once_and_by_its_own_cause() {
             let request = client.post(path).visitor(visitor).header(ContentType::Text);
             assert_eq!(request.body(&body).dispatch().status().code, status, "{path}");
         }
-        // Against this one something stands that lets in.
+        // Against this visitor a decision stands that lets them in.
         client.get("/.env").visitor("192.0.2.79").dispatch();
         for visitor in ["192.0.2.78", "192.0.2.79", "192.0.2.80"] {
             assert_eq!(logged(&format!("Refused {visitor}: ban by appsec")), 1, "{visitor}");
@@ -182,7 +182,7 @@ async fn a_visitor_who_hangs_up_is_neither_an_outage_nor_refused() {
         }));
         thread::spawn(|| rocket::execute(app.launch()).is_ok());
         let port = port.recv_timeout(Duration::from_secs(60)).expect("the application launches");
-        // Another test's requests may have run it before: only one test at a time has the logger.
+        // Another test's requests may have run the handler before, but not since: only one test at a time has the logger.
         let before = RAN.load(Ordering::SeqCst);
         for path in ["/sign-in", "/plain", "/crowdsec-internal/challenge/submit"] {
             for length in [100, 5000] {

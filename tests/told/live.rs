@@ -8,7 +8,7 @@ use rocket::local::asynchronous::Client;
 use crate::common::logger::{logged, logger};
 use crate::common::{Answer, FakeLapi, answer};
 
-/// As in stream mode, but for those whom `failure_action` refuses.
+/// As in stream mode, except that `failure_action` may refuse visitors.
 #[rocket::async_test]
 async fn who_is_let_in_before_lapi_has_answered_is_told_with_the_failure_action() {
     for (action, told) in

@@ -1,5 +1,5 @@
-//! Do decisions count that are about no address: on a country, on an autonomous system, on an account? Shown against a LAPI
-//! that says what it is told.
+//! Do decisions count that are about no address: on a country, on an autonomous system, on an account? Shown against a fake
+//! LAPI that answers as each test says.
 
 use app::crowdsec::{Accounts, Refused, Visitor};
 use rocket::figment::Figment;
@@ -13,14 +13,14 @@ use rocket::{Request, get, post, routes};
 use crate::common::logger::{logged, logger};
 use crate::common::{Answer, FakeLapi, answer, decision, eventually, scoped};
 
-/// Signs an account in that nothing stands against.
+/// Signs in an account, unless a decision stands against it.
 #[post("/scopes/enter/<scope>/<account>")]
 fn enter(scope: &str, account: &str, accounts: Accounts<'_>) -> Result<&'static str, Refused> {
     accounts.admit(scope, account)?;
     Ok("welcome")
 }
 
-/// Who is signed in, as a guard of the owner's own knows it.
+/// A guard of the owner's own: the user who is signed in.
 struct User;
 
 #[rocket::async_trait]
@@ -68,14 +68,14 @@ async fn launch(lapi: &FakeLapi, more: impl FnOnce(Figment) -> Figment) -> Clien
     Client::tracked(rocket).await.expect("the application launches")
 }
 
-/// What a visitor is refused with who comes from this peer, and whose request bears these headers.
+/// What a request from this peer with these headers is refused with.
 async fn refusal(client: &Client, peer: &str, headers: &[(&'static str, &'static str)]) -> Option<String> {
     let mut request = client.get("/crowdsec/captcha").remote((peer.parse::<std::net::IpAddr>().unwrap(), 4711).into());
     headers.iter().for_each(|(name, value)| request.add_header(Header::new(*name, *value)));
     request.dispatch().await.headers().get_one("Crowdsec-Remediation").map(str::to_owned)
 }
 
-/// The same of a visitor behind the proxy, who is in this country and this autonomous system.
+/// What a visitor behind the proxy is refused with, who is in this country and this autonomous system.
 async fn at(client: &Client, country: &'static str, system: &'static str) -> Option<String> {
     let headers = [("X-Forwarded-For", "192.0.2.1"), ("CF-IPCountry", country), ("CF-ASN", system)];
     refusal(client, PROXY, &headers).await
@@ -252,7 +252,7 @@ async fn a_value_that_is_none_is_not_warned_of_any_more_once_it_is_deleted() {
     assert_eq!(logged("stands against nobody") + logged("could not be read"), 0);
 }
 
-/// LAPI compares values letter by letter, so it is asked for all of the scope where we do not.
+/// LAPI compares values letter by letter. Where we do not, it is asked for all decisions of the scope.
 #[rocket::async_test]
 async fn what_a_full_answer_lacks_is_asked_about_in_its_own_scope_and_ends_only_when_lapi_says_so() {
     let _turn = logger().await;

@@ -11,13 +11,13 @@ use serde::Deserialize;
 
 pub const KEY: &str = "a-key-of-the-tests";
 
-/// As a status that it fails with: it speaks TLS.
+/// Stands for a status in `Mode::Fails`: LAPI speaks TLS.
 pub const NO_TLS: u16 = 0;
 
-/// As one that it takes them with: a gateway answers in its place.
+/// Stands for a status in `Mode::Fails`: a gateway answers with a page in LAPI's place.
 pub const A_PAGE: u16 = 1;
 
-/// How it takes a push.
+/// How the fake takes a push.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Mode {
     Good,
@@ -132,7 +132,7 @@ pub fn shown(pushes: &[Component]) -> BTreeMap<(String, String), i64> {
     sums
 }
 
-/// On a port of its own, until the test ends.
+/// The fake on a port of its own, until the test ends.
 #[derive(Clone)]
 pub struct Lapi {
     pub url: String,
@@ -191,7 +191,7 @@ impl Lapi {
         self.state.lock().unwrap().tried
     }
 
-    /// All that it has answered with 201.
+    /// All pushes that it has answered with 201.
     pub fn pushes(&self) -> Vec<Component> {
         self.state.lock().unwrap().pushes.clone()
     }
@@ -212,7 +212,7 @@ impl Lapi {
                 None => return,
             }
         } else if head.starts_with("GET /v1/decisions?") {
-            // It confirms whatever its full answers lack.
+            // It confirms that whatever its full answers lack is gone.
             (200, "null".to_owned())
         } else {
             let mut state = self.state.lock().unwrap();

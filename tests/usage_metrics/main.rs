@@ -1,4 +1,4 @@
-//! Does LAPI learn what was done with its decisions, to the last request? Shown against one that is as strict as CrowdSec's.
+//! Does LAPI learn what was done with its decisions, to the last request? Shown against a fake as strict as CrowdSec's.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -108,7 +108,7 @@ async fn what_was_done_is_what_cscli_shows() {
     let held =
         ["CAPI", "lists:tor-exit-nodes", "local", "cscli"].map(|origin| number(&lapi, origin, "active_decisions"));
     assert_eq!(held, [2, 1, 1, 0]);
-    // What is expected is there with 0.
+    // The origins that are expected are there with 0.
     assert_eq!((number(&lapi, "cscli", "dropped"), number(&lapi, "fallback", "dropped")), (0, 0));
 }
 
@@ -128,13 +128,13 @@ async fn the_first_push_comes_by_itself_and_says_who_we_are_as_each_poll_does() 
     for push in &pushes {
         assert_eq!((&push.version, &push.os), (&pushes[0].version, &pushes[0].os));
     }
-    // No two windows bear one time, those of other pushes included.
+    // No two windows have the same time, not even those of different pushes.
     let times = pushes.iter().flat_map(|push| &push.metrics).map(|metrics| metrics.meta.as_ref().unwrap());
     let times: Vec<i64> = times.map(|meta| meta.utc_now_timestamp.unwrap()).collect();
     assert!(times.len() >= 12 && times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
 }
 
-/// It is told once, and the numbers are sent with the next push.
+/// The failure is told once, and the numbers are sent with the next push.
 #[rocket::async_test]
 async fn a_push_that_fails_loses_nothing() {
     let _turn = logger().await;
@@ -170,7 +170,7 @@ async fn what_stays_wrong_is_told_once() {
     assert_eq!((lapi.tried(), logged("older than 1.6.3")), (2, 1));
 }
 
-/// What the third push tells, of three visits, where LAPI answered the second one so, which told of two.
+/// How many refusals the third push tells. Three came after the second push, which told two and which LAPI answered so.
 async fn told_after(status: u16) -> i64 {
     let lapi = Lapi::new(Mode::Fails(status), &decisions());
     let client = launch(figment_of(&lapi)).await;
@@ -184,7 +184,7 @@ async fn told_after(status: u16) -> i64 {
     number(&lapi, "CAPI", "dropped")
 }
 
-/// It would not understand them the next time either, nor all that comes with them.
+/// LAPI would not understand the numbers the next time either, nor all that comes with them.
 #[rocket::async_test]
 async fn what_lapi_does_not_understand_is_told_and_dropped() {
     let _turn = logger().await;
@@ -213,7 +213,7 @@ async fn a_lapi_that_hangs_at_a_push_holds_up_no_poll_no_request_and_no_end() {
     visit(&client, CAPI, 2).await;
     eventually(async || lapi.polls() > polls + 3).await;
     client.terminate().await;
-    // It hangs on, and its numbers may have arrived: they are not sent once more.
+    // The push still hangs, and its numbers may have arrived: they are not sent once more.
     assert_eq!((lapi.tried(), lapi.pushes().len()), (1, 0));
     lapi.mode(Mode::Good);
 }
@@ -234,7 +234,7 @@ async fn an_origin_whose_decisions_are_all_gone_is_sent_with_0() {
     assert_eq!(number(&lapi, "CAPI", "active_decisions"), 2);
 }
 
-/// They leave no trace in a full answer, and an account has no family of addresses to be found by.
+/// A full answer does not name what is gone, and a decision on an account has no family of addresses to be found by.
 #[rocket::async_test]
 async fn an_origin_of_which_a_full_answer_has_nothing_any_more_is_sent_with_0() {
     let account = decision(4, "console", "eve", "ban").replace("\"Ip\"", "\"username\"");
@@ -250,12 +250,12 @@ async fn an_origin_of_which_a_full_answer_has_nothing_any_more_is_sent_with_0() 
     eventually(async || number(&lapi, "console", "active_decisions") == 1).await;
     assert_eq!(number(&lapi, "cscli", "active_decisions"), 1);
     lapi.answers(&[of(&[])]);
-    // It is banned as long as two answers, some time apart, do not both lack it.
+    // The address is banned until two answers, some time apart, both lack its decision.
     let remote = SocketAddr::new(CAPI.parse().expect("an address"), 4711);
     let is_free =
         async || client.get("/crowdsec/captcha").remote(remote).dispatch().await.status() != Status::Forbidden;
     eventually(is_free).await;
-    // With further full answers nothing here knows of them any more.
+    // After further full answers, nothing here knows of the decisions any more.
     let polls = lapi.polls();
     eventually(async || lapi.polls() > polls + 10).await;
     client.terminate().await;
@@ -291,7 +291,7 @@ async fn of_status(client: &Client) -> Value {
     serde_json::from_str(&look(client, "/crowdsec/status").await).expect("JSON")
 }
 
-/// The sum of all series that begin so.
+/// The sum of all series that begin with `name`.
 fn total(figures: &str, name: &str) -> i64 {
     let series = figures.lines().filter_map(|line| line.strip_prefix("crowdsec_rocket_"));
     let numbers =
@@ -299,7 +299,7 @@ fn total(figures: &str, name: &str) -> i64 {
     numbers.sum()
 }
 
-/// Through a push that fails, one that succeeds in the middle of it all, and the shutdown.
+/// A push succeeds or fails in the middle of it all, and the shutdown sends another one.
 #[test]
 fn under_load_from_many_threads_every_request_is_told_exactly_once() {
     let runtime =
@@ -377,7 +377,7 @@ async fn what_rests_on_no_decision_is_told_apart() {
     assert_eq!((number(&lapi, "fallback", "dropped"), number(&lapi, "", "processed")), (3, 3));
 }
 
-/// Each window is as long as it was, also where a push in between failed.
+/// Each push tells the true length of its window, also where a push in between failed.
 #[rocket::async_test]
 async fn a_push_comes_every_fifteen_minutes_and_tells_how_long_its_window_is() {
     let _turn = logger().await;
@@ -389,7 +389,7 @@ async fn a_push_comes_every_fifteen_minutes_and_tells_how_long_its_window_is() {
         visit(&client, CAPI, 1).await;
         app::crowdsec::skip_time(client.rocket(), Duration::from_secs(minutes * 60));
         let polls = lapi.polls();
-        // As often as there are polls, it is looked at whether a push is due.
+        // Whether a push is due is looked at as often as LAPI is polled.
         eventually(async || lapi.polls() > polls + 3 && lapi.tried() >= tried + pushes).await;
         assert_eq!(lapi.tried(), tried + pushes, "after {minutes} minutes");
     };

@@ -8,7 +8,7 @@ use rocket::fairing::AdHoc;
 
 use super::*;
 
-/// One request of this machine's own over TCP; whether it was refused.
+/// Whether one request from this machine, over TCP, was refused.
 fn is_refused(port: u16) -> bool {
     let ask = || {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;

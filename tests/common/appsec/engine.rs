@@ -26,7 +26,7 @@ impl State {
         if let Some(word) = path.strip_prefix("/word/") {
             return Reply(blocked, envelope(word, 403), false);
         }
-        // What the engine takes away is not shown to its rules.
+        // The engine does not show these headers to its rules.
         let of_the_engine =
             ["api-key", "ip", "uri", "verb", "host", "user-agent"].map(|name| format!("x-crowdsec-appsec-{name}"));
         let shown = seen.headers.iter().filter(|(name, _)| !of_the_engine.contains(&name.to_ascii_lowercase()));

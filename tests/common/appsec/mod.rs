@@ -1,7 +1,7 @@
 //! An AppSec that is as strict as the real one: a server that keeps every byte it was sent.
 //!
 //! Its rules: a path that ends in `.env`, and the word `ATTACK` in the query, in a header or in the body, are banned;
-//! `/word/WORD` gets WORD; [`GUIDES_PATH`] raises an alert alone. Its key is `KEY`.
+//! `/word/WORD` gets the action WORD; [`GUIDES_PATH`] only raises an alert. Its key is `KEY`.
 
 mod engine;
 mod wire;
@@ -17,7 +17,7 @@ use wire::Reply;
 
 pub const KEY: &str = "a-key-of-the-tests";
 pub const ATTACK: &str = "ATTACK";
-/// What CrowdSec's guides ask for to see AppSec work. The rule for it answers nobody: it is out of band.
+/// The path that CrowdSec's guides ask for to see AppSec work. Its rule is out of band, and changes no answer.
 pub const GUIDES_PATH: &str = "/crowdsec-test-NtktlJHV4TfBSK3wvlhiOBnl";
 
 /// Ends a test that hangs.
@@ -29,14 +29,14 @@ pub enum Says {
     Rules,
     /// This status and this body, whatever is asked.
     Always(u16, String),
-    /// The head of an answer and the beginning of its body, and then nothing but the end of the connection.
+    /// The head of an answer and the beginning of its body, and then the end of the connection.
     Half(u16),
-    /// The same, and the connection stays open.
+    /// The same as `Half`, but the connection stays open for 10 seconds.
     HalfAndHang(u16),
     Hang,
     Close,
     Late(Duration),
-    /// One question at a time, each takes so long.
+    /// One question at a time; each takes this time.
     Queue(Duration),
     /// Challenges everybody who has no cookie.
     Challenge,
@@ -48,7 +48,7 @@ pub enum Says {
 pub enum Version {
     /// Up to 1.7.7: reads as many bytes as `Content-Length` says, and none without it.
     Old,
-    /// From 1.7.8 on: judges what has come of a body when `body_timeout` is over, and says nothing of it.
+    /// From 1.7.8 on: judges the part of a body that has come when `body_timeout` is over, without saying so.
     New,
 }
 
@@ -82,11 +82,11 @@ impl Seen {
 pub struct State {
     pub says: Mutex<Says>,
     pub version: Mutex<Version>,
-    /// The statuses of its answers to us: what is let in, and what is not.
+    /// The statuses of its answers: for what is let in, and for what is not.
     pub codes: Mutex<(u16, u16)>,
     pub max_body: AtomicUsize,
     pub body_timeout: Duration,
-    /// Closes each connection that has been idle for so long, without saying so.
+    /// Closes each connection that has been idle for this time, without saying so.
     pub idle_timeout: Mutex<Duration>,
     alerts: AtomicUsize,
     seen: Mutex<Vec<Seen>>,
@@ -147,7 +147,7 @@ impl Stub {
         self.state.seen.lock().unwrap().clone()
     }
 
-    /// What was asked since the last time.
+    /// The questions since the last call.
     pub fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut *self.state.seen.lock().unwrap())
     }
@@ -156,7 +156,7 @@ impl Stub {
         self.url.trim_end_matches("/appsec").rsplit(':').next().unwrap().parse().unwrap()
     }
 
-    /// How often a rule has told the operator, and nobody else.
+    /// How often a rule has only raised an alert.
     pub fn alerts(&self) -> usize {
         self.state.alerts.load(Ordering::SeqCst)
     }
@@ -192,7 +192,7 @@ impl State {
                     break;
                 }
                 (_, Says::Hang) => {
-                    // Until the other side has had enough.
+                    // Until the other side hangs up.
                     let _ = reader.read(&mut [0]);
                     break;
                 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{PATIENCE, Seen, State, Version};
 
-/// What goes out: the status to the bouncer, the body, and whether in pieces without a length.
+/// What goes out: the status to the bouncer, the body, and whether it goes in pieces without a length.
 pub struct Reply(pub u16, pub String, pub bool);
 
 impl State {
@@ -73,7 +73,7 @@ impl State {
     }
 }
 
-/// Fills as much as comes until then, and tells how much that is.
+/// Reads into `body` what comes before `until`, and gives the number of bytes.
 fn read_until(reader: &mut BufReader<TcpStream>, body: &mut [u8], until: Instant) -> usize {
     let mut read = 0;
     while read < body.len() {
@@ -104,7 +104,7 @@ fn chunked(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
     }
 }
 
-/// As Go does it: plain text by its type, and without a length where it is long.
+/// Answers as Go does: as plain text, and in pieces without a length where the body is long.
 pub fn send(writer: &mut TcpStream, Reply(status, body, in_pieces): &Reply, is_head: bool) -> std::io::Result<()> {
     let mut out = format!("HTTP/1.1 {status} X\r\nContent-Type: text/plain; charset=utf-8\r\n");
     let body = if is_head || *status == 204 { "" } else { body };
