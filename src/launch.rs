@@ -180,7 +180,7 @@ async fn launch(rocket: Rocket<Build>, config: Config) -> Result<(), Vec<String>
     match rocket.launch().await.as_ref().map_err(rocket::Error::kind) {
         Ok(_) => Ok(()),
         Err(ErrorKind::Shutdown(_, None)) => {
-            log::warn!("Requests that were still under way at the end of the time for a stop were cut off.");
+            log::warn!("Requests that were still under way when the time for a stop was over were cut off.");
             Ok(())
         }
         Err(ErrorKind::Shutdown(_, Some(error))) => Err(vec![format!("The server failed: {error}.")]),

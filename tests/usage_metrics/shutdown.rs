@@ -56,7 +56,7 @@ fn a_shutdown_in_the_middle_of_requests_tells_all_that_came_before_it_and_none_t
         shutdown.notify();
         let ended = runtime.block_on(running);
         is_over.store(true, Ordering::SeqCst);
-        // On a busy machine requests may be cut off when the time for a stop is over. Nobody wants to know, but Rocket's
+        // On a busy machine requests may be cut off when the time for a stop is over. That does not matter here, but Rocket's
         // error panics unless it is looked at.
         let _ = ended.expect("it ends").as_ref().map_err(rocket::Error::kind).is_ok();
         before

@@ -79,7 +79,7 @@ impl Config {
             reading.wrong("captcha.hostnames", what);
         }
         if settings.expiration.as_ref().is_some_and(|span| span.0 < Duration::from_secs(60)) {
-            let what = "`crowdsec.captcha.expiration` is under a minute: visitors meet the captcha again as soon, and with altcha those who need longer to solve it never get in.";
+            let what = "`crowdsec.captcha.expiration` is under a minute: visitors soon meet the captcha again, and with altcha those who need longer to solve it never get in.";
             reading.warnings.push(what.into());
         }
         if settings.difficulty == Some(Number(0)) {
