@@ -39,7 +39,7 @@ struct Enforcement {
 /// Kept with a refused request: the method with which it reaches our route, and a clone of `refusing`, which counts it.
 struct Rerouted(Option<(Method, Arc<()>)>);
 
-/// Headers that describe the body of an answer. They go where a page of ours replaces that body.
+/// Headers that describe the body of an answer. They are removed where a page of ours replaces that body.
 const OF_THE_BODY: [&str; 6] =
     ["Content-Disposition", "Content-Encoding", "Content-Language", "Content-Range", "ETag", "Last-Modified"];
 

@@ -21,7 +21,7 @@ pub struct Questions {
     pub failing_since: AtomicU64,
 }
 
-/// How a question can end. `other` is a word of the operator's own; `unreadable` was refused, since it cannot be judged.
+/// How a question can end. `other` is a word of the operator's own; an `unreadable` request cannot be judged, and is refused.
 pub const ACTIONS: [&str; 7] = ["allow", "ban", "captcha", "other", "challenge", "unreadable", "error"];
 
 impl Questions {

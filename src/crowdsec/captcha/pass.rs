@@ -73,7 +73,8 @@ impl Passes {
     }
 
     /// A browser does not let plain HTTP replace a `Secure` cookie, so the `Secure` pass has a name of its own; `__Host-` keeps
-    /// other hosts from setting it. So have IPv4 and IPv6: a visitor with an address of both would lose one pass by the other.
+    /// other hosts from setting it. IPv4 and IPv6 have names of their own, too: a visitor with both addresses would lose one
+    /// pass by the other.
     fn name(&self, address: IpAddr, https: bool) -> String {
         let (host, family) = (if https { "__Host-" } else { "" }, if address.is_ipv4() { "v4" } else { "v6" });
         format!("{host}{}-captcha-{}-{family}", env!("CARGO_PKG_NAME"), self.mark)

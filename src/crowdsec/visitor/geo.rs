@@ -110,8 +110,8 @@ impl Database {
         })
     }
 
-    /// Reads a number of 64, 32 or 16 bits, or a text: not every maker of databases writes it as MaxMind does. Never reads a
-    /// value of any type: in a damaged file, a value may contain itself without end.
+    /// Reads a number of 64, 32 or 16 bits, or a text: not every maker of databases writes it as MaxMind does. Never reads just
+    /// any type of value: in a damaged file, a value may contain itself without end.
     pub fn system(&self, address: IpAddr) -> Option<u32> {
         let path = [Key("autonomous_system_number")];
         self.look_up(address, |found| {
