@@ -40,7 +40,7 @@ fn visit(client: &Client, visitor: &str, uri: &str) -> u16 {
     client.get(uri.to_owned()).visitor(visitor).dispatch().status().code
 }
 
-/// What a program is told when it asks about this.
+/// What a program is told when it asks about an address or a reference.
 fn told(client: &Client, asked: &str) -> Value {
     let uri = format!("{STATUS}?address={}", RawStr::new(asked).percent_encode());
     let response = client.get(uri).visitor(OPERATOR).header(Accept::JSON).dispatch();

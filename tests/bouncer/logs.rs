@@ -191,7 +191,8 @@ fn a_refusal_is_not_in_it_or_it_would_lengthen_the_ban_that_caused_it() {
     for uri in ["/", "/logs/elsewhere", "/no/such/page", "/static/no-such-file", "/logs/guarded"] {
         assert_eq!(site.client.get(uri).visitor("192.0.2.1").dispatch().status(), Status::Forbidden);
     }
-    // Nor are answers of our own routes. A request for a path below `/crowdsec/` that does not exist is, for CrowdSec.
+    // Nor are answers of our own routes. A request for a path below `/crowdsec/` that does not exist is logged: CrowdSec has to
+    // know.
     for uri in ["/crowdsec/health", "/crowdsec/captcha", "/crowdsec/preview/ban"] {
         site.get(uri);
     }

@@ -200,7 +200,7 @@ fn captchas_are_counted_by_what_became_of_them() {
     assert_eq!(captchas(&app), [2.0, 0.0, 2.0, 0.0]);
     // A request for the captcha's own page was not kept from the application.
     assert_eq!(dropped(&app, "local", "captcha", "ipv4"), 1.0);
-    // The page's script solves it, and then a form without a script. This client keeps no pass, so it is asked anew.
+    // Solved by the page's script, and by a form without a script. This client keeps no pass, so it meets the captcha twice.
     let app = Client::untracked(app::protected(with_operator(&[("192.0.2.2", "captcha")]))).expect("it launches");
     for (cookies, status) in [("seen", Status::NoContent), ("", Status::SeeOther)] {
         let page = app.get("/").visitor("192.0.2.2").dispatch();

@@ -75,7 +75,7 @@ fn copy(folder: &Path, to: &Path) {
     }
 }
 
-/// Your application with these decisions: against whom, and which.
+/// Your application with these decisions.
 pub fn app_with(decisions: &[(&str, &str)]) -> Client {
     client(app::app(with_decisions(decisions)))
 }

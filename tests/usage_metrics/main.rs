@@ -170,7 +170,7 @@ async fn what_stays_wrong_is_told_once() {
     assert_eq!((lapi.tried(), logged("older than 1.6.3")), (2, 1));
 }
 
-/// How many refusals the third push tells. Three came after the second push, which told two and which LAPI answered so.
+/// How many refusals the third push tells. Three came after the second push, which told two and got this status.
 async fn told_after(status: u16) -> i64 {
     let lapi = Lapi::new(Mode::Fails(status), &decisions());
     let client = launch(figment_of(&lapi)).await;
