@@ -1,4 +1,5 @@
-//! What did AppSec say? Its word counts, whatever the status and the type of the answer; the status only where there is none.
+//! What did AppSec say? The word in its answer counts, whatever status and type the answer has; without a word the
+//! status counts.
 
 use http::StatusCode;
 use rocket::http::Status;
@@ -8,21 +9,22 @@ use super::relay::Relay;
 /// What came of one question.
 pub enum Answer {
     Allow,
-    /// `ban`, `captcha`, or a word of the operator's, and the status of a ban, if AppSec names one.
+    /// `ban`, `captcha` or a word of the operator's; `status` is that of a ban, if AppSec names one.
     Act {
         word: String,
         status: Option<Status>,
     },
     /// A challenge's page, script or verdict, to be handed on.
     Relay(Relay),
-    /// Nobody answered, or somebody else did: `appsec.failure_action` says what becomes of the visitor.
+    /// AppSec did not answer, or another server did: `appsec.failure_action` says what becomes of the visitor.
     Outage(String),
-    /// The question was refused as one that cannot be read. That is in the visitor's power, so nobody is let in by it.
+    /// No question can be made of the request, or AppSec cannot read it. A visitor can cause that, so it lets nobody
+    /// in.
     Unjudgeable,
 }
 
 impl Answer {
-    /// For figures, which have words of their own for what is none of AppSec's.
+    /// The name in the figures, which add `other`, `unreadable` and `error` to AppSec's words.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Allow => "allow",
@@ -45,13 +47,13 @@ impl Answer {
         match relay.action.to_ascii_lowercase().as_str() {
             "allow" => Self::Allow,
             "challenge" if relay.is_safe() => Self::Relay(relay),
-            // Fails closed: AppSec did not let the visitor in, and there is nothing that they could do about it.
+            // Fails closed: AppSec did not let the visitor in, and its challenge cannot be handed on.
             "challenge" => Self::ban(),
             _ => Self::Act { word: relay.action, status },
         }
     }
 
-    /// Fails closed: a block that says no more than that it is one.
+    /// Fails closed: a block that names no usable action is a ban.
     fn ban() -> Self {
         Self::Act { word: "ban".into(), status: None }
     }
@@ -60,11 +62,11 @@ impl Answer {
         match status.as_u16() {
             400 | 413 | 414 | 417 | 431 | 501 => Self::Unjudgeable,
             401 => Self::Outage("401: AppSec does not know the key, or cannot ask LAPI about it. It has to be the key of LAPI's, from `cscli bouncers add`".into()),
-            // Another server's, or AppSec below another path: no visitor can bring that about.
+            // From another server, or from AppSec below another path: no visitor can cause these.
             code @ (404 | 405 | 407 | 408 | 421 | 426) => {
                 Self::Outage(format!("status {code}: is `appsec.url` AppSec's address, with the path of its acquisition?"))
             }
-            // Whatever follows, even if it does not arrive: it is a block.
+            // A block, even if the rest of the answer does not arrive.
             400..=499 => Self::ban(),
             code @ 300..=399 => Self::Outage(format!("status {code}, a redirect, which is not followed: `appsec.url` has to be AppSec's own address")),
             code if is_whole => Self::Outage(format!("status {code} without a word: see AppSec's log")),

@@ -1,4 +1,4 @@
-//! What becomes of a request to a path of AppSec's challenge? It is AppSec's, and the application never sees it.
+//! What becomes of a request to a path of AppSec's challenge? AppSec answers it, and the application never sees it.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::crowdsec::pages::Refusal;
 /// The page of a challenge posts some kilobytes. Anybody may send here, so a longer body is not kept in memory.
 const LONGEST_BODY: ByteUnit = ByteUnit::Mebibyte(1);
 
-/// Each method that Rocket knows: AppSec says what becomes of it.
+/// A route for each method that Rocket knows: AppSec says what becomes of the request.
 pub fn routes() -> Vec<Route> {
     use Method::{Connect, Delete, Get, Head, Options, Patch, Post, Put, Trace};
     let methods = [Get, Put, Post, Delete, Options, Head, Trace, Connect, Patch];
@@ -42,8 +42,8 @@ fn challenge<'r>(request: &'r Request<'_>, data: Data<'r>) -> BoxFuture<'r> {
                 appsec.tell_outage(&reason);
                 (None, Status::ServiceUnavailable)
             }
-            // Bot detection is off, the engine is older than it, or this is a trial: the application has nothing here all
-            // the same.
+            // Bot detection is off, the engine is too old for it, or this is a trial: even then the application must
+            // not answer here.
             answer => (appsec.refusal(bouncer, request, answer), Status::NotFound),
         };
         let visit = bouncer.visit(request);
@@ -53,7 +53,7 @@ fn challenge<'r>(request: &'r Request<'_>, data: Data<'r>) -> BoxFuture<'r> {
         bouncer.refuse(visit, judgement);
         match Refusal::of(request, bouncer, verdict) {
             Some(page) => Outcome::from(request, page),
-            // The fairing puts AppSec's answer into it.
+            // The fairing puts AppSec's answer into this response.
             None => Outcome::Success(Response::new()),
         }
     })

@@ -1,6 +1,6 @@
-//! How is AppSec asked? One question, within one length of time, over a connection that stays open.
+//! How is AppSec asked? With one question, within `appsec.timeout`, over a connection that stays open.
 //!
-//! Not by reqwest, which sends an `Accept` where the visitor has sent none, for AppSec's rules to see.
+//! Not with reqwest: it adds an `Accept` where the visitor has sent none, and AppSec's rules would see that.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -28,14 +28,14 @@ use crate::crowdsec::look_up::LookUp;
 use crate::crowdsec::panics::lock;
 use crate::crowdsec::printable::with_causes;
 
-/// Questions in flight. The others wait for their turn within `appsec.timeout`: an AppSec that is slow gathers neither
+/// The most questions in flight. Others wait for their turn, within `appsec.timeout`: so a slow AppSec gathers neither
 /// connections nor memory without bound.
 const IN_FLIGHT: usize = 128;
 /// The page of a challenge and its scripts are up to 250 kB, and grow when they are written as JSON.
 const LONGEST_ANSWER: usize = 4 << 20;
-/// AppSec does not close connections by itself. What stands between us and it may, but hardly any does so soon.
+/// AppSec does not close idle connections. A proxy before it may, but hardly any does so within this time.
 const IDLE: Duration = Duration::from_secs(30);
-/// After a key that AppSec refuses nobody is asked for that long: no visitor can bring a 401 about.
+/// How long AppSec is not asked after it has refused the key: no visitor can cause a 401.
 const REST: Duration = Duration::from_secs(3);
 
 pub struct Client {
@@ -48,7 +48,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// AppSec takes LAPI's key, and its CA holds here too.
+    /// AppSec takes LAPI's key, and LAPI's CA is trusted for AppSec too.
     pub fn new(at: Uri, timeout: Duration, lapi: &Connection) -> Result<Self, String> {
         let Some(key) = &lapi.key else { return Err("there is no key for AppSec".into()) };
         let tls = tls_client(at.scheme_str() == Some("https"), lapi.ca.as_deref(), None)
@@ -69,9 +69,9 @@ impl Client {
         Ok(Self { http, at, key, timeout, places, rests_until: Mutex::default() })
     }
 
-    /// One question. Only one that could not be sent, on an idle connection that the other side has closed, goes out on
-    /// another connection: hyper sees to that. A connection that ends after the question is an outage, since AppSec may
-    /// have counted the question.
+    /// Asks one question. Hyper sends it over another connection only if it could not go out, because the other side
+    /// had closed an idle connection. A connection that ends after the question is an outage, since AppSec may have
+    /// counted the question.
     pub async fn ask(&self, mut question: Question) -> Answer {
         if lock(&self.rests_until).is_some_and(|until| Instant::now() < until) {
             return Answer::Outage("401 a moment ago: AppSec does not know the key".into());
@@ -87,7 +87,7 @@ impl Client {
             Err(_) => return Answer::Outage("it took longer than `appsec.timeout`".into()),
         };
         let (head, body) = response.into_parts();
-        // A block stands at the answer's head already, whether the rest comes or not.
+        // The status alone tells a block, whether the rest comes or not.
         let body = timeout_at(deadline, Limited::new(body, LONGEST_ANSWER).collect()).await.ok().and_then(Result::ok);
         let answer = Answer::read(head.status, body.map(Collected::to_bytes).as_deref());
         if head.status == StatusCode::UNAUTHORIZED && matches!(answer, Answer::Outage(_)) {
@@ -97,7 +97,7 @@ impl Client {
     }
 }
 
-/// As hyper-util asks for addresses.
+/// How hyper-util looks up addresses.
 impl Service<Name> for LookUp {
     type Response = vec::IntoIter<SocketAddr>;
     type Error = io::Error;
@@ -112,10 +112,10 @@ impl Service<Name> for LookUp {
     }
 }
 
-/// The error and what caused it, without any text of the question's.
+/// The error and what caused it. It holds no text of the question's.
 fn told(error: &legacy::Error) -> String {
     let reason = with_causes(error);
-    // The words of rustls. What is told first is not cut off.
+    // These are rustls' words. The advice comes first, since the end may be cut off.
     match reason.contains("invalid peer certificate") {
         true => format!("its certificate is out of date, not for `appsec.url` or by no CA of `ca_cert_path`: {reason}"),
         false => reason,

@@ -1,4 +1,4 @@
-//! Where is AppSec, how long is it waited for, and what becomes of what it cannot judge? The settings of this room.
+//! Where is AppSec, how long do we wait for it, and what becomes of what it does not judge? The settings of this room.
 
 use std::time::Duration;
 
@@ -44,19 +44,19 @@ impl Default for Config {
 pub enum LargeBodies {
     /// 413.
     Block,
-    /// The judgement on the request line and the headers is all there is.
+    /// AppSec judges the request line and the headers alone.
     HeadersOnly,
 }
 
-/// A body is kept in memory while it is judged, so that a mistake of three zeros must not take all of it.
+/// A body is kept in memory while it is judged, and a mistake of three zeros must not fill the memory.
 const LARGEST: ByteUnit = ByteUnit::Mebibyte(128);
-/// Shorter ones are judged with the request line. The page of a challenge posts some kilobytes.
+/// The page of a challenge posts some kilobytes, and up to 512 bytes are judged in any case.
 const SMALLEST: ByteUnit = ByteUnit::Kibibyte(16);
 /// A request whose question is not answered waits for all of `timeout`.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Config {
-    /// The settings, and where AppSec is. `None` where no `appsec.url` is set: then nobody is asked.
+    /// The settings, and where AppSec is. `None` where no `appsec.url` is set: then AppSec is not asked.
     pub fn read(reading: &mut Reading<'_>) -> Result<Option<(Self, Uri)>, BadSetting> {
         let Some(config) = reading.table_of::<Self>("appsec")? else { return Ok(None) };
         if config.url.is_empty() {
@@ -81,8 +81,8 @@ impl Config {
         Ok(Some((config, at)))
     }
 
-    /// Reads them, and says what does not go together with the settings of other rooms. Where those are wrong themselves, that
-    /// is told already.
+    /// Reads the settings, and reports those that contradict other rooms' settings. Mistakes in the other rooms' own
+    /// settings are reported already.
     pub fn check(
         reading: &mut Reading<'_>,
         lapi: &Result<lapi::Config, BadSetting>,

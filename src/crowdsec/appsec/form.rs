@@ -1,4 +1,4 @@
-//! How is a form made of a body that lies in memory? Rocket reads its fields one by one; files are in memory, too.
+//! How is a form made of a body that lies in memory? The form takes its fields one by one; files lie in memory, too.
 
 use std::cell::Cell;
 use std::str;
@@ -11,12 +11,12 @@ use rocket::http::{ContentType, Status};
 use super::from_body::FromBody;
 use crate::crowdsec::pages::fields;
 
-/// The texts of one form by the names of their fields. A field that bears a file has an empty one: where a text is wanted, it
-/// gets nothing of the file, which AppSec has judged as one.
+/// The name and the text of each field. Beside a file the text is empty: a form that wants a text there gets nothing of
+/// the file, because AppSec has judged the file as a file and not as a text.
 struct Fields(Vec<(String, String)>);
 
 thread_local! {
-    /// The file that the field bears which this thread hands to a form just now.
+    /// The file of the field that this thread is handing to a form.
     static FILE: Cell<Option<File>> = Cell::default();
 }
 
@@ -56,20 +56,21 @@ impl<'r, T: FromForm<'r> + Send> FromBody<'r> for Form<T> {
     }
 }
 
-/// The name and the text of a field, or in the text's place a file.
+/// The name and the text of a field, and its file. Beside a file the text is empty.
 type Field = ((String, String), Option<File>);
 
-/// The longest head of a part. Go gives up where one has more than 10,000 lines, and the rules see nothing from there on.
+/// The longest head of a part, in bytes. At a head of more than 10,000 lines Go gives up, and the rules see nothing
+/// more.
 const LONGEST_HEAD: usize = 16 << 10;
 
-/// Takes a multipart form apart, strictly: what Go, which reads the parts for AppSec's rules, could read in another way is
-/// no form. Else a field would arrive here that AppSec took for a file, or never saw. That is why no crate does it: multer
-/// keeps the last of two headers with one name, where Go takes the first.
+/// Takes a multipart form apart, strictly. Go reads the parts for AppSec's rules: a body in which Go could find other
+/// fields or files is no form. Otherwise a field could arrive here that AppSec took for a file, or never saw. No crate
+/// is that strict: of two headers with one name, multer keeps the last, and Go takes the first.
 fn parts<'v>(kind: &ContentType, body: &[u8]) -> form::Result<'v, Vec<Field>> {
     let odd = || form::Error::validation("parts that can be read in two ways");
     let delimiter = ["\r\n--", boundary_of(kind).ok_or_else(odd)?].concat().into_bytes();
     let mut fields = Vec::new();
-    // Nothing stands before the first part.
+    // Nothing may stand before the first part.
     let mut rest = body.strip_prefix(&delimiter[2..]).ok_or_else(odd)?;
     while !rest.starts_with(b"--") {
         let (part, next) = parted(rest.strip_prefix(b"\r\n").ok_or_else(odd)?, &delimiter).ok_or_else(odd)?;
@@ -83,7 +84,7 @@ fn parts<'v>(kind: &ContentType, body: &[u8]) -> form::Result<'v, Vec<Field>> {
     Ok(fields)
 }
 
-/// What stands between the parts, if every reader finds the same.
+/// The boundary between the parts, if every reader finds the same one.
 fn boundary_of(kind: &ContentType) -> Option<&str> {
     let count = |wanted: &str| kind.params().filter(|(name, _)| *name == wanted).count();
     let (boundaries, charsets) = (count("boundary"), count("charset"));
@@ -93,19 +94,21 @@ fn boundary_of(kind: &ContentType) -> Option<&str> {
     ((1..=70).contains(&boundary.len()) && boundary.bytes().all(is_plain)).then_some(boundary)
 }
 
-/// What the head of a part says: the name of its field, and that of its file and a type, where it has them.
+/// What the head of a part says: the name of the field, and the name and the type of the file, where the part has them.
 fn head_of(head: &str) -> Option<(&str, Option<&str>, Option<ContentType>)> {
     let (mut names, mut kind) = (None, None);
     for line in head.split("\r\n") {
         let (header, value) = line.split_once(':').filter(|_| head.len() <= LONGEST_HEAD)?;
-        // Nothing else is space to Go. At a lone line feed its head may end, and at other control characters it gives up.
+        // Go takes only these two for white space. At a lone line feed Go may end the head; at other control characters
+        // it gives up.
         let value = value.trim_matches([' ', '\t']);
         match &*header.to_ascii_lowercase() {
             _ if value.contains(char::is_control) => return None,
-            // Of two such lines Go takes the first.
+            // Go takes the first of two such lines. Here a second one makes it no form.
             "content-disposition" if names.is_none() => names = Some(names_of(value)?),
+            // It does not tell a field from a file, so two such lines are no danger. The last one counts.
             "content-type" => kind = value.parse().ok(),
-            // Go decodes `quoted-printable`, and nobody here does.
+            // Go decodes `quoted-printable`, and we do not.
             "content-transfer-encoding" | "content-length" if !value.eq_ignore_ascii_case("quoted-printable") => {}
             _ => return None,
         }
@@ -113,23 +116,23 @@ fn head_of(head: &str) -> Option<(&str, Option<&str>, Option<ContentType>)> {
     names.map(|(name, file)| (name, file, kind))
 }
 
-/// As browsers and .NET write them. Go knows other spellings too, `FILENAME=` and `filename*=`, and reads what is behind a
-/// `\`. Where a file is named, the rest does not matter: it is a file here, and if Go takes it for a field, the rules see more
-/// of it.
+/// The names of a field and of its file, as browsers and .NET write them. Go also knows `FILENAME=`, `filename*=` and
+/// escapes by `\`: with these a part is refused. Behind a file's name they do not matter: the part is a file here, and
+/// if Go takes it for a field, the rules see more of it.
 fn names_of(disposition: &str) -> Option<(&str, Option<&str>)> {
     let (name, rest) = value_of(disposition.strip_prefix("form-data; name=")?)?;
     let file = if rest.is_empty() { None } else { Some(value_of(rest.strip_prefix("; filename=")?)?.0) };
     (!name.contains('\\')).then_some((name, file))
 }
 
-/// A word, as .NET writes names, or a text in quotes; and what follows.
+/// Splits off the value: a bare word, as .NET writes names, or a text in quotes.
 fn value_of(text: &str) -> Option<(&str, &str)> {
     let is_odd = |letter: char| !letter.is_ascii_alphanumeric() && !"-._".contains(letter);
     let end = text.find(is_odd).unwrap_or(text.len());
     if end > 0 { Some(text.split_at(end)) } else { text.strip_prefix('"')?.split_once('"') }
 }
 
-/// What stands before and behind the first `mark`.
+/// The bytes before and behind the first `mark`.
 fn parted<'b>(bytes: &'b [u8], mark: &[u8]) -> Option<(&'b [u8], &'b [u8])> {
     let at = (0..bytes.len()).find(|at| bytes[*at..].starts_with(mark))?;
     Some((&bytes[..at], &bytes[at + mark.len()..]))
@@ -138,7 +141,7 @@ fn parted<'b>(bytes: &'b [u8], mark: &[u8]) -> Option<(&'b [u8], &'b [u8])> {
 /// A file of a form, in memory.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// As the visitor's browser says: not to be used as a path.
+    /// The name that the visitor's browser sends: never use it as a path.
     pub name: String,
     pub content_type: Option<ContentType>,
     pub bytes: Vec<u8>,

@@ -1,4 +1,4 @@
-//! What can be made of a body that lies in memory? JSON, text and bytes, as Rocket makes them; forms have a file of their own.
+//! What can be made of a body that lies in memory? JSON, text and bytes, as Rocket makes them; form.rs makes forms.
 
 use std::str;
 
@@ -35,7 +35,7 @@ impl<'r, T: Deserialize<'r> + Send> FromBody<'r> for Json<T> {
 
     const LIMIT: (&'static str, ByteUnit) = ("json", Limits::JSON);
 
-    /// AppSec's rules look into JSON of this type alone.
+    /// AppSec's rules look into JSON only if the body has this type.
     fn takes(request: &Request<'_>) -> bool {
         request.content_type().is_some_and(|kind| kind.is_json())
     }

@@ -1,4 +1,4 @@
-//! How much of a request has AppSec judged, and what has it for the visitor? One value, kept with the request.
+//! How much of a request has AppSec judged, and what does it answer the visitor? One value, kept with the request.
 
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
@@ -12,7 +12,8 @@ use crate::crowdsec::panics::lock;
 
 #[derive(Default)]
 pub struct Hearing {
-    /// Whether the whole request has been judged, its body included; or a longer body is `Inspected`'s, whatever comes of it.
+    /// Whether the whole request has been judged, its body included; or `Inspected` has the body, whatever becomes of
+    /// it.
     pub has_body: AtomicBool,
     /// An answer of AppSec's for the visitor.
     relay: Mutex<Option<Relay>>,
@@ -29,7 +30,7 @@ impl Hearing {
         Verdict::Answered
     }
 
-    /// Puts it there.
+    /// Puts the kept answer into the response.
     pub fn answer(&self, response: &mut Response<'_>) {
         if let Some(relay) = lock(&self.relay).take() {
             relay.replace(response);

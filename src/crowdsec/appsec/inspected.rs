@@ -16,13 +16,13 @@ use super::judge::AppSec;
 use crate::crowdsec::bouncer::Bouncer;
 use crate::crowdsec::guards::lacks;
 
-/// Proof that AppSec was asked about the whole request, its body included, before `T` was made of it. Where it did not answer,
-/// `appsec.failure_action` has decided. Of a body over `appsec.body_limit` it has seen the head alone if `appsec.large_bodies`
-/// is `headers_only`; else such a body is 413. Where no `appsec.url` is set, nobody is asked. Nor is
-/// it asked about whom an `allow` of the operator's own lets in.
+/// Proof that AppSec was asked about the whole request, its body included, before `T` was made of the body. Where
+/// AppSec did not answer, `appsec.failure_action` has decided. A body over `appsec.body_limit` gets a 413; or, if
+/// `appsec.large_bodies` is `headers_only`, AppSec has seen the head of the request alone. AppSec is not asked where no
+/// `appsec.url` is set, or where an `allow` of the operator's own lets the visitor in.
 ///
 /// Without this guard AppSec sees bodies of up to 512 bytes. `T` is `Form<…>` (with [`File`](super::File) for files),
-/// `Json<…>`, `String`, `&str`, `Vec<u8>` or `&[u8]`, with Rocket's limits of each.
+/// `Json<…>`, `String`, `&str`, `Vec<u8>` or `&[u8]`, each with Rocket's limit for it.
 ///
 /// ```text
 /// #[post("/order", data = "<form>")]
@@ -85,7 +85,7 @@ impl<'r, T: FromBody<'r>> FromData<'r> for Inspected<T> {
 
 /// Asks about the whole request. `Err` is the status by which our fairing knows a refusal.
 async fn judged(appsec: &AppSec, request: &Request<'_>, body: &Arc<[u8]>) -> Result<(), Status> {
-    // The operator wants these judged by their heads alone, which the fairing has done.
+    // The operator wants longer bodies judged by the request's head alone, which the fairing has done.
     if body.len() as u64 > appsec.config.body_limit.as_u64() {
         return Ok(());
     }
@@ -93,7 +93,7 @@ async fn judged(appsec: &AppSec, request: &Request<'_>, body: &Arc<[u8]>) -> Res
     let answer = appsec.ask(bouncer, request, body.clone()).await;
     let Some(judgement) = appsec.refusal(bouncer, request, answer) else { return Ok(()) };
     let visit = bouncer.visit(request);
-    // Told now: the handler may go on without the body, and the owner's catcher may answer in its own way.
+    // Logged now: the handler may go on without the body, and the owner's catcher may answer in its own way.
     bouncer.log(&visit.asked, &judgement);
     Err(visit.refuse_by_guard(bouncer, judgement, true))
 }

@@ -1,5 +1,5 @@
-//! What becomes of a request by AppSec's word? The second judge, asked after the first has let the visitor in and before the
-//! application sees the request.
+//! What becomes of a request by AppSec's word? AppSec is the second judge: it is asked after the bouncer has let the
+//! visitor in, and before the application sees the request.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -28,7 +28,7 @@ use crate::crowdsec::reminder::{HOUR, MINUTE, Reminder};
 pub struct AppSec {
     pub config: Config,
     client: Client,
-    /// Questions that it has not answered. The log tells of them once a minute.
+    /// Questions that AppSec has not answered. The log reports them once a minute.
     outages: Reminder,
     /// Requests that reached a handler while AppSec had not seen their body, by the route's method and path.
     unjudged: Mutex<HashMap<String, Reminder>>,
@@ -43,7 +43,7 @@ impl Fairing for AppSec {
     async fn on_request(&self, request: &mut Request<'_>, data: &mut Data<'_>) {
         let Some(bouncer) = Bouncer::of(request) else { return };
         let visit = bouncer.visit(request);
-        // About a path of the challenge its route asks, which reads all of the body.
+        // For a challenge's path the route asks, since it reads the whole body.
         if visit.refusal().is_some() || is_about_a_challenge(request) || bouncer.spares_other_judges(request) {
             return;
         }
@@ -55,7 +55,7 @@ impl Fairing for AppSec {
                 let Some(judgement) = self.refusal(bouncer, request, answer) else { return };
                 judgement
             }
-            // Neither an outage nor an attack: nobody is asked, and no handler runs.
+            // To hang up is neither an outage nor an attack: AppSec is not asked, and no handler runs.
             Err(status) => visit.judgement.with(hearing.keep(Relay::bare(status))),
         };
         bouncer.refuse(visit, judgement);
@@ -80,10 +80,10 @@ impl AppSec {
         Self { config, client, outages: Reminder::default(), unjudged: Mutex::default() }
     }
 
-    /// Asks about a request, with this much of its body.
+    /// Asks about a request. `body` is whole, or empty where it is left to `Inspected`.
     pub async fn ask(&self, bouncer: &Bouncer, request: &Request<'_>, body: Arc<[u8]>) -> Answer {
         let (visit, began) = (bouncer.visit(request), Instant::now());
-        // The operator lets them in, whatever stands against them: they depend on no other judge.
+        // The operator's `allow` lets the visitor in, whatever another judge would say.
         if visit.judgement.has(Remediation::Allow) {
             return Answer::Allow;
         }
@@ -98,15 +98,15 @@ impl AppSec {
         answer
     }
 
-    /// The judgement by which an answer refuses the visitor. `None` where they are let in, as in a trial, of which the log is
-    /// told.
+    /// The judgement by which an answer refuses the visitor. `None` where the visitor is let in, also in a trial, which
+    /// the log reports.
     pub fn refusal(&self, bouncer: &Bouncer, request: &Request<'_>, answer: Answer) -> Option<Judgement> {
         let visit = bouncer.visit(request);
         let (origin, verdict) = match answer {
             Answer::Allow => return None,
             Answer::Act { word, status } => ("appsec", bouncer.verdict_by(request, meaning(bouncer, word), status)),
             Answer::Relay(relay) => ("appsec", Hearing::of(request).keep(relay)),
-            // Fails closed: what a visitor can make unreadable must not get in by being so.
+            // Fails closed: no visitor may get in by sending what AppSec cannot read.
             Answer::Unjudgeable => ("appsec", Verdict::BAN),
             Answer::Outage(reason) => {
                 self.tell_outage(&reason);
@@ -134,8 +134,8 @@ impl AppSec {
         );
     }
 
-    /// Tells of a body that came to a handler and that nobody has judged. Each route by itself: whether a handler reads the body
-    /// is not known, and what a stranger sends to one that does not must not hide the others.
+    /// Reports a body that came to a handler unjudged, for each route by itself: we do not know whether a handler reads
+    /// the body, and what a stranger sends to a handler that does not must not hide the others.
     fn tell_unjudged(&self, request: &Request<'_>) {
         let route = request.route().map(|route| format!("{} {}", route.method, route.uri)).unwrap_or_default();
         let told = lock(&self.unjudged).entry(route.clone()).or_default().count(1, HOUR, Instant::now());
@@ -148,7 +148,7 @@ impl AppSec {
     }
 }
 
-/// What a word of AppSec's means: the same as the type of a decision.
+/// What a word of AppSec's means: the same as that word as the type of a decision.
 fn meaning(bouncer: &Bouncer, word: String) -> Option<Remediation> {
     let source = Source { origin: "appsec".into(), scenario: String::new(), scope: String::new(), kind: word };
     bouncer.config.types.remediation(&source)

@@ -1,7 +1,7 @@
 //! Is a single request an attack? CrowdSec's AppSec component is asked about each, and its word is enforced.
 //!
-//! A second judge: nothing of the bouncer's names this room but `config/`. An application that has no AppSec can do without it:
-//! docs/leaving-a-room-out.md.
+//! A second judge: in the bouncer only `config/` names this room. An application without AppSec can leave this room
+//! out: docs/leaving-a-room-out.md.
 
 mod answer;
 mod body;
@@ -33,18 +33,18 @@ pub use form::File;
 pub use from_body::FromBody;
 pub use inspected::Inspected;
 
-/// Asks AppSec about each request, if the configuration names one. Attach it after [`fairing`](super::fairing), which has
-/// read that.
+/// Asks AppSec about each request, if `appsec.url` is set. Attach it after [`fairing`](super::fairing), which checks
+/// the configuration.
 pub fn appsec() -> impl Fairing {
     AdHoc::try_on_ignite("CrowdSec's AppSec", |rocket| async {
-        // Where there is no bouncer, the fairing before this one has told why.
+        // Where there is no bouncer, the fairing before this one has said why.
         let Some(bouncer) = rocket.state::<Bouncer>() else { return Err(rocket) };
         let connected = connect(&rocket, bouncer).inspect_err(|reason| log::error!("Cannot start: {reason}."));
         let Ok(appsec) = connected else { return Err(rocket) };
         let rocket = rocket.manage(appsec.clone());
         let Some(appsec) = appsec else { return Ok(rocket) };
         let rocket = rocket.mount(CHALLENGES, challenge::routes());
-        // Attached now, it comes after all others: what is judged is what Rocket routes.
+        // Attached now, it comes after all other fairings: what AppSec judges is what Rocket routes.
         Ok(rocket.attach(appsec))
     })
 }

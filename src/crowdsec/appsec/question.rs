@@ -1,10 +1,13 @@
-//! How is a request put to AppSec? As Rocket routes it, with nothing of the visitor's that could switch the judgement off.
+//! How is a request put to AppSec? As Rocket routes it, without anything by which a visitor could switch the judgement
+//! off.
 //!
 //! What we rely on, read in CrowdSec 1.6 to 1.8:
-//! - The first `X-Crowdsec-Appsec-*` of a name counts, and those that AppSec does not know are shown to its rules.
-//! - The address is read by Go's `url.Parse`. What that cannot read is a 500, which would look like an outage.
+//! - Of two `X-Crowdsec-Appsec-*` headers with one name the first counts. AppSec's rules see those that AppSec does not
+//! know.
+//! - Go's `url.Parse` reads the address. For one that it cannot read AppSec answers 500, which would look like an
+//! outage.
 //! - Up to 1.7.7 a body without `Content-Length` is judged as an empty one.
-//! - The hub's rules know the type of a body in small letters alone. Of a body of another type they see no field.
+//! - The hub's rules know the type of a body in small letters alone. They see no field of a body of another type.
 
 use std::fmt::Write;
 use std::io::Cursor;
@@ -25,12 +28,13 @@ pub type Question = http::Request<Body>;
 
 const OURS: &str = "x-crowdsec-appsec-";
 
-/// The question about this request. `None` where no valid one can be made of it: that is in the visitor's power. `body` is
-/// empty where the request has none, or where its body is left to `Inspected`.
+/// The question about this request. `None` where no valid question can be made of it, which a visitor can cause. `body`
+/// is empty where the request has none, or where its body is left to `Inspected`.
 ///
 /// A header that the visitor's `Connection` names is judged like any other, since handlers see it too.
 pub fn about(request: &Request<'_>, visit: &Visit, body: Arc<[u8]>) -> Option<Question> {
-    // Rocket reads the body by the first type, and AppSec by the last; and no host is to hide behind another one.
+    // Of two types Rocket reads the body by the first, and AppSec by the last. And no host may hide behind a second
+    // one.
     if ["Content-Type", "Host"].iter().any(|name| request.headers().get(name).nth(1).is_some()) {
         return None;
     }
@@ -38,11 +42,11 @@ pub fn about(request: &Request<'_>, visit: &Visit, body: Arc<[u8]>) -> Option<Qu
     let (length, mut question) = (body.len(), Question::new(Full::new(Cursor::new(body))));
     let headers = question.headers_mut();
     let agent = request.headers().get_one("User-Agent").unwrap_or_default();
-    // The host as it was sent: Rocket takes one that it cannot read for none, and handlers may read that header all the
-    // same. HTTP/2 has no such header, so Rocket is asked then.
+    // The host as it was sent: for one that it cannot read Rocket says that there is none, but handlers may still read
+    // the header. HTTP/2 has no `Host` header, so Rocket is asked then.
     let host = request.headers().get_one("Host").map(str::to_owned);
     let host = host.or_else(|| request.host().map(ToString::to_string)).unwrap_or_default();
-    // The bouncer may have sent an upload on by another method.
+    // The method as the visitor sent it: the bouncer may have changed it, to send an upload on.
     let (method, address) = (visit.asked.method, visit.judgement.address.to_string());
     let ours =
         [("ip", address.as_str()), ("uri", &uri), ("verb", method.as_str()), ("host", &host), ("user-agent", agent)];
@@ -51,13 +55,13 @@ pub fn about(request: &Request<'_>, visit: &Visit, body: Arc<[u8]>) -> Option<Qu
     }
     for header in request.headers().iter() {
         let name = header.name().as_str().to_ascii_lowercase();
-        // What belongs to the connection, or is ours to set.
+        // Kept back: what belongs to the connection, and what only we may set.
         let is_kept_back = is_hop_by_hop(&name) || ["host", "expect"].contains(&&*name) || name.starts_with(OURS);
         if !is_kept_back {
             add(headers, &name, header.value())?;
         }
     }
-    // In whatever letters, Rocket takes a type for what it is.
+    // Rocket knows a type in any letters, the hub's rules in small letters alone.
     if let Some(kind) = request.headers().get_one("Content-Type") {
         let (name, parameters) = kind.split_at(kind.find(';').unwrap_or(kind.len()));
         let kind = [&*name.to_ascii_lowercase(), parameters].concat();
@@ -65,7 +69,7 @@ pub fn about(request: &Request<'_>, visit: &Visit, body: Arc<[u8]>) -> Option<Qu
     }
     let says_body = ["Transfer-Encoding", "Content-Length"].iter().any(|name| request.headers().contains(*name));
     if says_body || length > 0 {
-        // Also where nothing is sent: rules would take a POST that says nothing of its length for an odd one.
+        // Also for an empty body: to AppSec's rules a POST without a length is odd.
         headers.insert(CONTENT_LENGTH, length.into());
         *question.method_mut() = http::Method::POST;
     }
@@ -105,7 +109,7 @@ fn address_of(request: &Request<'_>) -> Option<String> {
     Some(address)
 }
 
-/// What is no letter of an address, or would end it early, is written by its number.
+/// Writes a byte; one that no address may have, or that would end it early, as `%` and two digits.
 fn plain(address: &mut String, byte: u8) {
     match byte {
         b'#' | 0..=b' ' | 0x7f.. => {

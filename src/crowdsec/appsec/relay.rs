@@ -1,4 +1,5 @@
-//! What does AppSec have a visitor's browser do? An answer of AppSec's own, handed on as it is where that is safe.
+//! What does AppSec answer a visitor's browser? An answer of AppSec's own, which we hand on unchanged where that is
+//! safe.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -9,31 +10,31 @@ use rocket::http::{Header, Status};
 use rocket::response::Response;
 use serde::Deserialize;
 
-/// What AppSec's JSON says: one word, and where that is `challenge`, an answer for the visitor. That is the page of a challenge,
-/// its scripts, or what its form is answered with.
+/// What AppSec's JSON says: one word, and where the word is `challenge`, an answer for the visitor: the page of a
+/// challenge, one of its scripts, or the answer to its form.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub struct Relay {
     pub action: String,
-    /// 0 where AppSec names none, which is 200.
+    /// 0 where AppSec names none: the visitor gets 200 then.
     pub http_status: i64,
     user_body_content: String,
     user_cookies: Vec<String>,
     user_headers: BTreeMap<String, Vec<String>>,
 }
 
-/// Where the scripts and the form of a challenge lie. They belong to AppSec, wherever the application is mounted.
+/// The path of a challenge's scripts and form. It belongs to AppSec, wherever the application is mounted.
 pub const CHALLENGES: &str = "/crowdsec-internal/challenge";
 
-/// Whether Rocket gives a request to the routes there: segment by segment, decoded, and without the empty ones.
+/// Whether Rocket gives a request to the routes there. Like Rocket, compares decoded segments, and skips empty ones.
 pub fn is_about_a_challenge(request: &Request<'_>) -> bool {
     request.uri().path().segments().take(2).eq(["crowdsec-internal", "challenge"])
 }
 
-/// More is no answer of AppSec's, which sends five headers and one cookie.
+/// AppSec sends five headers and one cookie: an answer with more than this is not AppSec's.
 const MOST_HEADERS: usize = 64;
 const LONGEST_VALUE: usize = 8 << 10;
-/// What stands between two servers and means nothing beyond, or names the length of a body, which ours may not have.
+/// Whether a header concerns one connection alone, or gives the length of a body, which may be another one here.
 pub fn is_hop_by_hop(name: &str) -> bool {
     let known = ["connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"];
     known.contains(&name) || name.starts_with("proxy-")
@@ -51,7 +52,7 @@ impl Relay {
             && self.user_headers.iter().all(|(name, values)| values.iter().all(|value| is_header(name, value)))
     }
 
-    /// Our own word where AppSec has none for one of its paths, which the application must not answer in its place.
+    /// Our own answer where AppSec has none and the application must not answer in its place.
     pub fn bare(status: Status) -> Self {
         let header = |name: &str, value: &str| (name.to_owned(), vec![value.to_owned()]);
         let headers = [header("Content-Type", "text/plain; charset=utf-8"), header("Cache-Control", "no-store")];
@@ -79,7 +80,7 @@ impl Relay {
 }
 
 fn is_header(name: &str, value: &str) -> bool {
-    // In lower case.
+    // `HeaderName` makes it lower case.
     let Ok(name) = HeaderName::from_bytes(name.as_bytes()) else { return false };
     // Cookies have a list of their own, and the body goes out as it is.
     let is_theirs = !is_hop_by_hop(name.as_str()) && name != "content-encoding" && name != "set-cookie";
