@@ -1,4 +1,5 @@
-//! How often is LAPI told what was done, and who may read the figures? The settings of this room, read and checked.
+//! How often does LAPI get the usage metrics, and who may read the figures? The settings of this room, read and
+//! checked.
 
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use crate::crowdsec::setting::{BadSetting, List, Network, Reading, Span};
 #[derive(Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// Between two pushes to LAPI; `None` for none at all.
+    /// The time between two pushes to LAPI; `None` for no push at all.
     #[serde(deserialize_with = "interval")]
     pub usage_metrics: Option<Duration>,
-    /// Who may read the figures. Nobody where it is empty.
+    /// Who may read the figures: nobody if the list is empty.
     pub metrics_from: List<Network>,
 }
 
@@ -25,7 +26,7 @@ impl Default for Config {
     }
 }
 
-/// LAPI keeps every push as a row for a week: more often than that would fill its database.
+/// The shortest interval. LAPI keeps every push as a row for a week: more pushes would fill its database.
 const SHORTEST: Duration = Duration::from_secs(10 * 60);
 
 /// A length of time; `None` for `"off"`.

@@ -1,4 +1,5 @@
-//! What did the bouncer do since the launch? One set of counters, for LAPI, for Prometheus and for the operator.
+//! What has the bouncer done since the launch? One set of counters for LAPI, for Prometheus and for the operator's
+//! page.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,46 +9,49 @@ use crate::crowdsec::bouncer::{Bouncer, CaptchaOutcome, Judgement, Verdict, Visi
 use crate::crowdsec::decisions::{DecisionSet, Source, known_scope};
 use crate::crowdsec::panics::lock;
 
-/// By the family of the visitor's address.
+/// The families of a visitor's address.
 pub const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
-/// By the family of a decision's value. A country has none.
+/// The families of a decision's value. A country, for example, has none.
 pub const VALUES: [&str; 3] = ["ipv4", "ipv6", ""];
-/// Of `CaptchaOutcome`, in its order.
+/// The names of `CaptchaOutcome`, in its order.
 pub const CAPTCHA: [&str; 4] = ["shown", "solved", "failed", "provider_away"];
 
 /// What a visitor can be refused with, as `Verdict::name` says it.
 pub const REMEDIATIONS: [&str; 6] = ["ban", "captcha", "throttle", "hidden", "starting", "too_large"];
-/// How many of `REMEDIATIONS`, from the first on, may rest on a decision. The others never do.
+/// Only the first three of `REMEDIATIONS` can rest on a decision.
 const BY_DECISION: usize = 3;
 
-/// The operator's own decisions, which are none of LAPI's.
+/// The origin of the operator's own decisions, which do not come from LAPI.
 pub const LOCAL: &str = "local";
-/// What rests on no decision.
+/// The origin of refusals that rest on no decision.
 pub const FALLBACK: &str = "fallback";
-/// All origins beyond those that are counted apart.
+/// The origin under which all those are counted that have no numbers of their own.
 const OTHER: &str = "other";
-/// Origins that are there from the start: a rate needs a zero to begin with.
+/// Origins that are listed from the start: Prometheus computes a rate only from a first 0 on.
 const EXPECTED: [&str; 4] = ["crowdsec", "cscli", "CAPI", FALLBACK];
-/// No more origins than this are counted apart, however many LAPI sends: each costs Prometheus dozens of series.
+/// At most this many origins have numbers of their own, however many LAPI sends: each costs Prometheus dozens of
+/// series.
 const MOST_ORIGINS: usize = 64;
-/// LAPI takes labels of 255 letters.
+/// In characters. LAPI takes labels of up to 255.
 const LONGEST_ORIGIN: usize = 200;
 
 pub struct Counts {
     judged: Arc<[AtomicU64; 2]>,
     decisions: Arc<DecisionSet>,
-    /// All but what the bouncer itself counts. Locked by refused requests and by those in a trial alone.
+    /// Everything that the bouncer does not count itself. Refusals, trials, captchas and whoever reads the figures lock
+    /// it: a request that is simply let in does not.
     counted: Mutex<Figures>,
     /// When LAPI last took a push of the usage metrics, in seconds since 1970; 0 for never.
     pub pushed: AtomicU64,
-    /// Whether some remediations only are tried.
+    /// Whether `enforce` leaves out a remediation, so that it is only tried.
     pub has_trial: bool,
 }
 
-/// Numbers by origin, by remediation or scope, and by family, which is a place in `FAMILIES` or `VALUES`.
+/// Numbers by origin, by remediation or scope, and by family, which is an index into `FAMILIES` or `VALUES`.
 pub type ByOrigin = BTreeMap<(String, &'static str, usize), u64>;
 
-/// All numbers at one moment. Of an origin what is expected is listed even at 0, everything else only above 0.
+/// All numbers, read shortly one after the other. The numbers that an origin is expected to have are listed even at 0,
+/// all others only above 0.
 #[derive(Clone, Default)]
 pub struct Figures {
     /// Requests that were judged, let through or not, by family.
@@ -60,7 +64,7 @@ pub struct Figures {
     pub decisions: ByOrigin,
     /// In the order of `CAPTCHA`.
     pub captcha: [u64; CAPTCHA.len()],
-    /// The origins that are counted apart.
+    /// The origins that have numbers of their own.
     origins: BTreeSet<String>,
 }
 
@@ -80,7 +84,7 @@ impl Counts {
         }
     }
 
-    /// Counts a refusal, a trial or a captcha. How many requests were judged, the bouncer counts by itself.
+    /// Counts a refusal, a trial or a captcha. The bouncer itself counts the requests that were judged.
     pub fn note(&self, visit: &Visit) {
         if let Some(refused) = visit.refused.get() {
             self.count(refused, |figures| &mut figures.dropped);
@@ -113,14 +117,15 @@ impl Counts {
         });
         let mut figures = lock(&self.counted).clone();
         figures.decisions.extend(decisions);
-        // Last, so that never more were refused than came.
+        // Read last, so that no look finds more requests refused than judged.
         figures.processed = self.judged.each_ref().map(|count| count.load(Ordering::Relaxed));
         figures
     }
 }
 
 impl Figures {
-    /// Gives the name that an origin is counted under. What is expected of a new one is listed from now on.
+    /// Gives the name under which an origin is counted. From now on lists the numbers that a new origin is expected to
+    /// have.
     fn origin(&mut self, name: String, has_trial: bool) -> String {
         let is_apart = self.origins.contains(&name) || self.origins.len() < MOST_ORIGINS;
         let name = if is_apart { name } else { OTHER.into() };
@@ -131,7 +136,7 @@ impl Figures {
                 let zeros = expected.iter().map(|remediation| ((name.clone(), *remediation, family), 0));
                 self.tried.extend(zeros.clone().filter(|_| has_trial));
                 self.dropped.extend(zeros);
-                // The operator's own are there from the start, and what rests on no decision has none.
+                // The operator's own decisions stand from the start, and `FALLBACK` has none.
                 if !matches!(&*name, FALLBACK | LOCAL) {
                     self.decisions.extend(["ip", "range"].map(|scope| ((name.clone(), scope, family), 0)));
                 }
@@ -141,7 +146,7 @@ impl Figures {
     }
 }
 
-/// As LAPI's own figures call it: of a decision that comes by a blocklist with the list's name.
+/// The origin as LAPI's own figures name it: for a decision from a blocklist, with the list's name.
 fn origin_of(source: &Source, is_own: bool) -> String {
     if is_own {
         return LOCAL.into();
@@ -150,7 +155,7 @@ fn origin_of(source: &Source, is_own: bool) -> String {
     if origin.is_empty() { OTHER.into() } else { origin }
 }
 
-/// A scope is any text: only the known ones are counted apart.
+/// A scope may be any text: all unknown ones are counted as `other`.
 fn scope_of(source: &Source, is_own: bool) -> &'static str {
     if is_own { "own" } else { known_scope(&source.scope).unwrap_or("other") }
 }

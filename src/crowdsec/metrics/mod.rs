@@ -1,7 +1,7 @@
 //! What does the bouncer do, in figures? For CrowdSec, for Prometheus, and for the operator.
 //!
-//! This room looks on: it reads a `Visit` when the answer leaves, and nothing of the bouncer's names it but `config/`. An
-//! application whose operator counts nothing can do without it: docs/leaving-a-room-out.md.
+//! This room only looks on: it reads a `Visit` when the answer leaves, and in the bouncer only `config/` names it. An
+//! application whose operator wants no figures can leave this room out: docs/leaving-a-room-out.md.
 
 mod config;
 mod counts;
@@ -27,10 +27,11 @@ use usage::{AT_THE_END, Usage};
 
 pub use config::Config;
 
-/// Counts, and tells whom the configuration names. Attach it after [`fairing`](super::fairing), which brings the bouncer.
+/// Counts, and shows the figures to LAPI and to `metrics_from`. Attach it after [`fairing`](super::fairing), which
+/// brings the bouncer.
 pub fn metrics() -> impl Fairing {
     AdHoc::try_on_ignite("CrowdSec's metrics", |rocket| async {
-        // Where there is no bouncer, or a bad setting, the fairing before this one has told it.
+        // Where there is no bouncer, or a bad setting, the fairing before this one has said so.
         let config = Config::read(&mut Reading::of(rocket.figment()));
         let (Some(bouncer), Ok(config)) = (rocket.state::<Bouncer>(), config) else { return Err(rocket) };
         let _ = bouncer.also_spared.set(is_for_operators);
@@ -41,7 +42,7 @@ pub fn metrics() -> impl Fairing {
         let started = usage.and_then(|usage| Ok((usage, Background::start("crowdsec-count")?)));
         let started = started.inspect_err(|error| log::error!("Cannot start: {error}."));
         let Ok((usage, thread)) = started else { return Err(rocket) };
-        // Attached now, it comes after all others, and sees the answer as it leaves.
+        // Attached now, it comes after all other fairings, and sees the answer as it leaves.
         let mut rocket = rocket.attach(memory.clone()).manage(memory.clone()).manage(config);
         if is_shown {
             let routes = pages::before_all_others(routes![prometheus::metrics, status::status]);
@@ -62,15 +63,16 @@ impl Fairing for Memory {
         Info { name: "CrowdSec's figures", kind: Kind::Response }
     }
 
-    /// Looks at answers that may be refusals, and at those of the captcha's own routes: of most other requests nothing was kept.
+    /// Looks only at answers that may belong to a refusal, a trial or a captcha: for most other requests no visit is
+    /// kept.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let status = response.status();
-        // No refusal is a success, nor is a solved captcha, but for the 204 that its page's script gets.
+        // A refusal or a solved captcha has a status from 300 on, except the 204 to the script of the captcha's page.
         let may_count = status.code >= 300
-            // Then a visitor who is let in may count.
+            // In a trial a visitor who is let in may count, too.
             || self.counts.has_trial
             || status == Status::NoContent && is_ours(request);
-        // Most answers do not, and to look for a state takes Rocket some time.
+        // Most answers do not count, and Rocket takes some time to look up a state.
         if may_count && let Some(bouncer) = Bouncer::of(request) {
             self.counts.note(bouncer.visit(request));
         }

@@ -45,7 +45,7 @@ pub fn metrics(_operator: Operator, memory: &State<Arc<Memory>>, bouncer: &State
 struct Text(String);
 
 impl Text {
-    /// What follows are samples of this metric.
+    /// Begins a metric: what follows are its samples.
     fn metric(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP crowdsec_rocket_{name} {help}\n# TYPE crowdsec_rocket_{name} {kind}");
     }

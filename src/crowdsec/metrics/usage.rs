@@ -1,10 +1,10 @@
 //! What does LAPI learn of what was done with its decisions? Usage metrics, which `cscli metrics show bouncers` shows.
 //!
 //! What we rely on, read in LAPI 1.6.3 to 1.7.8:
-//! - Counters are deltas: `cscli` adds up those of all windows. Gauges are absolute, and the last one counts, for a week.
-//! - `cscli` takes numbers for repeated that are equal in time, family, origin, name, unit and value; the remediation is not
-//!   looked at. So each remediation has a window of its own, one second from the next.
-//! - A push is 201. A LAPI before 1.6.3 says 404.
+//! - Counters are deltas: `cscli` adds up all windows. Gauges are absolute: the last value counts, for a week.
+//! - `cscli` takes two numbers for one if time, family, origin, name, unit and value are equal; it does not look at the
+//!   remediation. So each remediation has a window of its own, one second after the other.
+//! - LAPI answers a push with 201, before 1.6.3 with 404.
 
 mod system;
 
@@ -27,11 +27,11 @@ use crate::crowdsec::panics::survive;
 use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::unix_now;
 
-/// For one push, while the application runs.
+/// The time limit for one push, while the application runs.
 const WITHIN: Duration = Duration::from_secs(10);
 /// How long the shutdown waits for a push under way and for the last one.
 pub const AT_THE_END: Duration = Duration::from_millis(1500);
-/// The most time before the first push, which shows version and system in `cscli bouncers list`.
+/// The longest time before the first push, which brings version and system into `cscli bouncers list`.
 const SOON: Duration = Duration::from_secs(10);
 
 /// Tells LAPI what was done, now and then.
@@ -40,9 +40,9 @@ pub struct Usage {
     counts: Arc<Counts>,
     /// Seconds that a test has skipped.
     skipped: Arc<AtomicU64>,
-    /// Until the first push, and between two looks at whether the next one is due.
+    /// The time before the first push, and between two looks at whether the next push is due.
     tick: Duration,
-    /// Between two pushes.
+    /// The time between two pushes.
     every: Duration,
     /// In seconds since 1970.
     launched: u64,
@@ -50,14 +50,14 @@ pub struct Usage {
     /// What LAPI knows already, and since when.
     told: Figures,
     told_at: Instant,
-    /// No two windows bear one time.
+    /// The time of the next window, in seconds since 1970: no two windows have the same time.
     next_time: u64,
-    /// Why the last push failed, of which the log tells once.
+    /// Why the last push failed: the log does not repeat it.
     failing: Option<String>,
 }
 
 impl Usage {
-    /// `None` where there is no LAPI to tell, or the operator wants none told.
+    /// `None` where there is no LAPI, or the operator wants no push.
     pub fn of(bouncer: &Bouncer, every: Option<Duration>, counts: &Arc<Counts>) -> Result<Option<Self>, String> {
         let (Some(connection), Some(every)) = (&bouncer.lapi.connection, every) else { return Ok(None) };
         let poll = bouncer.lapi.update_frequency;
@@ -89,9 +89,9 @@ impl Usage {
             if now() < due {
                 continue;
             }
-            // From when it begins, so that no push drifts by how long it took.
+            // The next push is due from here, so that pushes do not drift by the time that each takes.
             let begun = now();
-            // A shutdown waits for it, but no longer than `AT_THE_END`, which then ends this thread. Its numbers may have
+            // A shutdown waits for this push for `AT_THE_END` at most, and then ends this thread. The numbers may have
             // arrived: to send them once more would count them twice.
             let _ = survive(self.push(WITHIN, false)).await;
             // So that many instances do not push in step.
@@ -100,23 +100,24 @@ impl Usage {
         let _ = survive(self.push(AT_THE_END / 2, true)).await;
     }
 
-    /// Tells LAPI once. Only what it has taken is told: whatever fails, the numbers go on growing until the next time.
+    /// Tells LAPI once. Numbers that LAPI has not taken go on growing until the next push, unless LAPI does not
+    /// understand them.
     async fn push(&mut self, within: Duration, is_last: bool) {
         let skipped = self.skipped.load(Ordering::Relaxed);
         let (figures, now) = (self.counts.figures(), Instant::now() + Duration::from_secs(skipped));
         let body = self.payload(&figures, unix_now() + skipped, now).to_string();
         let kept = if is_last { "the process ends, and they are lost" } else { "they are kept until LAPI takes them" };
         let why = match self.send(body, within).await {
-            // LAPI says no more than that. A page is a gateway's.
+            // LAPI's answer has no body. A page comes from a gateway.
             Ok((status, said)) if status.is_success() && said.is_empty() => {
                 self.counts.pushed.store(unix_now() + skipped, Ordering::Relaxed);
                 (self.told, self.told_at, self.failing) = (figures, now, None);
                 return;
             }
-            // A server that speaks TLS says so in words of Go's.
+            // Go's words where a server that speaks TLS gets plain HTTP.
             Ok((StatusCode::BAD_REQUEST, said)) if said.contains("HTTPS") => format!("{kept}: {}", Error::Status(400)),
             Ok((status @ (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY), said)) => {
-                // It would refuse the same numbers again, together with all that follow.
+                // LAPI would refuse the same numbers again, and all later ones with them.
                 (self.told, self.told_at) = (figures, now);
                 format!("LAPI does not understand them, and these numbers are lost ({status}: {said}). That is a fault of this program, please report it")
             }
@@ -130,7 +131,7 @@ impl Usage {
         }
     }
 
-    /// LAPI's status, and what it says to a refusal.
+    /// LAPI's status, and the beginning of its answer.
     async fn send(&self, body: String, within: Duration) -> Result<(StatusCode, String), Error> {
         let url = self.lapi.url.join("../usage-metrics").expect("an address of http");
         let request = self.lapi.client.post(url).timeout(within).header(CONTENT_TYPE, "application/json").body(body);
@@ -143,7 +144,7 @@ impl Usage {
     fn payload(&mut self, figures: &Figures, unix: u64, now: Instant) -> Value {
         let window = now.saturating_duration_since(self.told_at).as_secs().max(1);
         let windows = REMEDIATIONS.len() as u64;
-        // In the past, so that after a restart nothing bears the same time.
+        // The windows' times lie in the past, so that none of them comes again after a restart.
         let first = self.next_time.max(unix.saturating_sub(windows - 1));
         self.next_time = first + windows;
         let metric = |(time, remediation): (u64, &str)| {
@@ -178,7 +179,7 @@ impl Usage {
             .collect()
     }
 
-    /// Requests, and the decisions of each origin. Not by scope: `cscli` would keep the number of one of them.
+    /// Requests, and the decisions of each origin. Not by scope: `cscli` would keep the number of one scope alone.
     fn of_all(&self, figures: &Figures) -> Vec<Value> {
         let processed = FAMILIES.into_iter().enumerate().map(|(family, name)| {
             let delta = figures.processed[family] - self.told.processed[family];

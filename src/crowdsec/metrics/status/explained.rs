@@ -13,8 +13,9 @@ use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::timestamp;
 use crate::crowdsec::visitor::{Unnamed, address};
 
-/// What there is to say of an address, or of the one that was refused with a reference: the verdict on a visitor from there
-/// who has solved no captcha, what stands against them, and those of the `last` refusals that were theirs.
+/// What there is to say about an address, or about the address that was refused with a reference: the verdict on a
+/// visitor from this address who has solved no captcha, what stands against them, and which of the `last` refusals were
+/// theirs.
 pub fn explained(bouncer: &Bouncer, asked: &str, last: &[Record]) -> Value {
     let asked = asked.trim();
     let (address, reference) = (address(asked), reference(asked));
@@ -37,7 +38,7 @@ pub fn explained(bouncer: &Bouncer, asked: &str, last: &[Record]) -> Value {
     })
 }
 
-/// All that stands against a visitor, the greatest first; and on which of it the verdict rests.
+/// All decisions against a visitor, the greatest first, and which of them the verdict rests on.
 fn decisions(bouncer: &Bouncer, judgement: &Judgement) -> Vec<Value> {
     let allowed = judgement.standing.first().filter(|greatest| greatest.remediation == Remediation::Allow);
     let behind = allowed.or_else(|| judgement.ground());
@@ -48,7 +49,7 @@ fn decisions(bouncer: &Bouncer, judgement: &Judgement) -> Vec<Value> {
         }
         told["until"] = json!(standing.expires_in.map(|left| timestamp(bouncer.unix_now() + left.as_secs())));
         told["counts"] = behind.is_some_and(|behind| ptr::eq(behind, standing)).into();
-        // Of the number alone: no word of a decision ever stands in a command.
+        // Made of the id alone: no word of a decision ever stands in a command.
         told["lift"] = json!(standing.id.map(|id| format!("cscli decisions delete --id {id}")));
         told["own"] = (standing.id.is_none() && standing.expires_in.is_none()).into();
         told
@@ -56,22 +57,22 @@ fn decisions(bouncer: &Bouncer, judgement: &Judgement) -> Vec<Value> {
     judgement.standing.iter().map(decision).collect()
 }
 
-/// The judgement on a request from an address that has solved no captcha. Its country and its AS are those of the
-/// databases; where a proxy's header alone names them, the country is that of its last refusal.
+/// The judgement on a request from an address that has solved no captcha. Country and AS come from the databases. Where
+/// these do not know the country, it is that of the last refusal, which a proxy's header may have named.
 fn foreseen(bouncer: &Bouncer, address: IpAddr, refusals: &[&Record]) -> Judgement {
     let (at, databases) = (bouncer.now(), &bouncer.client_ip.config.geoip);
     let seen = || refusals.first()?.country.as_deref().and_then(Country::read);
     let country = || databases.iter().find_map(|database| database.country(address)).or_else(seen);
     let system = || databases.iter().find_map(|database| database.system(address));
     let is_proxy = bouncer.client_ip.config.are_meant && bouncer.client_ip.trusts(address);
-    // Nobody but a proxy that names no visitor comes from a proxy's address.
+    // A request counts as a proxy's own only if the proxy names no visitor.
     let unnamed = is_proxy.then_some(Unnamed::Missing);
     let mut judgement = Judgement::new(address, at, unnamed);
-    // As for a request: what is said of a proxy's own address is not said of whoever is behind it.
+    // As for a request: a decision on a proxy's own address does not stand against those behind the proxy.
     if unnamed.is_none() {
         judgement.standing = bouncer.decisions.against(address, country, system, at);
     }
-    // They have solved nothing, and are not counted.
+    // This visitor has solved nothing, and `throttle` does not count them.
     bouncer.decide(&mut judgement, &|| false, &|| Some(Duration::ZERO));
     judgement
 }

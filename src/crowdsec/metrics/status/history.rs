@@ -1,5 +1,5 @@
-//! What happened minute by minute, and hour by hour? The counters as they stood when each minute began, and nothing besides:
-//! a request pays nothing for it.
+//! What happened minute by minute, and hour by hour? Only the counters as each minute began are kept, so that a request
+//! pays nothing for the history.
 
 use std::collections::VecDeque;
 
@@ -8,24 +8,24 @@ use rocket::serde::json::{Value, json};
 use crate::crowdsec::metrics::counts::Figures;
 use crate::crowdsec::timestamp::timestamp;
 
-/// What is counted, by its name on the page and in the JSON. The `others` are refusals that are neither a ban nor a captcha:
-/// too many requests, no name, too much sent, CrowdSec not heard yet.
+/// What is counted, by its name in the template and in the JSON. `others` are the refusals that are neither ban nor
+/// captcha: `throttle`, `hidden`, `too_large` and `starting`.
 const KINDS: [&str; 5] = ["let_in", "refused", "banned", "captchas", "others"];
 
-/// How many requests of each of `KINDS` there were since the launch.
+/// How many requests of each kind there were since the launch, in the order of `KINDS`.
 pub type Totals = [u64; KINDS.len()];
 
 /// The counters at the beginning of each of the last minutes, oldest first. Never empty.
 pub struct History {
-    /// Which minute since 1970, and what was counted before it.
+    /// The minute, in minutes since 1970, and what was counted before it.
     marks: VecDeque<(u64, Totals)>,
 }
 
-/// How many marks are kept: enough for 24 hours, of which the last one is not over.
+/// How many marks are kept: enough for 24 hours, the current one included.
 const MINUTES: usize = 24 * 60;
 
 impl History {
-    /// The time in seconds since 1970, here as everywhere.
+    /// `now` is in seconds since 1970, here and below.
     pub fn new(now: u64) -> Self {
         Self { marks: [(now / 60, Totals::default())].into() }
     }
@@ -33,7 +33,7 @@ impl History {
     /// Call this at least once a minute. A minute without a call is counted in the minute before.
     pub fn note(&mut self, now: u64, totals: Totals) {
         let minute = now / 60;
-        // A clock that was set back writes nothing until it is where it was.
+        // After a clock was set back nothing is noted until it has caught up.
         if self.marks.back().is_some_and(|(last, _)| *last < minute) {
             self.marks.push_back((minute, totals));
         }
@@ -42,8 +42,8 @@ impl History {
         }
     }
 
-    /// The last `count` spans of `minutes` each, oldest first: when each began, and how many there were in it of each of
-    /// `KINDS`, `null` before the launch. The last of them is not over.
+    /// The last `count` spans of `minutes` minutes, oldest first: when each began, and how many requests of each kind
+    /// it had, `null` before the launch. The last span is not over yet.
     pub fn bins(&self, count: u64, minutes: u64, now: u64, totals: Totals) -> Vec<Value> {
         let (oldest, last) = (self.marks[0].0 / minutes, now / 60 / minutes);
         let before = |span: u64| {
@@ -62,7 +62,7 @@ impl History {
     }
 }
 
-/// Who was judged and not refused was let in.
+/// A request that was judged and not refused was let in.
 pub fn totals(figures: &Figures) -> Totals {
     let dropped = |is_meant: fn(&str) -> bool| -> u64 {
         figures.dropped.iter().filter(|((_, name, _), _)| is_meant(name)).map(|(_, count)| count).sum()
@@ -84,7 +84,7 @@ mod tests {
         bin[kind].as_u64()
     }
 
-    /// How many were let in, by the minute of the last ten.
+    /// How many requests were let in during each of the last ten minutes.
     fn last_ten(history: &History, now: u64, totals: u64) -> Vec<Option<u64>> {
         let bins = history.bins(60, 1, now, let_in(totals));
         assert_eq!((bins.len(), &bins[59]["begin"]), (60, &timestamp(now / 60 * 60).into()));

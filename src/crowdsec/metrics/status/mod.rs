@@ -32,7 +32,7 @@ use history::{History, totals};
 pub struct Memory {
     /// In seconds since 1970.
     started: u64,
-    /// Whether anybody may look at it: else no refusal is kept.
+    /// Whether anybody may look at the page: if not, no refusal is kept.
     is_shown: bool,
     pub counts: Arc<Counts>,
     history: Mutex<History>,
@@ -42,7 +42,7 @@ pub struct Memory {
 
 /// How many refusals are kept.
 const MOST_REFUSALS: usize = 50;
-/// Between two looks at the counters: no minute is without one.
+/// The time between two looks at the counters: every minute has some.
 const LOOK: Duration = Duration::from_secs(5);
 
 impl Memory {
@@ -51,8 +51,8 @@ impl Memory {
         Self { started, is_shown, counts, history: Mutex::new(History::new(started)), refusals: Mutex::default() }
     }
 
-    /// Remembers a refusal. Nothing that is kept steers a terminal or turns the text around it, and each text has at most 200
-    /// characters.
+    /// Remembers a refusal, its texts made printable: they cannot steer a terminal or turn the text around them, and
+    /// are cut after 200 characters.
     pub fn note(&self, request: &Request<'_>, status: Status) {
         let Some(refused) = self.is_shown.then(|| Record::of(request, status)).flatten() else { return };
         let refused = Record {
@@ -66,7 +66,7 @@ impl Memory {
         refusals.push_front(refused);
     }
 
-    /// Remembers where the counters stand, looked at now and then, without end.
+    /// Remembers every `LOOK` where the counters stand, without end.
     pub async fn look(self: Arc<Self>) {
         loop {
             let totals = totals(&self.counts.figures());
@@ -75,7 +75,7 @@ impl Memory {
         }
     }
 
-    /// How things stand, one value for the page and for a program: templates/status.html.tera says what each part of it means.
+    /// How things stand, as one value for the page and for programs: templates/status.html.tera explains each part.
     fn view(&self, bouncer: &Bouncer, asked: Option<&str>) -> Value {
         let (now, figures) = (unix_now(), self.counts.figures());
         let totals = totals(&figures);
@@ -98,7 +98,7 @@ impl Memory {
     }
 }
 
-/// How we are in step with LAPI.
+/// Whether we are in step with LAPI.
 fn lapi(bouncer: &Bouncer) -> Value {
     let Some(connection) = &bouncer.lapi.connection else {
         return json!({ "state": "none", "since": null, "last_answer_seconds_ago": null, "url": null });
@@ -123,7 +123,7 @@ fn appsec(bouncer: &Bouncer) -> Value {
     json!({ "state": state, "since": since.map(timestamp), "questions": asked })
 }
 
-/// How many decisions are held, and whose.
+/// How many decisions are held, in all and by origin.
 fn decisions(figures: &Figures) -> Value {
     let mut by_origin = BTreeMap::<&str, u64>::new();
     for ((origin, ..), count) in &figures.decisions {
@@ -162,7 +162,7 @@ impl<'r> Responder<'r, 'static> for Page {
         };
         response.set_header(Header::new("Cache-Control", "no-store"));
         response.set_header(Header::new("Vary", format!("{FORMAT_HEADERS}, Accept-Language")));
-        // The page's own address may hold a visitor's.
+        // The page's URL may hold a visitor's address.
         response.set_header(Header::new("Referrer-Policy", "no-referrer"));
         Ok(response)
     }

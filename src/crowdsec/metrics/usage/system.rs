@@ -4,7 +4,7 @@ use std::env::consts::OS;
 
 use rocket::serde::json::{Value, json};
 
-/// As the text of /etc/os-release has it; `None` where it leaves out name or version, since LAPI takes no half.
+/// As the text of /etc/os-release names it; `None` where name or version is missing, since LAPI wants both.
 pub fn named_by(release: &str) -> Option<Value> {
     let value = |key: &str| {
         let line = release.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
