@@ -25,13 +25,13 @@ use crate::crowdsec::visitor::{AGENT, REFERER, TARGET};
 pub struct AccessLog(pub Arc<Journal>);
 
 impl Journal {
-    /// Writes a line of nginx's combined format. It fits into the 16 KiB that Docker takes for one; fields are cut only
-    /// where a request was refused for its length.
+    /// Writes a line of nginx's combined format. It fits into the 16 KiB up to which Docker keeps a line whole; fields
+    /// are cut only where a request was refused for its length.
     fn access(&self, address: IpAddr, asked: &Asked, [referer, agent]: [&str; 2], status: Status, size: usize) {
         self.append(|line| {
             with_time(|time| _ = write!(line, "{address} - - [{time}] \"{} ", asked.method.as_str()));
             escaped(line, &asked.uri, TARGET);
-            // Rocket does not tell the version.
+            // Rocket does not tell the version of HTTP.
             let _ = write!(line, " HTTP/1.1\" {} {size} \"", status.code);
             escaped(line, referer, REFERER);
             line.extend_from_slice(b"\" \"");
@@ -61,7 +61,7 @@ impl Fairing for AccessLog {
             return;
         }
         // As the headers are when the answer leaves: a fairing of the owner's may have changed them on purpose.
-        // To look one up by its name takes Rocket longer than to walk over all.
+        // Rocket takes longer to look up one header by its name than to walk over all.
         let (mut referer, mut agent) = (None, None);
         for header in request.headers().iter() {
             match header.name() {
@@ -84,12 +84,12 @@ impl Fairing for AccessLog {
     }
 }
 
-/// A body of unknown size, whose line is written when it ends, or when the visitor leaves. What is told then
-/// borrows nothing of the request, which Rocket's local client drops first.
+/// A body of unknown size, whose line is written when the body ends or the visitor leaves. The line then borrows
+/// nothing from the request, which Rocket's local client drops first.
 struct Counted<'r> {
     body: Body<'r>,
     count: usize,
-    /// Told how long the body was.
+    /// Writes the line, with the number of bytes that the body had.
     ended: Box<dyn Fn(usize) + Send>,
 }
 
@@ -108,8 +108,8 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Hands out the time as nginx writes it: `26/Nov/2026:14:02:07 +0000`. It is put into words once a second rather than for
-/// each line, since that costs more than all the rest of a line.
+/// Hands out the time as nginx writes it: `26/Nov/2026:14:02:07 +0000`. It is put into words once a second and not for
+/// each line, since these words cost more than the rest of a line.
 fn with_time(write: impl FnOnce(&str)) {
     thread_local!(static TOLD: RefCell<(u64, String)> = RefCell::default());
     TOLD.with_borrow_mut(|(second, words)| {

@@ -37,7 +37,7 @@ impl Config {
     }
 }
 
-/// The one word is no path, in capitals neither; `./stdout` is.
+/// `stdout`, in small letters or capitals, is no path; `./stdout` is one.
 fn path_of(path: RelativePathBuf) -> PathBuf {
     if path.original().as_os_str().eq_ignore_ascii_case(STDOUT) { STDOUT.into() } else { path.relative() }
 }

@@ -13,9 +13,10 @@ use crate::crowdsec::guards::lacks;
 use crate::crowdsec::journal::Journal;
 use crate::crowdsec::timestamp::timestamp;
 
-/// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`, where
-/// that is set. The folder `deploy/sensor/` has what reads it. After a burst of them LAPI is asked sooner, since CrowdSec is
-/// about to decide. Nothing is noted of a visitor whom a trusted proxy does not name.
+/// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`,
+/// where that is set. The folder `deploy/sensor/` has what CrowdSec needs to read it. After a burst of events LAPI is
+/// asked sooner, since CrowdSec is about to decide. Nothing is noted about a visitor whom a trusted proxy does not
+/// name.
 pub struct Events<'r> {
     log: Option<&'r Journal>,
     bouncer: &'r Bouncer,
@@ -26,7 +27,7 @@ pub struct Events<'r> {
 pub struct EventLog(pub Option<Arc<Journal>>);
 
 impl Events<'_> {
-    /// What happened, in a word of your own, and to whose account.
+    /// Notes what happened, in a word of your own, and to whose account.
     pub fn note(&self, event: &str, user: Option<&str>) {
         self.bouncer.note_suspicion(self.judgement);
         let Some(log) = self.log else { return };
@@ -34,7 +35,7 @@ impl Events<'_> {
         let event = json(Some(event), TEXT);
         let user = user.map_or(String::new(), |user| format!(r#","user":{}"#, json(Some(user), TEXT)));
         log.append(|line| {
-            // CrowdSec knows a line of ours by its first key.
+            // CrowdSec recognises a line of ours by its first key.
             let _ = writeln!(line, r#"{{"crowdsec_event":{event},"time":"{time}","address":"{address}"{user}}}"#);
         });
     }

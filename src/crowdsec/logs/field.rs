@@ -4,9 +4,9 @@ use std::io::Write;
 
 use crate::crowdsec::printable::is_plain;
 
-/// A text with nginx's escapes, cut where it is longer than `most`.
+/// Writes a text with nginx's escapes, cut after `most` bytes; the last escape stays whole.
 pub fn escaped(line: &mut Vec<u8>, text: &str, most: usize) {
-    // Most texts are plain. The processor looks at sixteen bytes at once, since no answer ends the look early.
+    // Most texts are plain. The processor compares sixteen bytes at once, because this loop never ends early.
     if text.bytes().fold(true, |all, byte| all & is_plain(&byte)) {
         return line.extend_from_slice(&text.as_bytes()[..text.len().min(most)]);
     }
@@ -20,11 +20,12 @@ pub fn escaped(line: &mut Vec<u8>, text: &str, most: usize) {
     }
 }
 
-/// How much of a name is written: one in a form may be as long as the form, and the account of a decision has up to this.
+/// How many UTF-16 units of a name are written: a name in a form may be as long as the form, but the account of a
+/// decision has at most 256 bytes.
 pub const TEXT: usize = 256;
 
-/// A text as JSON has it, all in ASCII: what could move a terminal's cursor is escaped too. What is longer than `most` UTF-16
-/// units, of six bytes at most, is cut, never within a character. `null` for none.
+/// A text as JSON, all in ASCII: what could move a terminal's cursor is escaped too. It is cut after `most` UTF-16
+/// units, each of which takes up to six bytes, and never within a character. `null` where there is no text.
 pub fn json(text: Option<&str>, most: usize) -> String {
     let Some(text) = text else { return "null".into() };
     let mut json = String::from('"');
@@ -68,7 +69,7 @@ mod tests {
         bytes
     }
 
-    /// Any text, and with better luck texts made of what forgeries are made of.
+    /// Any text, and texts made of the pieces of forgeries.
     fn texts() -> impl Strategy<Value = String> {
         let forged = "\n198.51.100.66 - - [22/Nov/2026:14:54:27 +0000] \"GET /x HTTP/1.1\" 404 153 \"-\" \"-\"\n";
         prop_oneof![any::<String>(), "[\"\\\\x0-9\u{0}-\u{20}\u{7f}-\u{a0}\u{2028}]{0,40}", Just(forged.to_owned())]

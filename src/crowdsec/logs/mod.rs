@@ -1,9 +1,9 @@
-//! What does CrowdSec learn from this application, and the operator? Each request that was let in, what a handler notes, and
-//! who was refused and why.
+//! What do CrowdSec and the operator learn from this application? Each request that was let in, what a handler notes,
+//! and who was refused and why.
 //!
-//! This room looks on: it reads a `Visit` when the answer leaves. Nothing of the bouncer's names it but the fairing, which
-//! stops a launch without it where a log is set, and `config/`. An application that keeps no logs can do without it:
-//! docs/leaving-a-room-out.md.
+//! This room only looks on: it reads a `Visit` when the answer leaves. In the bouncer only `config/` names it, and the
+//! fairing, which stops a launch where a log is set and this room is not attached. An application that keeps no logs
+//! can leave this room out: docs/leaving-a-room-out.md.
 
 mod access_log;
 mod config;
@@ -31,10 +31,11 @@ use refusals::refusal_log;
 pub use config::Config;
 pub use events::Events;
 
-/// Opens the logs that the configuration names. Attach it after [`fairing`](super::fairing), which has read that.
+/// Opens the logs that the configuration names. Attach it after [`fairing`](super::fairing), which checks the
+/// configuration.
 pub fn logs() -> impl Fairing {
     AdHoc::try_on_ignite("CrowdSec's logs", |rocket| async {
-        // Where there is no bouncer, the fairing before this one has told why.
+        // Where there is no bouncer, the fairing before this one has said why.
         let Some(bouncer) = rocket.state::<Bouncer>() else { return Err(rocket) };
         let journals = open(rocket.figment(), &bouncer.lost_lines)
             .inspect_err(|error| log::error!("Cannot start: the logs cannot be opened any more: {error}."));
@@ -43,14 +44,14 @@ pub fn logs() -> impl Fairing {
             bouncer.keeps_visits.store(true, Ordering::Relaxed);
         }
         let rocket = rocket.manage(EventLog(events));
-        // Attached now, they come after all others, and see the answer as it leaves.
+        // Attached now, the logs come after all other fairings, and see the answer as it leaves.
         let rocket = access.into_iter().fold(rocket, |rocket, journal| rocket.attach(AccessLog(journal)));
         Ok(refusals.into_iter().fold(rocket, |rocket, journal| rocket.attach(refusal_log(journal))))
     })
 }
 
-/// Stops the launch where a log is named and nobody has attached [`logs`]: the log would stay empty without a word, and with
-/// it CrowdSec would learn of no attack.
+/// Stops the launch where a log is set and nobody has attached [`logs`]: the log would stay empty without a warning,
+/// and CrowdSec would learn of no attack.
 pub fn must_be_attached() -> impl Fairing {
     AdHoc::try_on_ignite("CrowdSec's logs, if any are set", |rocket| async {
         let is_set = |key: &&str| rocket.figment().extract_inner::<String>(&format!("crowdsec.{key}")).is_ok();
@@ -64,14 +65,14 @@ pub fn must_be_attached() -> impl Fairing {
     })
 }
 
-/// The access log, the event log and the refusal log, as far as they are set; one journal for those that are one file.
+/// The access log, the event log and the refusal log, as far as they are set. Logs in one file share one journal.
 fn open(figment: &Figment, lost: &Arc<AtomicU64>) -> io::Result<[Option<Arc<Journal>>; 3]> {
     let Config([access, events, refusals]) =
         Config::read(&mut Reading::of(figment)).map_err(|_| io::ErrorKind::InvalidInput)?;
     let mut journals = HashMap::<PathBuf, Arc<Journal>>::new();
     let mut open = |path: Option<PathBuf>| -> io::Result<_> {
         let Some(path) = path else { return Ok(None) };
-        // However it is spelled, and by whichever link it is reached. Standard output is no path.
+        // The same file, however its path is spelled and whichever link leads there. Standard output has no path.
         let file = fs::canonicalize(&path).unwrap_or(path.clone());
         if !journals.contains_key(&file) {
             journals.insert(file.clone(), Arc::new(Journal::open(&path, lost.clone())?));

@@ -9,11 +9,12 @@ use super::field::{TEXT, json};
 use crate::crowdsec::bouncer::Record;
 use crate::crowdsec::journal::Journal;
 
-/// How many characters of a path are written. With the escapes of JSON that is at most 6 kB of a line's 16.
+/// How many UTF-16 units of a path are written. With JSON's escapes they take up to 6 kB of the 16 that a line may
+/// have.
 const PATH: usize = 1000;
 
-/// Writes every refusal, the fairing's and the guards', but for requests with a method that Rocket does not know: of those it
-/// asks no fairing. It has to be attached after all others, to see the status as it leaves.
+/// Writes every refusal by fairing or guard. Rocket asks no fairing about a method that it does not know. Has to be
+/// attached after all others, to see the status as it leaves.
 pub fn refusal_log(journal: Arc<Journal>) -> impl Fairing {
     AdHoc::on_response("CrowdSec's refusal log", move |request, response| {
         if let Some(refused) = Record::of(request, response.status()) {
