@@ -1,7 +1,7 @@
 //! What becomes of a body that nobody wants? It is read and dropped, so that the answer arrives.
 //!
 //! A connection that is closed while the visitor still sends is reset. A proxy takes that for a dead instance, and may
-//! take the instance out for everybody.
+//! send nobody there any more.
 
 use std::time::Duration;
 
@@ -15,8 +15,8 @@ use tokio::time::timeout;
 /// connection.
 const MOST_MEBIBYTES: u64 = 8;
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest form of one of our own pages: a provider's answer has some 2 kB, a way back at most 2 kB, 6 when it is
-/// encoded. Rocket's own limit is the application's business, which may take forms of many megabytes.
+/// The longest form of one of our own pages, in bytes: a provider's answer has some 2 kB, the place to go back to at
+/// most 2 kB, or 6 kB encoded. Rocket's own limit is for the application, which may take forms of many megabytes.
 const LONGEST_FORM: u64 = 32 << 10;
 
 /// Reads what the visitor still sends, and drops it.
@@ -42,12 +42,12 @@ pub fn is_waited_for(request: &Request<'_>) -> bool {
     request.headers().get_one("Expect").is_some_and(|wish| wish.eq_ignore_ascii_case("100-continue"))
 }
 
-/// The fields that one of our own pages posts; none where that is no form. Nothing is left unread, so that this also serves a
-/// route that wants no body.
+/// The fields that one of our own pages posts; none where the body is no form. The whole body is read, so that this
+/// also serves a route that wants no body.
 pub struct Posted(Vec<(String, String)>);
 
 impl Posted {
-    /// What a field of this name holds, the first of several.
+    /// What the first field of this name holds.
     pub fn get(&self, field: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| name == field).map(|(_, value)| value.as_str())
     }

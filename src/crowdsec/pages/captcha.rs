@@ -15,9 +15,9 @@ use crate::crowdsec::captcha::{Captcha, Finding};
 use crate::crowdsec::decisions::Remediation;
 use crate::crowdsec::guards::{self, SameOrigin};
 
-/// The captcha's page at an address of its own, for programs that were told `captcha_url`. A visitor who needs no pass is led
-/// on. With `anew` they are asked all the same, unless they solved one in the last minute: for routes that ask everybody
-/// (`Human`).
+/// The captcha's page at an address of its own, for programs that got a `captcha_url`. A visitor who needs no pass is
+/// led on. With `anew` they are asked all the same, unless they solved a captcha in the last minute: for routes that
+/// ask everybody (`Human`).
 #[get("/captcha?<return_to>&<anew>", data = "<_body>")]
 pub fn show_captcha(
     return_to: Option<&str>,
@@ -33,8 +33,8 @@ pub fn show_captcha(
     Err(Refusal { back: Some(back), ..Refusal::new(Status::Forbidden, Verdict::Captcha) })
 }
 
-/// Judges an answer. A right one always gives a pass. The provider is asked last: not where there is nothing to solve, not
-/// about a form of another site, and not without an answer.
+/// Judges an answer. A right answer always gives a pass. The provider is asked last, and never where there is nothing
+/// to solve, about a form of another site, or without an answer.
 #[post("/captcha", data = "<form>")]
 pub async fn check_captcha(
     form: Posted,
@@ -44,13 +44,13 @@ pub async fn check_captcha(
 ) -> Result<Leading, Refusal> {
     let (back, seen) = (caller.back(form.get("return_to").unwrap_or("/")), form.get("cookies").unwrap_or_default());
     let Some(captcha) = caller.captcha else { return caller.lead_on(seen, cookies, back) };
-    // Another site's page could use up its visitor's tries. A right proof of work, whoever sends it, harms nobody: all
-    // that it does is to let this visitor in.
+    // Another site's page could use up its visitor's tries. A right proof of work harms nobody, whoever sends it: it
+    // only lets this visitor in.
     if captcha.costs() && own.is_none() {
         return Err(caller.failed("wrong", back));
     }
     let Some(answer) = form.get(captcha.shown.field).filter(|answer| !answer.is_empty()) else {
-        // Lifted meanwhile, or never asked.
+        // Where no pass is needed, the decision was lifted meanwhile, or no captcha was ever asked for.
         return if caller.needs_pass { Err(caller.failed("missing", back)) } else { Ok(caller.lead(&back)) };
     };
     let address = caller.visit.judgement.address;
@@ -63,7 +63,8 @@ pub async fn check_captcha(
         Finding::Wrong => (Status::Forbidden, "wrong", None),
         Finding::Expired => (Status::Forbidden, "expired", None),
         Finding::TooMany(wait) => (Status::TooManyRequests, "too_many", Some(whole_seconds(wait))),
-        // Fails closed: nobody could tell, so nobody is let in; but it is not the visitor's fault, and it is said.
+        // Fails closed: the provider could not tell, so nobody is let in. The page says that it is not the visitor's
+        // fault.
         Finding::Away => {
             let _ = caller.visit.captcha.set(CaptchaOutcome::Away);
             (Status::ServiceUnavailable, "away", Some(30))
@@ -78,8 +79,8 @@ const PROBE: &str = "captcha-probe";
 /// Who comes to one of the captcha's two routes, whether by HTTPS, and below which path of the site.
 pub struct Caller<'r> {
     visit: &'r Visit,
-    /// What there is to solve: nothing if no captcha is set, or if they have solved it so lately, in another tab for example,
-    /// that every guard is content.
+    /// What there is to solve: nothing if no captcha is set, or if they solved it in the last minute, in another tab
+    /// for example: every guard takes that.
     captcha: Option<&'r Captcha>,
     /// Whether anything here may refuse them for want of a pass.
     needs_pass: bool,
@@ -90,7 +91,7 @@ pub struct Caller<'r> {
 }
 
 impl Caller<'_> {
-    /// A safe place of this application's, for one that the caller's browser knows.
+    /// The safe place in this application for a place as the caller's browser names it.
     fn back(&self, wish: &str) -> String {
         safe_place(&without(self.prefix, wish))
     }
@@ -99,25 +100,25 @@ impl Caller<'_> {
         Leading::new(Either::Right(Redirect::to(format!("{}{back}", self.prefix))))
     }
 
-    /// The page again. `Solved` or `Away`, once noted, stays: the first note counts.
+    /// The page again. A `Solved` or `Away` that was noted before stays: the first note counts.
     fn failed(&self, problem: &'static str, back: String) -> Refusal {
         let _ = self.visit.captcha.set(CaptchaOutcome::Failed);
         Refusal { problem: Some(problem), back: Some(back), ..Refusal::new(Status::Forbidden, Verdict::Captcha) }
     }
 
-    /// Leads on who has a pass now. `seen` is what the page's script found out of cookies: `kept` where the browser keeps
-    /// them, `seen` where the script can read them too.
+    /// Leads on a visitor who needs no captcha any more. `seen` is what the page's script found out about cookies:
+    /// `kept` where the browser keeps them, `seen` where the script can read them too.
     fn lead_on(&self, seen: &str, cookies: &CookieJar<'_>, back: String) -> Result<Leading, Refusal> {
-        // The page has set the probe, and it did not arrive: as little will the pass. Rocket drops a whole `Cookie`
-        // line that is not UTF-8, without a trace. To lead on would lead in circles.
+        // The page has set the probe, and the probe did not arrive: neither would the pass. Rocket silently drops a
+        // whole `Cookie` line that is not UTF-8. To lead on would lead in circles.
         if !seen.is_empty() && cookies.get(PROBE).is_none() {
             return Err(self.failed("cookie_lost", back));
         }
-        // A redirect would leave the captcha's page in the history, before the page that it leads to, and may not go on to
-        // another site, since it belongs to a form. Without an answer to show, that page stays, and its script puts the other one
-        // in its place.
+        // A redirect would leave the captcha's page in the browser's history; and since it answers a form, the wanted
+        // page may not redirect to another site. After a 204 the captcha's page stays, and its script puts the wanted
+        // page in its place.
         if seen == "seen" {
-            // The script waits for it.
+            // The script waits for this cookie.
             cookies.add(Cookie::build((PROBE, "2")).same_site(SameSite::Lax));
             return Ok(Leading::new(Either::Left(Status::NoContent)));
         }
@@ -133,7 +134,7 @@ impl<'r> FromRequest<'r> for Caller<'r> {
         let bouncer = try_outcome!(guards::bouncer(request));
         let (client_ip, visit, now) = (&bouncer.client_ip, bouncer.visit(request), bouncer.unix_now());
         let judgement = &visit.judgement;
-        // With `enforce_by = "guards"` the fairing has let everybody through. These would be refused after the captcha, too.
+        // With `enforce_by = "guards"` the fairing has let everybody through. A captcha would not lift these verdicts.
         if matches!(judgement.verdict, Verdict::Ban(_) | Verdict::Hidden | Verdict::NotYet) {
             return Outcome::Error((visit.refuse_by_guard(bouncer, judgement.clone(), false), ()));
         }

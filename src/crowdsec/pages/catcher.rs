@@ -1,4 +1,5 @@
-//! Who answers what Rocket refuses before it asks any fairing? Your catcher, but not to visitors whom the bouncer refuses.
+//! Who answers what Rocket refuses before it asks any fairing? Your catcher, except to visitors whom the bouncer
+//! refuses.
 
 use rocket::catcher::{Handler, Result};
 use rocket::http::Status;
@@ -8,10 +9,10 @@ use super::answer;
 use crate::crowdsec::bouncer::{Bouncer, EnforceBy, Verdict};
 use crate::crowdsec::visitor::Head;
 
-/// Rocket answers a method that it does not know, and a target without a path, with the 400 of a catcher. Wherever that
-/// would be the application's default catcher, or Rocket's own, a catcher of ours comes before it.
+/// Rocket answers a method that it does not know, and a target without a path, by the catcher for 400. Wherever that
+/// would be the application's default catcher or Rocket's own, a catcher of ours comes before it.
 pub fn before_catchers(mut rocket: Rocket<Build>) -> Rocket<Build> {
-    // Rocket's own comes last: it counts where the application has none at `/`.
+    // Rocket's own catcher comes last: it counts where the application has no default catcher at `/`.
     let catchers: Vec<Catcher> = rocket.catchers().cloned().chain([Catcher::default()]).collect();
     for default in catchers.into_iter().filter(|catcher| catcher.code.is_none()) {
         if !rocket.catchers().any(|other| other.code == Some(400) && other.base == default.base) {
@@ -21,7 +22,7 @@ pub fn before_catchers(mut rocket: Rocket<Build>) -> Rocket<Build> {
     rocket
 }
 
-/// Refuses where the bouncer does, and what is too large; everything else it hands on.
+/// Refuses whom the bouncer refuses, and what is too large; hands everything else on.
 #[derive(Clone)]
 struct BadRequest(Box<dyn Handler>);
 
@@ -29,8 +30,8 @@ struct BadRequest(Box<dyn Handler>);
 impl Handler for BadRequest {
     async fn handle<'r>(&self, status: Status, request: &'r Request<'_>) -> Result<'r> {
         if let Some(bouncer) = Bouncer::of(request) {
-            // Without a route Rocket did not know the method and took it for GET: no exemption is meant for that, and our fairing
-            // was not asked.
+            // A request without a route has a method that Rocket does not know and took for GET: no exemption is meant
+            // for it, and our fairing was not asked.
             let head = Head::of(request, &bouncer.client_ip);
             if request.route().is_none() {
                 let if_unanswered = bouncer.ask(request, &head).await;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::crowdsec::setting::{text, url};
 
-/// What the pages say of the site. Templates see it. Each key as Rocket.toml and the variables write it;
+/// What the pages say about the site. Templates see it. Each key as Rocket.toml and the variables write it;
 /// docs/configuration.md says what each means.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default)]
@@ -16,7 +16,7 @@ pub struct Config {
     pub contact: Option<Contact>,
 }
 
-/// Whom to write to who is refused by mistake.
+/// Where a visitor who is refused by mistake can write to.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub struct Contact {
@@ -43,7 +43,7 @@ impl TryFrom<String> for Contact {
         let is_word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'@');
         let is_mail =
             text.split_once('@').is_some_and(|(who, host)| is_word(who) && is_word(host)) && !text.contains(':');
-        // In a link to mail these would begin a subject or another header.
+        // In a `mailto:` link these would begin a subject or another header.
         let is_plain = !text.contains(['?', '&', '#', '%', '"', '<', '>']);
         match url(&text) {
             Some(_) => Ok(Self { url: text.clone(), text }),

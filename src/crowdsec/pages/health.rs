@@ -17,8 +17,8 @@ pub fn health(bouncer: &State<Bouncer>, _body: Posted) -> Uncached<(Status, Json
     Uncached::new((status, Json(json!({ "status": health }))))
 }
 
-/// For whoever ends a process that hangs: whether this one answers, and nothing more. It says nothing of CrowdSec, since a
-/// restart would not bring that back.
+/// For programs that restart a process that hangs: whether this process answers, and nothing more. It says nothing
+/// about CrowdSec, since a restart would not bring CrowdSec back.
 #[get("/live", data = "<_body>")]
 pub fn live(_body: Posted) -> Uncached<Json<Value>> {
     Uncached::new(Json(json!({ "status": "ok" })))

@@ -15,13 +15,14 @@ use crate::crowdsec::captcha::Widget;
 use crate::crowdsec::guards::DecisionView;
 use crate::crowdsec::setting::Reading;
 
-/// Has `Template::try_custom` try each page of the bouncer's, in every language, with and without a decision. What is missing
-/// stops the launch; in the debug profile it is a warning, at the launch and after each edit, since bare words stand in.
+/// Has `Template::try_custom` try each page of the bouncer's, in every language, with and without a decision. A mistake
+/// stops the launch. In the debug profile it is a warning, at the launch and after each edit, since bare words stand
+/// in.
 pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<dyn Error>> + Send + Sync + 'static {
     let (templates, debug) = (template_dir(figment), figment.profile() == rocket::Config::DEBUG_PROFILE);
     let site = Reading::of(figment).room::<Config>();
     move |engines| {
-        // Where the words cannot be read, the fairing tells.
+        // Where the words cannot be read, the fairing reports it.
         let Ok(Ok(texts)) = site.as_ref().map(|site| Texts::read(&templates, site)) else { return Ok(()) };
         let mut problems = BTreeMap::new();
         for (case, refusal) in cases() {
@@ -30,7 +31,7 @@ pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<d
             let widgets = if is_captcha { Widget::examples().map(Some).into() } else { vec![None] };
             for (words, widget) in texts.all.iter().flat_map(|it| widgets.iter().map(move |widget| (it, widget))) {
                 let example = DecisionView::example(refusal.verdict);
-                // As one of the operator's own.
+                // Like a decision of the operator's own.
                 let own = DecisionView { id: None, expires_in: None, ..example.clone() };
                 for decision in [None, Some(example), Some(own)] {
                     let variables = Variables { decision, captcha: widget.as_ref(), ..Variables::of(&refusal) };

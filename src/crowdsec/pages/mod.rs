@@ -35,16 +35,16 @@ pub use words::Words;
 #[allow(unused_imports, reason = "the rooms that use these can be left out")]
 pub use {body::drop_body, body::fields, page::content_security_policy, page::nonce};
 
-/// Sends a refused request to a route of ours, where nobody else finds anything, with a method that the route has. The
-/// address in the visitor's browser stays what it was, and no handler of the owner's sees the request. HEAD keeps its
-/// method, by which Rocket knows to send no body.
+/// Sends a refused request to a route of ours, which is 404 for all other requests, with a method that the route has.
+/// The address in the visitor's browser stays what it was, and no handler of the owner's sees the request. HEAD stays
+/// HEAD, so that Rocket sends no body.
 pub fn send_to_refusal(request: &mut Request<'_>) {
     request.set_uri(Origin::path_only(REFUSED));
     if is_accept_too_dear(request) {
-        // Rocket's log tells the format of a request, and reads it from the `Accept` unless it is a POST.
+        // Rocket's log shows the format of a request, and reads it from `Accept` unless the request is a POST.
         request.set_method(Method::Post);
     } else if request.method() != Method::Head {
-        // A fairing of the owner's may ask other methods for a token, and send them elsewhere for want of one.
+        // A fairing of the owner's may want a token with other methods, and send a request without one elsewhere.
         request.set_method(Method::Get);
     }
 }
@@ -61,7 +61,7 @@ fn routes(debug: bool) -> Vec<Route> {
     before_all_others([refused, always, for_owners].concat())
 }
 
-/// Routes of the bouncer's own, which no route of the application's comes before, for HEAD too.
+/// Ranks routes of the bouncer's before all routes of the application's, for HEAD too.
 pub fn before_all_others(mut routes: Vec<Route>) -> Vec<Route> {
     // Rocket tries the application's routes for HEAD before ours for GET.
     let mut for_head: Vec<Route> = routes.iter().filter(|route| route.method == Method::Get).cloned().collect();
@@ -71,20 +71,22 @@ pub fn before_all_others(mut routes: Vec<Route>) -> Vec<Route> {
     routes
 }
 
-/// Answers what the fairing refused, at the address that was asked for. For all others there is nothing here. It is
-/// written by hand, because only a handler gets the body of any method.
+/// Answers a request that the fairing refused, at the address that the visitor asked for; 404 to all others. It is a
+/// handler written by hand, because only such a handler gets the body of any method.
 fn refuse<'r>(request: &'r Request<'_>, data: Data<'r>) -> route::BoxFuture<'r> {
     Box::pin(async move {
         match answer(request) {
             None => body::nothing_here(data).await,
             Some(Err(status)) => route::Outcome::error(status),
             Some(Ok(mut response)) => {
-                // Who asks whether to send the body at all is answered before it comes, everybody else after it.
+                // A visitor who asks whether to send the body at all is answered before it comes, everybody else after
+                // it.
                 if body::is_waited_for(request) {
-                    // With its length, the answer is complete while the body is still awaited.
+                    // With a length, the answer is complete while we still wait for the body.
                     if let Some(size) = response.body_mut().size().await {
                         response.set_header(Header::new("Content-Length", size.to_string()));
-                        // A fairing that compresses answers would change the length, and leaves alone what says this.
+                        // A fairing that compresses answers would change the length, but leaves an answer with this
+                        // header alone.
                         response.set_header(Header::new("Content-Encoding", "identity"));
                     }
                     let page = response.body_mut().take();
@@ -101,14 +103,14 @@ fn refuse<'r>(request: &'r Request<'_>, data: Data<'r>) -> route::BoxFuture<'r> 
     })
 }
 
-/// The answer to a request that the fairing refused; `None` to all others.
+/// The answer to a request that the fairing refused; `None` for all others.
 fn answer(request: &Request<'_>) -> Option<response::Result<'static>> {
     let bouncer = Bouncer::of(request)?;
     let visit = bouncer.visit(request);
     match visit.refusal()? {
-        // In bare words: the headers may be too long to ask them for a language or a format.
+        // In bare words: the headers may be too long to look for a language or a format in them.
         Verdict::TooLarge(status) => Some((status, Uncached::new(status.reason_lossy())).respond_to(request)),
-        // Whoever has that answer puts it into this one.
+        // The other judge, such as AppSec, puts its answer into this empty one.
         Verdict::Answered => Some((Status::Forbidden, Uncached::new(())).respond_to(request)),
         verdict => Refusal::of(request, bouncer, verdict).map(|refusal| refusal.respond_to(request)),
     }

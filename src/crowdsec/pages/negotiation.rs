@@ -5,18 +5,18 @@ use rocket::http::{Accept, ContentType, MediaType};
 
 use crate::crowdsec::visitor::is_accept_too_dear;
 
-/// The headers that `wants_json` goes by, for the `Vary` of what it has decided: otherwise a cache could hand a script's JSON
-/// to a browser.
+/// The headers that `wants_json` goes by, for the `Vary` of the answer: otherwise a cache could hand a script's JSON to
+/// a browser.
 pub const FORMAT_HEADERS: &str = "Accept, Content-Type, HX-Request, Sec-Fetch-Dest";
 
-/// JSON when `Accept` ranks a JSON type above `text/html`; or names no HTML type, while the request itself is JSON or comes
-/// from a script.
+/// JSON if `Accept` ranks a JSON type above HTML, which a wildcard stands for where no HTML type is named. Also if
+/// `Accept` names no HTML type, and the request itself is JSON or comes from a script.
 pub fn wants_json(request: &Request<'_>) -> bool {
     !is_accept_too_dear(request) && ranks_json(request.accept(), request.content_type(), is_from_script(request))
 }
 
-/// Whether a script on a page has sent the request: by `fetch`, as browsers say themselves, or by htmx. Nobody would see a
-/// page that it is answered with.
+/// Whether a script on a page has sent the request: by `fetch`, as browsers say themselves, or by htmx. Nobody would
+/// see a page in the answer.
 fn is_from_script(request: &Request<'_>) -> bool {
     request.headers().get_one("Sec-Fetch-Dest") == Some("empty") || is_from_htmx(request)
 }
@@ -25,8 +25,8 @@ pub fn is_from_htmx(request: &Request<'_>) -> bool {
     request.headers().get_one("HX-Request") == Some("true")
 }
 
-/// Whether a script asks for data, or for a part of the page that its visitor sees. Service workers, Turbo and htmx's `hx-boost`
-/// ask for a whole page in its place.
+/// Whether a script asks for data, or for a part of the page that its visitor sees. Service workers, Turbo and htmx's
+/// `hx-boost` ask for a whole page instead.
 pub fn asks_for_part(request: &Request<'_>) -> bool {
     match is_from_htmx(request) {
         true => request.headers().get_one("HX-Boosted") != Some("true"),
@@ -37,7 +37,7 @@ pub fn asks_for_part(request: &Request<'_>) -> bool {
 fn ranks_json(accept: Option<&Accept>, content_type: Option<&ContentType>, from_script: bool) -> bool {
     let is_json = |media: &MediaType| media.sub() == "json" || media.sub().as_str().to_lowercase().ends_with("+json");
     let is_html = |media: &MediaType| media.sub() == "html" || media.sub() == "xhtml+xml";
-    // By weight, then named before wildcard, then the order given.
+    // By weight, then in the order given.
     let rank = |wanted: &dyn Fn(&MediaType) -> bool| {
         let medias = accept?.iter().enumerate().filter(|(_, media)| wanted(media.media_type()));
         let ranks = medias.map(|(place, media)| (media.weight_or(1.0), std::cmp::Reverse(place)));
@@ -46,7 +46,7 @@ fn ranks_json(accept: Option<&Accept>, content_type: Option<&ContentType>, from_
     let prefers_json = from_script || content_type.is_some_and(|content_type| is_json(content_type.media_type()));
     match (rank(&is_json), rank(&is_html)) {
         (Some(json), Some(html)) => json > html,
-        // A wildcard of greater weight would have HTML first.
+        // A wildcard of greater weight puts HTML first.
         (Some((json, _)), None) => prefers_json || rank(&|media| media.sub() == "*").is_none_or(|(any, _)| json >= any),
         (None, Some(_)) => false,
         (None, None) => prefers_json,

@@ -25,7 +25,8 @@ impl Refusal {
             _ => (None, ""),
         };
         let example = || self.preview.as_ref().map(|_| DecisionView::example(self.verdict));
-        // The visitor's own alone: whoever types an account's name must not learn what stands against it.
+        // Only a decision against the visitor: whoever types an account's name must not learn what stands against the
+        // account.
         let by_its_verdict = judgement.with(self.verdict);
         let refused = visit.refused.get().map_or(&by_its_verdict, |refused| refused);
         let decision = refused.cause().filter(|cause| judgement.standing.contains(cause));
@@ -63,7 +64,7 @@ pub struct Variables<'a> {
 }
 
 impl<'a> Variables<'a> {
-    /// What a refusal says whoever is refused.
+    /// The variables of a refusal, with examples for those that depend on the visitor.
     pub fn of(refusal: &'a Refusal) -> Self {
         Self {
             app: env!("CARGO_PKG_NAME"),
@@ -79,13 +80,13 @@ impl<'a> Variables<'a> {
     }
 }
 
-/// 128 bits of chance.
+/// A random number of 128 bits.
 pub fn nonce() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
 
-/// Exactly what a page needs: its own style and script by nonce, the captcha provider's places, and frames of this site alone
-/// around it.
+/// Allows exactly what a page needs: its own style and script by nonce, and the captcha provider's places. Only this
+/// site's pages may frame it.
 pub fn content_security_policy(nonce: &str, sources: &str) -> String {
     let own = [" 'nonce-", nonce, "' ", sources].concat();
     let own = own.trim_end();

@@ -34,13 +34,13 @@ pub fn cases() -> Vec<(&'static str, Refusal)> {
 /// One page; a reload shows what was edited. Only in the debug profile.
 #[get("/preview/<page>?<lang>")]
 pub fn preview(page: &str, lang: Option<&str>, texts: &State<Texts>) -> Result<Option<Refusal>, String> {
-    // Whoever edits the words is told here, where the page would show those of the launch.
+    // Whoever edits the words sees their mistake here; the page alone would show the words of the launch.
     let languages: Vec<String> = texts.now()?.iter().map(|words| words.lang.clone()).collect();
     let lang = lang.filter(|tag| languages.iter().any(|known| known == tag));
     let cases = cases();
     let pages: Vec<&str> = cases.iter().map(|(case, _)| *case).collect();
     let refusal = cases.into_iter().find(|(case, _)| *case == page).map(|(_, refusal)| refusal);
-    // The way to all other pages. Without a language that was asked for it is the browser's.
+    // The links to all other pages. Where no language was asked for, the browser's counts.
     let preview = json!({ "lang": lang, "page": page, "pages": pages, "languages": languages });
     Ok(refusal.map(|refusal| Refusal { status: Status::Ok, preview: Some(preview), ..refusal }))
 }

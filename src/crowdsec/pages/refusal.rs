@@ -1,4 +1,4 @@
-//! What is one answer of the bouncer's own?
+//! What does the bouncer answer to a visitor whom it refuses?
 
 use std::io::Cursor;
 use std::time::{Duration, Instant};
@@ -17,19 +17,19 @@ use crate::crowdsec::bouncer::{Asked, Bouncer, Verdict, Visit};
 #[derive(Serialize)]
 pub struct Refusal {
     pub status: Status,
-    /// Always one that has a page. It names the template, and the type of the problem in JSON.
+    /// A verdict that has a page. Names the template, and the `type` in JSON.
     #[serde(skip)]
     pub verdict: Verdict,
     /// What went wrong with the last try at the captcha: `missing`, `wrong`, `away`, `too_many`, `expired`, `cookie_lost`.
     pub problem: Option<&'static str>,
     /// In seconds.
     pub retry_after: Option<u64>,
-    /// `None`: where the request itself wanted to go.
+    /// Where the visitor goes on to; `None` for where the request itself wanted to go.
     #[serde(skip)]
     pub back: Option<String>,
-    /// Whether something was sent along that did not arrive.
+    /// Whether the visitor sent something, such as a form, that did not arrive.
     pub not_sent: bool,
-    /// Set while somebody only looks at the page: what it then shows around itself.
+    /// What a preview shows around the page; `None` for a refused visitor.
     pub preview: Option<Value>,
 }
 
@@ -60,8 +60,8 @@ impl Refusal {
         }
     }
 
-    /// Where the visitor goes on: to what they asked for, or to the page that they see, if a script on it has asked or a
-    /// form was sent.
+    /// Where the visitor goes on to: what they asked for, or, if a script or a form sent the request, the page that it
+    /// came from.
     pub fn way_back(&self, request: &Request<'_>, visit: &Visit, prefix: &str) -> String {
         let wanted = || match &visit.asked {
             Asked { method, uri } if only_reads(*method) && !asks_for_part(request) => safe_place(uri),
@@ -72,12 +72,12 @@ impl Refusal {
 
     fn captcha_url(&self, request: &Request<'_>, visit: &Visit, prefix: &str) -> String {
         let back = self.way_back(request, visit, prefix);
-        // Where no decision of theirs asks for it, they would be led on.
+        // Without `anew` a visitor whom no decision asks for a captcha would be led on.
         let anew = if visit.judgement.verdict == Verdict::Captcha { "" } else { "&anew=1" };
         format!("{prefix}/crowdsec/captcha?return_to={}{anew}", RawStr::new(&back).percent_encode())
     }
 
-    /// A slip in a template must not make a refusal anything but a refusal: bare words stand in, and load nothing.
+    /// A slip in a template must not undo a refusal: bare words stand in for the page, and load nothing.
     fn bare_words(&self) -> (String, String) {
         let slip = format!("The template `{}` cannot be rendered", self.verdict.name());
         log::error!("{slip}; see the lines above.");
@@ -85,7 +85,7 @@ impl Refusal {
         (words, "default-src 'none'; frame-ancestors 'self'".into())
     }
 
-    /// Nothing of why: whoever is refused must not learn how to be refused less.
+    /// Does not say why: a refused visitor must not learn how to be refused less.
     fn json(&self, captcha_url: Option<&str>) -> Value {
         let mut json = json!({
             "type": format!("urn:crowdsec:{}", self.verdict.name()),
@@ -99,7 +99,7 @@ impl Refusal {
     }
 }
 
-/// Never less than the time itself: who comes back then must not be refused again.
+/// Rounded up: a visitor who comes back after this time must not be refused again.
 pub fn whole_seconds(wait: Duration) -> u64 {
     (wait.as_millis().div_ceil(1000) as u64).max(1)
 }
@@ -113,8 +113,9 @@ impl<'r> Responder<'r, 'static> for Refusal {
         let prefix = bouncer.client_ip.prefix(request);
         let captcha_url = (self.verdict == Verdict::Captcha).then(|| self.captcha_url(request, visit, prefix));
         if is_from_htmx(request) {
-            // htmx swaps no part of the page for a refusal, so that the whole page has to go. For a ban to what was asked for,
-            // where the ban's page stands: the page around it may be served, and would ask again if it was loaded again.
+            // htmx does not swap a refusal into the page, so the whole page has to go. For a ban it goes to what was
+            // asked for, where the ban page stands: the page around may be served, and if it was loaded again it would
+            // ask again.
             let Asked { method, uri } = &visit.asked;
             let banned = (self.verdict == Verdict::BAN).then_some(only_reads(*method));
             match (&captcha_url, banned) {
@@ -134,7 +135,7 @@ impl<'r> Responder<'r, 'static> for Refusal {
         } else {
             let (body, policy) = self.page(request, bouncer, prefix).unwrap_or_else(|| self.bare_words());
             response.header(Header::new("Content-Security-Policy", policy));
-            // A captcha's provider must not learn which page it was. A ban page asks nobody, and is made often.
+            // A captcha's provider must not learn which page was asked for. A ban page asks nobody, and is made often.
             if self.verdict == Verdict::Captcha {
                 response.header(Header::new("Referrer-Policy", "same-origin"));
             }
@@ -150,8 +151,8 @@ impl<'r> Responder<'r, 'static> for Refusal {
         if let Some(seconds) = self.retry_after {
             response.header(Header::new("Retry-After", seconds.to_string()));
         }
-        // In one piece, since each further one is a system call. One byte more than the body, or Rocket makes its buffer grow
-        // to see the end. It is set after the body, which resets it.
+        // Sent in one chunk, since each further chunk is a system call. The chunk has one byte more than the body, or
+        // Rocket makes its buffer grow to see the end. It is set after the body, which resets it.
         let size = body.len();
         response.sized_body(size, Cursor::new(body)).max_chunk_size(size + 1).ok()
     }
@@ -199,7 +200,7 @@ mod tests {
         assert!(get([192, 0, 2, 1], "text/html").contains("<h1>"));
         // The one request that the throttled may send: this application has no route.
         get([192, 0, 2, 3], "text/html");
-        // A second may end just then.
+        // The second that a flood is counted in may end between these two lines.
         let bare = (0..20).any(|_| {
             flooded();
             get([192, 0, 2, 1], "text/html") == "Access denied"

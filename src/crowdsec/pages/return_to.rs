@@ -8,7 +8,8 @@ use rocket::http::{Method, RawStr};
 
 use crate::crowdsec::guards::is_own;
 
-/// A longer target becomes `/`: it would come back in a `Location` header, and browsers differ in how long that may be.
+/// In bytes. A longer target becomes `/`: it would come back in a `Location` header, and browsers differ in how long
+/// that may be.
 const LONGEST_PLACE: usize = 2048;
 
 /// A place of this application to send a visitor back to: path and query only. Whatever could lead elsewhere (`//evil`,
@@ -29,8 +30,8 @@ fn leads_to_bouncer(path: &str) -> bool {
     decoded.split('/').any(|segment| segment == "..") || segments.next() == Some("crowdsec")
 }
 
-/// The page that a form or a script has sent this from, if it is one of this application's. `prefix` is the path that a proxy
-/// shows the application below, and takes off.
+/// The page from which a form or a script has sent this request, if it is one of this application's. `prefix` is the
+/// path below which a proxy shows the application, and which the proxy takes off.
 pub fn back_by_referer(request: &Request<'_>, prefix: &str) -> String {
     let path = || {
         let referer = request.headers().get_one("Referer").filter(|referer| is_own(request, referer))?;
@@ -41,11 +42,11 @@ pub fn back_by_referer(request: &Request<'_>, prefix: &str) -> String {
     safe_place(&path().unwrap_or_default())
 }
 
-/// A target as the application sees it.
+/// A target without the proxy's prefix, as the application sees it.
 pub fn without<'a>(prefix: &str, target: &'a str) -> Cow<'a, str> {
     match target.strip_prefix(prefix) {
         Some(rest) if rest.starts_with('/') => rest.into(),
-        // As a proxy shows it that wants no slash there: `/shop`, `/shop?page=2`.
+        // A proxy may want no slash behind the prefix: `/shop`, `/shop?page=2`.
         Some(rest) if rest.is_empty() || rest.starts_with('?') => format!("/{rest}").into(),
         _ => target.into(),
     }
@@ -106,7 +107,7 @@ mod tests {
 
         use super::*;
 
-        /// Any text, and with better luck texts made of what tricks are made of.
+        /// Any text, and texts made of the pieces of tricks.
         fn wishes() -> impl Strategy<Value = String> {
             let seen = "/ // \\ . .. %2e %2E%2e %2f %5c %00 %25 %0d%0a %c3%28 crowdsec %63rowdsec Crowdsec captcha health a ü \
                     evil.example http: https:/ @ : :80 ; ? # & [ \u{2028} \u{ff0f}";
@@ -116,7 +117,7 @@ mod tests {
         }
 
         proptest! {
-            /// The reader is a browser, which follows the URL standard; ours is another parser.
+            /// `Url` follows the URL standard, as browsers do; `safe_place` has another parser.
             #[test]
             fn a_browser_that_is_sent_back_stays_in_this_application(wish in wishes()) {
                 let back = safe_place(&wish);

@@ -22,14 +22,14 @@ use crate::crowdsec::printable::is_harmful;
 pub struct Texts {
     path: PathBuf,
     site: Config,
-    /// In each language, as they were read at the launch; the default one comes first.
+    /// The words of each language, as they were read at the launch; the default language comes first.
     pub all: Vec<Words>,
 }
 
 /// The language of a table `[default]`, which a file may have in place of `default = "…"`.
 const ENGLISH: &str = "en";
 
-/// Where the templates lie: as the fairing of rocket_dyn_templates has it.
+/// Where the templates lie, found as rocket_dyn_templates finds them.
 pub fn template_dir(figment: &Figment) -> PathBuf {
     let set = figment.extract_inner::<RelativePathBuf>("template_dir");
     let folder = set.map_or(PathBuf::from("templates"), |folder| folder.relative());
@@ -50,13 +50,14 @@ impl Texts {
         Ok(Self { path, site: site.clone(), all })
     }
 
-    /// The same as the file has them now: templates, too, are read anew where the application was built for debugging, for
-    /// an owner who is editing them. `Err` says why they cannot be read any more.
+    /// The words as the file has them now, for an owner who is editing them: a build for debugging reads them anew,
+    /// like templates. `Err` says why they cannot be read any more.
     pub fn now(&self) -> Result<Cow<'_, [Words]>, String> {
         if cfg!(debug_assertions) { read(&self.path, &self.site).map(Cow::from) } else { Ok(Cow::from(&self.all)) }
     }
 
-    /// The language that was `wished` for, else the first one that the visitor's browser asks for and the file has.
+    /// The words in the language that was `wished` for, else in the language in the file that the visitor's browser
+    /// wants most.
     pub fn words(&self, request: &Request<'_>, wished: Option<&str>) -> Cow<'_, Words> {
         let wishes = wished.or_else(|| request.headers().get_one("Accept-Language")).unwrap_or_default();
         let now = self.now().unwrap_or_else(|reason| {
@@ -92,7 +93,8 @@ fn read(path: &Path, site: &Config) -> Result<Vec<Words>, String> {
 }
 
 fn languages(path: &Path, site: &Config) -> Result<Vec<Words>, String> {
-    // Of a file that is no TOML the first line says where, three show that place, and the rest says why.
+    // For a file that is no TOML, the error's first line says where, the next three show that place, and the rest says
+    // why.
     let place = |error: figment::Error| {
         let told = error.kind.to_string();
         let lines: Vec<&str> = told.lines().take(1).chain(told.lines().skip(4)).collect();
@@ -104,7 +106,7 @@ fn languages(path: &Path, site: &Config) -> Result<Vec<Words>, String> {
         Some(Value::String(_, tag)) => {
             return Err(format!("`default` is \"{tag}\", and there is no table [{tag}]: name one that is there"));
         }
-        // A file that says nothing of it speaks English first, and may call that table [default].
+        // A file without `default = "…"` has English for its default language, and may call that table [default].
         Some(table) => (ENGLISH.to_owned(), words("default", table)?),
         None => (ENGLISH.to_owned(), BTreeMap::new()),
     };
@@ -138,7 +140,7 @@ mod tests {
 
     use super::*;
 
-    /// What is read of a file with this text; the first line of the error where nothing can be.
+    /// What is read from a file with this text, or the error.
     fn read(text: &str) -> Result<Vec<Words>, String> {
         let folder = env::temp_dir().join(format!("words-{}-{:?}", process::id(), thread::current().id()));
         fs::create_dir_all(&folder).expect("a folder");

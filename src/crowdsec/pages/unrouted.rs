@@ -7,14 +7,14 @@ use rocket::{Data, Request, Route};
 use super::body::nothing_here;
 use crate::crowdsec::bouncer::OUR_RANK;
 
-/// Asked before the application's routes. A route behind them could not learn the status with which a guard forwarded the
-/// request, and would answer 404 in its place.
+/// Rocket asks these before the application's routes. A route behind them could not learn the status with which a guard
+/// forwarded the request, and would answer 404 in its place.
 pub fn routes() -> Vec<Route> {
     let route = |method| Route::ranked(OUR_RANK + 1, method, "/<_..>", unrouted);
     [Method::Post, Method::Put, Method::Patch, Method::Delete, Method::Trace].map(route).to_vec()
 }
 
-/// Sends an upload by GET or OPTIONS that no route takes to our route for TRACE. A route for GET would have every page
+/// Sends an upload by GET or OPTIONS that no route takes to our route for TRACE. A route for GET would make every page
 /// cost 2.5 % more, for uploads that hardly ever come.
 pub fn send_upload_on(request: &mut Request<'_>, data: &Data<'_>) {
     if matches!(request.method(), Method::Get | Method::Options)

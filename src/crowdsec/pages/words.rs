@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::config::Config;
 
 /// For your own pages: the words of `templates/texts.toml` in the language of the visitor, and the name of the site. A
-/// template gets `lang`, `dir`, `text`, `site` and `contact` of it. As a guard it never refuses anybody.
+/// template gets `lang`, `dir`, `text`, `site` and `contact` from it. As a guard it never refuses anybody.
 #[derive(Clone, Serialize)]
 pub struct Words {
-    /// The tag of the language: the attribute of a page.
+    /// The tag of the language, for the page's attribute `lang`.
     pub lang: String,
-    /// `rtl` where it is written from right to left, else `ltr`: the attribute of a page.
+    /// `rtl` where the language is written from right to left, else `ltr`, for the page's attribute `dir`.
     dir: &'static str,
     text: BTreeMap<String, String>,
     #[serde(flatten)]
@@ -22,16 +22,16 @@ pub struct Words {
 
 impl Words {
     pub(super) fn new(lang: &str, text: BTreeMap<String, String>, site: &Config) -> Self {
-        // Browsers know `pt-BR`.
+        // Browsers know `pt-BR`, not `pt_BR`.
         Self { lang: lang.replace('_', "-"), dir: direction(lang), text, site: site.clone() }
     }
 
-    /// The words of this key; `None` where no language has any.
+    /// The words of this key; `None` where neither this language nor the default one has any.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.text.get(key).map(String::as_str)
     }
 
-    /// The variables of a template: what it gets of the words, and what you hand over besides.
+    /// The variables of a template: those that the words give, and yours.
     pub fn with<T: Serialize>(&self, more: T) -> impl Serialize {
         #[derive(Serialize)]
         struct Both<'a, T> {
@@ -59,7 +59,7 @@ fn direction(tag: &str) -> &'static str {
     if from_the_right { "rtl" } else { "ltr" }
 }
 
-/// Reads `Accept-Language`: the greatest weight wins, and of equals the one named first. `fr-CH` is content with `fr`.
+/// Reads `Accept-Language`: the greatest weight wins, and of equal weights the first. For `fr-CH`, `fr` will do.
 pub fn best<'a>(all: &'a [Words], wishes: &str) -> &'a Words {
     let known = |tag: &str| all.iter().find(|words| words.lang.eq_ignore_ascii_case(tag));
     let wished = wishes.split(',').filter_map(|wish| {
