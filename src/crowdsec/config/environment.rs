@@ -12,7 +12,7 @@ use crate::crowdsec::setting::{VARIABLE, meant};
 /// The tables within ours: `CROWDSEC_CAPTCHA_SITE_KEY` is `captcha.site_key`.
 pub const TABLES: &[&str] = &["captcha", "appsec", "live"];
 
-/// Where the names of unknown variables wait for the launch to warn of them.
+/// The key that keeps the names of unknown variables until the launch warns of them.
 pub const UNKNOWN: &str = "crowdsec_unknown_variables";
 
 /// The variables as a figment provider, read when it is made.
@@ -30,14 +30,15 @@ impl Environment {
         Self::of(vars)
     }
 
-    /// An empty variable is an unset one: Compose and Kubernetes hand such on for what their user left out. White space at
-    /// the ends is nobody's intention: a file with Windows' line ends leaves a carriage return at the end of each value.
+    /// An empty variable counts as unset: Compose and Kubernetes pass empty ones for what their user left out. White
+    /// space at the ends is cut off: a file with Windows' line ends leaves a carriage return at the end of each value.
     pub fn of(vars: impl Iterator<Item = (String, String)>) -> Self {
         let (known, mut ours, mut ignored, mut unknown) = (known_keys(), Vec::new(), Vec::new(), Vec::new());
         for (name, value) in vars {
             let (upper, value) = (name.trim().to_uppercase(), value.trim().to_owned());
             if let Some(key) = upper.strip_prefix("ROCKET_") {
-                // Kubernetes sets such for its Services: ROCKET_CROWDSEC_PORT, and ROCKET_PORT for one called `rocket`.
+                // Kubernetes sets variables for its Services: ROCKET_CROWDSEC_PORT, and ROCKET_PORT for a Service
+                // `rocket`.
                 let misspelt = looks_ours(key) && key.split('.').next() != Some("CROWDSEC");
                 let stray = misspelt || (key == "PORT" && value.contains("://"));
                 if stray || value.is_empty() {
@@ -47,7 +48,7 @@ impl Environment {
                     unknown.push(name);
                 }
             } else if looks_ours(&upper) && !value.is_empty() {
-                // A variable that no setting is named after belongs to another program: its value is ignored.
+                // A variable that names no setting may belong to another program: its value is ignored.
                 match upper.strip_prefix("CROWDSEC_").and_then(|name| key_of(name, &known)) {
                     Some(key) => ours.push((key.clone(), value)),
                     None => unknown.push(name),
@@ -81,11 +82,12 @@ impl Provider for Environment {
         Metadata::named(VARIABLE).interpolater(|_, keys| keys.join("_").to_uppercase())
     }
 
-    /// Variables count in every profile. Each is text as it stands, `007` stays `007`, and the setting itself reads it.
+    /// Variables count in every profile. Each value is text as it stands (`007` stays `007`), and the setting itself
+    /// reads it.
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
         let unknown = Figment::from((UNKNOWN, &self.unknown));
         let all = self.ours.iter().fold(unknown, |all, (key, text)| all.merge((format!("crowdsec.{key}"), text)));
-        // Copied, because figment would keep the source that it has noted with these values, and not name the variable.
+        // Copied, because figment would otherwise keep the source noted with these values, and not name the variable.
         Serialized::globals(all.extract::<Dict>()?).data()
     }
 }

@@ -36,7 +36,7 @@ pub struct Config {
     pub shared_secret: Option<Secret>,
     /// Whether this is the debug profile.
     pub debug: bool,
-    /// What is allowed, and probably not meant: told at the launch.
+    /// What is allowed but probably not meant: the launch warns of it.
     pub warnings: Vec<String>,
 }
 
@@ -59,13 +59,13 @@ pub enum LogFormat {
     Json,
 }
 
-/// What lies beneath Rocket.toml and the environment: Rocket's own defaults, but for the one that believes `X-Real-IP`
-/// from anybody. A binary that is deployed without its Rocket.toml must not fall back to that.
+/// What lies beneath Rocket.toml and the environment: Rocket's own defaults, except that `X-Real-IP` is not believed. A
+/// binary that is deployed without its Rocket.toml must not believe that header from anybody.
 pub fn defaults() -> Figment {
     Figment::from(rocket::Config::default()).merge(Serialized::default("ip_header", false))
 }
 
-/// Where the name of a configuration file that is not there waits for the launch to warn of it.
+/// The key that keeps the name of a missing configuration file until the launch warns of it.
 const MISSING_FILE: &str = "crowdsec_missing_file";
 const FILE: &str = "Rocket.toml";
 
@@ -75,7 +75,7 @@ pub fn figment() -> Figment {
     let name = set("ROCKET_CONFIG").unwrap_or(FILE.into());
     let profile = set("ROCKET_PROFILE").map_or(rocket::Config::DEFAULT_PROFILE, |name| Profile::new(&name));
     let file = Toml::file(&name).nested();
-    // Figment takes a file that is not there for an empty one.
+    // Figment takes a missing file for an empty one.
     let missing = file.metadata().source.is_none().then_some(name);
     let figment = defaults().merge(file).merge(Environment::read().of_rocket()).merge((MISSING_FILE, missing));
     with_variables(figment.select(profile))
@@ -84,7 +84,7 @@ pub fn figment() -> Figment {
 /// Any figment with the variables `CROWDSEC_*` over it, and with the `secret_key` that `rocket_secret_key_file` holds: for an
 /// application that has a figment of its own.
 pub fn with_variables(figment: Figment) -> Figment {
-    // Where `crowdsec` is no table, the variables would replace it and hide the mistake: the launch tells of it instead.
+    // Where `crowdsec` is no table, the variables would replace it and hide the mistake: the launch reports it instead.
     let is_hidden = not_tables(&figment).next().is_some();
     with_secret_of_file(if is_hidden { figment } else { figment.merge(Environment::read()) })
 }
@@ -121,22 +121,22 @@ impl Config {
         {
             reading.wrong("live.failure_action", &format!("{NEEDS_PROVIDER} or \"passthrough\""));
         }
-        // Where the captcha's settings cannot be read, that is told already.
+        // Where the captcha's settings cannot be read, that is reported already.
         let bouncer = bouncer::Config::read(reading, !matches!(captcha, Ok(None)));
         let pages = reading.room::<pages::Config>();
         super::appsec::Config::check(reading, &lapi, &captcha, &bouncer);
-        // What is wrong with the logs is told with all the rest. They read their settings again when they are opened.
+        // What is wrong with the logs is reported with all the rest. The logs read their settings again when they open.
         let _ = super::logs::Config::read(reading);
         let _ = super::metrics::Config::read(reading);
         match reading.room::<Settings>() {
             Ok(Settings { rocket_secret_key_file: Some(file), .. }) => secret_of_file(reading, &file),
             Ok(_) => no_secret(reading),
-            // That is told. Whether there is a file with the secret is not known.
+            // That is reported. Whether the operator named a file with the secret is not known.
             Err(BadSetting) => {}
         }
         let unknown = unknown_keys(reading);
         if !reading.problems.is_empty() {
-            // A setting that is missing may stand in one of these. The caller adds the full stop.
+            // A missing setting may be among these, misplaced or misspelt. The caller adds the full stop.
             reading.problems.extend(unknown.iter().map(|told| told.trim_end_matches('.').to_owned()));
             return Err(BadSetting);
         }
@@ -163,7 +163,7 @@ fn known_keys() -> Vec<String> {
     reading.known
 }
 
-/// Figment's own message for what is no table would show the text, and a key in it.
+/// Reports what stands in the place of a table. Figment's own message would show the text, and a key in it.
 fn is_table(reading: &mut Reading<'_>) {
     let figment = reading.figment;
     for path in not_tables(figment) {
@@ -202,7 +202,7 @@ fn unknown_keys(reading: &mut Reading<'_>) -> Vec<String> {
     strays.chain(warnings::unknown_variables(figment)).collect()
 }
 
-/// What to write instead of a key that is none: it may be one of another table, or of Rocket's own, or misspelt.
+/// What to write instead of an unknown key: the key may belong to another table or to Rocket, or be misspelt.
 fn instead_of(key: &str, known: &[String]) -> String {
     let name = key.rsplit('.').next().unwrap_or_default();
     let elsewhere = known.iter().filter(|known| known.rsplit('.').next() == Some(name));
@@ -222,7 +222,7 @@ fn table_of(key: &str) -> String {
     key.rsplit_once('.').map_or("default.crowdsec".into(), |(table, _)| format!("default.crowdsec.{table}"))
 }
 
-/// The keys of the table, those of a table in it with that table's name.
+/// The keys of the table. A key of an inner table has that table's name in front.
 fn keys_in(table: &Dict) -> Vec<String> {
     let of = |(key, value): (&String, &Value)| match value.as_dict() {
         Some(inner) if TABLES.contains(&key.as_str()) => inner.keys().map(|name| format!("{key}.{name}")).collect(),

@@ -1,4 +1,5 @@
-//! Where does Rocket's `secret_key` come from, which encrypts the cookies? From a file too, as Docker and systemd hand it over.
+//! Where does the `secret_key` come from that encrypts Rocket's cookies? From a file too, as Docker and systemd hand it
+//! over.
 
 use std::fs;
 
@@ -8,11 +9,11 @@ use rocket::config::SecretKey;
 
 use crate::crowdsec::setting::Reading;
 
-/// Says that the file with Rocket's `secret_key` is read: a pipe, as `<(…)` in a shell, has it once.
+/// Set when the file with Rocket's `secret_key` has been read: a pipe, as `<(…)` in a shell, can be read only once.
 pub const SECRET_IS_READ: &str = "crowdsec_secret_is_read";
 
-/// Copies Rocket's `secret_key` from its file to the key that Rocket reads. What is wrong with the file is told when the
-/// settings are read.
+/// Copies Rocket's `secret_key` from its file to the key that Rocket reads. What is wrong with the file is reported
+/// when the settings are read.
 pub fn with_secret_of_file(figment: Figment) -> Figment {
     let file: Option<RelativePathBuf> = figment.extract_inner("crowdsec.rocket_secret_key_file").ok();
     let text = file.and_then(|file| fs::read_to_string(file.relative()).ok()).unwrap_or_default();
@@ -22,7 +23,7 @@ pub fn with_secret_of_file(figment: Figment) -> Figment {
     }
 }
 
-/// Whether Rocket can use it: 256 bits as base64 or hexadecimal.
+/// Whether Rocket can use this text as its key: 256 bits as base64 or hexadecimal.
 fn is_secret_key(text: &str) -> bool {
     has_secret_key(&Figment::from(("secret_key", text)))
 }
@@ -47,7 +48,7 @@ pub fn secret_of_file(reading: &mut Reading<'_>, file: &RelativePathBuf) {
     }
 }
 
-/// Cookies are encrypted with it. Only the debug profile goes on with one that Rocket makes up.
+/// Reports that the key is missing. Only the debug profile goes on, with a key that Rocket makes up.
 pub fn no_secret(reading: &mut Reading<'_>) {
     let is_missing = reading.figment.extract_inner::<SecretKey>("secret_key").is_ok_and(|key| !key.is_provided());
     if is_missing && !reading.debug {

@@ -5,7 +5,7 @@ use figment::Figment;
 use super::{FILE, MISSING_FILE, UNKNOWN};
 use crate::crowdsec::setting::{Reading, meant};
 
-/// What belongs to no room of its own.
+/// Adds the warnings that belong to no room.
 pub fn told(reading: &mut Reading<'_>) {
     let missing: Option<String> = reading.figment.extract_inner(MISSING_FILE).ok();
     // The debug profile does without a Rocket.toml, unless another file was asked for by its name.
@@ -27,7 +27,8 @@ pub fn told(reading: &mut Reading<'_>) {
     misspelt_profiles(reading);
 }
 
-/// Any profile may be one of the owner's own, and what stands in it counts in no other.
+/// Any name may be that of a profile of the owner's own, and what stands in a profile counts in no other: hence a
+/// warning.
 fn misspelt_profiles(reading: &mut Reading<'_>) {
     let usual = ["default", "debug", "release", "global"];
     for profile in reading.figment.profiles().filter(|profile| *profile != reading.figment.profile()) {
@@ -40,8 +41,8 @@ fn misspelt_profiles(reading: &mut Reading<'_>) {
     }
 }
 
-/// Names those variables that look like ours and are not. They stop nothing: Kubernetes sets some for every Service, and a
-/// file of variables may be shared.
+/// Names the variables that look like ours and are not. They stop nothing: Kubernetes sets some for every Service, and
+/// programs may share a file of variables.
 pub fn unknown_variables(figment: &Figment) -> Option<String> {
     let names: Vec<String> = figment.extract_inner(UNKNOWN).unwrap_or_default();
     let told = format!(

@@ -33,12 +33,12 @@ impl<E: fmt::Display> From<E> for Problems {
 /// What is wrong with a key that asks for captchas where none can be shown.
 pub const NEEDS_PROVIDER: &str = "captchas need `captcha.provider`: set that, or write \"ban\"";
 
-/// Something of the configuration cannot be used, and `Reading::problems` says what.
+/// A part of the configuration cannot be used, and `Reading::problems` says why.
 #[derive(Debug)]
 pub struct BadSetting;
 
-/// The configuration while it is being read. Each room takes its own settings from it, and says here what is wrong with
-/// them, so that an operator learns of everything at once.
+/// The configuration while it is being read. Each room takes its own settings from it, and notes here what is wrong
+/// with them, so that an operator learns of everything at once.
 pub struct Reading<'a> {
     pub figment: &'a Figment,
     /// Whether this is the debug profile, where examples stand in for what no source sets.
@@ -46,7 +46,7 @@ pub struct Reading<'a> {
     /// The names of all settings that a room has taken, `captcha.provider` for one in a table.
     pub known: Vec<String>,
     pub problems: Vec<String>,
-    /// What is allowed, and probably not meant: told at the launch.
+    /// What is allowed but probably not meant: the launch warns of it.
     pub warnings: Vec<String>,
 }
 
@@ -62,7 +62,7 @@ impl<'a> Reading<'a> {
         Ok(self.table("crowdsec")?.unwrap_or_default())
     }
 
-    /// The settings of a table within it, `None` where no source has one.
+    /// The settings of a table within `[default.crowdsec]`; `None` where no source has this table.
     pub fn table_of<T: DeserializeOwned>(&mut self, name: &str) -> Result<Option<T>, BadSetting> {
         self.known.extend(serde_introspect::<T>().iter().map(|key| format!("{name}.{key}")));
         self.table(&format!("crowdsec.{name}"))
@@ -78,7 +78,8 @@ impl<'a> Reading<'a> {
             // Read through a figment, because nothing else can read a `RelativePathBuf`.
             let alone = Figment::from((format!("{path}.{name}"), value));
             if let Err(mut error) = alone.extract_inner::<T>(path) {
-                // Figment puts the table's own path behind the key's, and a name of its own before that of a path.
+                // Figment puts the table's path behind the key's, and for a `RelativePathBuf` a name of its own,
+                // `___…`.
                 error.path.retain(|key| !key.starts_with("___"));
                 error.path.truncate(error.path.len().saturating_sub(path.split('.').count()));
                 let key = [path.split('.').map(str::to_owned).collect(), error.path.clone()].concat().join(".");
@@ -118,7 +119,7 @@ impl<'a> Reading<'a> {
         Some(Secret(secret))
     }
 
-    /// What a file holds that the operator named.
+    /// The bytes of a file that the operator named.
     pub fn file(&mut self, key: &str, path: &RelativePathBuf) -> Option<Vec<u8>> {
         let path = path.relative();
         let told =
@@ -139,8 +140,8 @@ impl<'a> Reading<'a> {
         self.figment.extract_inner("address").ok()
     }
 
-    /// Rocket's `secret_key`, where one is set, as text or as a list of bytes: what is signed with it holds on every instance
-    /// that shares it. Rocket's own default is a list of zeros, which everybody knows.
+    /// Rocket's `secret_key`, if one is set as text or as a list of bytes: what is signed with it holds on every
+    /// instance that shares it. Rocket's own default is a list of zeros, which everybody knows.
     pub fn shared_secret(&self) -> Option<Secret> {
         let listed = || {
             let bytes: Vec<u8> = self.figment.extract_inner("secret_key").ok()?;
@@ -156,20 +157,20 @@ pub fn meant<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Optio
     near.min().map(|(_, name)| name)
 }
 
-/// A whole address. Tabs and line ends in the middle, which the standard for addresses leaves out, are refused.
+/// A whole address. Tabs and line ends in the middle, which the URL standard drops, are refused.
 pub fn url(text: &str) -> Option<Url> {
     let whole = !text.contains(|c: char| c.is_whitespace() || c.is_control());
     let url = Url::parse(text).ok().filter(|_| whole)?;
     (matches!(url.scheme(), "http" | "https") && url.has_host()).then_some(url)
 }
 
-/// What figment calls the variables `CROWDSEC_*`, by which their values are told from those of `ROCKET_CROWDSEC`.
+/// The name that figment has for the variables `CROWDSEC_*`: it tells their values from those of `ROCKET_CROWDSEC`.
 pub const VARIABLE: &str = "environment variable";
 
-/// Where a key's value comes from, " (Rocket.toml)" or " (environment variable CROWDSEC_API_KEY)"; nothing for one that no
-/// source sets.
+/// Where a key's value comes from, " (Rocket.toml)" or " (environment variable CROWDSEC_API_KEY)"; empty for a key that
+/// no source sets.
 pub fn where_set(figment: &Figment, key: &str) -> String {
-    // Figment knows where a list comes from, not its entries, whose path goes on with a number.
+    // Figment knows where a list comes from, but not its entries: their path goes on with a number.
     let is_name = |part: &&str| part.parse::<usize>().is_err();
     let path = key.split('.').take_while(is_name).collect::<Vec<_>>().join(".");
     let Some(metadata) = figment.find_metadata(&path) else { return String::new() };
@@ -180,14 +181,15 @@ pub fn where_set(figment: &Figment, key: &str) -> String {
             let first = key.split('.').next().unwrap_or_default();
             format!(" ({VARIABLE} ROCKET_{})", first.to_uppercase())
         }
-        // A value that a program has set, by its type.
+        // A value that a program has set: figment names it by its type.
         (None, name) if name.starts_with('(') => String::new(),
         (None, name) => format!(" ({name})"),
     }
 }
 
-/// Values that a shell, a template or Compose should have replaced, among our keys, Rocket's secret one and the profile, and
-/// variables of ours that stand in quotes: a sentence for each, without the value.
+/// Finds placeholders that a shell, a template or Compose should have replaced, in our settings, Rocket's `secret_key`
+/// and the profile; and values of our environment variables that stand in quotes. Gives a sentence for each, without
+/// the value.
 pub fn unreplaced_variables(figment: &Figment) -> Vec<String> {
     let profile = unreplaced::variable(figment.profile().as_str().as_str());
     let mut problems: Vec<String> = profile.into_iter().map(|what| format!("ROCKET_PROFILE: {what}")).collect();

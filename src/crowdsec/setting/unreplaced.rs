@@ -1,12 +1,13 @@
-//! Does a text hold a variable, or quotes, that a shell, Compose, Kubernetes or a template should have replaced?
+//! Does a text hold a placeholder that a shell, Compose, Kubernetes or a template should have replaced, or stand in
+//! quotes?
 
-/// What to say of such a text: the variable's form alone, since the rest of the text may be a secret.
+/// What to say of a text with a placeholder: its form alone, since the rest of the text may be a secret.
 pub fn variable(text: &str) -> Option<String> {
     let form = form(text)?;
     Some(format!("this holds what looks like a variable that nobody replaced, {form}: write the value itself"))
 }
 
-/// What to say of a variable's text that stands in quotes as a whole, without the text.
+/// What to say of an environment variable's text that stands in quotes as a whole, without the text.
 pub fn quotes(text: &str) -> Option<String> {
     let is_within = |quote: &char| text.len() > 1 && text.starts_with(*quote) && text.ends_with(*quote);
     let told = "the quotes are part of the value: take them away (Compose's list and `--env-file` keep them)";
@@ -16,7 +17,7 @@ pub fn quotes(text: &str) -> Option<String> {
 fn form(text: &str) -> Option<&'static str> {
     let encloses = |open: &str, close: &str| text.split(open).skip(1).any(|rest| rest.contains(close));
     let is_name = |text: &str| text.len() > 2 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    // Capitals alone: in `/%C3%A4hre%20` nothing is a variable.
+    // Capitals alone: in `/%C3%A4hre%20` nothing is a placeholder.
     let is_loud = |text: &&str| is_name(text) && !text.bytes().any(|byte| byte.is_ascii_lowercase());
     let between_percents: Vec<&str> = text.split('%').collect();
     match () {

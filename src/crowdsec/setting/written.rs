@@ -58,7 +58,7 @@ pub fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> 
     T::deserialize(text(deserializer)?.into_deserializer())
 }
 
-/// A text; an empty one for anything else, which is none of the words that the setting knows.
+/// A text; empty for any other kind of value, since no setting knows an empty word.
 pub fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     Ok(<Value as Deserialize>::deserialize(deserializer)?.into_string().unwrap_or_default())
 }

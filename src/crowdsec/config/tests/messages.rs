@@ -66,12 +66,12 @@ fn a_key_of_ours_that_stands_beside_the_bouncers_table_is_told_and_not_one_of_th
         );
         let figment = toml(&text).merge(environment(&[("CROWDSEC_API_KEY", "x")]));
         assert!(warnings(figment.clone()).contains(&told), "{}", warnings(figment));
-        // It may be what another setting needs.
+        // The misplaced key may be what another setting needs.
         let needs =
             "\n[default.crowdsec]\nfallback_remediation = 'captcha'\n[default.crowdsec.captcha]\nexpiration = 60";
         assert!(problems(toml(&format!("{text}{needs}"))).contains(&told));
     }
-    // Who has both means both.
+    // An owner who sets both means both.
     assert_eq!(warnings(toml("[default]\nenforce = 1\n[default.crowdsec]\nenforce = true")), "");
     assert_eq!(warnings(toml("[default]\nlive = true\nport = 80\n[default.captcha]\nfont = 'serif'")), "");
 }

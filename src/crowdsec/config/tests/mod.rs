@@ -53,7 +53,7 @@ fn an_address_of_lapi_is_one_address_however_it_ends() {
 #[test]
 fn a_contradiction_in_how_lapi_is_reached_is_told_with_what_to_take_away_or_to_add() {
     for (lines, told) in [
-        // Else the key would travel in the clear, whatever the operator believes.
+        // Otherwise the key would travel in the clear, whatever the operator believes.
         ("api_key = 'x'\nca_cert_path = 'Cargo.toml'", "need an address that begins with https://"),
         ("api_key = 'x'\ncert_path = 'Cargo.toml'\nkey_path = 'Cargo.toml'", "two ways to the same end"),
         ("api_key = 'x'\nkey_path = 'Cargo.toml'", "two ways to the same end"),
@@ -190,7 +190,7 @@ fn all_values_that_are_wrong_are_named_at_once_also_in_one_room() {
     assert_eq!(said.lines().count(), 7, "{said}");
 }
 
-/// Figment takes an unsigned number, as a program may set one, for the word at that place.
+/// Figment would take an unsigned number, as a program may set one, for the word at that position.
 #[test]
 fn a_number_is_no_word() {
     for key in ["captcha.provider", "log_format", "mode", "on_startup_failure", "enforce_by"] {

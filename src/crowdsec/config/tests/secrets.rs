@@ -77,7 +77,7 @@ fn one_bad_file_is_told_once_and_under_its_own_key() {
     assert!(said.contains("log_format") && !said.contains("is missing"), "{said}");
 }
 
-/// As a shell hands one over: `<(…)`.
+/// A shell hands over such a pipe: `<(…)`.
 #[test]
 fn the_file_with_rockets_secret_key_may_be_a_pipe_that_is_read_once() {
     let secret = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";

@@ -1,4 +1,4 @@
-//! What becomes of environment variables, ours and others?
+//! What becomes of environment variables, ours and others'? And of a placeholder such as `${X}` that nobody replaced?
 
 use super::*;
 
