@@ -111,7 +111,7 @@ impl<'a> Reading<'a> {
             }
             (None, None) => return None,
         };
-        if let Some(what) = unreplaced::variable(&secret) {
+        if let Some(what) = unreplaced::placeholder(&secret) {
             self.wrong(key, &what);
         } else if secret.is_empty() || !secret.bytes().all(|byte| byte.is_ascii_graphic()) {
             self.wrong(key, "it is empty, or has spaces, line ends or characters that no key has: copy it again");
@@ -191,7 +191,7 @@ pub fn where_set(figment: &Figment, key: &str) -> String {
 /// and the profile; and values of our environment variables that stand in quotes. Gives a sentence for each, without
 /// the value.
 pub fn unreplaced_variables(figment: &Figment) -> Vec<String> {
-    let profile = unreplaced::variable(figment.profile().as_str().as_str());
+    let profile = unreplaced::placeholder(figment.profile().as_str().as_str());
     let mut problems: Vec<String> = profile.into_iter().map(|what| format!("ROCKET_PROFILE: {what}")).collect();
     let ours = ["secret_key", "crowdsec"].map(|key| (key.to_owned(), figment.find_value(key)));
     let mut left: Vec<_> = ours.into_iter().filter_map(|(key, value)| Some((key, value.ok()?))).collect();
@@ -202,7 +202,7 @@ pub fn unreplaced_variables(figment: &Figment) -> Vec<String> {
             Value::String(_, text) => {
                 let is_variable = figment.find_metadata(&key).is_some_and(|source| source.name == VARIABLE);
                 let quotes = || unreplaced::quotes(&text).filter(|_| is_variable);
-                let problem = unreplaced::variable(&text).or_else(quotes);
+                let problem = unreplaced::placeholder(&text).or_else(quotes);
                 problems.extend(problem.map(|what| format!("`{key}`{}: {what}", where_set(figment, &key))));
             }
             _ => {}

@@ -2,7 +2,7 @@
 //! quotes?
 
 /// What to say of a text with a placeholder: its form alone, since the rest of the text may be a secret.
-pub fn variable(text: &str) -> Option<String> {
+pub fn placeholder(text: &str) -> Option<String> {
     let form = form(text)?;
     Some(format!("this holds what looks like a variable that nobody replaced, {form}: write the value itself"))
 }
