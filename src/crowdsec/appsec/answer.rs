@@ -18,8 +18,7 @@ pub enum Answer {
     Relay(Relay),
     /// AppSec did not answer, or another server did: `appsec.failure_action` says what becomes of the visitor.
     Outage(String),
-    /// No question can be made of the request, or AppSec cannot read it. A visitor can cause that, so it lets nobody
-    /// in.
+    /// No question can be made of the request, or AppSec cannot read it. A visitor can cause that, so it lets nobody in.
     Unjudgeable,
 }
 

@@ -13,8 +13,7 @@ use tokio::time::timeout;
 pub const PEEK: usize = 512;
 /// How long we wait for these bytes. After that the body is left to `Inspected`, like a longer one.
 const TO_BE_SHOWN: Duration = Duration::from_secs(2);
-/// The shortest time limit for reading a whole body. A body that may be large has one second for each 64 KiB it may
-/// have.
+/// The shortest time limit for reading a whole body. A body that may be large has one second for each 64 KiB it may have.
 const TO_BE_READ: Duration = Duration::from_secs(10);
 
 /// The whole body, if it fits into what Rocket shows to a fairing; empty for a request without a body. `None` where the
@@ -44,8 +43,7 @@ pub async fn read_body(request: &Request<'_>, data: Data<'_>, limit: ByteUnit) -
     match timeout(TO_BE_READ.max(Duration::from_secs(most >> 16)), stream.read_to_end(&mut body)).await {
         Err(_) => Err(Status::RequestTimeout),
         Ok(Ok(_)) if body.len() as u64 > most => Err(Status::PayloadTooLarge),
-        // If Rocket learns by a peek that the visitor has hung up, it forgets that, and takes what has come for the
-        // whole.
+        // If Rocket learns by a peek that the visitor has hung up, it forgets that, and takes what has come for the whole.
         Ok(Ok(_)) if length_of(request).is_none_or(|length| length <= body.len() as u64) => Ok(body.into()),
         // The visitor has hung up: AppSec is not asked.
         Ok(_) => Err(Status::BadRequest),

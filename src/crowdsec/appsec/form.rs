@@ -59,8 +59,7 @@ impl<'r, T: FromForm<'r> + Send> FromBody<'r> for Form<T> {
 /// The name and the text of a field, and its file. Beside a file the text is empty.
 type Field = ((String, String), Option<File>);
 
-/// The longest head of a part, in bytes. At a head of more than 10,000 lines Go gives up, and the rules see nothing
-/// more.
+/// The longest head of a part, in bytes. At a head of more than 10,000 lines Go gives up, and the rules see nothing more.
 const LONGEST_HEAD: usize = 16 << 10;
 
 /// Takes a multipart form apart, strictly. Go reads the parts for AppSec's rules: a body in which Go could find other
@@ -106,7 +105,7 @@ fn head_of(head: &str) -> Option<(&str, Option<&str>, Option<ContentType>)> {
             _ if value.contains(char::is_control) => return None,
             // Go takes the first of two such lines. Here a second one makes it no form.
             "content-disposition" if names.is_none() => names = Some(names_of(value)?),
-            // It does not tell a field from a file, so two such lines are no danger. The last one counts.
+            // The type does not tell a field from a file, so two such lines are no danger. The last one counts.
             "content-type" => kind = value.parse().ok(),
             // Go decodes `quoted-printable`, and we do not.
             "content-transfer-encoding" | "content-length" if !value.eq_ignore_ascii_case("quoted-printable") => {}

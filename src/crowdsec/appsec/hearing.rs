@@ -12,8 +12,7 @@ use crate::crowdsec::panics::lock;
 
 #[derive(Default)]
 pub struct Hearing {
-    /// Whether the whole request has been judged, its body included; or `Inspected` has the body, whatever becomes of
-    /// it.
+    /// Whether the whole request has been judged, its body included; or `Inspected` has the body, whatever becomes of it.
     pub has_body: AtomicBool,
     /// An answer of AppSec's for the visitor.
     relay: Mutex<Option<Relay>>,

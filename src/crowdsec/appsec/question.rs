@@ -1,5 +1,4 @@
-//! How is a request put to AppSec? As Rocket routes it, without anything by which a visitor could switch the judgement
-//! off.
+//! How is a request put to AppSec? As Rocket routes it, without anything by which a visitor could switch the judgement off.
 //!
 //! What we rely on, read in CrowdSec 1.6 to 1.8:
 //! - Of two `X-Crowdsec-Appsec-*` headers with one name the first counts. AppSec's rules see those that AppSec does not
@@ -33,8 +32,7 @@ const OURS: &str = "x-crowdsec-appsec-";
 ///
 /// A header that the visitor's `Connection` names is judged like any other, since handlers see it too.
 pub fn about(request: &Request<'_>, visit: &Visit, body: Arc<[u8]>) -> Option<Question> {
-    // Of two types Rocket reads the body by the first, and AppSec by the last. And no host may hide behind a second
-    // one.
+    // Of two types Rocket reads the body by the first, and AppSec by the last. And no host may hide behind a second one.
     if ["Content-Type", "Host"].iter().any(|name| request.headers().get(name).nth(1).is_some()) {
         return None;
     }

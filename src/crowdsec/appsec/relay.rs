@@ -1,5 +1,4 @@
-//! What does AppSec answer a visitor's browser? An answer of AppSec's own, which we hand on unchanged where that is
-//! safe.
+//! What does AppSec answer a visitor's browser? An answer of AppSec's own, which we hand on unchanged where that is safe.
 
 use std::collections::BTreeMap;
 use std::io::Cursor;

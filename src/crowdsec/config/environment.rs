@@ -37,8 +37,7 @@ impl Environment {
         for (name, value) in vars {
             let (upper, value) = (name.trim().to_uppercase(), value.trim().to_owned());
             if let Some(key) = upper.strip_prefix("ROCKET_") {
-                // Kubernetes sets variables for its Services: ROCKET_CROWDSEC_PORT, and ROCKET_PORT for a Service
-                // `rocket`.
+                // Kubernetes sets variables for its Services: ROCKET_CROWDSEC_PORT, and ROCKET_PORT for a Service `rocket`.
                 let misspelt = looks_ours(key) && key.split('.').next() != Some("CROWDSEC");
                 let stray = misspelt || (key == "PORT" && value.contains("://"));
                 if stray || value.is_empty() {
@@ -82,8 +81,7 @@ impl Provider for Environment {
         Metadata::named(VARIABLE).interpolater(|_, keys| keys.join("_").to_uppercase())
     }
 
-    /// Variables count in every profile. Each value is text as it stands (`007` stays `007`), and the setting itself
-    /// reads it.
+    /// Variables count in every profile. Each value is text as it stands (`007` stays `007`), and the setting itself reads it.
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
         let unknown = Figment::from((UNKNOWN, &self.unknown));
         let all = self.ours.iter().fold(unknown, |all, (key, text)| all.merge((format!("crowdsec.{key}"), text)));

@@ -1,5 +1,4 @@
-//! Where does the `secret_key` come from that encrypts Rocket's cookies? From a file too, as Docker and systemd hand it
-//! over.
+//! Where does the `secret_key` come from that encrypts Rocket's cookies? From a file too, as Docker and systemd hand it over.
 
 use std::fs;
 

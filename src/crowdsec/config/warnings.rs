@@ -27,8 +27,7 @@ pub fn told(reading: &mut Reading<'_>) {
     misspelt_profiles(reading);
 }
 
-/// Any name may be that of a profile of the owner's own, and what stands in a profile counts in no other: hence a
-/// warning.
+/// Any name may be that of a profile of the owner's own, and what stands in a profile counts in no other: hence a warning.
 fn misspelt_profiles(reading: &mut Reading<'_>) {
     let usual = ["default", "debug", "release", "global"];
     for profile in reading.figment.profiles().filter(|profile| *profile != reading.figment.profile()) {

@@ -15,8 +15,7 @@ use crate::crowdsec::timestamp::timestamp;
 
 /// Tells CrowdSec what a handler has noticed: `events.note("failed-sign-in", Some(user))` is one line in `event_log`,
 /// where that is set. The folder `deploy/sensor/` has what CrowdSec needs to read it. After a burst of events LAPI is
-/// asked sooner, since CrowdSec is about to decide. Nothing is noted about a visitor whom a trusted proxy does not
-/// name.
+/// asked sooner, since CrowdSec is about to decide. Nothing is noted about a visitor whom a trusted proxy does not name.
 pub struct Events<'r> {
     log: Option<&'r Journal>,
     bouncer: &'r Bouncer,

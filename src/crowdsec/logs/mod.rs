@@ -31,8 +31,7 @@ use refusals::refusal_log;
 pub use config::Config;
 pub use events::Events;
 
-/// Opens the logs that the configuration names. Attach it after [`fairing`](super::fairing), which checks the
-/// configuration.
+/// Opens the logs that the configuration names. Attach it after [`fairing`](super::fairing), which checks the configuration.
 pub fn logs() -> impl Fairing {
     AdHoc::try_on_ignite("CrowdSec's logs", |rocket| async {
         // Where there is no bouncer, the fairing before this one has said why.

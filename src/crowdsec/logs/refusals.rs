@@ -9,8 +9,7 @@ use super::field::{TEXT, json};
 use crate::crowdsec::bouncer::Record;
 use crate::crowdsec::journal::Journal;
 
-/// How many UTF-16 units of a path are written. With JSON's escapes they take up to 6 kB of the 16 that a line may
-/// have.
+/// How many UTF-16 units of a path are written. With JSON's escapes they take up to 6 kB of the 16 that a line may have.
 const PATH: usize = 1000;
 
 /// Writes every refusal by fairing or guard. Rocket asks no fairing about a method that it does not know. Has to be

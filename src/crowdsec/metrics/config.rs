@@ -1,5 +1,4 @@
-//! How often does LAPI get the usage metrics, and who may read the figures? The settings of this room, read and
-//! checked.
+//! How often does LAPI get the usage metrics, and who may read the figures? The settings of this room, read and checked.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! What has the bouncer done since the launch? One set of counters for LAPI, for Prometheus and for the operator's
-//! page.
+//! What has the bouncer done since the launch? One set of counters for LAPI, for Prometheus and for the operator's page.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,8 +28,7 @@ pub const FALLBACK: &str = "fallback";
 const OTHER: &str = "other";
 /// Origins that are listed from the start: Prometheus computes a rate only from a first 0 on.
 const EXPECTED: [&str; 4] = ["crowdsec", "cscli", "CAPI", FALLBACK];
-/// At most this many origins have numbers of their own, however many LAPI sends: each costs Prometheus dozens of
-/// series.
+/// At most this many origins have numbers of their own, however many LAPI sends: each costs Prometheus dozens of series.
 const MOST_ORIGINS: usize = 64;
 /// In characters. LAPI takes labels of up to 255.
 const LONGEST_ORIGIN: usize = 200;
@@ -124,8 +122,7 @@ impl Counts {
 }
 
 impl Figures {
-    /// Gives the name under which an origin is counted. From now on lists the numbers that a new origin is expected to
-    /// have.
+    /// Gives the name under which an origin is counted. From now on lists the numbers that a new origin is expected to have.
     fn origin(&mut self, name: String, has_trial: bool) -> String {
         let is_apart = self.origins.contains(&name) || self.origins.len() < MOST_ORIGINS;
         let name = if is_apart { name } else { OTHER.into() };

@@ -63,8 +63,7 @@ impl Fairing for Memory {
         Info { name: "CrowdSec's figures", kind: Kind::Response }
     }
 
-    /// Looks only at answers that may belong to a refusal, a trial or a captcha: for most other requests no visit is
-    /// kept.
+    /// Looks only at answers that may belong to a refusal, a trial or a captcha: for most other requests no visit is kept.
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let status = response.status();
         // A refusal or a solved captcha has a status from 300 on, except the 204 to the script of the captcha's page.

@@ -63,8 +63,7 @@ pub async fn check_captcha(
         Finding::Wrong => (Status::Forbidden, "wrong", None),
         Finding::Expired => (Status::Forbidden, "expired", None),
         Finding::TooMany(wait) => (Status::TooManyRequests, "too_many", Some(whole_seconds(wait))),
-        // Fails closed: the provider could not tell, so nobody is let in. The page says that it is not the visitor's
-        // fault.
+        // Fails closed: the provider could not tell, so nobody is let in. The page says that it is not the visitor's fault.
         Finding::Away => {
             let _ = caller.visit.captcha.set(CaptchaOutcome::Away);
             (Status::ServiceUnavailable, "away", Some(30))

@@ -1,5 +1,4 @@
-//! Who answers what Rocket refuses before it asks any fairing? Your catcher, except to visitors whom the bouncer
-//! refuses.
+//! Who answers what Rocket refuses before it asks any fairing? Your catcher, except to visitors whom the bouncer refuses.
 
 use rocket::catcher::{Handler, Result};
 use rocket::http::Status;

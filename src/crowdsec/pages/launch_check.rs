@@ -16,8 +16,7 @@ use crate::crowdsec::guards::DecisionView;
 use crate::crowdsec::setting::Reading;
 
 /// Has `Template::try_custom` try each page of the bouncer's, in every language, with and without a decision. A mistake
-/// stops the launch. In the debug profile it is a warning, at the launch and after each edit, since bare words stand
-/// in.
+/// stops the launch. In the debug profile it is a warning, at the launch and after each edit, since bare words stand in.
 pub fn try_pages(figment: &Figment) -> impl Fn(&mut Engines) -> Result<(), Box<dyn Error>> + Send + Sync + 'static {
     let (templates, debug) = (template_dir(figment), figment.profile() == rocket::Config::DEBUG_PROFILE);
     let site = Reading::of(figment).room::<Config>();

@@ -79,8 +79,7 @@ fn refuse<'r>(request: &'r Request<'_>, data: Data<'r>) -> route::BoxFuture<'r> 
             None => body::nothing_here(data).await,
             Some(Err(status)) => route::Outcome::error(status),
             Some(Ok(mut response)) => {
-                // A visitor who asks whether to send the body at all is answered before it comes, everybody else after
-                // it.
+                // A visitor who asks whether to send the body at all is answered before it comes, everybody else after it.
                 if body::is_waited_for(request) {
                     // With a length, the answer is complete while we still wait for the body.
                     if let Some(size) = response.body_mut().size().await {

@@ -25,8 +25,7 @@ impl Refusal {
             _ => (None, ""),
         };
         let example = || self.preview.as_ref().map(|_| DecisionView::example(self.verdict));
-        // Only a decision against the visitor: whoever types an account's name must not learn what stands against the
-        // account.
+        // Only a decision against the visitor: whoever types an account's name must not learn what stands against the account.
         let by_its_verdict = judgement.with(self.verdict);
         let refused = visit.refused.get().map_or(&by_its_verdict, |refused| refused);
         let decision = refused.cause().filter(|cause| judgement.standing.contains(cause));

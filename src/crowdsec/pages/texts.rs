@@ -56,8 +56,7 @@ impl Texts {
         if cfg!(debug_assertions) { read(&self.path, &self.site).map(Cow::from) } else { Ok(Cow::from(&self.all)) }
     }
 
-    /// The words in the language that was `wished` for, else in the language in the file that the visitor's browser
-    /// wants most.
+    /// The words in the language that was `wished` for, else in the language in the file that the visitor's browser wants most.
     pub fn words(&self, request: &Request<'_>, wished: Option<&str>) -> Cow<'_, Words> {
         let wishes = wished.or_else(|| request.headers().get_one("Accept-Language")).unwrap_or_default();
         let now = self.now().unwrap_or_else(|reason| {
@@ -93,8 +92,7 @@ fn read(path: &Path, site: &Config) -> Result<Vec<Words>, String> {
 }
 
 fn languages(path: &Path, site: &Config) -> Result<Vec<Words>, String> {
-    // For a file that is no TOML, the error's first line says where, the next three show that place, and the rest says
-    // why.
+    // For a file that is no TOML, the error's first line says where, the next three show that place, and the rest says why.
     let place = |error: figment::Error| {
         let told = error.kind.to_string();
         let lines: Vec<&str> = told.lines().take(1).chain(told.lines().skip(4)).collect();

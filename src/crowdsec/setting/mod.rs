@@ -78,8 +78,7 @@ impl<'a> Reading<'a> {
             // Read through a figment, because nothing else can read a `RelativePathBuf`.
             let alone = Figment::from((format!("{path}.{name}"), value));
             if let Err(mut error) = alone.extract_inner::<T>(path) {
-                // Figment puts the table's path behind the key's, and for a `RelativePathBuf` a name of its own,
-                // `___…`.
+                // Figment puts the table's path behind the key's, and for a `RelativePathBuf` a name of its own, `___…`.
                 error.path.retain(|key| !key.starts_with("___"));
                 error.path.truncate(error.path.len().saturating_sub(path.split('.').count()));
                 let key = [path.split('.').map(str::to_owned).collect(), error.path.clone()].concat().join(".");
@@ -188,8 +187,7 @@ pub fn where_set(figment: &Figment, key: &str) -> String {
 }
 
 /// Finds placeholders that a shell, a template or Compose should have replaced, in our settings, Rocket's `secret_key`
-/// and the profile; and values of our environment variables that stand in quotes. Gives a sentence for each, without
-/// the value.
+/// and the profile; and values of our environment variables that stand in quotes. Gives a sentence for each, without the value.
 pub fn unreplaced_variables(figment: &Figment) -> Vec<String> {
     let profile = unreplaced::placeholder(figment.profile().as_str().as_str());
     let mut problems: Vec<String> = profile.into_iter().map(|what| format!("ROCKET_PROFILE: {what}")).collect();

@@ -1,5 +1,4 @@
-//! Does a text hold a placeholder that a shell, Compose, Kubernetes or a template should have replaced, or stand in
-//! quotes?
+//! Does a text hold a placeholder that a shell, Compose, Kubernetes or a template should have replaced, or stand in quotes?
 
 /// What to say of a text with a placeholder: its form alone, since the rest of the text may be a secret.
 pub fn placeholder(text: &str) -> Option<String> {

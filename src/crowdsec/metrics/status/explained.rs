@@ -14,8 +14,7 @@ use crate::crowdsec::timestamp::timestamp;
 use crate::crowdsec::visitor::{Unnamed, address};
 
 /// What there is to say about an address, or about the address that was refused with a reference: the verdict on a
-/// visitor from this address who has solved no captcha, what stands against them, and which of the `last` refusals were
-/// theirs.
+/// visitor from this address who has solved no captcha, what stands against them, and which of the `last` refusals were theirs.
 pub fn explained(bouncer: &Bouncer, asked: &str, last: &[Record]) -> Value {
     let asked = asked.trim();
     let (address, reference) = (address(asked), reference(asked));
