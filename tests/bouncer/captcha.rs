@@ -3,7 +3,7 @@
 use altcha::Challenge;
 use app::crowdsec::Cleared;
 use rocket::figment::Figment;
-use rocket::http::{ContentType, Cookie, Status};
+use rocket::http::{ContentType, Cookie, RawStr, Status};
 use rocket::local::blocking::{Client, LocalResponse};
 use rocket::{post, routes};
 
@@ -56,6 +56,10 @@ fn a_form_of_the_captchas_is_as_long_as_it_may_be_whatever_the_applications_own_
         let solved = solve(challenge(&client, VISITOR));
         let padded = format!("/?{}", "x".repeat(40_000));
         assert_eq!(send_answer(&client, VISITOR, &solved, &padded).status(), Status::Forbidden, "{limit}");
+        // Of one that is too long no part counts, not even where the answer stands before the rest.
+        let answer_first = format!("altcha={}&return_to={padded}", RawStr::new(&solved).percent_encode());
+        let request = client.post("/crowdsec/captcha").header(ContentType::Form).visitor(VISITOR);
+        assert_eq!(request.body(answer_first).dispatch().status(), Status::Forbidden, "{limit}");
         assert!(!may_enter(&client, VISITOR), "{limit}");
         assert_eq!(answer(&client, VISITOR, &solved).status(), Status::SeeOther, "{limit}");
     }
@@ -262,7 +266,13 @@ fn other_methods_at_the_captchas_address_are_refused_like_anywhere() {
 fn the_pass_is_secure_behind_a_proxy_that_ends_tls() {
     let figment = with_decisions(&[(VISITOR, "captcha")]).merge(("crowdsec.captcha.difficulty", 20));
     let client = Client::untracked(app::app(figment.merge(("crowdsec.trusted_proxies", ["10.0.0.1"])))).unwrap();
-    for (name, value) in [("X-Forwarded-Proto", "https"), ("Forwarded", "for=192.0.2.1;proto=https")] {
+    for (name, value) in [
+        ("X-Forwarded-Proto", "https"),
+        ("Forwarded", "for=192.0.2.1;proto=https"),
+        // Two proxies: between them it is plain HTTP.
+        ("X-Forwarded-Proto", "https, http"),
+        ("Forwarded", "for=192.0.2.1;proto=https, for=10.0.0.2;proto=http"),
+    ] {
         let solved = {
             let page = client.get("/").header(header("X-Forwarded-For", VISITOR)).visitor("10.0.0.1").dispatch();
             let page = page.into_string().unwrap();
@@ -359,6 +369,17 @@ fn a_stranger_who_says_https_gets_the_pass_of_plain_http() {
 }
 
 #[test]
+fn the_captcha_of_our_own_loads_nothing_from_elsewhere_whatever_is_set() {
+    let figment = with_decisions(&[(VISITOR, "captcha")]);
+    let figment = figment.merge(("crowdsec.captcha.script_url", "https://elsewhere.example/script.js"));
+    let client = client(app::protected(figment));
+    let page = client.get("/nowhere-at-all").visitor(VISITOR).dispatch();
+    let policy = page.headers().get_one("Content-Security-Policy").expect("a policy").to_owned();
+    assert!(!policy.contains("elsewhere.example"), "{policy}");
+    assert!(!page.into_string().expect("a page").contains("elsewhere.example"));
+}
+
+#[test]
 fn the_captchas_provider_does_not_learn_which_page_it_was() {
     let app = rocket::custom(with_decisions(&[(VISITOR, "captcha")])).attach(app::crowdsec::fairing());
     let client = client(app.attach(rocket_dyn_templates::Template::fairing()));
@@ -371,4 +392,12 @@ fn who_would_only_on_trial_be_asked_has_nothing_to_solve() {
     let client = client(app::app(with_decisions(&[(VISITOR, "captcha")]).merge(("crowdsec.enforce", ["ban"]))));
     let response = client.get("/crowdsec/captcha?return_to=/a?b").visitor(VISITOR).dispatch();
     assert_eq!((response.status(), response.headers().get_one("Location")), (Status::SeeOther, Some("/a?b")));
+}
+
+#[test]
+fn whom_the_operators_allow_lets_in_has_nothing_to_solve() {
+    let client = client(app::app(with_decisions(&[(VISITOR, "captcha"), ("192.0.2.0/24", "allow")])));
+    let response = client.get("/crowdsec/captcha?return_to=/a?b").visitor(VISITOR).dispatch();
+    assert_eq!((response.status(), response.headers().get_one("Location")), (Status::SeeOther, Some("/a?b")));
+    assert_eq!(answer(&client, VISITOR, "").status(), Status::SeeOther);
 }

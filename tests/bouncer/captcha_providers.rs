@@ -7,6 +7,7 @@ use rocket::figment::Figment;
 use rocket::form::Form;
 use rocket::http::{ContentType, Status};
 use rocket::local::blocking::{Client, LocalResponse};
+use rocket::response::Redirect;
 use rocket::{FromForm, State, post, routes};
 
 use crate::common::{Visitor, header, with_decisions};
@@ -70,6 +71,25 @@ fn answers_that_nobody_can_judge_are_limited_too() {
     let statuses: Vec<_> = (0..21).map(|_| send(&client, "cf-turnstile-response", "right").status()).collect();
     assert_eq!(statuses[..20], [Status::ServiceUnavailable; 20]);
     assert_eq!(statuses[20], Status::TooManyRequests);
+}
+
+#[test]
+fn answers_that_come_again_are_limited_too() {
+    let provider = Provider::start();
+    let client = third_party("turnstile", &provider.url);
+    let statuses: Vec<_> = (0..21).map(|_| send(&client, "cf-turnstile-response", "used").status()).collect();
+    assert_eq!(statuses[..20], [Status::Forbidden; 20]);
+    assert_eq!(statuses[20], Status::TooManyRequests);
+    assert_eq!(provider.asked.lock().unwrap().len(), 20);
+}
+
+/// The secret would go to whoever is named there, and a yes of theirs would count.
+#[test]
+fn a_redirect_of_the_providers_is_not_followed() {
+    let provider = Provider::start();
+    let client = third_party("turnstile", &provider.url.replace("/siteverify", "/moved"));
+    assert_eq!(send(&client, "cf-turnstile-response", "right").status(), Status::ServiceUnavailable);
+    assert!(provider.asked.lock().unwrap().is_empty());
 }
 
 #[test]
@@ -204,6 +224,11 @@ async fn siteverify(asked: Form<Asked>, log: &State<Log>) -> (Status, (ContentTy
     }
 }
 
+#[post("/moved")]
+fn moved() -> Redirect {
+    Redirect::temporary("/siteverify")
+}
+
 impl Provider {
     fn start() -> Self {
         let log = Log::default();
@@ -211,7 +236,7 @@ impl Provider {
         let figment = Figment::from(rocket::Config::debug_default()).merge(("port", 0)).merge(("log_level", "off"));
         let fake = rocket::custom(figment.merge(("shutdown.ctrlc", false)))
             .manage(log.clone())
-            .mount("/", routes![siteverify]);
+            .mount("/", routes![siteverify, moved]);
         let fake = fake.attach(rocket::fairing::AdHoc::on_liftoff("port", move |rocket| {
             Box::pin(async move { tell.send((rocket.config().port, rocket.shutdown())).unwrap() })
         }));

@@ -154,3 +154,26 @@ impl ThirdParty {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use figment::Figment;
+
+    use super::*;
+    use crate::crowdsec::setting::Reading;
+
+    #[rocket::async_test]
+    async fn who_has_no_question_under_way_is_forgotten() {
+        let figment = Figment::from(rocket::Config::debug_default()).merge(("crowdsec.captcha.provider", "turnstile"));
+        let figment = figment.merge(("crowdsec.captcha.site_key", "a-key")).merge(("crowdsec.captcha.secret_key", "s"));
+        let config = Config::read(&mut Reading::of(&figment)).ok().flatten().expect("the settings of a captcha");
+        let captcha = ThirdParty::new(&config).expect("a captcha");
+        let turn = |host: u8| captcha.turn(Subject::from(IpAddr::from([192, 0, 2, host])));
+        let under_way = turn(0).await;
+        for host in 1..=100 {
+            assert!(turn(host).await.is_some());
+        }
+        assert_eq!(lock(&captcha.asking).len(), 2, "the first, and the last, who is forgotten with the next");
+        drop(under_way);
+    }
+}
