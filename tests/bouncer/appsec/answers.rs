@@ -46,6 +46,18 @@ fn an_answer_counts_by_its_word_whatever_its_status_and_an_unreadable_block_is_a
     }
 }
 
+/// The operator may have set this status for what AppSec blocks. Without a word it means a key that AppSec does not know.
+#[test]
+fn a_block_with_the_status_of_a_refused_key_does_not_keep_the_next_question_back() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub)));
+    for _ in 0..2 {
+        stub.always(401, r#"{"action":"ban","http_status":403}"#);
+        assert_eq!(status(&client, "/page"), 403);
+    }
+    assert_eq!(stub.take().len(), 2);
+}
+
 #[test]
 fn words_of_the_operators_become_what_remediations_says() {
     let stub = Stub::new();

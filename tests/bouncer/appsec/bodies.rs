@@ -4,8 +4,11 @@ use std::net::Shutdown;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use app::crowdsec::{File, Inspected};
+use rocket::form::{Form, FromForm};
 use rocket::http::{ContentType, Status};
 use rocket::local::blocking::Client;
+use rocket::{post as posts, routes};
 
 use super::application::{VISITOR, app_of, launched, padded, post, with_appsec};
 use crate::common::appsec::{ATTACK, KEY, Stub, Version, answer, raw, sent};
@@ -157,6 +160,34 @@ fn a_field_of_text_gets_nothing_of_a_file_that_comes_in_its_place() {
     let kind = "multipart/form-data; boundary=b".parse().unwrap();
     let answer = post(&client, "/form", kind, &format!("--b\r\n{part}\r\n--b--\r\n"));
     assert_eq!((answer.status(), answer.into_string()), (Status::Ok, Some(String::new())), "an empty text");
+}
+
+/// Rocket's own form finds no file in memory: what the form before has left there is another visitor's.
+#[test]
+fn a_file_that_no_field_has_taken_is_no_later_forms() {
+    #[derive(FromForm)]
+    struct Named {
+        name: String,
+    }
+    #[posts("/named", data = "<form>")]
+    fn named(form: Inspected<Form<Named>>) -> String {
+        form.name.clone()
+    }
+    #[derive(FromForm)]
+    struct Filed {
+        file: File,
+    }
+    #[posts("/filed", data = "<form>")]
+    fn filed(form: Form<Filed>) -> Vec<u8> {
+        form.file.bytes.clone()
+    }
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub)).mount("/", routes![named, filed]));
+    let part = |head: &str| format!("--b\r\nContent-Disposition: form-data; {head}\r\n\r\na secret\r\n");
+    let body = part("name=\"name\"") + &part("name=\"file\"; filename=\"a.txt\"") + "--b--\r\n";
+    let sent = post(&client, "/named", "multipart/form-data; boundary=b".parse().unwrap(), &body);
+    assert_eq!(sent.into_string().as_deref(), Some("a secret"));
+    assert_eq!(post(&client, "/filed", ContentType::Form, "file=x").status(), Status::UnprocessableEntity);
 }
 
 /// The hub's rules know the types of bodies only in small letters, and see no field of JSON under another type.
