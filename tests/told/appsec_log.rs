@@ -77,6 +77,21 @@ async fn of_each_route_the_first_body_that_its_handler_gets_unjudged_is_told() {
 }
 
 #[rocket::async_test]
+async fn a_body_that_the_operator_has_excluded_is_not_told_of() {
+    let _turn = logger().await;
+    thread::spawn(|| {
+        let stub = Stub::new();
+        let figment = with_appsec(&stub).merge(("crowdsec.excluded_paths", ["/plain"]));
+        let client = client(app::protected(figment).mount("/", routes![plain]));
+        let request = client.post("/plain").visitor("192.0.2.1").header(ContentType::Text);
+        assert_eq!(request.body("x".repeat(4000)).dispatch().status().code, 200);
+        assert_eq!(logged("AppSec has not seen the body"), 0);
+    })
+    .join()
+    .unwrap();
+}
+
+#[rocket::async_test]
 async fn an_outage_is_told_once_a_minute_and_neither_key_nor_cookie_nor_body_ever() {
     let _turn = logger().await;
     thread::spawn(|| {

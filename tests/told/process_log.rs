@@ -84,3 +84,44 @@ async fn what_is_too_large_is_no_refusal_to_tell() {
     assert_eq!(client.get(long).dispatch().await.status(), Status::UriTooLong);
     assert_eq!(logged("Refused "), 0);
 }
+
+#[rocket::async_test]
+async fn a_trial_tells_of_those_who_would_be_refused_since_nobody_names_them() {
+    let _turn = logger().await;
+    let figment = figment().merge(("crowdsec.trusted_proxies", ["10.0.0.1"])).merge(("crowdsec.enforce", false));
+    #[get("/hello")]
+    fn hello() {}
+    let app = app::protected(figment).mount("/process-log", routes![hello]);
+    let client = Client::tracked(app).await.expect("the application launches");
+    let answer = client.get("/process-log/hello").visitor("10.0.0.1").dispatch().await;
+    assert_eq!(answer.status(), Status::Ok);
+    assert_eq!(
+        logged("Would have refused a visitor whom the proxy 10.0.0.1 does not name, for GET /process-log/hello"),
+        1
+    );
+}
+
+#[rocket::async_test]
+async fn a_trial_tells_of_nobody_on_a_path_where_nobody_is_ever_refused() {
+    let _turn = logger().await;
+    let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.enforce", false));
+    let figment = figment.merge(("crowdsec.excluded_paths", ["/hooks"]));
+    let client = Client::tracked(app::protected(figment)).await.expect("the application launches");
+    client.get("/hooks/new").visitor("192.0.2.1").dispatch().await;
+    assert_eq!(logged("Would have refused"), 0);
+    client.get("/other").visitor("192.0.2.1").dispatch().await;
+    assert_eq!(logged("Would have refused 192.0.2.1"), 1);
+}
+
+#[rocket::async_test]
+async fn a_proxy_that_only_asks_for_our_health_is_not_told_of_as_a_forgotten_one() {
+    let _turn = logger().await;
+    let client = Client::tracked(app::protected(figment())).await.expect("the application launches");
+    for (path, told) in [("/crowdsec/health", 0), ("/crowdsec/captcha", 0), ("/process-log", 1)] {
+        for _ in 0..3 {
+            let request = client.get(path).header(Header::new("X-Forwarded-For", "192.0.2.9"));
+            request.visitor("192.0.2.1").dispatch().await;
+        }
+        assert_eq!(logged("requests so far bore X-Forwarded-For"), told, "{path}");
+    }
+}

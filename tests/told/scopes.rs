@@ -11,7 +11,11 @@ use rocket::serde::json::{Json, Value};
 use rocket::{Request, get, post, routes};
 
 use crate::common::logger::{logged, logger};
-use crate::common::{Answer, FakeLapi, answer, decision, eventually, scoped};
+use crate::common::{Answer, FakeLapi, answer, copied_templates, decision, eventually, figment, scoped};
+
+#[allow(dead_code)]
+#[path = "../../src/crowdsec/tests/geo/mmdb.rs"]
+mod mmdb;
 
 /// Signs in an account, unless a decision stands against it.
 #[post("/scopes/enter/<scope>/<account>")]
@@ -310,4 +314,39 @@ async fn a_request_that_two_trials_would_refuse_counts_once() {
     assert_eq!(sign_in(&client, "bob").await, WELCOME);
     client.get("/").remote(([192, 0, 2, 8], 4711).into()).dispatch().await;
     assert_eq!((logged("Would have refused"), logged("went unlogged")), (2, 0));
+}
+
+#[rocket::async_test]
+async fn a_database_of_ipv4_alone_is_no_damaged_one_where_a_visitor_comes_by_ipv6() {
+    let _turn = logger().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("country.mmdb");
+    let records = [("192.0.2.0/24", mmdb::in_country("country", "FR"))];
+    std::fs::write(&path, mmdb::file("GeoLite2-Country", 4, &records)).expect("a database");
+    let figment = figment().merge(("crowdsec.geoip", [path])).merge(("crowdsec.scopes", ["ip", "range", "country"]));
+    let client = Client::tracked(app::protected(figment).mount("/", routes![who])).await.expect("a launch");
+    for (visitor, country) in [("192.0.2.1", Value::from("FR")), ("2001:db8::1", Value::Null)] {
+        let request = client.get("/scopes/who").remote((visitor.parse::<std::net::IpAddr>().unwrap(), 4711).into());
+        let who: Value = request.dispatch().await.into_json().await.expect("JSON");
+        assert_eq!(who["country"], country, "{visitor}");
+    }
+    assert_eq!(logged("is damaged"), 0);
+}
+
+/// Whoever types an account's name must not learn what stands against it.
+#[rocket::async_test]
+async fn a_page_says_nothing_of_the_decision_on_an_account() {
+    let _turn = logger().await;
+    let decisions = [scoped(1, "username", "alice", "ban"), decision(2, "192.0.2.8", "ban")];
+    let lapi = FakeLapi::answering([answer(&decisions, &[]), nothing()]).await;
+    let templates = copied_templates();
+    let page = "{% if decision %}for {{ decision.id }}{% else %}for nothing{% endif %}";
+    std::fs::write(templates.path().join("ban.html.tera"), page).expect("a template");
+    let client = launch(&lapi, |figment| figment.merge(("template_dir", templates.path()))).await;
+    for (visitor, says) in [([192, 0, 2, 8], "for 2"), ([192, 0, 2, 9], "for nothing")] {
+        let request = client.post("/scopes/enter/username/alice").remote((visitor, 4711).into());
+        let page = request.header(Header::new("Accept", "text/html")).dispatch().await;
+        assert_eq!(page.headers().get_one("Crowdsec-Remediation"), Some("ban"));
+        assert_eq!(page.into_string().await.as_deref(), Some(says));
+    }
 }
