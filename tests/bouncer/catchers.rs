@@ -53,6 +53,17 @@ fn the_400_of_a_handler_is_answered_by_the_nearest_of_your_catchers() {
     assert_eq!(banned.headers().get_one("Crowdsec-Remediation"), Some("ban"), "everywhere else the banned get the ban");
 }
 
+/// One comes before each of your default catchers, so that none of them answers the banned where Rocket asks no fairing.
+#[test]
+fn your_catcher_for_400_in_one_place_leaves_no_other_place_without_the_refusal() {
+    let app = bare().register("/", catchers![any]).register("/deep", catchers![deep]);
+    let client = client(app.register("/deep/down", catchers![exact]));
+    let of_400 = client.rocket().catchers().filter(|catcher| catcher.code == Some(400));
+    let mut bases: Vec<String> = of_400.map(|catcher| catcher.base.to_string()).collect();
+    bases.sort();
+    assert_eq!(bases, ["/", "/deep", "/deep/down"]);
+}
+
 /// Stages register their catchers at ignition, when the bouncer's fairing is done.
 #[test]
 fn no_default_catcher_of_a_stage_answers_the_banned_where_rocket_does_not_know_the_method() {

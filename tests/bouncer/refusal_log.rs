@@ -129,6 +129,8 @@ fn every_way_to_be_refused_is_a_line_and_nothing_else_is() {
     assert_eq!(site.get("/refusals/cleared", "192.0.2.1"), 410);
     assert_eq!(site.get("/refusals/clean", "192.0.2.4"), 410);
     assert_eq!(site.get("/refusals/human", "192.0.2.5"), 403);
+    // And for none, though one that lets in stands against the visitor.
+    assert_eq!(site.get("/refusals/human", "192.0.2.4"), 403);
     // The target or a header is too long.
     let long = "p".repeat(9 << 10);
     assert_eq!(site.get(&format!("/{long}"), "192.0.2.5"), 414);
@@ -155,6 +157,7 @@ fn every_way_to_be_refused_is_a_line_and_nothing_else_is() {
         ("ban", 410, "192.0.2.1", "/refusals/cleared"),
         ("ban", 410, "192.0.2.4", "/refusals/clean"),
         ("captcha", 403, "192.0.2.5", "/refusals/human"),
+        ("captcha", 403, "192.0.2.4", "/refusals/human"),
         ("too_large", 414, "192.0.2.5", &path),
         ("too_large", 431, "192.0.2.5", "/agent"),
     ];
@@ -162,7 +165,7 @@ fn every_way_to_be_refused_is_a_line_and_nothing_else_is() {
     // The operator's own decisions have no id, and a refusal without a decision has no origin.
     let origins: Vec<Option<&str>> = lines.iter().map(|line| line["origin"].as_str()).collect();
     let own = Some("config");
-    assert_eq!(origins, [own, own, own, None, own, own, None, None, None]);
+    assert_eq!(origins, [own, own, own, None, own, own, None, None, None, None]);
     assert!(lines.iter().all(|line| line["decision"].is_null()), "{lines:#?}");
 }
 

@@ -121,6 +121,18 @@ mod tests {
     }
 
     #[test]
+    fn one_address_that_comes_again_and_again_takes_no_line_away_from_a_crowd() {
+        let (lines, now) = (RefusalLines::default(), Instant::now());
+        let asked = Asked { method: Method::Get, uri: "/".into() };
+        let of = |address: String| lines.write(&asked, &judgement(&address, now).with(Verdict::BAN), false);
+        let unlogged = || lines.unlogged.swap(0, Ordering::Relaxed);
+        (0..2000).for_each(|_| of("192.0.2.1".into()));
+        assert_eq!(unlogged(), 1999);
+        (0..100).for_each(|number: u32| of(format!("10.0.0.{number}")));
+        assert_eq!(unlogged(), 0);
+    }
+
+    #[test]
     fn one_address_has_one_reference_a_minute_and_others_have_others() {
         let (lines, now) = (RefusalLines::default(), Instant::now());
         let of = |address: &str, seconds| lines.reference(&judgement(address, now + Duration::from_secs(seconds)));
