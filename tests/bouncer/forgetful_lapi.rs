@@ -43,6 +43,8 @@ async fn a_short_answer_ends_nothing_while_lapi_does_not_confirm_it() {
         Answer(Status::Ok, "<html>a login page</html>".into()),
         Answer(Status::Ok, r#"[{"id":1,"#.into()),
         Answer(Status::Ok, r#"[{"id":1}]"#.into()),
+        // Each may be the very one that is asked about.
+        Answer(Status::Ok, r#"["junk"]"#.into()),
         // LAPI still has the decisions, and has only left them out of its list.
         Answer(Status::Ok, format!("[{}]", bans(1..=3).join(","))),
     ] {
@@ -118,6 +120,17 @@ async fn what_is_truly_gone_ends_with_the_second_answer_that_lapi_confirms() {
     assert_eq!(lapi.questions().len(), 6, "each was asked about once for each answer");
 }
 
+#[rocket::async_test]
+async fn a_decision_without_an_id_ends_too_though_another_one_stands_on_its_address() {
+    let nameless = decision(7, "192.0.2.1", "ban").replace("\"id\":7,", "");
+    let lapi = FakeLapi::answering([answer(&[nameless], &[])]).await;
+    let client = launch(lapi.figment().merge(("crowdsec.resync_frequency", "1s"))).await;
+    lapi.says_of_one(answer_of_one(&[decision(9, "192.0.2.1", "captcha")]));
+    assert!(is_refused(&client, "192.0.2.1").await);
+    lapi.then(answer(&[], &[]));
+    eventually(async || !is_refused(&client, "192.0.2.1").await).await;
+}
+
 fn answer_of_one(decisions: &[String]) -> Answer {
     Answer(Status::Ok, format!("[{}]", decisions.join(",")))
 }
@@ -151,6 +164,15 @@ async fn after_an_empty_answer_everything_is_asked_for_again_soon() {
     eventually(async || full(&lapi) > 1).await;
     lapi.then(answer(&bans(1..=1), &[]));
     eventually(async || is_refused(&client, "192.0.2.1").await).await;
+}
+
+/// What was left out counts once greater ones have ended.
+#[rocket::async_test]
+async fn after_an_answer_with_more_on_one_address_than_is_held_everything_is_asked_for_again_soon() {
+    let many: Vec<String> = (1..=257).map(|id| decision(id, "192.0.2.1", "ban")).collect();
+    let lapi = FakeLapi::answering([answer(&many, &[]), answer(&[], &[])]).await;
+    let _client = launch(lapi.figment()).await;
+    eventually(async || full(&lapi) > 1).await;
 }
 
 /// Every two hours LAPI writes the community's list anew: with other ids, and without naming the old ones as deleted.

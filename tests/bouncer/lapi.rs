@@ -225,6 +225,7 @@ async fn without_a_first_answer_the_operators_word_decides() {
     let response = closed.get("/").dispatch().await;
     assert_eq!(response.status(), Status::ServiceUnavailable);
     assert!(response.headers().contains("Retry-After"));
+    assert!(!response.headers().contains("Crowdsec-Remediation"), "nothing is decided yet");
     let health = closed.get("/crowdsec/health").dispatch().await;
     assert_eq!(health.status(), Status::ServiceUnavailable);
     assert_eq!(health.into_string().await.unwrap(), r#"{"status":"starting"}"#);
@@ -235,6 +236,27 @@ async fn without_a_first_answer_the_operators_word_decides() {
     eventually(async || status(&closed, "192.0.2.2").await == ADMITTED).await;
     assert_eq!(status(&closed, "192.0.2.1").await, Status::Forbidden);
     assert_eq!(closed.get("/crowdsec/health").dispatch().await.status(), Status::Ok);
+}
+
+#[rocket::async_test]
+async fn whom_the_operator_bans_is_banned_while_everybody_else_waits_for_the_first_answer() {
+    let lapi = FakeLapi::answering([Answer(Status::InternalServerError, "".into())]).await;
+    let own = rocket::figment::util::map!["value" => "192.0.2.1", "type" => "ban"];
+    let figment = lapi.figment().merge(("crowdsec.decisions", vec![own]));
+    let figment = figment.merge(("crowdsec.on_startup_failure", "closed")).merge(("crowdsec.startup_timeout", "500ms"));
+    let client = launch(figment).await;
+    assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden);
+    assert_eq!(status(&client, "192.0.2.2").await, Status::ServiceUnavailable);
+}
+
+/// The guards would refuse them after the captcha, too.
+#[rocket::async_test]
+async fn nobody_is_asked_a_captcha_before_the_first_answer_though_guards_alone_refuse() {
+    let lapi = FakeLapi::answering([Answer(Status::InternalServerError, "".into())]).await;
+    let figment = lapi.figment().merge(("crowdsec.enforce_by", "guards"));
+    let figment = figment.merge(("crowdsec.on_startup_failure", "closed")).merge(("crowdsec.startup_timeout", "500ms"));
+    let client = launch(figment).await;
+    assert_eq!(status(&client, "192.0.2.1").await, Status::ServiceUnavailable);
 }
 
 #[rocket::async_test]
@@ -263,6 +285,24 @@ async fn a_lapi_that_comes_within_the_startup_timeout_is_waited_for_unless_visit
 }
 
 #[rocket::async_test]
+async fn until_the_first_answer_lapi_is_asked_for_everything_alone() {
+    let lapi = FakeLapi::answering([Answer(Status::InternalServerError, "".into())]).await;
+    let _client = launch(lapi.figment()).await;
+    eventually(async || lapi.asked().len() > 2).await;
+    assert!(lapi.asked().iter().all(|asked| asked.startup == "true"), "{:?}", lapi.asked());
+}
+
+/// To confirm that it is empty may have moved the mark that its changes begin at.
+#[rocket::async_test]
+async fn after_an_empty_first_answer_that_lapi_had_to_confirm_everything_is_asked_for_once_more() {
+    let lapi = FakeLapi::answering([nothing()]).await;
+    let _client = launch(lapi.figment().merge(("crowdsec.on_startup_failure", "closed"))).await;
+    eventually(async || lapi.asked().len() > 2).await;
+    let asked: Vec<String> = lapi.asked().into_iter().take(3).map(|asked| asked.startup).collect();
+    assert_eq!((asked.join(" ").as_str(), lapi.questions().len()), ("true true false", 1));
+}
+
+#[rocket::async_test]
 async fn a_refused_key_is_final_at_the_launch() {
     let refused = Answer(Status::Forbidden, r#"{"message":"access forbidden"}"#.into());
     let lapi = FakeLapi::answering([refused, nothing()]).await;
@@ -288,6 +328,20 @@ async fn a_snapshot_protects_an_application_that_starts_while_lapi_is_away() {
 }
 
 #[rocket::async_test]
+async fn after_a_snapshot_lapi_is_asked_at_once_however_seldom_it_is_asked_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("decisions.snapshot");
+    let lapi = FakeLapi::answering([answer(&[decision(1, "192.0.2.1", "ban")], &[]), nothing()]).await;
+    let figment = lapi.figment().merge(("crowdsec.snapshot", &path)).merge(("crowdsec.update_frequency", "1h"));
+    {
+        let _client = launch(figment.clone()).await;
+        eventually(async || path.exists()).await;
+    }
+    let _client = launch(figment).await;
+    eventually(async || lapi.asked().iter().filter(|asked| asked.startup == "true").count() == 2).await;
+}
+
+#[rocket::async_test]
 async fn the_snapshot_that_a_stop_leaves_holds_what_the_last_poll_brought() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("decisions.snapshot");
@@ -304,6 +358,39 @@ async fn the_snapshot_that_a_stop_leaves_holds_what_the_last_poll_brought() {
     let client = launch(figment).await;
     assert_eq!(status(&client, "192.0.2.1").await, Status::Forbidden);
     assert_eq!(status(&client, "192.0.2.2").await, Status::Forbidden);
+}
+
+/// A disk that was full, or the like: what a restart needs is written as soon as it can be, though nothing has changed since.
+#[rocket::async_test]
+async fn a_snapshot_that_could_not_be_written_is_written_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("decisions.snapshot");
+    // It is written beside its place first, and there something else lies.
+    let beside = dir.path().join("decisions.snapshot.new");
+    std::fs::create_dir(&beside).unwrap();
+    let lapi = FakeLapi::answering([answer(&[decision(1, "192.0.2.1", "ban")], &[]), nothing()]).await;
+    let client = launch(lapi.figment().merge(("crowdsec.snapshot", &path))).await;
+    eventually(async || lapi.asked().len() > 4).await;
+    assert!(!path.exists());
+    std::fs::remove_dir(&beside).unwrap();
+    client.terminate().await;
+    assert!(path.exists());
+}
+
+/// Believed by the next launch, it would open what is to stay closed.
+#[rocket::async_test]
+async fn of_an_empty_first_answer_that_lapi_does_not_confirm_no_snapshot_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("decisions.snapshot");
+    let lapi = FakeLapi::answering([nothing()]).await;
+    lapi.says_of_one(Answer(Status::InternalServerError, "".into()));
+    let figment = lapi.figment().merge(("crowdsec.snapshot", &path)).merge(("crowdsec.on_startup_failure", "closed"));
+    let client = launch(figment.merge(("crowdsec.startup_timeout", "500ms"))).await;
+    let asked = lapi.asked().len();
+    eventually(async || lapi.asked().len() > asked + 1).await;
+    assert_eq!(status(&client, "192.0.2.1").await, Status::ServiceUnavailable);
+    client.terminate().await;
+    assert!(!path.exists());
 }
 
 #[rocket::async_test]
@@ -328,9 +415,11 @@ async fn a_burst_of_the_applications_refusals_brings_a_poll_and_one_of_the_bounc
     for (path, visitor, hurries) in [
         ("/lapi/nowhere", "192.0.2.1", false),
         ("/lapi/busy", "192.0.2.2", false),
+        ("/crowdsec/captcha", "192.0.2.3", false),
         ("/lapi/nowhere", "192.0.2.2", true),
     ] {
-        let lapi = FakeLapi::answering([answer(&[decision(1, "192.0.2.1", "ban")], &[]), nothing()]).await;
+        let decisions = [decision(1, "192.0.2.1", "ban"), decision(2, "192.0.2.3", "captcha")];
+        let lapi = FakeLapi::answering([answer(&decisions, &[]), nothing()]).await;
         let figment = lapi.figment().merge(("crowdsec.update_frequency", "1h"));
         // Without the owner's routes and catchers, which may answer everything.
         let app = app::protected(figment).mount("/", rocket::routes![busy]);
@@ -345,4 +434,20 @@ async fn a_burst_of_the_applications_refusals_brings_a_poll_and_one_of_the_bounc
         }
         assert_eq!(lapi.asked().len() > 1, hurries, "{path} by {visitor}");
     }
+}
+
+/// All whom a proxy names nobody for have its address: one refusal each looks like the burst of one visitor.
+#[rocket::async_test]
+async fn refusals_of_those_whom_nobody_names_bring_no_poll() {
+    let lapi = FakeLapi::answering([nothing()]).await;
+    let figment = lapi.figment().merge(("crowdsec.update_frequency", "1h")).merge(("crowdsec.enforce", false));
+    let app = app::protected(figment.merge(("crowdsec.trusted_proxies", ["10.0.0.1"])));
+    let client = Client::tracked(app).await.expect("the application launches");
+    for _ in 0..12 {
+        let remote = std::net::SocketAddr::from(([10, 0, 0, 1], 4711));
+        let answer = client.get("/lapi/nowhere").remote(remote).dispatch().await;
+        assert_eq!(answer.status(), Status::NotFound, "let in, as in every trial");
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    assert_eq!(lapi.asked().len(), 1);
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use app::crowdsec::{Accounts, Cleared, Refused, Report, skip_time};
+use app::crowdsec::{Accounts, Cleared, Refused, Report, Visitor, skip_time};
 use rocket::figment::Figment;
 use rocket::futures::future::join_all;
 use rocket::http::{Header, Status};
@@ -26,7 +26,7 @@ fn figment(lapi: &FakeLapi) -> Figment {
 }
 
 async fn launch(figment: Figment) -> Client {
-    let app = app::protected(figment).mount("/", routes![enter, guarded, held]);
+    let app = app::protected(figment).mount("/", routes![enter, guarded, held, against]);
     Client::tracked(app).await.expect("the application launches")
 }
 
@@ -71,6 +71,12 @@ fn guarded(_cleared: Cleared) -> &'static str {
 fn enter(account: &str, accounts: Accounts<'_>) -> Result<&'static str, Refused> {
     accounts.admit("username", account)?;
     Ok("welcome")
+}
+
+/// What a handler is told of its visitor, in its order.
+#[get("/live/against")]
+fn against(visitor: Visitor) -> String {
+    visitor.decisions.iter().map(|decision| decision.remediation).collect::<Vec<_>>().join(" ")
 }
 
 /// How many decisions are in memory, including those that have ended.
@@ -209,6 +215,24 @@ async fn a_decision_that_is_known_stands_while_lapi_does_not_answer() {
     // The decision stands until its own end.
     skip_time(client.rocket(), Duration::from_secs(4 * 60 * 60));
     assert_eq!(of(&client, "192.0.2.1").await, None);
+}
+
+#[rocket::async_test]
+async fn a_handler_is_told_the_greatest_first_though_lapi_has_not_answered() {
+    let lapi = lapi().await;
+    let figment = figment(&lapi).merge(("crowdsec.live.failure_action", "captcha"));
+    let figment = figment.merge(("crowdsec.captcha.provider", "altcha"));
+    let figment = figment.merge(("crowdsec.excluded_paths", ["/live/against"]));
+    let client = launch(figment.merge(("crowdsec.remediations", r#"{ mfa = "pass" }"#))).await;
+    let told = async || {
+        let request = client.get("/live/against").remote(SocketAddr::new("192.0.2.1".parse().unwrap(), 1));
+        request.dispatch().await.into_string().await.unwrap_or_default()
+    };
+    lapi.says_of_one(list(&[decision(1, "192.0.2.1", "mfa")]));
+    assert_eq!(told().await, "pass");
+    lapi.says_of_one(failure());
+    skip_time(client.rocket(), Duration::from_secs(11));
+    assert_eq!(told().await, "captcha pass");
 }
 
 #[rocket::async_test]

@@ -92,4 +92,15 @@ mod tests {
             assert_eq!(pace.until_everything(&in_step).as_secs(), until, "{named} changes, {cost:?}");
         }
     }
+    #[test]
+    fn where_decisions_are_missing_everything_is_asked_for_as_soon_as_an_answer_may_end_them() {
+        let (update_frequency, resync_frequency) = (Duration::from_secs(10), Duration::from_secs(900));
+        let pace = Pace { update_frequency, resync_frequency, wasted: Duration::ZERO, cost: Duration::ZERO };
+        let since = Instant::now();
+        for (kept, until) in [(None, 900), (Some(450), 450), (Some(0), 0), (Some(1000), 900)] {
+            let kept_until = kept.map(|seconds| since + Duration::from_secs(seconds));
+            let in_step = InStep { since, named: 0, was_odd: false, kept_until };
+            assert_eq!(pace.until_everything(&in_step).as_secs(), until, "{kept:?}");
+        }
+    }
 }

@@ -25,6 +25,11 @@ fn types() -> Types {
 
 /// A snapshot in this folder, of who asks this LAPI.
 fn snapshot(folder: &TempDir, lapi: &str, secret: Option<&str>) -> Snapshot {
+    filtered(folder, lapi, secret, &[])
+}
+
+/// The same of who asks for a part of its decisions.
+fn filtered(folder: &TempDir, lapi: &str, secret: Option<&str>, filters: &[(&'static str, &str)]) -> Snapshot {
     let scopes = Scopes::new(&["ip", "range", "country", "as", "username"].map(str::to_owned)).unwrap();
     let lapi = Connection {
         at: lapi.into(),
@@ -32,7 +37,7 @@ fn snapshot(folder: &TempDir, lapi: &str, secret: Option<&str>) -> Snapshot {
         certificate: None,
         ca: None,
         scopes: scopes.into(),
-        filters: Vec::new(),
+        filters: filters.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
     };
     Snapshot::new(folder.path().join("s"), &lapi, secret.map(|secret| Secret(secret.into())).as_ref())
 }
@@ -102,6 +107,28 @@ fn decisions_survive_with_all_that_is_known_of_them() {
     let (value, duration) = (Value::Network(network("192.0.2.1").unwrap()), Duration::from_secs(500));
     changes.take(Entry::New(Decision { id: None, source, value, duration }));
     assert_eq!((changes.complete().added(), again.len()), (0, 3));
+}
+
+#[test]
+fn what_was_asked_for_with_other_filters_is_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let filters: [&[(&'static str, &str)]; 4] = [
+        &[],
+        &[("origins", "cscli")],
+        &[("origins", "CAPI")],
+        &[("origins", "cscli"), ("scenarios_containing", "ssh")],
+    ];
+    for stored in filters {
+        store(&filtered(&folder, "/lapi", None, stored), &set_of(&[(1, "192.0.2.1", "ban", 100)]));
+        for asked in filters {
+            let (result, count) = read(&filtered(&folder, "/lapi", None, asked));
+            assert_eq!(
+                (result.is_ok(), count),
+                (stored == asked, usize::from(stored == asked)),
+                "{stored:?} {asked:?}"
+            );
+        }
+    }
 }
 
 #[test]
