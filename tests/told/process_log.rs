@@ -1,6 +1,6 @@
 //! What does the process's own log say of refusals? A line for each address and minute, with what was asked for.
 
-use app::crowdsec::{Human, SameOrigin};
+use app::crowdsec::{Cleared, Human, SameOrigin};
 use rocket::http::{ContentType, Header, Status};
 use rocket::local::asynchronous::Client;
 use rocket::{get, post, routes};
@@ -123,5 +123,19 @@ async fn a_proxy_that_only_asks_for_our_health_is_not_told_of_as_a_forgotten_one
             request.visitor("192.0.2.1").dispatch().await;
         }
         assert_eq!(logged("requests so far bore X-Forwarded-For"), told, "{path}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_trial_tells_of_whom_a_guard_would_refuse_where_guards_alone_refuse() {
+    #[get("/cleared")]
+    fn cleared(_cleared: Cleared) {}
+    let _turn = logger().await;
+    let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.enforce", false));
+    let app = app::protected(figment.merge(("crowdsec.enforce_by", "guards"))).mount("/process-log", routes![cleared]);
+    let client = Client::tracked(app).await.expect("the application launches");
+    for (path, told) in [("/process-log/nowhere", 0), ("/process-log/cleared", 1)] {
+        client.get(path).visitor("192.0.2.1").dispatch().await;
+        assert_eq!(logged("Would have refused 192.0.2.1: ban by config"), told, "{path}");
     }
 }

@@ -94,3 +94,17 @@ fn the_file_with_rockets_secret_key_may_be_a_pipe_that_is_read_once() {
     let read = receiver.recv_timeout(Duration::from_secs(10)).expect("nobody waits for more to come");
     assert_eq!(read.as_deref(), Some(secret));
 }
+
+#[test]
+fn a_secret_key_beside_a_file_with_another_one_stops_the_launch() {
+    let keys = ["MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODk="];
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("key");
+    fs::write(&path, keys[0]).expect("a file");
+    let with = |key: &str| {
+        with_secret_of_file(toml("").merge(("secret_key", key)).merge(("crowdsec.rocket_secret_key_file", &path)))
+    };
+    assert!(Config::read(&with(keys[0])).is_ok(), "both say the same");
+    let said = problems(with(keys[1]));
+    assert!(said.contains("rocket_secret_key_file") && said.contains("differ") && !said.contains(keys[1]), "{said}");
+}
