@@ -166,6 +166,17 @@ async fn after_an_empty_answer_everything_is_asked_for_again_soon() {
     eventually(async || is_refused(&client, "192.0.2.1").await).await;
 }
 
+/// Where more is missing each time, it is asked for changes too, and for everything again all the same.
+#[rocket::async_test]
+async fn after_a_second_question_in_a_row_everything_is_asked_for_again_soon() {
+    let first = [answer(&bans(1..=200), &[]), failure()];
+    let lapi = FakeLapi::answering(first.into_iter().chain([199, 198].map(|left| answer(&bans(1..=left), &[])))).await;
+    let _client = launch(lapi.figment()).await;
+    eventually(async || full(&lapi) > 3).await;
+    let startup: Vec<_> = lapi.asked().iter().take(5).map(|asked| asked.startup.clone()).collect();
+    assert_eq!((startup.join(" ").as_str(), lapi.questions().len()), ("true false true true false", 2));
+}
+
 /// What was left out counts once greater ones have ended.
 #[rocket::async_test]
 async fn after_an_answer_with_more_on_one_address_than_is_held_everything_is_asked_for_again_soon() {

@@ -218,6 +218,23 @@ async fn a_decision_that_is_known_stands_while_lapi_does_not_answer() {
 }
 
 #[rocket::async_test]
+async fn an_answer_that_comes_late_lifts_nothing_that_a_newer_one_about_somebody_else_has_brought() {
+    let lapi = lapi().await;
+    let client = launch(figment(&lapi)).await;
+    lapi.says_of_one(nothing());
+    lapi.hangs_when_asked_of("192.0.2.1");
+    let range = decision(1, "192.0.2.0/24", "ban").replace(r#""Ip""#, r#""Range""#);
+    let (first, ()) = rocket::tokio::join!(of(&client, "192.0.2.1"), async {
+        eventually(async || asked(&lapi, "192.0.2.1") > 0).await;
+        lapi.says_of_one(list(&[range]));
+        assert_eq!(of(&client, "192.0.2.77").await.as_deref(), Some("ban"));
+        lapi.hangs_when_asked_of_one(false);
+    });
+    assert_eq!(first.as_deref(), Some("ban"));
+    assert_eq!(of(&client, "192.0.2.77").await.as_deref(), Some("ban"));
+}
+
+#[rocket::async_test]
 async fn a_handler_is_told_the_greatest_first_though_lapi_has_not_answered() {
     let lapi = lapi().await;
     let figment = figment(&lapi).merge(("crowdsec.live.failure_action", "captcha"));

@@ -1,7 +1,6 @@
 //! A fake LAPI that answers as a test says.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -28,7 +27,8 @@ pub struct FakeLapi {
 /// What the fake says about one address or network, and the questions that it was asked.
 struct Questions {
     answer: Mutex<Answer>,
-    hang: AtomicBool,
+    /// Questions with this in them hang.
+    hang: Mutex<Option<String>>,
     asked: Mutex<Vec<String>>,
 }
 
@@ -58,7 +58,7 @@ impl FakeLapi {
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
         let questions = Arc::new(Questions {
             answer: Mutex::new(Answer(Status::Ok, "null".into())),
-            hang: false.into(),
+            hang: Mutex::default(),
             asked: Mutex::default(),
         });
         let (launched, port) = oneshot::channel();
@@ -86,7 +86,12 @@ impl FakeLapi {
 
     /// From now on the fake answers no question about one address or network; with `false` it answers those that wait, too.
     pub fn hangs_when_asked_of_one(&self, hangs: bool) {
-        self.questions.hang.store(hangs, Ordering::Relaxed);
+        *self.questions.hang.lock().unwrap() = hangs.then(String::new);
+    }
+
+    /// The same for questions about this one alone. What it says of it is what it knew when it was asked.
+    pub fn hangs_when_asked_of(&self, address: &str) {
+        *self.questions.hang.lock().unwrap() = Some(format!("ip={address}"));
     }
 
     /// The queries of all questions about one address or network.
@@ -132,11 +137,12 @@ fn stream(
 
 #[get("/v1/decisions")]
 async fn question(questions: &State<Arc<Questions>>, request: Seen) -> (Status, (ContentType, String)) {
-    questions.asked.lock().unwrap().push(request.0.query);
-    while questions.hang.load(Ordering::Relaxed) {
+    let query = request.0.query;
+    questions.asked.lock().unwrap().push(query.clone());
+    let Answer(status, body) = questions.answer.lock().unwrap().clone();
+    while questions.hang.lock().unwrap().as_ref().is_some_and(|part| query.contains(part)) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let Answer(status, body) = questions.answer.lock().unwrap().clone();
     (status, (ContentType::JSON, body))
 }
 
