@@ -1,5 +1,6 @@
 //! What is an operator told where the application cannot start? One sentence that helps, and nothing that was secret.
 
+use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
@@ -123,6 +124,18 @@ fn a_port_that_is_taken_is_told_and_lapi_is_not_even_asked() {
     // Where the log is off, somebody who starts it by hand learns it all the same.
     let ended = App::fails_to_start(&[("ROCKET_PORT", &port), ("ROCKET_LOG_LEVEL", "off")]);
     assert!(ended.log.contains("already in use"), "{}", ended.log);
+}
+
+/// The system keeps the connections that the one before has closed for a minute.
+#[test]
+fn a_port_that_was_in_use_a_moment_ago_is_listened_on_at_once() {
+    let before = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = before.local_addr().unwrap();
+    let mut visitor = TcpStream::connect(address).expect("a connection");
+    drop(before.accept().expect("a connection"));
+    assert_eq!(visitor.read(&mut [0]).expect("its end"), 0);
+    drop((visitor, before));
+    App::start(&[("ROCKET_PORT", &address.port().to_string())]);
 }
 
 #[test]
