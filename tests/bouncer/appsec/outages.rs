@@ -1,7 +1,7 @@
 //! What becomes of visitors while AppSec does not answer, and what is an outage?
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rocket::http::{ContentType, Header, Status};
 use rocket::{Build, Rocket};
@@ -114,6 +114,17 @@ fn a_question_whose_connection_ends_without_an_answer_is_not_asked_again() {
     assert_eq!(status(&client, "/page"), 200, "the next question is asked as ever");
 }
 
+/// One length of time for both, the answer's head and what follows.
+#[test]
+fn an_answer_that_begins_late_and_never_ends_is_waited_for_no_longer_than_any_other() {
+    let stub = Stub::new();
+    let client = client(app_of(with_appsec(&stub).merge(("crowdsec.appsec.timeout", "3s"))));
+    stub.says(Says::LateAndHang(Duration::from_millis(2500)));
+    let asked = Instant::now();
+    assert_eq!(status(&client, "/page"), 200);
+    assert!((3.0..4.5).contains(&asked.elapsed().as_secs_f32()), "{:?}", asked.elapsed());
+}
+
 #[test]
 fn an_appsec_that_is_slow_or_queues_gathers_a_bounded_number_of_questions() {
     let stub = Stub::new();
@@ -126,6 +137,15 @@ fn an_appsec_that_is_slow_or_queues_gathers_a_bounded_number_of_questions() {
             rocket::futures::future::join_all(answers).await
         })
     };
+    // A question is under way until all of its answer has come.
+    for says in [Says::Hang, Says::HalfAndHang(200)] {
+        let stub = Stub::new();
+        stub.says(says);
+        assert_eq!(crowd(app_of(figment.clone().merge(("crowdsec.appsec.url", &stub.url))), 400), vec![200; 400]);
+        // Some are still being closed while the next ones are asked.
+        assert!(stub.most_open() < 200, "{} at once", stub.most_open());
+        assert!(stub.most_open() > 50, "{} at once", stub.most_open());
+    }
     stub.says(Says::Hang);
     assert_eq!(crowd(app_of(figment.clone()), 400), vec![200; 400]);
     // Some connections are still being closed while the next questions are asked.

@@ -33,6 +33,8 @@ pub enum Says {
     Half(u16),
     /// The same as `Half`, but the connection stays open for 10 seconds.
     HalfAndHang(u16),
+    /// The same of an answer that lets in, after so long.
+    LateAndHang(Duration),
     Hang,
     Close,
     Late(Duration),
@@ -184,10 +186,17 @@ impl State {
             let reply = match (&is_fit, &says) {
                 (Err(status), _) => Reply(*status, String::new(), false),
                 (_, Says::Always(status, body)) => Reply(*status, body.clone(), false),
-                (_, Says::Half(status) | Says::HalfAndHang(status)) => {
+                (_, Says::Half(_) | Says::HalfAndHang(_) | Says::LateAndHang(_)) => {
+                    let (wait, status) = match says {
+                        Says::Half(status) | Says::HalfAndHang(status) => (Duration::ZERO, status),
+                        Says::LateAndHang(wait) => (wait, 200),
+                        _ => unreachable!(),
+                    };
+                    thread::sleep(wait);
                     let _ = write!(writer, "HTTP/1.1 {status} X\r\nContent-Length: 100\r\n\r\n{{\"action\":");
-                    if says == Says::HalfAndHang(*status) {
-                        thread::sleep(Duration::from_secs(10));
+                    if !matches!(says, Says::Half(_)) {
+                        // Until the other side has had enough.
+                        let _ = reader.read(&mut [0]);
                     }
                     break;
                 }
