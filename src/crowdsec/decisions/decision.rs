@@ -5,25 +5,25 @@ use std::time::Duration;
 
 use super::{Source, Value};
 
-/// One decision as LAPI sends it, its value and duration understood.
+/// One decision as LAPI sends it, with its value and duration parsed.
 ///
-/// Of addresses we decide by the value alone: a decision of scope `Ip` may hold a CIDR, one of scope `Range` a single
-/// address.
+/// For addresses the value alone counts, not the scope: a decision of scope `Ip` may hold a CIDR, one of scope `Range` a
+/// single address.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// LAPI's row number, from 1 to `LARGEST_ID`. `None` where a LAPI sends none that can be used.
+    /// LAPI's row number, from 1 to `LARGEST_ID`. `None` if LAPI sends no usable id.
     pub id: Option<u64>,
     pub source: Source,
     pub value: Value,
-    /// What is left of it. Zero for one that has ended, as in `deleted`.
+    /// The time left. Zero for a decision that has ended, as in `deleted`.
     pub duration: Duration,
 }
 
-/// Greater numbers are no ids of LAPI's, which counts rows in 63 bits.
+/// No id is greater: LAPI counts rows in 63 bits.
 pub const LARGEST_ID: u64 = (1 << 63) - 1;
 
-/// What tells the decisions on one value apart: LAPI's id, or where it sends none that can be used, a hash of scope and
-/// type, which is above all ids.
+/// Tells the decisions on one value apart: LAPI's id, or without a usable id a hash of scope and type, which is greater
+/// than every id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Key(pub(super) u64);
 
@@ -46,10 +46,10 @@ impl Decision {
 /// Go's units of time, in seconds.
 const UNITS: [(&str, f64); 8] =
     [("h", 3600.0), ("m", 60.0), ("s", 1.0), ("ms", 1e-3), ("us", 1e-6), ("µs", 1e-6), ("μs", 1e-6), ("ns", 1e-9)];
-/// Go's own limit is 292 years; whatever is longer is as good as that.
+/// Go's own limit is 292 years. A longer duration is cut to that.
 const LONGEST_IN_GO: f64 = 292.0 * 365.0 * 86_400.0;
 
-/// Reads what is left of a decision, in Go's notation: `3h59m59.9s`, `593.028µs`. Nothing is left of a negative one, `-4.3ms`.
+/// Reads a duration in Go's notation: `3h59m59.9s`, `593.028µs`. A negative one, `-4.3ms`, reads as zero.
 pub fn go_duration(text: &str) -> Option<Duration> {
     let mut rest = Some(text.strip_prefix(['-', '+']).unwrap_or(text)).filter(|rest| !rest.is_empty())?;
     let mut seconds = 0.0_f64;

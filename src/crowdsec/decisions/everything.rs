@@ -1,11 +1,10 @@
-//! How does a full answer take the place of what we remember? Built beside it, and never believed at once where it lacks
-//! something.
+//! How does a full answer replace the decisions held so far? It fills a new table, and what it lacks does not end at once.
 //!
-//! While its database fails, LAPI 1.7.8 and newer answers 200 with a short or empty list, even several times in a row. So
-//! one full answer alone does not end a decision for being absent. A decision that a full answer lacks, and that neither a
-//! `deleted` entry nor its own time ended, is *missing*: it ends once two answers lack it that LAPI has confirmed, some
-//! time apart. To confirm, the poller asks LAPI about a few missing decisions by value; a failing database cannot answer
-//! that.
+//! While its database fails, LAPI 1.7.8 and newer answers 200 with a short or empty list, even several times in a row. So a
+//! single full answer that lacks a decision does not end it. A decision that a full answer lacks, and that neither a
+//! `deleted` entry nor its own time ended, is *missing*: it ends once two full answers lack it, some time apart, and LAPI
+//! has confirmed both. To confirm, the poller asks LAPI about a few missing decisions by value; a failing database cannot
+//! answer that.
 
 use std::mem;
 use std::sync::Arc;
@@ -15,22 +14,22 @@ use super::decision::Key;
 use super::held::Held;
 use super::{A_SECOND, DecisionSet, Incoming, NEVER, Table, Taken, Ticks, Value, left, ticks};
 
-/// A full answer that stands in the place of what stood before, and what it lacks, which stands on.
+/// A full answer that has replaced the old table, and the decisions that it lacks, which stand on.
 pub struct Compared {
     set: Arc<DecisionSet>,
     now: Ticks,
-    /// How far apart the two answers have to be that end a missing decision.
+    /// The least time between the two answers that end a missing decision.
     apart: Ticks,
     missing: Vec<(Value, Held)>,
     taken: Taken,
 }
 
-/// What ends within ten seconds anyway is kept until then: LAPI's clock and ours are never quite the same.
+/// A decision that ends within ten seconds anyway is kept until then: LAPI's clock and ours are never quite the same.
 const SOON: Ticks = 100;
 
 impl Incoming {
-    /// The full answer ended complete: puts it in the place of what stood, so that what is new counts at once, and finds what it
-    /// lacks. Two answers that end a missing decision are this far `apart`.
+    /// Puts a complete full answer in the place of the old table, so that new decisions count at once, and finds what it
+    /// lacks. The two answers that end a missing decision are at least `apart`.
     pub fn take_over(mut self, now: Instant, apart: Duration) -> Compared {
         let (set, now) = (self.set.clone(), self.set.ticks(now));
         let (mut table, mut kept) = (self.table.unwrap_or_default(), Vec::new());
@@ -47,19 +46,19 @@ impl Incoming {
             }
         }
         drop(old);
-        // Afterwards, so that none of them counts as the successor of another one.
+        // Put in only now, so that no kept decision counts as the successor of another one.
         kept.iter().for_each(|(value, held)| _ = table.put(value, held.clone(), now));
         kept.retain(|(_, held)| held.ends > now.saturating_add(SOON));
         table.make_room();
-        // Given back at the end, when the lock is free: nobody waits for a million decisions.
+        // Dropped when the function ends and the lock is free: nobody waits while a million decisions are freed.
         let _old = mem::replace(&mut *set.write(), table);
         Compared { set, now, apart: ticks(apart), missing: kept, taken: self.taken }
     }
 }
 
-/// Whether LAPI has put another decision in the place of this one. Of the community's list and of blocklists it keeps one
-/// on each value: with each pull, every two hours, it writes them anew under other ids, and removes those before without
-/// a word. Nobody is let go by that, since the new one has to stand as long.
+/// Whether LAPI has replaced this decision with another one. LAPI keeps one decision on each value for the community's list
+/// and for blocklists: each pull, every two hours, writes them anew under other ids and silently removes the old ones.
+/// Nobody is let go by that, since the new decision has to stand as long and be no milder.
 fn has_successor(table: &Table, value: &Value, old: &Held) -> bool {
     let outlasts = |new: &&Held| new.ends.saturating_add(SOON) >= old.ends && new.remediation >= old.remediation;
     let origin = &old.source.origin;
@@ -68,26 +67,26 @@ fn has_successor(table: &Table, value: &Value, old: &Held) -> bool {
 }
 
 impl Compared {
-    /// How many of the standing decisions the answer lacks, and of how many.
+    /// How many of the decisions that stood the answer lacks, and how many there were.
     pub fn missing(&self) -> (usize, usize) {
         (self.missing.len(), self.missing.len() + self.taken.renewed)
     }
 
-    /// The missing ones of which LAPI has to confirm some before the answer counts: those that are missing for the first
-    /// time, and those that this answer would end. The others wait.
+    /// The missing decisions, of which LAPI has to confirm some before the answer counts: those that are missing for the
+    /// first time, and those that this answer would end. The others wait.
     pub fn to_confirm(&self) -> impl Iterator<Item = (Value, Key)> {
         let is_doubtful = |held: &Held| held.missed == NEVER || has_waited(held, self.now, self.apart);
         let doubtful = self.missing.iter().filter(move |(_, held)| is_doubtful(held));
         doubtful.map(|(value, held)| (value.clone(), held.key))
     }
 
-    /// What the answer lacks stands on, until a second answer that is confirmed lacks it too. An answer that is not confirmed
-    /// ends nothing, and makes what it lacks start anew.
+    /// Missing decisions stand on until a second confirmed answer lacks them too. An answer that is not confirmed ends
+    /// nothing: the next confirmed one counts as the first that lacks them.
     pub fn settle(self, confirmed: bool) -> Taken {
         let Self { set, now, apart, missing, mut taken } = self;
         let mut first_missed = NEVER;
         for (value, held) in missing {
-            // A lock for each, so that no request waits long.
+            // Locked anew for each decision, so that no request waits long.
             let mut table = set.write();
             if confirmed && has_waited(&held, now, apart) {
                 table.remove(&value, held.key);

@@ -9,7 +9,7 @@ use super::{NEVER, Remediation, Source, Standing, Ticks, Value, left};
 /// sends tens of thousands must not make each look-up and each change walk through all of them.
 pub const MOST_ON_ONE_VALUE: usize = 256;
 
-/// One decision in memory, without what it stands against.
+/// One decision in memory, without its value.
 #[derive(Clone, Debug)]
 pub struct Held {
     pub key: Key,
@@ -18,7 +18,7 @@ pub struct Held {
     /// When a confirmed full answer lacked it for the first time; `NEVER` while none did.
     pub missed: Ticks,
     pub remediation: Remediation,
-    /// The place of the next decision on the same value; `LAST` for none.
+    /// The index of the next decision on the same value; `LAST` for none.
     pub next: u32,
 }
 
@@ -30,12 +30,12 @@ impl Held {
         Self { key, source, ends, missed: NEVER, remediation, next: LAST }
     }
 
-    /// The greatest one counts: of what stands the greatest remediation, then the longest to live.
+    /// The decision with the greatest rank counts: it stands, has the greatest remediation, and then lives longest.
     pub fn rank(&self, now: Ticks) -> (bool, Remediation, Ticks) {
         (self.ends > now, self.remediation, self.ends)
     }
 
-    /// For those who judge by it, unless it has ended.
+    /// What the decision says against a visitor; `None` once it has ended.
     pub fn standing(&self, value: Value, now: Ticks) -> Option<Standing> {
         let (id, expires_in) = match self.ends {
             ends if ends <= now => return None,

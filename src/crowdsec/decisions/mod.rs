@@ -1,7 +1,8 @@
 //! What stands against a visitor now? Every decision that we know, found by what it stands against, each until its own end.
 //!
 //! In reading order: a [`Decision`] as LAPI sends it with its [`Value`], the [`Remediation`] that it becomes, what is
-//! [`Standing`] against one visitor, the table that holds all of it, and how an answer of LAPI's changes that: [`Incoming`].
+//! [`Standing`] against one visitor, the table that holds all decisions, and how an answer of LAPI's changes them:
+//! [`Incoming`].
 
 mod value;
 mod source;
@@ -31,10 +32,10 @@ use table::Table;
 pub use update::{Entry, Incoming, Taken, Unread};
 pub use value::{Country, Scopes, Value, known_scope, network, single, system};
 
-/// The decisions, shared between whoever takes over answers of LAPI's, one at a time, and every request.
+/// The decisions, shared between every request and whoever takes over LAPI's answers, one at a time.
 ///
-/// LAPI's lie behind one lock. A request holds it for one look-up, the poller for one change or to put a whole new table in
-/// the place of the old one; so nobody ever waits for a whole answer. The lock is std's: none is held across an await. The
+/// LAPI's decisions lie behind one lock. A request holds it for one look-up, the poller for one change or to swap in a
+/// whole new table: so nobody ever waits for a whole answer. The lock is std's, and never held across an await. The
 /// operator's own decisions never change and need no lock.
 pub struct DecisionSet {
     start: Instant,
@@ -62,9 +63,9 @@ impl DecisionSet {
         self.own.put(&Value::Network(net), held, 0);
     }
 
-    /// All that stands against a visitor, the greatest remediation first, and of several such the one that stands longest.
-    /// Nothing is allocated for a visitor against whom nothing stands; and where they are is asked only where a decision
-    /// stands against any country or autonomous system.
+    /// All that stands against a visitor: the greatest remediation first, and within one remediation the longest to live.
+    /// Nothing is allocated for a visitor against whom nothing stands. `country` and `system` are asked only while some
+    /// decision on a country or an autonomous system is held.
     pub fn against(
         &self,
         address: IpAddr,
@@ -82,7 +83,7 @@ impl DecisionSet {
         let has_regions = !lapis.regions.is_empty();
         drop(lapis);
         if has_regions {
-            // Asked while nobody waits for the lock: a damaged database is told of, and a log may take its time.
+            // Asked without the lock: a damaged GeoIP database is logged, and a log may take its time.
             let (country, system) = (country(), system());
             let lapis = self.read();
             for value in country.map(Value::Country).into_iter().chain(system.map(Value::As)) {
@@ -92,35 +93,35 @@ impl DecisionSet {
         sorted(found)
     }
 
-    /// All that stands against just this value, in the same order.
+    /// All that stands against just this value, in the order of `against`.
     pub fn on(&self, value: &Value, now: Instant) -> Vec<Standing> {
         let (now, lapis) = (self.ticks(now), self.read());
         sorted(lapis.on(value).filter_map(|held| held.standing(value.clone(), now)).collect())
     }
 
-    /// How many decisions are held, the operator's own and those included that ended since the last full answer.
+    /// How many decisions are held, including the operator's own, and those that ended since the last full answer.
     pub fn len(&self) -> usize {
         self.own.len() + self.lapis_len()
     }
 
-    /// The same without the operator's own.
+    /// `len` without the operator's own decisions.
     pub fn lapis_len(&self) -> usize {
         self.read().len()
     }
 
-    /// Whether any decision bears this origin, or bore it lately.
+    /// Whether any decision of LAPI's that is held has this origin.
     pub fn has_origin(&self, origin: &str) -> bool {
         self.read().sources.counts().any(|(source, _)| source.origin == origin)
     }
 
-    /// Shows how many decisions are held of each source (on IPv4, on IPv6, and on what is no address), and whether they are
-    /// the operator's own.
+    /// Shows for each source whether it is the operator's own, and how many of its decisions are held: on IPv4, on IPv6,
+    /// and on what is no address.
     pub fn by_source(&self, mut show: impl FnMut(&Source, bool, [usize; 3])) {
         self.own.sources.counts().for_each(|(source, counts)| show(source, true, counts));
         self.read().sources.counts().for_each(|(source, counts)| show(source, false, counts));
     }
 
-    /// All decisions of LAPI's that stand, with what is left of each.
+    /// All decisions of LAPI's that stand, each with the time it has left.
     pub fn to_save(&self, now: Instant) -> Vec<(Value, Key, Ticks, Arc<Source>)> {
         let (now, table) = (self.ticks(now), self.read());
         let standing = table.iter().filter(|(_, held)| held.ends > now);
@@ -136,7 +137,7 @@ impl DecisionSet {
         ticks(now.saturating_duration_since(self.start) + duration + Duration::from_millis(99))
     }
 
-    /// A panic under the lock leaves every decision whole, and to refuse to read would take the application down: go on.
+    /// Reads even after a panic under the lock: every decision is whole, and refusing would take the application down.
     fn read(&self) -> RwLockReadGuard<'_, Table> {
         self.lapis.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,7 +15,7 @@ pub enum Remediation {
     /// Lets the visitor in as often as `throttle` says.
     Throttle,
     Captcha,
-    /// Fails closed: what each type means that we do not know, unless the operator says otherwise.
+    /// Fails closed: a type that we do not know means a ban, unless the operator says otherwise.
     #[default]
     Ban,
     Allow,
@@ -25,7 +25,7 @@ impl Remediation {
     /// From the least to the greatest.
     pub const ALL: [Self; 5] = [Self::Pass, Self::Throttle, Self::Captcha, Self::Ban, Self::Allow];
 
-    /// Reads a remediation's name. LAPI passes types through as somebody typed them, so case says nothing.
+    /// Reads a remediation's name. LAPI passes types on as somebody typed them, so case does not count.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|remediation| name.eq_ignore_ascii_case(remediation.as_str()))
     }
@@ -47,14 +47,14 @@ impl fmt::Display for Remediation {
     }
 }
 
-/// How LAPI's types become remediations, settled once, where an answer comes in.
+/// How LAPI's types become remediations: decided once, when an answer comes in.
 #[derive(Clone, Debug, Default)]
 pub struct Types {
     /// Whether a captcha can be shown at all.
     pub captcha: bool,
     /// What stands in for a captcha that cannot be shown, and for every type we do not know.
     pub fallback: Remediation,
-    /// The operator's own: by `TYPE` or `ORIGIN/TYPE`, in lower case.
+    /// The operator's own remediations, by `TYPE` or `ORIGIN/TYPE` in lower case.
     pub mapped: BTreeMap<String, Remediation>,
 }
 
@@ -77,7 +77,7 @@ impl Types {
             && self.mapped(source).is_none()
     }
 
-    /// What the operator says of a decision: what names its list or origin comes before what names its type alone.
+    /// What the operator's settings say of a decision: a key with its list or origin counts before one with its type alone.
     fn mapped(&self, source: &Source) -> Option<Remediation> {
         if self.mapped.is_empty() {
             return None;

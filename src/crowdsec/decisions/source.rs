@@ -1,4 +1,4 @@
-//! What do many decisions have in common? Kept once for all of them.
+//! What do many decisions have in common? Their source, which is kept once for all of them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Value;
 
-/// Where a decision comes from and what it says, but for its value and its time.
+/// Where a decision comes from and what it says, without its value and duration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Source {
     pub origin: String,
@@ -21,7 +21,7 @@ pub struct Source {
 }
 
 impl Source {
-    /// The origin as CrowdSec counts it: with the list's name, `lists:NAME`, where a decision comes by a blocklist.
+    /// The origin as CrowdSec counts it: for a decision of a blocklist with the list's name, `lists:NAME`.
     pub fn named_origin(&self) -> Cow<'_, str> {
         match self.origin.as_str() {
             "lists" => format!("lists:{}", self.scenario).into(),
@@ -30,12 +30,12 @@ impl Source {
     }
 }
 
-/// Each source once, with how many decisions come from it: on IPv4, on IPv6, and on values that are not addresses.
+/// Each source once, with the number of its decisions: on IPv4, on IPv6, and on values that are not addresses.
 #[derive(Default)]
 pub struct Sources(HashMap<Arc<Source>, [usize; 3]>);
 
 impl Sources {
-    /// Counts one more decision, and gives its source as all of its decisions share it.
+    /// Counts one more decision, and gives the copy of its source that all its decisions share.
     pub fn add(&mut self, source: Arc<Source>, value: &Value) -> Arc<Source> {
         let entry = self.0.entry(source);
         let source = entry.key().clone();
@@ -43,7 +43,7 @@ impl Sources {
         source
     }
 
-    /// Counts one decision less. A source that no decision comes from any more is forgotten.
+    /// Counts one decision less, and forgets a source that has none left.
     pub fn remove(&mut self, source: &Arc<Source>, value: &Value) {
         let Some(counts) = self.0.get_mut(source) else { return };
         counts[family(value)] -= 1;

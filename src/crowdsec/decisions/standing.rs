@@ -7,11 +7,11 @@ use std::time::Duration;
 use super::{Remediation, Source, Value};
 use crate::crowdsec::printable::printable;
 
-/// A decision that stands against an address, or against where the visitor is or who they are.
+/// A decision that stands against a visitor's address, country, autonomous system or account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Standing {
     pub remediation: Remediation,
-    /// LAPI's number for it. `None` for the operator's own, and where a LAPI sends none that can be used.
+    /// LAPI's id. `None` for the operator's own decisions, and if LAPI sends no usable id.
     pub id: Option<u64>,
     pub value: Value,
     pub source: Arc<Source>,
@@ -20,8 +20,7 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// What is to be done with an address now, as somebody says who has no decision of it. Logs and figures then name who
-    /// that is.
+    /// A remediation for an address now that comes from no decision, such as AppSec's. Logs and figures name its `origin`.
     pub fn said_by(origin: &str, remediation: Remediation, address: IpAddr) -> Self {
         let (origin, scope, kind) = (origin.to_owned(), "ip".to_owned(), remediation.to_string());
         let source = Arc::new(Source { origin, scenario: String::new(), scope, kind });
@@ -29,12 +28,12 @@ impl Standing {
         Self { remediation, id: None, value, source, expires_in: Some(Duration::ZERO) }
     }
 
-    /// The greatest remediation counts, and of several such the one that stands longest.
+    /// The greatest remediation counts, and within one remediation the longest to live.
     pub fn rank(&self) -> (Remediation, Duration) {
         (self.remediation, self.expires_in.unwrap_or(Duration::MAX))
     }
 
-    /// How a log names it. Who has an account is told by the id alone.
+    /// How a log names this decision. It does not name an account: the id tells whose it is.
     pub fn name(&self) -> String {
         let name = match (self.id, self.expires_in) {
             (Some(id), _) => format!("decision {id}"),

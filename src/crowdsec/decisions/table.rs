@@ -15,8 +15,8 @@ use super::held::{Held, LAST, MOST_ON_ONE_VALUE};
 use super::source::Sources;
 use super::value::{Account, Value, single};
 
-/// Decisions by what they stand against. Those on one value form a chain through `held`, which begins at the place that the
-/// maps tell. Single addresses lie in maps of their own: in the trie each would take more memory, and more steps to find.
+/// Decisions by value. Those on one value form a chain through `held`; the maps tell the index where it begins. Single
+/// addresses have maps of their own: in the trie each would take more memory, and more steps to find.
 #[derive(Default)]
 pub struct Table {
     v4: HashMap<Ipv4Addr, u32>,
@@ -26,18 +26,18 @@ pub struct Table {
     pub regions: HashMap<Value, u32>,
     accounts: HashMap<Arc<Account>, u32>,
     held: Vec<Held>,
-    /// Places in `held` that hold nothing any more.
+    /// Indices in `held` that are free again.
     free: Vec<u32>,
     pub sources: Sources,
 }
 
-/// What became of a decision that was put in.
+/// The result of putting a decision in.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Put {
     Added,
-    /// One with the same key was there.
+    /// It has replaced the decision with the same key.
     Renewed,
-    /// The value has too many; of all of them the least is left out, be it this one or another.
+    /// The value has `MOST_ON_ONE_VALUE` decisions already: the least was left out, the new one or a held one.
     LeftOut,
 }
 
@@ -46,10 +46,10 @@ impl Table {
         self.held.len() - self.free.len()
     }
 
-    /// Shows all decisions on an address and on the networks around it. The address has to be canonical: not IPv4 mapped into
-    /// IPv6. Every request comes by here: an iterator in place of `show` would cost it 1 % more instructions.
+    /// Shows all decisions on an address and on the networks around it. The address has to be canonical: not IPv4 mapped
+    /// into IPv6. Every request calls this: an iterator in place of `show` would cost it 1 % more instructions.
     pub fn against<'a>(&'a self, address: IpAddr, mut show: impl FnMut(Value, &'a Held)) {
-        // Many operators have no decision of their own.
+        // The operator's own table is often empty.
         if self.held.is_empty() {
             return;
         }
@@ -69,7 +69,7 @@ impl Table {
         self.on(value).find(|held| held.key == key)
     }
 
-    /// Whether one like this would be left out: this value has `MOST_ON_ONE_VALUE` decisions already that rank no lower.
+    /// Whether a decision like this would be left out: `MOST_ON_ONE_VALUE` decisions on this value rank no lower.
     pub fn leaves_out(&self, value: &Value, like: &Held, now: Ticks) -> bool {
         self.on(value).filter(|held| held.rank(now) >= like.rank(now)).count() >= MOST_ON_ONE_VALUE
     }
@@ -130,13 +130,13 @@ impl Table {
         Some(removed)
     }
 
-    /// Room for a sixteenth more, so that deltas seldom make a map grow under the lock: at a million that takes 50 ms.
+    /// Reserves 1/16 more, so that deltas seldom grow a map under the lock: growing a million takes 50 ms.
     pub fn make_room(&mut self) {
         self.v4.reserve(self.v4.len() / 16);
         self.v6.reserve(self.v6.len() / 16);
     }
 
-    /// Where the chain of a value begins; `LAST` if there is none.
+    /// The index where a value's chain begins; `LAST` for a value without decisions.
     fn first(&self, value: &Value) -> u32 {
         let first = match value {
             Value::Network(net) => match single(*net) {

@@ -1,5 +1,5 @@
-//! How does an answer of LAPI's change what we hold? One entry after the other, what is new first. (`everything` puts a full
-//! answer in the place of what stood.)
+//! How does an answer of LAPI's change the decisions held? Entry by entry, and deleted ones end last. (`everything` puts a
+//! full answer in the place of the old table.)
 
 use std::collections::{BTreeSet, HashSet};
 use std::mem;
@@ -20,43 +20,42 @@ pub enum Entry {
     Unread(Unread),
 }
 
-/// Why an entry says nothing to us. Such an entry costs itself, never the answer around it.
+/// Why an entry cannot be used. Only that entry is lost, never the answer around it.
 #[derive(Clone, Debug)]
 pub struct Unread {
     pub reason: String,
-    /// It is on a value that its scope does not have: a country of three letters. Somebody typed that, and LAPI sends it
-    /// again and again.
+    /// The value does not fit its scope: a country of three letters. Somebody typed it, and LAPI sends it again and again.
     pub is_unfit: bool,
 }
 
-/// At most this many of one answer are told.
+/// At most this many unfit values of one answer are told.
 const MOST_UNFIT: usize = 20;
 
 /// What an answer held.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Taken {
     pub new: usize,
-    /// Of the new ones, those that were known already.
+    /// Of `new`, those that were held already.
     pub renewed: usize,
     /// Decisions that ended before their time.
     pub ended: usize,
-    /// Of those, the ones that two full answers lacked.
+    /// Of `ended`, those that two full answers lacked.
     pub vanished: usize,
     /// Decisions that a full answer lacked and that stand on, since nothing else has ended them so far.
     pub kept: usize,
-    /// When the first of those may end.
+    /// When the first kept decision may end.
     pub kept_until: Option<Instant>,
     pub unreadable: usize,
     pub first_unreadable: Option<String>,
-    /// What is wrong with values that their scopes do not have, each once.
+    /// What is wrong with values that do not fit their scopes, each text once.
     pub unfit: BTreeSet<String>,
     /// Decisions of type `allow`, which exempt nobody.
     pub allows: usize,
-    /// Captchas that nobody could show, so that the fallback stands in.
+    /// Decisions of type `captcha` while no captcha can be shown, so that the fallback counts.
     pub captchas_without_provider: usize,
     /// Decisions without an id that can be used.
     pub without_id: usize,
-    /// Decisions beyond those that one address, network or other value can have.
+    /// Decisions beyond the `MOST_ON_ONE_VALUE` that one value can have.
     pub left_out: usize,
     pub first_left_out: Option<Value>,
 }
@@ -67,7 +66,7 @@ impl Taken {
         self.new - self.renewed - self.left_out
     }
 
-    /// How many changes it names.
+    /// How many changes the answer names.
     pub fn changes(&self) -> usize {
         self.new - self.renewed + self.ended
     }
@@ -81,7 +80,7 @@ impl Taken {
         }
     }
 
-    /// Puts a new decision into a table of this set's, if it means anything there.
+    /// Puts a new decision into a table for this set, unless it would have no effect.
     pub(super) fn put(&mut self, set: &DecisionSet, table: &mut Table, decision: Decision, now: Instant) {
         let key = decision.key();
         let Decision { id, source, value, duration } = decision;
@@ -89,7 +88,7 @@ impl Taken {
             self.allows += 1;
             return;
         };
-        // One that has ended already (LAPI says `0s`) would only take up room.
+        // A decision that has ended already (LAPI says `0s`) would only take up room.
         if duration.is_zero() {
             return;
         }
@@ -110,17 +109,18 @@ impl Taken {
 
 /// An answer of LAPI's on its way into the set.
 ///
-/// Of changes, what is new counts as it comes. What has ended ends when the answer is complete, so that nobody is let go in
-/// between, in whichever order LAPI sends the two lists. A full answer that is dropped before it is complete changes nothing.
+/// With changes, a new decision counts as soon as it is read, and a deleted one ends when the answer is complete. So nobody
+/// is let go in between, in whichever order LAPI sends the two lists. A full answer that is dropped before it is complete
+/// changes nothing.
 pub struct Incoming {
     pub(super) set: Arc<DecisionSet>,
-    /// What is left of the next entry's decision counts from then on: when it arrived, or for a snapshot, the launch.
+    /// When the next entry's duration begins: when the entry arrived, or for a snapshot the launch.
     pub now: Instant,
-    /// What is new in a full answer; `None` for changes.
+    /// The new table of a full answer; `None` for changes.
     pub(super) table: Option<Table>,
-    /// Decisions that stand, and that this answer names as deleted or shows to be gone.
+    /// Held decisions that this answer names as deleted or shows to be gone.
     pub(super) deleted: HashSet<(Value, Key)>,
-    /// Decisions without an id that this answer named as new: a `deleted` of the same key means the decision before.
+    /// Decisions without an id that this answer named as new: a `deleted` entry with the same key means the older decision.
     new_without_id: HashSet<(Value, Key)>,
     pub(super) taken: Taken,
 }
@@ -137,7 +137,7 @@ impl DecisionSet {
         Incoming { table: Some(Table::default()), ..self.changes(now) }
     }
 
-    /// What a decision stands against, and its key, where it is held.
+    /// The decision's value and key, if it is held.
     pub(super) fn if_held(&self, decision: Decision) -> Option<(Value, Key)> {
         let (key, value) = (decision.key(), decision.value);
         let is_held = self.read().get(&value, key).is_some();
@@ -158,14 +158,14 @@ impl DecisionSet {
         found
     }
 
-    /// Forgets what has ended: its visitors may never come again to be asked about.
+    /// Forgets decisions that have ended: in live mode, LAPI may never be asked about their visitors again.
     pub fn sweep(&self, now: Instant) {
         let now = self.ticks(now);
         let is_over = |held: &Held| held.ends <= now;
         let ended: Vec<_> =
             self.read().iter().filter(|(_, held)| is_over(held)).map(|(value, held)| (value, held.key)).collect();
         for (value, key) in ended {
-            // A lock for each, so that no request waits long. One that was renewed meanwhile stays.
+            // Locked anew for each, so that no request waits long. A decision that was renewed meanwhile stays.
             let mut table = self.write();
             if table.get(&value, key).is_some_and(is_over) {
                 table.remove(&value, key);
@@ -182,18 +182,18 @@ impl Incoming {
                 if decision.id.is_none() {
                     self.new_without_id.insert((decision.value.clone(), decision.key()));
                 }
-                // A lock for each, so that no request waits long.
+                // Locked anew for each entry, so that no request waits long.
                 self.taken.put(&self.set, &mut self.set.write(), decision, self.now);
             }
-            // A full answer lists every decision that ever ended: only those that stand here are of interest.
+            // A full answer names every ended decision that LAPI still has: only those that are held here matter.
             (Entry::Deleted(decision), _) => self.deleted.extend(self.set.if_held(decision)),
             (Entry::Unread(unread), _) => self.taken.unread(unread),
         }
     }
 
-    /// The answer with LAPI's changes ended complete.
+    /// Ends the decisions that a complete answer with changes names as deleted.
     pub fn complete(mut self) -> Taken {
-        // LAPI names those too that ended by themselves, give or take a second between its clock and ours.
+        // LAPI also names decisions that ended by themselves, give or take a second between its clock and ours.
         let soon = self.set.ticks(self.now).saturating_add(A_SECOND);
         for gone in self.deleted.iter().filter(|gone| !self.new_without_id.contains(gone)) {
             let removed = self.set.write().remove(&gone.0, gone.1);
@@ -202,12 +202,12 @@ impl Incoming {
         self.taken
     }
 
-    /// Takes over an answer of LAPI's. What was held when it was asked, `before`, and is not in the answer ends, unless an
-    /// entry of the answer cannot be read: that may be the missing one. What another answer has brought meanwhile stays: this
-    /// one may be older. Adds to what `taken` counts already.
+    /// Takes over an answer of live mode. What was held `before` LAPI was asked and is not in the answer ends, unless an
+    /// entry cannot be read: it may be the missing decision. What another answer has brought meanwhile stays, since this
+    /// one may be older. Adds to the counts of `taken`.
     pub fn take_answer(mut self, mut before: HashSet<(Value, Key)>, entries: Vec<Entry>, taken: &mut Taken) {
         self.taken = mem::take(taken);
-        // What is new comes first, so that nobody is let go in between.
+        // New decisions come first, so that nobody is let go in between.
         for entry in entries {
             match &entry {
                 Entry::New(decision) => _ = before.remove(&(decision.value.clone(), decision.key())),

@@ -30,7 +30,7 @@ pub struct Account {
     pub text: String,
 }
 
-/// The most bytes that an own scope's text may have: an e-mail address has up to 254.
+/// The most bytes that an account's text may have: an e-mail address has up to 254.
 const LONGEST_ACCOUNT: usize = 256;
 
 impl Value {
@@ -63,7 +63,7 @@ pub fn network(text: &str) -> Option<IpNet> {
     };
     let canonical = address.to_canonical();
     let Some(prefix) = prefix else { return Some(canonical.into()) };
-    // The first 96 bits of a mapped address only say that it is one.
+    // The first 96 bits of a mapped address only say that it is mapped.
     let prefix = if canonical == address { prefix } else { prefix.checked_sub(96)? };
     Some(IpNet::new(canonical, prefix).ok()?.trunc())
 }
@@ -110,8 +110,8 @@ pub fn system(text: &str) -> Option<u32> {
     digits.parse().ok().filter(|number| is_number && *number > 0)
 }
 
-/// The scopes whose decisions are kept, as LAPI takes them in a question, with commas between them: CrowdSec's own in lower
-/// case, the owner's as they were written.
+/// The scopes whose decisions are kept, with commas between them as in LAPI's query: CrowdSec's own in lower case, the
+/// owner's as they were written.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scopes(pub String);
 
@@ -122,8 +122,8 @@ impl Default for Scopes {
 }
 
 impl Scopes {
-    /// `None` if LAPI cannot be asked for these scopes: there are none, or one is empty, too long, or has a comma, a quote or a
-    /// bracket, as a list that was quoted twice has.
+    /// `None` if LAPI cannot be asked for these scopes: the list is empty, or a scope is empty, over 64 bytes, or has a
+    /// comma, a line break, a quote or a bracket, as a list that was quoted twice has.
     pub fn new(words: &[String]) -> Option<Self> {
         let is_word =
             |word: &str| (1..=64).contains(&word.len()) && !word.contains([',', '\n', '\r', '"', '\'', '[', ']']);
@@ -143,7 +143,7 @@ impl Scopes {
         known_scope(scope).is_none() && self.have(scope)
     }
 
-    /// The scopes that are not about addresses, as LAPI takes them in a question; `None` if there are none.
+    /// The scopes that are not about addresses, as in LAPI's query; `None` if there are none.
     pub fn others(&self) -> Option<String> {
         let others: Vec<&str> = self.0.split(',').filter(|word| !["ip", "range"].contains(word)).collect();
         (!others.is_empty()).then(|| others.join(","))
