@@ -1,4 +1,4 @@
-//! How is an answer of LAPI's read while it still arrives? Entry by entry, with one of them in memory.
+//! How is an answer of LAPI's read while it still arrives? Entry by entry, with one entry in memory at a time.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,13 +13,13 @@ use crate::crowdsec::decisions::{
 };
 use crate::crowdsec::printable::printable;
 
-/// The most that one entry may take, since it is held as a whole. LAPI's are of some hundred bytes.
+/// The most bytes of one entry, which is held as a whole. LAPI's entries have some hundred bytes.
 const LARGEST_ENTRY: usize = 8 << 20;
-/// The most bytes that scope and type may have, which are kept as they came.
+/// The most bytes of a scope or a type: both are kept as they came.
 const LONGEST_FIELD: usize = 64;
-/// An answer in live mode with more entries that cannot be read is no answer: each of them takes time and memory.
+/// An answer in live mode with more unreadable entries than this is refused: each of them takes time and memory.
 const MOST_UNREAD: usize = 1_000;
-/// How many characters are kept of origin and scenario, which only tell where a decision comes from.
+/// The most characters kept of an origin or a scenario, which only tell where a decision comes from.
 const LONGEST_LABEL: usize = 256;
 
 /// Reads `{"new": […], "deleted": […]}` and hands each entry of these scopes on.
@@ -34,13 +34,13 @@ pub fn read_answer(answer: impl Read, scopes: &Scopes, hand_on: &mut impl FnMut(
         entry_of(entry, is_new, scopes).into_iter().for_each(&mut *hand_on);
     }))?;
     json.end()?;
-    // An object without either list is some other server's answer. Believed, it would be an empty CrowdSec's, and end
-    // every decision.
+    // An object with neither list is some other server's answer. It would pass for an empty CrowdSec's, and could end every
+    // decision.
     if lists == 0 { Err(io::Error::other("neither `new` nor `deleted` in it")) } else { Ok(()) }
 }
 
-/// Reads what LAPI says of one value, or of one scope: a list, or `null`. An entry that cannot be read is an error, since it
-/// may be the very one that is `asked` about; one with another id costs only itself.
+/// Reads what LAPI says of one value, or of one scope: a list, or `null`. If an id is `asked` about, entries with other ids
+/// are skipped. An entry that cannot be read is an error, since it may be the one asked about.
 pub fn read_list(json: &[u8], scopes: &Scopes, asked: Option<u64>) -> Result<Vec<Decision>, String> {
     let is_asked = |entry: &&RawValue| match (asked, serde_json::from_str::<Id>(entry.get())) {
         (Some(asked), Ok(entry)) => entry.id == asked,
@@ -72,14 +72,14 @@ pub fn read_entries(json: &[u8], scopes: &Scopes) -> Result<Vec<Entry>, String> 
 /// Takes each entry as raw text, and whether it stands in `new`, not in `deleted`.
 type HandOn<'a> = &'a mut dyn FnMut(&RawValue, bool);
 
-/// `None` for an entry that says nothing to us.
+/// `None` for an entry of a scope that is not ours, and for an unreadable one in `deleted`.
 fn entry_of(json: &RawValue, is_new: bool, scopes: &Scopes) -> Option<Entry> {
     match read_entry(json, scopes).transpose()? {
         Ok(decision) if is_new => Some(Entry::New(decision)),
         Ok(decision) => Some(Entry::Deleted(decision)),
         Err(unread) if is_new => Some(Entry::Unread(unread)),
-        // What cannot be read is hardly ever held, and then ends by its own time. There is nothing to tell either: LAPI has
-        // deleted it already.
+        // A decision that cannot be read is hardly ever held, and if it is, it ends by its own time. Nor is it worth a
+        // warning: LAPI has deleted it already.
         Err(_) => None,
     }
 }
@@ -89,7 +89,7 @@ struct Id {
     id: u64,
 }
 
-/// A reader that ends with an error where no entry ends for long.
+/// A reader that fails if one entry is over `LARGEST_ENTRY`.
 struct Bounded<'a, S> {
     source: S,
     left: &'a Cell<usize>,
@@ -107,7 +107,7 @@ impl<S: Read> Read for Bounded<'_, S> {
     }
 }
 
-/// The object around the lists. Gives how many of them there were.
+/// The object around the lists. Gives how many lists there were.
 struct Lists<'a>(HandOn<'a>);
 
 impl<'de> Visitor<'de> for Lists<'_> {
@@ -131,7 +131,7 @@ impl<'de> Visitor<'de> for Lists<'_> {
     }
 }
 
-/// One of the two lists, or `null`. Each entry is taken as raw text first, so that a bad one costs itself alone.
+/// One of the two lists, or `null`. Each entry is taken as raw text first, so that a bad entry costs itself alone.
 struct List<'a> {
     is_new: bool,
     hand_on: HandOn<'a>,
@@ -164,8 +164,8 @@ impl<'de> Visitor<'de> for List<'_> {
     }
 }
 
-/// An entry on the wire. What need not be understood for a ban to hold is taken as raw JSON first: a strange id, origin or
-/// scenario is no reason to drop it.
+/// An entry on the wire. A ban holds whatever its id, origin and scenario: these are taken as raw JSON first, so that a
+/// strange one does not drop it.
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct Wire<'a> {

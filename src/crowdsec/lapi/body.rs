@@ -14,22 +14,23 @@ use super::error::transfer;
 use crate::crowdsec::decisions::{Incoming, Scopes};
 use crate::crowdsec::printable::printable;
 
-/// 512 MiB hold four million decisions. A full answer names those too that have ended and are still in LAPI's database.
+/// 512 MiB hold four million decisions. A full answer also names decisions that have ended and are still in LAPI's
+/// database.
 pub const LONGEST_ANSWER: usize = 512 << 20;
 const TOO_LONG: &str = "it is over 512 MiB. LAPI names what has ended, too, until it flushes that (`db_config.flush`)";
 
-/// Takes the answer's entries in as they arrive. `Ok` means that the body ended where LAPI meant it to end: to the reader a
-/// body that was cut looks like one that ended, but no JSON object that was cut is whole.
+/// Takes over the answer's entries as they arrive. `Ok` means that the body is complete: to the reader a body that was cut
+/// looks like one that ended, but a JSON object that was cut is never whole.
 ///
-/// They are read on a thread for blocking work while the transfer goes on, with a few pieces in flight at most, so
-/// that LAPI is not asked to send faster than we read.
+/// A thread for blocking work reads the entries while the transfer goes on, with a few pieces in flight at most, so that
+/// LAPI does not send faster than we read.
 pub async fn read_body(mut response: Response, scopes: Arc<Scopes>, mut answer: Incoming) -> Result<Incoming, Error> {
     let (pieces, body) = mpsc::channel(4);
     let reading = spawn_blocking(move || {
         let body = Body { pieces: body, current: Default::default() };
         let read = read_answer(body, &scopes, &mut |entry| {
-            // LAPI 1.7.8 and newer write while they read their database, and say what is left of a decision when they write
-            // it. Of a long answer's last ones that is much later than its head came.
+            // LAPI 1.7.8 and newer writes its answer while it reads its database, and computes each duration as it writes.
+            // For the last entries of a long answer that is much later than its head arrived.
             answer.now = Instant::now();
             answer.take(entry);
         });

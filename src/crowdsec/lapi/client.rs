@@ -16,25 +16,25 @@ use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Incoming, Value, 
 use crate::crowdsec::look_up::LookUp;
 use crate::crowdsec::printable::{printable, with_causes};
 
-/// Shorter than the shortest of all others, so that the log can tell a host that is not there from a LAPI that hangs.
+/// Shorter than all other timeouts here, so that the log can tell a host that is not there from a LAPI that hangs.
 const CONNECT: Duration = Duration::from_secs(4);
 /// Between two pieces of an answer. LAPI needs 40 s before the first byte of a million decisions.
 const SILENCE: Duration = Duration::from_secs(120);
-/// For a whole answer, which bounds one that drips.
+/// For a whole answer, even one that arrives drop by drop.
 pub const WHOLE: Duration = Duration::from_secs(600);
-/// For an answer with the changes: this long, or three polls where those are longer. It is short even at a million decisions:
-/// a LAPI that takes longer hangs, or has moved.
+/// For an answer with the changes; or three polls, if those take longer. Such an answer is short even at a million
+/// decisions: a LAPI that takes longer hangs, or has moved.
 pub const CHANGES: Duration = Duration::from_secs(15);
 /// For what stands against one address: a LAPI with a million decisions needs half a second.
 pub const QUESTION: Duration = Duration::from_secs(5);
 /// The most bytes of a list of decisions.
 const LONGEST_LIST: usize = 16 << 20;
-/// The most bytes of a list about one address, 20,000 decisions. In live mode every new visitor may cost one.
+/// The most bytes of a list about one address, 20,000 decisions. In live mode every new visitor may cost one such list.
 const LONGEST_OF_ONE: usize = 4 << 20;
 
 pub struct Lapi {
     pub client: Client,
-    /// Of the decisions' stream, with the filters.
+    /// The address of LAPI's stream of decisions, with the filters.
     pub url: Url,
     pub connection: Arc<Connection>,
 }
@@ -44,14 +44,14 @@ impl Lapi {
     pub fn new(connection: &Arc<Connection>) -> Result<Self, String> {
         let tls = tls::client(connection.is_https(), connection.ca.as_deref(), connection.certificate.clone());
         let mut tls = tls.map_err(setup)?;
-        // For gateways that go by it.
+        // For gateways that go by ALPN.
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let mut builder = Client::builder()
             .tls_backend_preconfigured(tls)
             .user_agent(format!("{BOUNCER_TYPE}/v{VERSION}"))
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
-            // A redirect would carry X-Api-Key to whoever is named there.
+            // A redirect would carry X-Api-Key to whatever host it names.
             .redirect(redirect::Policy::none())
             .no_proxy()
             .dns_resolver(LookUp::default());
@@ -80,13 +80,13 @@ impl Lapi {
         read_body(response, self.connection.scopes.clone(), answer).await
     }
 
-    /// Asks for all that stands against one value, whatever its origin: a question that LAPI answers from its database, and
-    /// with an error where that fails. It may move the mark that the next delta begins at.
+    /// Asks for all decisions on one value, whatever their origin. LAPI answers from its database, and with an error if
+    /// that fails. The question may move the mark that the next delta begins at.
     ///
-    /// Of a country or an AS the whole scope is asked for. LAPI compares values letter by letter, and a decision on `fr` or
-    /// `AS64500` stands against `FR` and `64500` here: asked for that, LAPI would say that there is none.
+    /// For a country or an AS, asks for the whole scope, since LAPI compares values letter by letter. Here a decision on
+    /// `fr` or `AS64500` stands against `FR` or `64500`; asked for those, LAPI would say that there is none.
     pub async fn standing_on(&self, value: &Value, id: Option<u64>) -> Result<Vec<Decision>, Error> {
-        // `scopes` and not `scope`, which older LAPIs leave out of account.
+        // `scopes` and not `scope`, which older LAPIs ignore.
         let asked = match value {
             Value::Network(net) => match single(*net) {
                 Some(address) => vec![("ip", address.to_string())],
@@ -100,8 +100,8 @@ impl Lapi {
         read_list(&self.list(query, LONGEST_LIST).await?, &self.connection.scopes, id).map_err(Error::Unreadable)
     }
 
-    /// Asks for all that stands against one address, or against what is no address, with the filters: live mode. A bad entry
-    /// costs itself alone.
+    /// For live mode: asks, with the filters, for all that stands against one address, or with `None` against what is no
+    /// address. A bad entry costs itself alone.
     pub async fn standing_against(&self, about: Option<IpAddr>) -> Result<Vec<Entry>, Error> {
         let kept = self.url.query_pairs().filter(|(name, _)| name != "scopes");
         let (asked, longest) = match about {

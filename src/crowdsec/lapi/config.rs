@@ -52,7 +52,7 @@ pub enum OnStartupFailure {
 /// How we keep in step with LAPI.
 #[derive(Debug)]
 pub struct Config {
-    /// `None` in the debug profile without a key: then the operator's own decisions are all there is.
+    /// `None` in the debug profile without a key: then only the operator's own decisions count.
     pub connection: Option<Arc<Connection>>,
     pub update_frequency: Duration,
     pub resync_frequency: Duration,
@@ -61,13 +61,13 @@ pub struct Config {
     pub snapshot: Option<PathBuf>,
     /// The scopes that LAPI is asked for.
     pub scopes: Arc<Scopes>,
-    /// How visitors are asked about, in live mode.
+    /// The settings of live mode; `None` in stream mode.
     pub live: Option<live::Config>,
 }
 
 impl Config {
     pub fn read(reading: &mut Reading<'_>) -> Result<Self, BadSetting> {
-        // First, since `room` may fail: the keys of `live` would not be known then, and be told to be none.
+        // First, since `room` may fail: then the keys of `live` would be reported as unknown.
         let live = reading.table_of("live");
         let settings: Settings = reading.room()?;
         reading.warnings.extend(misspelt_origins(&settings.origins.0, settings.mode));
@@ -107,7 +107,7 @@ impl Config {
     }
 }
 
-/// Makes a file beside the one that is to be written later, and takes it away: what would fail in a minute fails now.
+/// Makes a file beside the later snapshot and removes it again: a write that would fail in a minute fails now.
 fn try_to_write(path: &Path) -> io::Result<()> {
     // A device, such as /dev/null, would be replaced by a file.
     if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
@@ -115,13 +115,13 @@ fn try_to_write(path: &Path) -> io::Result<()> {
     }
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".try-{}", process::id()));
-    // One may be left of a process with this number that was killed just here: in a container that is always 1.
+    // A process with this id may have left one when it was killed just here: in a container the id is always 1.
     let _ = fs::remove_file(&beside);
     fs::File::create_new(&beside)?;
     fs::remove_file(&beside)
 }
 
-/// `None` where there is nothing to show LAPI. Only the debug profile goes on without.
+/// `None` without a key or a certificate to show LAPI. Only the debug profile goes on without.
 fn connection(reading: &mut Reading<'_>, settings: &Settings, scopes: &Arc<Scopes>) -> Option<Connection> {
     let certificate = settings.cert_path.as_ref().or(settings.key_path.as_ref());
     if settings.api_key.is_none() && settings.api_key_file.is_none() && certificate.is_none() {
@@ -150,7 +150,7 @@ fn connection(reading: &mut Reading<'_>, settings: &Settings, scopes: &Arc<Scope
             None
         }
     };
-    // Its file could not be read, or the like: that is told already.
+    // The file of the key could not be read, or the like: that is told already.
     if key.is_none() && certificate.is_none() {
         return None;
     }
@@ -184,8 +184,8 @@ fn address(reading: &mut Reading<'_>, api_url: &str) -> Option<String> {
     url.map(String::from)
 }
 
-/// LAPI compares an origin letter by letter, and has no decision of one that is misspelt.
-/// Where it is asked for all of them, in stream mode, the first answer shows which strange ones it knows.
+/// Warns of misspelt origins: LAPI compares origins letter by letter, and has no decision of a misspelt one. In stream mode
+/// an unusual origin is not warned of here, since the first full answer shows whether LAPI knows it.
 fn misspelt_origins(origins: &[String], mode: Mode) -> impl Iterator<Item = String> {
     origins.iter().filter_map(move |origin| {
         let known = ORIGINS.iter().find(|known| known.eq_ignore_ascii_case(origin.trim()));

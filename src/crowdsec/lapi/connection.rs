@@ -15,7 +15,7 @@ pub const ORIGINS: [&str; 7] = ["crowdsec", "cscli", "cscli-import", "CAPI", "li
 /// Where LAPI is, how we show who we are, and what we ask it for.
 #[derive(Debug)]
 pub struct Connection {
-    /// An address of the web that ends with a slash, or the path of a unix socket, which begins with one.
+    /// A URL, which ends with a slash, or the path of a unix socket, which begins with a slash.
     pub at: String,
     /// We show the key, or else the certificate.
     pub key: Option<Secret>,
@@ -32,8 +32,8 @@ impl Connection {
         self.at.starts_with("https:")
     }
 
-    /// For messages, the filters that may leave out decisions which would be enforced; and the origins among them that are
-    /// none of CrowdSec's own, as a misspelt one is.
+    /// For messages: the filters other than `scopes`, and their origins that are none of CrowdSec's own, such as a misspelt
+    /// one. `None` without such filters.
     pub fn chosen_filters(&self) -> Option<(String, Vec<String>)> {
         let chosen: Vec<_> = self.filters.iter().filter(|(name, _)| *name != "scopes").collect();
         let text: Vec<String> = chosen.iter().map(|(name, list)| format!("{name} = {}", printable(list))).collect();

@@ -21,13 +21,13 @@ pub struct Contact {
     pub hurry: Hurry,
     /// How polls ended, and in live mode the questions about visitors too.
     pub polls: Tally,
-    /// Decisions that could not be read, or were too many for one address, and are not enforced.
+    /// Decisions that are not enforced, since they could not be read or were too many on one value.
     pub unusable: AtomicU64,
 }
 
 #[derive(Clone, Copy, Default)]
 struct Answers {
-    /// The first of those that came in step with one another.
+    /// The first of the answers that have kept the health `Ok` without a break.
     first: Option<Instant>,
     last: Option<Instant>,
     /// Added to `patience` while a full answer is awaited.
@@ -40,12 +40,12 @@ pub enum Health {
     /// LAPI has not answered since the launch.
     Starting,
     Ok,
-    /// LAPI answered before, but not within three polls and two seconds; changes do not count while full answers fail. While
-    /// a full answer is awaited, twice the duration of the last one is added.
+    /// LAPI answered before, but not within three polls and two seconds; changes do not count while full answers fail.
+    /// While a full answer is awaited, twice the duration of the last full answer is added.
     Stale,
 }
 
-/// Beside three polls: what a short poll and a busy machine may take.
+/// Added to three polls, for short polls and busy machines.
 const SLACK: Duration = Duration::from_secs(2);
 
 impl Contact {
@@ -55,7 +55,7 @@ impl Contact {
         Self { start: Instant::now(), patience, answers, hurry, polls, unusable }
     }
 
-    /// Counts a poll that ended so.
+    /// Counts a poll by its result and its duration.
     pub fn count(&self, result: &Result<(), Error>, took: Duration) {
         self.polls.count(&RESULTS, result.as_ref().err().map_or("ok", Error::name), took);
     }
@@ -77,7 +77,7 @@ impl Contact {
         Some(lock(&self.answers).last?.elapsed())
     }
 
-    /// The same where LAPI itself has answered, and not a snapshot in its place.
+    /// `since_last_answer`, but `None` while a snapshot stands in for LAPI's first answer.
     pub fn since_lapis_answer(&self) -> Option<Duration> {
         self.since_last_answer().filter(|_| !self.is_recalled())
     }
@@ -89,7 +89,7 @@ impl Contact {
         since.unwrap_or(self.start).elapsed()
     }
 
-    /// A snapshot counts as an answer at the start: it is soon stale, unless LAPI answers itself.
+    /// Counts a snapshot as an answer at the start: health is soon stale unless LAPI itself answers.
     pub fn recalled(&self) {
         let mut answers = lock(&self.answers);
         (answers.first, answers.last) = (Some(self.start), Some(self.start));
@@ -100,8 +100,8 @@ impl Contact {
         lock(&self.answers).last == Some(self.start)
     }
 
-    /// LAPI is being asked for everything, which took this long the `last` time; zero once it is over. Who is stale stays so
-    /// until LAPI answers.
+    /// Notes that LAPI is being asked for everything, which took `last` the last time; zero once that is over. Stale health
+    /// stays stale until LAPI answers.
     pub fn awaits_everything(&self, last: Duration) {
         let factor = if self.health() == Health::Ok { 2 } else { 0 };
         lock(&self.answers).extra = last * factor;

@@ -8,7 +8,7 @@ use std::iter;
 use super::connection::Connection;
 use crate::crowdsec::printable::{printable, with_causes};
 
-/// Why LAPI did not answer; each line says what to look at.
+/// Why LAPI did not answer; each message says what to look at.
 #[derive(Debug)]
 pub enum Error {
     /// Nobody answered in time: the connection was refused, cut or too slow.
@@ -17,7 +17,7 @@ pub enum Error {
     Redirect(String),
     Status(u16),
     Unreadable(String),
-    /// Our own code broke off.
+    /// Our own code panicked.
     Panicked(String),
     /// A full answer lacks decisions that nothing has ended, or is the first one and empty, and LAPI does not confirm that.
     Short(String),
@@ -27,7 +27,7 @@ pub enum Error {
 pub const RESULTS: [&str; 5] = ["ok", "auth", "http", "network", "parse"];
 
 impl Error {
-    /// As which of `RESULTS` it counts.
+    /// The one of `RESULTS` that this error counts as.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Forbidden => "auth",
@@ -71,7 +71,7 @@ pub fn transfer(error: &reqwest::Error, lapi: Option<&Connection>) -> Error {
     // Without reqwest's own words, which hold the address: the operator wrote it, and it may be long.
     let reason = with_causes(error.source().unwrap_or(error));
     let tls = causes(error).find_map(|error| error.downcast_ref::<rustls::Error>());
-    // The innermost: others wrap it as something of another kind.
+    // The innermost error of io: outer ones wrap it under another kind.
     let kind = causes(error).filter_map(|error| error.downcast_ref::<io::Error>()).last().map(io::Error::kind);
     let meaning = match (tls, lapi, kind) {
         (Some(error), Some(lapi), _) => lapi.tls_failure(error),
@@ -102,7 +102,7 @@ type Cause<'a> = &'a (dyn std::error::Error + 'static);
 /// An error and all its causes.
 fn causes<'a>(error: Cause<'a>) -> impl Iterator<Item = Cause<'a>> {
     iter::successors(Some(error), |&error: &Cause<'a>| {
-        // An error of io leaves out the one that it wraps when it is asked for its source.
+        // The `source` of an error of io skips the error that it wraps.
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(wrapped) => Some(wrapped),
             None => error.source(),

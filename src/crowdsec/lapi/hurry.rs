@@ -10,10 +10,10 @@ use crate::crowdsec::limit::Limit;
 use crate::crowdsec::panics::lock;
 
 /// Whoever scans for holes meets one 404 after the other. CrowdSec's scenarios decide after some ten of them, and a poll
-/// every ten seconds would let the scanner go on for as long. So LAPI is asked each second for a while.
+/// every ten seconds would let the scanner go on for up to ten seconds more. So LAPI is asked each second for a while.
 pub struct Hurry {
     refusals: Limit,
-    /// Hurried polls: without a bound, a stranger's bursts could bring them about without end.
+    /// Bounds the hurried polls: otherwise a stranger's bursts could cause them without end.
     polls: Limit,
     until: Mutex<Option<Instant>>,
     /// Notified when a burst begins.
@@ -23,9 +23,9 @@ pub struct Hurry {
 /// More refusals than this to one address within `WINDOW` are a burst.
 const MOST_REFUSALS: u32 = 4;
 const WINDOW: Duration = Duration::from_secs(10);
-/// How long after the last burst LAPI is asked each second: an agent reads the log, decides, and tells LAPI.
+/// How long after the last burst LAPI is asked each second: an agent has to read the log, decide, and tell LAPI.
 const WHILE: Duration = Duration::from_secs(15);
-/// Hurried polls in ten minutes. A delta costs LAPI some milliseconds.
+/// At most this many hurried polls in ten minutes. A delta costs LAPI some milliseconds.
 const POLLS: u32 = 120;
 
 impl Default for Hurry {
@@ -97,7 +97,7 @@ mod tests {
         assert!(began());
         (0..POLLS).for_each(|_| assert!(hurry.is_on(start)));
         burst(60);
-        assert!(!began(), "as many as there may be were hurried already");
+        assert!(!began(), "no hurried poll is left");
         burst(700);
         assert!(began());
     }

@@ -1,8 +1,9 @@
-//! What does LAPI say of this visitor now? In live mode each address is asked about, and the answer counts for some seconds.
+//! What does LAPI say of this visitor now? In live mode LAPI is asked about each address, and the answer counts for some
+//! seconds.
 //!
-//! The decision set is the memory: what LAPI says of an address takes the place of all that stood against it, and requests
-//! are judged as in stream mode. So a ban stands on where the next question fails. Countries, autonomous systems and the
-//! owner's own scopes are no question of one address: the poller asks for all of them every `update_frequency`.
+//! The decision set remembers the answers: what LAPI says of an address takes the place of all that stood against it, and
+//! requests are judged as in stream mode. So a ban stands on if the next question fails. Countries, autonomous systems and
+//! the owner's own scopes do not belong to one address: the poller asks for all of them every `update_frequency`.
 
 use std::array;
 use std::collections::HashMap;
@@ -41,12 +42,12 @@ pub enum Mode {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// What a visitor meets of whom LAPI says nothing in time; `None` for nothing.
+    /// What a visitor meets if LAPI does not answer in time; `None` for nothing.
     #[serde(deserialize_with = "failure_action")]
     pub failure_action: Option<Remediation>,
     /// How long an answer counts.
     cache: Span,
-    /// How long a visitor waits for it.
+    /// How long a visitor waits for LAPI's answer.
     timeout: Span,
 }
 
@@ -58,7 +59,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Looks whether what stands in the table goes together with the rest. `None` in stream mode.
+    /// Checks this table against the other settings. `None` in stream mode.
     pub fn checked(config: Option<Self>, reading: &mut Reading<'_>, mode: Mode, has_snapshot: bool) -> Option<Self> {
         if mode == Mode::Stream {
             let useless =
@@ -67,7 +68,7 @@ impl Config {
             return None;
         }
         let config = config.unwrap_or_default();
-        // A ban that is lifted holds for up to that long.
+        // A ban that is lifted holds for up to `live.cache`.
         if !(Duration::from_secs(1)..=Duration::from_secs(60)).contains(&config.cache.0) {
             reading.wrong("live.cache", "write a length of time from \"1s\" to \"60s\"");
         }
@@ -83,12 +84,13 @@ impl Config {
 }
 
 /// Questions to LAPI go through 16 lanes, four at once in each. LAPI answers one in some milliseconds. An IPv6 /48, as
-/// hosters give it to one customer, has one lane: who walks through their own network leaves the other lanes to others.
+/// hosters give it to one customer, has one lane: a visitor who uses every address of their own network leaves the other
+/// lanes free.
 const LANES: usize = 16;
 const IN_A_LANE: usize = 4;
 /// The most addresses whose last question is remembered, in some 10 MB.
 const MOST_QUESTIONS: usize = 100_000;
-/// After a question that failed, LAPI is not asked about the same address for that long.
+/// After a question that failed, LAPI is not asked about the same address for this long.
 const REST: Duration = Duration::from_secs(1);
 
 pub struct Live {
@@ -96,21 +98,21 @@ pub struct Live {
     set: Arc<DecisionSet>,
     contact: Arc<Contact>,
     config: Config,
-    /// By the address that they are about.
+    /// The last question about each address.
     questions: Mutex<HashMap<IpAddr, Question>>,
     turns: [Semaphore; LANES],
     /// Has a secret seed, so that nobody can choose whose lane they share.
     hasher: RandomState,
-    /// What answers held since the poller told of it.
+    /// What answers have held since the poller last told of them.
     taken: Mutex<Taken>,
     late: Reminder,
 }
 
 /// The last question about an address.
 enum Question {
-    /// It was answered, or was not, and counts until then.
+    /// It has been answered, or has failed, and counts until then.
     Ended { answered: bool, until: Instant },
-    /// Everybody from this address waits for the same.
+    /// Every request from this address waits for this question.
     UnderWay(Shared<BoxFuture<'static, bool>>),
 }
 
@@ -127,7 +129,7 @@ impl Live {
         Ok(Arc::new(Self { lapi, set, contact, config: config.clone(), questions, turns, hasher, taken, late }))
     }
 
-    /// Asks LAPI about a visitor, unless LAPI was asked just now. Where no answer came in time, gives what the visitor meets
+    /// Asks LAPI about a visitor, unless LAPI was asked just now. If no answer came in time, gives what the visitor meets
     /// besides what is known to stand against them.
     pub async fn ask(self: &Arc<Self>, address: IpAddr, now: Instant) -> Option<Remediation> {
         let asking = {
@@ -136,8 +138,8 @@ impl Live {
                 Some(Question::Ended { answered, until }) if *until > now => return self.unless(*answered),
                 Some(Question::UnderWay(asking)) => asking.clone(),
                 _ => {
-                    // Forgets all questions that have ended, where there are too many: nobody's place is taken for good by
-                    // others, and who still comes is asked about again.
+                    // If there are too many questions, forgets all that have ended: so no visitor is left without a place,
+                    // and LAPI is asked again about those who still come.
                     if questions.len() >= MOST_QUESTIONS {
                         questions.retain(|_, last| matches!(last, Question::UnderWay(_)));
                     }
@@ -155,7 +157,7 @@ impl Live {
         self.unless(answered)
     }
 
-    /// A task of its own, so that a visitor who hangs up takes nobody else's answer away.
+    /// Asks in a task of its own, so that a visitor who hangs up takes nobody else's answer away.
     fn begin(self: Arc<Self>, address: IpAddr) -> Shared<BoxFuture<'static, bool>> {
         let question = tokio::spawn(async move {
             let network = IpNet::new_assert(address, if address.is_ipv4() { 32 } else { 48 }).trunc();
@@ -169,7 +171,7 @@ impl Live {
             let (answered, now) = (result.is_ok(), Instant::now());
             let until = now + if answered { self.config.cache.0 } else { REST };
             lock(&self.questions).insert(address, Question::Ended { answered, until });
-            // Who has waited for longer has told that already.
+            // A request that waited for `live.timeout` has told that already.
             if let Some(error) = result.err().filter(|_| asked.elapsed() < self.config.timeout.0) {
                 self.tell(&error);
             }
@@ -178,7 +180,7 @@ impl Live {
         question.map(|ended| ended.unwrap_or(false)).boxed().shared()
     }
 
-    /// Asks about one address, or for all that stands against no address at all, and takes the answer over.
+    /// Asks for what stands against one address, or with `None` against what is no address, and takes the answer over.
     async fn question(&self, about: Option<IpAddr>) -> Result<(), Error> {
         let before = self.set.held_against(about);
         let entries = self.lapi.standing_against(about).await?;
@@ -186,23 +188,23 @@ impl Live {
         Ok(())
     }
 
-    /// What the poller asks in live mode: for what stands against no address, or where no such scope is listed, whether
-    /// LAPI is there. Gives what all answers held since the last time.
+    /// The poller's question in live mode: for what stands against what is no address or, if no such scope is listed, about
+    /// 127.0.0.1, to see whether LAPI is there. Gives what all answers have held since the last time.
     pub async fn poll(&self) -> Result<Taken, Error> {
         let about = self.lapi.connection.scopes.others().is_none().then_some(Ipv4Addr::LOCALHOST.into());
         self.set.sweep(Instant::now());
         self.question(about).await?;
-        // A visitor's question is no such answer: it says nothing of countries and accounts.
+        // An answer about a visitor does not count here: it says nothing of countries and accounts.
         self.contact.answered();
         Ok(mem::take(&mut *lock(&self.taken)))
     }
 
-    /// What a visitor meets about whom LAPI did not answer; `None` where it did.
+    /// What a visitor meets if LAPI did not answer about them; `None` if it did.
     fn unless(&self, answered: bool) -> Option<Remediation> {
         self.config.failure_action.filter(|_| !answered)
     }
 
-    /// Tells of a question that was not answered, at the first one and once an hour while it lasts.
+    /// Tells of unanswered questions: at the first one, and once an hour while they go on.
     fn tell(&self, reason: &dyn Display) {
         let Some(times) = self.late.count(1, HOUR, Instant::now()) else { return };
         // `passthrough`, the default, fails open: what was known of the visitor before still stands.

@@ -1,10 +1,11 @@
 //! How do we ask CrowdSec? Everything that is said to the Local API, and what becomes of its answers.
 //!
-//! What we rely on, seen on LAPI 1.4.6 and read in 1.7.8:
+//! What we rely on, seen on LAPI 1.4.6 and read in the source of 1.7.8:
 //! - `startup` counts only as exactly `true`; anything else asks for the changes since this key's last request.
-//! - That mark moves when a request starts, whether or not its answer arrives: a lost answer is a lost delta.
-//! - `dedup=false` sends every decision. LAPI's own choice of one per address hides real ones behind simulated ones and
-//!   behind those of origins that a filter leaves out.
+//! - LAPI's mark of that last request moves when a request starts, whether or not its answer arrives: a lost answer is a
+//!   lost delta.
+//! - `dedup=false` sends every decision. Otherwise LAPI chooses one per address, which hides real decisions behind
+//!   simulated ones and behind those that a filter leaves out.
 //! - A database error at authentication is the same 403 as a wrong key.
 
 mod connection;
@@ -35,6 +36,6 @@ pub use {answer::read_answer, answer::read_entries, answer::read_list, snapshot:
 #[allow(unused_imports, reason = "the rooms that use these can be left out")]
 pub use {error::RESULTS, tls::client as tls_client};
 
-/// The folder's own version, told to LAPI. LAPI splits the User-Agent at its one slash.
+/// This folder's version, which LAPI is told. LAPI splits the User-Agent at its only slash.
 pub const VERSION: &str = "0.1.0";
 pub const BOUNCER_TYPE: &str = "crowdsec-rocket-bouncer";

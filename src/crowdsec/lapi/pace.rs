@@ -18,13 +18,13 @@ pub struct Pace {
 pub struct InStep {
     pub since: Instant,
     pub named: usize,
-    /// Whether the full answer named nothing at all, or more on one value than is held, or LAPI was asked to confirm it.
+    /// Whether the full answer held no decision, or more on one value than are held here, or LAPI was asked to confirm it.
     pub was_odd: bool,
-    /// When a decision that the full answer lacked may end at the earliest.
+    /// The earliest time at which a decision that the full answer lacked may end.
     pub kept_until: Option<Instant>,
 }
 
-/// Between two polls before LAPI's first answer, until which nobody is protected, and while somebody scans.
+/// Between two polls until LAPI's first answer, while nobody is protected, and while somebody scans.
 pub const EAGER: Duration = Duration::from_secs(1);
 /// The longest rest that LAPI gets after it worked in vain.
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -35,13 +35,12 @@ impl Pace {
         Self { update_frequency, resync_frequency, wasted: Duration::ZERO, cost: Duration::ZERO }
     }
 
-    /// How long to go on with deltas. LAPI loses additions while many come at once (each is dated before it is written,
-    /// and the mark it compares with has moved meanwhile), and a lost one leaves no trace: not in ids, which other scopes
-    /// and simulated decisions use up as well, and not in counts, which LAPI does not tell. So after a change the
-    /// poller asks for everything after three polls, not after `resync_frequency`, and takes at most a sixtieth of LAPI's
-    /// time for it. It does the same after an empty full answer, which costs LAPI nothing and may come from a failing
-    /// database; after one of which something was left out, since that counts once greater decisions end; and after one that
-    /// LAPI had to confirm.
+    /// How long to go on with deltas. LAPI loses additions while many come at once (each is dated before it is written, and
+    /// LAPI's mark has moved meanwhile). A lost addition leaves no trace: ids have gaps anyway, for other scopes and
+    /// simulated decisions, and LAPI tells no counts. So after a change the poller asks for everything after three polls,
+    /// not after `resync_frequency`, and takes at most a sixtieth of LAPI's time for it. It does the same after an empty
+    /// full answer, which costs LAPI nothing and may come from a failing database; after one with more decisions on one
+    /// value than are held, since the others count once greater ones end; and after one that LAPI had to confirm.
     pub fn until_everything(&self, in_step: &InStep) -> Duration {
         let soon = (self.update_frequency * 3).max(self.cost * 60).max(Duration::from_secs(10));
         let may_lack_some = in_step.named > 0 || in_step.was_odd;
@@ -50,10 +49,11 @@ impl Pace {
         in_step.kept_until.map_or(longest, |until| longest.min(until.saturating_duration_since(in_step.since)))
     }
 
-    /// Until the next poll, give or take a twentieth, so that many instances do not ask in step. It is a second until LAPI's
-    /// first answer, before which nothing `is_known`, and at most a second while the poller `hurries`: somebody scans. Where
-    /// LAPI worked in vain, it may rest as long as it worked, a minute at most, so that no instance takes more than half of
-    /// its time; nobody listening, or a refused key, costs it none.
+    /// How long to wait until the next poll, give or take a twentieth, so that many instances do not ask in step: a second
+    /// until LAPI's first answer (nothing `is_known`), and at most a second while the poller `hurries`, since somebody
+    /// scans. After LAPI has worked in vain, it rests for as long as it worked, but a minute at most: so that an instance
+    /// takes half of LAPI's time at most, unless one answer takes over a minute. A closed port or a refused key costs LAPI
+    /// no time.
     pub fn pause(&self, is_known: bool, hurries: bool) -> Duration {
         let usual = match is_known {
             false => EAGER,

@@ -1,4 +1,4 @@
-//! How do we keep in step with CrowdSec? Poll once, ask for everything when in doubt, go on until shutdown.
+//! How do we keep in step with CrowdSec? We poll for changes, ask for everything when in doubt, and go on until shutdown.
 
 mod full_answer;
 
@@ -23,15 +23,15 @@ use crate::crowdsec::setting::Secret;
 
 /// Keeps a decision set in step with LAPI.
 ///
-/// Deltas lose additions when LAPI is busy, and some deletions are never sent (`cscli alerts delete`, LAPI's own flush),
-/// so everything is asked for every `resync_frequency`; and after any poll that failed, since LAPI does not repeat what
-/// it believes to have sent.
+/// Deltas lose additions when LAPI is busy, and some deletions are never sent (`cscli alerts delete`, LAPI's own flush), so
+/// the poller asks for everything every `resync_frequency`, and after each failed poll, since LAPI does not repeat what it
+/// believes it has sent.
 pub struct Poller {
     lapi: Lapi,
     set: Arc<DecisionSet>,
     contact: Arc<Contact>,
     pace: Pace,
-    /// `None` while the last poll is not known to have succeeded: then everything is asked for, too.
+    /// `None` while the last poll is not known to have succeeded: then the next one asks for everything.
     in_step: Option<InStep>,
     /// Whether the last full answer failed.
     lacks_everything: bool,
@@ -44,7 +44,7 @@ pub struct Poller {
 }
 
 impl Poller {
-    /// `secret` signs the snapshot, where one is kept.
+    /// `secret` signs the snapshot, if one is kept.
     pub fn new(
         connection: &Arc<Connection>,
         config: &Config,
@@ -68,8 +68,8 @@ impl Poller {
         })
     }
 
-    /// Waits for LAPI's first answer, for which a snapshot stands in. With `open` it waits for one attempt, since visitors
-    /// would be waiting; otherwise it asks again each second, since CrowdSec may need some seconds after a boot.
+    /// Waits for LAPI's first answer, unless a snapshot stands in for it. With `open`, waits for one attempt only, since
+    /// visitors would wait as well; otherwise asks again each second, since CrowdSec may need some seconds after a boot.
     pub async fn first_answer(mut self, startup_timeout: Duration) -> Result<Self, String> {
         if self.saving.recall() {
             self.contact.recalled();
@@ -86,7 +86,7 @@ impl Poller {
                 too_slow
             });
             let Err(error) = result else { return Ok(self) };
-            // LAPI has answered, and no time will change what it says of this key.
+            // LAPI has answered, and waiting does not change what it says of this key.
             let is_final = matches!(error, Error::Forbidden);
             let pause = self.pause();
             if on_failure == OnStartupFailure::Open || is_final || left() <= pause {
@@ -110,9 +110,9 @@ impl Poller {
         Ok(self)
     }
 
-    /// Asks once, for changes and, where it is due, for everything, and takes the answers over.
+    /// Asks once for changes, and for everything if that is due, and takes the answers over.
     ///
-    /// Given up halfway, it leaves the next poll to ask for everything.
+    /// If a poll is given up halfway, the next one asks for everything.
     pub async fn poll(&mut self) -> Result<(), Error> {
         if let Some(live) = &self.live {
             let taken = live.poll().await?;
@@ -125,7 +125,7 @@ impl Poller {
             self.contact.answered();
         } else if self.lacks_everything && self.contact.since_last_answer().is_some() {
             // A full answer that is too long for a gateway must not keep new decisions away. The changes come first, since
-            // it moves their mark; where they fail too, its own error says why.
+            // a full answer moves the mark that they begin at. If they fail as well, the full answer's error says why.
             let _ = self.changes().await;
         }
         if in_step.as_ref().is_none_or(|last| last.since.elapsed() >= self.pace.until_everything(last)) {
@@ -142,7 +142,7 @@ impl Poller {
         Ok(())
     }
 
-    /// Polls; a panic costs this poll alone: it fails, and the next one asks for everything.
+    /// Polls. A panic costs this poll alone: it fails, and the next one asks for everything.
     pub async fn try_poll(&mut self) -> Result<(), Error> {
         let (asked, everything) = (Instant::now(), self.in_step.is_none());
         let result = survive(self.poll()).await.unwrap_or_else(|panic| Err(Error::Panicked(panic)));
@@ -152,10 +152,10 @@ impl Poller {
         result
     }
 
-    /// Polls until shutdown: at once where nothing was asked yet, since a snapshot stood in for the first answer.
+    /// Polls until shutdown. The first poll comes at once if a snapshot stood in for LAPI's first answer.
     ///
-    /// Whatever panics here, polling goes on and the shutdown ends it. That is why no line of the log is written outside of
-    /// `survive`.
+    /// Whatever panics here, polling goes on until shutdown. So log lines are only written in `survive` or in tasks of
+    /// their own.
     pub async fn run(mut self, mut shutdown: Shutdown) {
         let mut pause = if self.contact.is_recalled() { Duration::ZERO } else { self.pause() };
         loop {
@@ -164,7 +164,7 @@ impl Poller {
             tokio::select! {
                 () = &mut shutdown => break,
                 () = sleep(pause) => {}
-                // Not where LAPI fails: it needs its rest. And not at once: bursts would have it asked without a pause.
+                // Not while LAPI fails: it needs its rest. And not at once: bursts would make us ask without a pause.
                 () = contact.hurry.began.notified(), if self.in_step.is_some() => {
                     // Counts this poll.
                     let _ = contact.hurry.is_on(Instant::now());
@@ -190,7 +190,7 @@ impl Poller {
         Ok(taken.changes())
     }
 
-    /// Until the next poll.
+    /// How long to wait until the next poll.
     pub fn pause(&self) -> Duration {
         let is_known = self.contact.since_last_answer().is_some();
         let hurries = self.in_step.is_some() && self.contact.hurry.is_on(Instant::now());

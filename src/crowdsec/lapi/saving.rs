@@ -1,4 +1,4 @@
-//! When is the snapshot written? Soon after a change, and never so often that it is felt.
+//! When is the snapshot written? Soon after a change, and for a sixtieth of the time at most.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,15 +10,15 @@ use super::snapshot::Snapshot;
 use crate::crowdsec::decisions::DecisionSet;
 use crate::crowdsec::printable::decisions;
 
-/// The snapshot, where one is kept, and how it is doing.
+/// The snapshot, if one is kept, and when it is written.
 pub struct Saving {
     snapshot: Option<Snapshot>,
     set: Arc<DecisionSet>,
     /// Whether the snapshot on the disk lacks something.
     pub is_due: bool,
-    /// No write begins before.
+    /// No write begins earlier.
     next: Instant,
-    /// Gives when the next write may begin.
+    /// The last write. It gives when the next one may begin, or `None` if it failed.
     writing: Option<JoinHandle<Option<Instant>>>,
 }
 
@@ -31,11 +31,11 @@ impl Saving {
         Self { snapshot, set, is_due: false, next: Instant::now(), writing: None }
     }
 
-    /// Reads the snapshot, where there is one. True if it was believed.
+    /// Reads the snapshot, if there is one. True if it was believed.
     pub fn recall(&self) -> bool {
         let Some(snapshot) = &self.snapshot else { return false };
         let age = snapshot.read(&self.set, Instant::now()).unwrap_or_else(|reason| {
-            // Fails towards LAPI: it will say what stands, and the next snapshot takes this one's place.
+            // Fails towards LAPI: LAPI will say what stands, and the next snapshot takes this one's place.
             warn!("The snapshot {} is not used: {reason}.", snapshot.path.display());
             None
         });
@@ -44,7 +44,7 @@ impl Saving {
         true
     }
 
-    /// Begins to write the snapshot where it is due. A disk that hangs must not keep new decisions away: while one write
+    /// Begins to write the snapshot if it is due. A disk that hangs must not keep new decisions away: while one write
     /// lasts, no other is begun.
     pub async fn go_on(&mut self) {
         if self.writing.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -55,7 +55,7 @@ impl Saving {
         }
     }
 
-    /// Writes what is left to write, however soon.
+    /// Writes at shutdown what is still due, without waiting for `next`.
     pub async fn end(&mut self) {
         self.hear().await;
         self.begin().await;
@@ -65,11 +65,11 @@ impl Saving {
     async fn begin(&mut self) {
         let Some(snapshot) = self.snapshot.clone().filter(|_| self.is_due) else { return };
         let begin = Instant::now();
-        // Copied while no answer is taken over: no change to the set waits for the copy, and no look-up for the change.
+        // Copied while no answer is taken over: so no change to the set waits for the copy, and no look-up for that change.
         let set = self.set.clone();
         let Ok(standing) = spawn_blocking(move || set.to_save(begin)).await else { return };
         (self.is_due, self.next) = (false, begin + SAVE_EVERY);
-        // A logger that panics costs its line alone.
+        // A logger that panics loses its line alone.
         self.writing = Some(spawn_blocking(move || {
             let stored = snapshot.store(&standing).inspect_err(|error| {
                 warn!(

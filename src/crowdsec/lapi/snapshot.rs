@@ -1,10 +1,11 @@
-//! What survives a restart? The decisions, in a file, so that an application that starts while LAPI is away protects.
+//! What survives a restart? The decisions, in a file, so that an application is protected even if it starts while LAPI is
+//! away.
 //!
-//! The file is an answer as LAPI gives it, behind one line that says when it was written, and an HMAC over all of it. The
-//! HMAC's key is made of LAPI's address, our filters, and Rocket's `secret_key`, where one is set: then nobody can forge a
-//! snapshot, not even who may write the file. Nothing in it is believed before the HMAC is right. It is written beside its
-//! place and renamed, so that a crash leaves the old one or the new one. Durations are what was left at the time of
-//! writing: what passed since is taken off by the wall clock, and a clock that went back takes off nothing.
+//! The file's first line holds the time of writing and an HMAC over the whole file; an answer as LAPI gives it follows. The
+//! HMAC's key is made of LAPI's address, our filters, and Rocket's `secret_key` if one is set: then nobody without that can
+//! forge a snapshot, not even somebody who may write the file. Nothing in the file counts before its HMAC is checked. A new
+//! file is written beside the old one and renamed, so that a crash leaves one of the two whole. Durations are those at the
+//! time of writing: what has passed since by the wall clock is taken off, and nothing if the clock went back.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -24,7 +25,7 @@ use crate::crowdsec::decisions::{DecisionSet, Entry, Key, Scopes, Source, Ticks,
 use crate::crowdsec::setting::Secret;
 use crate::crowdsec::timestamp::unix_now;
 
-/// Where the decisions are kept, and whose they are.
+/// Where the decisions are kept, and for which LAPI and filters.
 #[derive(Clone)]
 pub struct Snapshot {
     pub path: PathBuf,
@@ -34,7 +35,7 @@ pub struct Snapshot {
 
 /// Names the format; a change of the format changes it.
 const FORMAT: &str = "crowdsec-rocket-bouncer snapshot 4";
-/// What CrowdSec said longer ago than this it may well have taken back.
+/// CrowdSec may well have taken back what it said longer ago than this.
 const OLDEST: Duration = Duration::from_secs(24 * 60 * 60);
 /// The HMAC is written as hexadecimal digits.
 const DIGITS: usize = 64;
@@ -44,9 +45,9 @@ const TORN: &str = "it was cut or changed, or written with another secret_key, a
 impl Snapshot {
     pub fn new(path: PathBuf, lapi: &Connection, secret: Option<&Secret>) -> Self {
         let hmac = |key: &[u8]| Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of every length");
-        // The secret also signs and encrypts other things, so the snapshot derives its own key: of LAPI's address and our filters
-        // too, since another's decisions are not ours. Without a secret anybody can make this HMAC: it only
-        // detects torn files and those of another LAPI.
+        // The secret also signs and encrypts other things, so the snapshot derives its own key: also from LAPI's address
+        // and our filters, since decisions of another LAPI are not ours. Without a secret anybody can make this HMAC: then
+        // it only detects torn files and those of another LAPI or other filters.
         let secret = secret.map_or("", |secret| &secret.0).as_bytes();
         let mut key = hmac(secret).chain_update(FORMAT).chain_update([0]).chain_update(&lapi.at);
         for text in lapi.filters.iter().flat_map(|(name, value)| [*name, value]) {
@@ -59,7 +60,7 @@ impl Snapshot {
     pub fn store(&self, standing: &[(Value, Key, Ticks, Arc<Source>)]) -> io::Result<()> {
         let mut beside = self.path.clone().into_os_string();
         beside.push(".new");
-        // A half must not keep a full disk full.
+        // A half-written file must not keep a full disk full.
         self.write(beside.as_ref(), standing).inspect_err(|_| _ = fs::remove_file(&beside))?;
         fs::rename(&beside, &self.path)?;
         // The rename itself lasts once the directory is on the disk.
@@ -67,7 +68,7 @@ impl Snapshot {
     }
 
     fn write(&self, beside: &Path, standing: &[(Value, Key, Ticks, Arc<Source>)]) -> io::Result<()> {
-        // The half of one that a crash left, or a link that somebody laid: none is ever followed.
+        // Either the half-written file that a crash left, or a link that somebody laid: no link is ever followed.
         let _ = fs::remove_file(beside);
         let file = File::options().write(true).create_new(true).mode(0o600).open(beside)?;
         let head = format!("{FORMAT}, at {}, HMAC", unix_now());
@@ -90,7 +91,7 @@ impl Snapshot {
         file.into_inner()?.sync_all()
     }
 
-    /// Reads the file into the set. Gives how old it is; `Ok(None)` where there is no file; `Err` says why it is not
+    /// Reads the file into the set. Gives how old the file is; `Ok(None)` if there is none; `Err` says why it is not
     /// believed.
     pub fn read(&self, set: &Arc<DecisionSet>, now: Instant) -> Result<Option<Duration>, String> {
         match fs::metadata(&self.path) {
@@ -124,7 +125,7 @@ impl Snapshot {
             }
             everything.take(entry);
         });
-        // Both are signed once more: such HMACs are compared in constant time.
+        // Both HMACs are signed once more, since signatures of this type are compared in constant time.
         let sum = |digits: &str| self.hmac.clone().chain_update(digits).finalize();
         if sum(hmac) != sum(&format!("{:x}", body.hmac.finalize().into_bytes())) {
             return Err(TORN);
@@ -145,7 +146,7 @@ struct Row<'a> {
     value: String,
 }
 
-/// Signs what is read.
+/// Feeds what is read into the HMAC.
 struct Signed<T> {
     inner: T,
     hmac: Hmac<Sha256>,

@@ -13,7 +13,7 @@ use crate::crowdsec::decisions::{DecisionSet, MOST_ON_ONE_VALUE, Taken};
 use crate::crowdsec::printable::{decisions, printable};
 use crate::crowdsec::reminder::{HOUR, MINUTE, Reminder};
 
-/// What an operator was told, so that nobody is told the same with every poll.
+/// What the log has told the operator, so that it does not repeat it with every poll.
 pub struct Telling {
     /// Where LAPI is.
     pub address: String,
@@ -22,19 +22,19 @@ pub struct Telling {
     pub on_startup_failure: OnStartupFailure,
     /// Who refuses while LAPI says nothing.
     others: &'static str,
-    /// Since when LAPI is away, and when that was last told.
+    /// Since when LAPI has been away, and when that was last told.
     away: Option<(Instant, Instant)>,
-    /// Full answers in a row that brought what no delta had.
+    /// Full answers in a row with many changes that no delta had named.
     drifts: u32,
-    /// What is odd about LAPI's decisions and was told: a word for each kind.
+    /// The oddities of LAPI's decisions that were told: a word for each kind.
     warned_of: HashSet<&'static str>,
-    /// Answers with what cannot be read.
+    /// Counts answers with decisions that cannot be read.
     unread: Reminder,
-    /// What is wrong with values that somebody typed, and was told.
+    /// The unfit values that were told, in the words of `Taken::unfit`.
     unfit: HashSet<String>,
-    /// The filters and the unusual ones of their origins, until the operator was warned that nothing fits.
+    /// The filters, and their origins that are none of CrowdSec's own, until the operator is warned that nothing fits.
     unwarned_filters: Option<(String, Vec<String>)>,
-    /// Whether a full answer lacked what stands on, and the log has told so.
+    /// Whether the last full answer that counted lacked decisions that stand on: that was told.
     keeping: bool,
 }
 
@@ -62,9 +62,8 @@ impl Telling {
         }
     }
 
-    /// Tells once that LAPI is lost and once that it is back; and while nothing was ever heard of it, so that nobody is
-    /// protected by it, again each minute. Keeps every decision in between: a ban must not end because the one who said it
-    /// cannot be reached.
+    /// Warns once that LAPI is lost and once that it is back. While it has never answered, and so protects nobody, warns
+    /// again each minute. Every decision stands meanwhile: a ban must not end because LAPI cannot be reached.
     pub fn of_poll(&mut self, result: Result<(), Error>) {
         let (lapi, now) = (&self.address, Instant::now());
         match (result, self.away) {
@@ -87,7 +86,7 @@ impl Telling {
                         self.others
                     ),
                     // Fails closed, for those to whom an unprotected minute is worse than a minute without the application.
-                    // With `abort` the launch has not got this far.
+                    // With `abort` the launch has failed before this.
                     (None, _) => warn!(
                         "CrowdSec's LAPI at {lapi} has not answered yet: {error}. UNTIL IT ANSWERS, VISITORS GET 503 wherever \
                          the bouncer enforces: `on_startup_failure` is `closed`. It is asked again and again."
@@ -110,7 +109,8 @@ impl Telling {
         self.of_oddities(taken);
     }
 
-    /// Each sort of them once, and what cannot be read once an hour: full answers and live mode's lists hold the same again.
+    /// Tells each kind of oddity once, and unreadable decisions once an hour: full answers and live mode's lists bring the
+    /// same ones again.
     fn of_oddities(&mut self, taken: &Taken) {
         self.contact.unusable.fetch_add((taken.unreadable + taken.left_out) as u64, Ordering::Relaxed);
         if let Some(first) = &taken.first_unreadable
@@ -158,11 +158,12 @@ impl Telling {
         }
     }
 
-    /// The first full answer, or the first since a poll failed. A misspelt filter would let everybody in, in silence.
+    /// Tells of the first full answer, or the first after a failed poll. Without a warning, a misspelt filter would
+    /// silently let everybody in.
     pub fn of_first(&mut self, everything: &Taken) {
         self.of_answer(everything);
         if self.contact.is_recalled() {
-            // The log shows lines with this target in the release profile too, as it does the launch's.
+            // With this target, the log shows the line in the release profile too, like the lines of the launch.
             let (lapi, known) = (&self.address, decisions(self.set.len()));
             info!(target: "crowdsec", "CrowdSec's LAPI at {lapi} has answered: {known} in force.");
         }
@@ -180,16 +181,16 @@ impl Telling {
         );
     }
 
-    /// Asked for right after the changes, a full answer brings little that no delta named: what LAPI lost, and what came
-    /// while it was being made. If that is more than a quarter of all changes, three times in a row, another instance with
-    /// our key takes them.
+    /// A full answer is asked for right after the changes, so it brings few changes that no delta named: those that LAPI
+    /// lost, and those that came while LAPI made it. If they are ten or more, and over a quarter of all changes, three
+    /// times in a row, another instance with our key takes them.
     pub fn of_drift(&mut self, taken: &Taken, named: usize) {
         let unnamed = taken.added() + taken.ended;
         if unnamed > 0 {
             info!("CrowdSec: a full answer changed {} that no delta had named.", decisions(unnamed));
         }
         self.of_oddities(taken);
-        // What two full answers lacked has gone from LAPI's database without a word: no other instance has heard of it.
+        // A decision that two full answers lacked left LAPI's database silently: no delta has named it to any instance.
         let unnamed = unnamed - taken.vanished;
         self.drifts = if unnamed >= 10 && unnamed * 3 > named { self.drifts + 1 } else { 0 };
         if self.drifts == 3 {

@@ -1,4 +1,4 @@
-//! How do LAPI and we prove to each other who we are? By certificates: ours, and those that the operator believes.
+//! How do LAPI and we prove to each other who we are? By certificates: ours, and those that the operator trusts.
 
 mod file;
 mod handshake;
@@ -25,7 +25,7 @@ pub fn client(
     let provider = Arc::new(default_provider());
     let config = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let config = match ca {
-        // Over plain HTTP no CA is asked for, and a machine without any must not fail for it.
+        // Plain HTTP needs no CA, and a machine without any must not fail for that.
         _ if !is_https => config.with_root_certificates(RootCertStore::empty()),
         None => config.with_platform_verifier()?,
         Some(ca) => {
@@ -46,8 +46,9 @@ fn roots(ca: &[CertificateDer<'static>]) -> Result<RootCertStore, Error> {
     Ok(roots)
 }
 
-/// Believes the CAs in `ca_cert_path`, and a certificate that stands there itself: `openssl req -x509` makes one that is
-/// its own CA, which a server may not show by the rules of the web. CrowdSec's own bouncers, written in Go, believe it too.
+/// Trusts the CAs in `ca_cert_path`, and LAPI's own certificate if it is listed there: `openssl req -x509` makes a
+/// certificate that is its own CA, which the rules of the web forbid a server to show. CrowdSec's own bouncers, written in
+/// Go, trust it too.
 #[derive(Debug)]
 struct Named {
     inner: Arc<WebPkiServerVerifier>,
@@ -65,8 +66,8 @@ impl ServerCertVerifier for Named {
     ) -> Result<ServerCertVerified, Error> {
         let result = self.inner.verify_server_cert(certificate, intermediates, name, ocsp, now);
         let Err(Error::InvalidCertificate(error)) = &result else { return result };
-        // Its validity in time is checked before these three, its names are checked here, and the handshake proves that LAPI
-        // has its key. Whose it is, the operator said. Everything else fails closed.
+        // Dates are checked before these three errors arise, the certificate's names are checked here, and the handshake
+        // proves that LAPI has its key. The operator said that it is LAPI's. Everything else fails closed.
         let of_issuer =
             is_ca(error) || matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature);
         if !of_issuer || !self.named.contains(certificate) {
@@ -99,7 +100,7 @@ impl ServerCertVerifier for Named {
     }
 }
 
-/// rustls hands some of webpki's errors on as they are, known by their names alone.
+/// rustls passes some of webpki's errors on as they are: only their names tell them apart.
 fn is_ca(error: &CertificateError) -> bool {
     matches!(error, CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity")
 }

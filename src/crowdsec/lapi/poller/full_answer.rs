@@ -1,4 +1,5 @@
-//! When does a full answer count? Where it lacks what nothing has ended, once LAPI confirms some of that.
+//! When does a full answer count? If it lacks decisions that nothing has ended, once LAPI confirms that some of them are
+//! gone.
 
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,14 +17,14 @@ use crate::crowdsec::printable::{decisions, printable};
 /// Before a full answer counts, LAPI has to confirm that this many of the missing decisions are gone.
 const CONFIRMATIONS: usize = 5;
 
-/// A question leaves LAPI's mark alone for a minute after a poll has moved it.
+/// A question does not move LAPI's mark within a minute after a poll has moved it. This is ten seconds on the safe side.
 const MARK_STAYS: Duration = Duration::from_secs(50);
 
 impl Poller {
     /// Asks for everything. If the answer lacks decisions that stand, asks LAPI to confirm. That question may move the mark
-    /// from which LAPI computes the next delta, so the result has no `InStep`, and the next poll asks for everything. Where
-    /// more is missing each time, that would never end: the second time in a row everything is asked for a little later, if
-    /// the answer came so fast that the mark has stayed.
+    /// from which LAPI computes the next delta, so the result has no `InStep`, and the next poll asks for everything. If
+    /// more were missing each time, that would never end. So the second time in a row the result has an `InStep`, if the
+    /// answers came so fast that the mark has stayed, and everything is asked for a little later.
     pub(super) async fn everything(&mut self) -> Result<(Taken, Option<InStep>), Error> {
         let since = Instant::now();
         self.contact.awaits_everything(self.pace.cost);
@@ -41,8 +42,8 @@ impl Poller {
             Error::Short(format!("{what}, and {reason}. All of them are kept"))
         };
         let asked = confirmed.map_err(kept)?;
-        // Fails closed where the operator wants nobody let in before LAPI has answered: an empty answer may be a failing
-        // database's, and nothing was ever heard that it could lack.
+        // Fails closed where the operator wants nobody let in before LAPI has answered: an empty first answer may come from
+        // a failing database, and no earlier answer shows what it lacks.
         let is_doubtful = taken.new == 0
             && self.telling.on_startup_failure != OnStartupFailure::Open
             && self.contact.since_last_answer().is_none();
@@ -58,8 +59,8 @@ impl Poller {
         Ok((taken, (had_asked || !asked && !is_doubtful).then_some(in_step)))
     }
 
-    /// Whether LAPI says of some of the decisions that a full answer lacks, chosen at random, that they are gone. Gives
-    /// whether it had to be asked. Fails towards the bans: whatever LAPI says but a plain no, all of them stay.
+    /// Asks LAPI to confirm that some missing decisions, chosen at random, are gone. `Ok` says whether there was anything
+    /// to ask. Fails towards the bans: unless LAPI plainly says that these are gone, all missing decisions stay.
     async fn confirm(&self, compared: &Compared) -> Result<bool, String> {
         let some = compared.to_confirm().sample(&mut rand::rng(), CONFIRMATIONS);
         // All at once: a LAPI that hangs is waited for only once.
@@ -75,7 +76,7 @@ impl Poller {
     }
 }
 
-/// What LAPI says in place of what stands against one value.
+/// For messages: what LAPI says in place of the decisions on one value.
 fn says_of(value: &Value, error: &Error) -> String {
     let what = format!("asked about {}, it says: {error}", printable(&value.to_string()));
     match error {

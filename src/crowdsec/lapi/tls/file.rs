@@ -1,5 +1,5 @@
-//! What is in the certificates and keys that the operator named? Read, checked, and told for what they are where one of
-//! them is no good.
+//! What is in the certificate and key files that the operator named? They are read and checked, and a message says what a
+//! bad one is.
 
 use std::sync::Arc;
 
@@ -31,7 +31,8 @@ impl PemFile {
         found.map_err(|what| reading.wrong(self.setting, &format!("{} {what}", self.path))).ok()
     }
 
-    /// The certificates in the file. `Err` goes on after the file's name: what it is instead, and the next command.
+    /// The certificates in the file. `Err` is a sentence that follows the file's name: what the file is instead, and the
+    /// next command.
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, String> {
         let (path, pem) = (&self.path, self.pem("x509")?);
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
@@ -68,7 +69,7 @@ impl PemFile {
         })
     }
 
-    /// The file's text. Windows puts a byte order mark before text: that changes nothing.
+    /// The file's text, without the byte order mark that Windows puts before it.
     fn pem(&self, kind: &str) -> Result<&[u8], String> {
         let path = &self.path;
         match self.bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.bytes) {
@@ -80,7 +81,8 @@ impl PemFile {
             [0x30, _, _, _, 2, 1, 3, ..] => {
                 Err(format!("is PKCS#12, not PEM: `openssl pkcs12 -in {path} -nodes -out NEW` takes it apart"))
             }
-            // Text may begin with 0x30 too, the digit 0. Then comes no long length, and no number as in a short key.
+            // Text may begin with 0x30 too, the digit 0; but then neither a long length follows, nor a number as in a short
+            // key.
             [0x30, 0x80..=0xff, ..] | [0x30, _, 2, 1, ..] => {
                 Err(format!("is DER, not PEM: `openssl {kind} -inform der -in {path} -out NEW` writes it as PEM"))
             }

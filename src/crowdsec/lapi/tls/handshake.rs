@@ -11,7 +11,7 @@ use crate::crowdsec::printable::printable;
 use crate::crowdsec::timestamp::timestamp;
 
 impl Connection {
-    /// The command that connects.
+    /// The command that connects to LAPI.
     fn connect(&self) -> String {
         let url = Url::parse(&self.at).ok();
         let port = url.and_then(|url| url.port_or_known_default()).unwrap_or(443);
@@ -48,7 +48,7 @@ impl Connection {
     fn of_certificate(&self, error: &CertificateError) -> String {
         use CertificateError::*;
         let (host, connect) = (self.host(), self.connect());
-        // The commands that show LAPI's certificate, and that make it a new one.
+        // The commands that show LAPI's certificate, and that make LAPI a new one.
         let look = format!("`{connect} </dev/null | openssl x509 -noout -issuer -dates -ext subjectAltName`");
         let name = host.trim_matches(['[', ']']);
         let kind = if name.parse::<IpAddr>().is_ok() { "IP" } else { "DNS" };
