@@ -66,8 +66,8 @@ impl ServerCertVerifier for Named {
     ) -> Result<ServerCertVerified, Error> {
         let result = self.inner.verify_server_cert(certificate, intermediates, name, ocsp, now);
         let Err(Error::InvalidCertificate(error)) = &result else { return result };
-        // Dates are checked before these three errors arise, the certificate's names are checked here, and the handshake
-        // proves that LAPI has its key. The operator said that it is LAPI's. Everything else fails closed.
+        // The certificate's dates are checked before these three errors arise, its names are checked here, and the
+        // handshake proves that LAPI has its key. The operator said that it is LAPI's. Everything else fails closed.
         let of_issuer =
             is_ca(error) || matches!(error, CertificateError::UnknownIssuer | CertificateError::BadSignature);
         if !of_issuer || !self.named.contains(certificate) {
