@@ -1,4 +1,5 @@
-//! Whatever LAPI, or somebody in its place, sends. `PROPTEST_CASES` says how many cases are tried.
+//! Are networks and durations read right, whatever LAPI or somebody in its place sends? `PROPTEST_CASES` says how many
+//! cases are tried.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use proptest::string::string_regex;
 
 use crate::crowdsec::decisions::{go_duration, network};
 
-/// Texts of this pattern. One that stands by itself would be read anew for each text, which takes most of the time.
+/// Texts of this pattern. A bare pattern would be parsed anew for each text, which takes most of the time.
 fn like(pattern: &str) -> impl Strategy<Value = String> {
     string_regex(pattern).unwrap()
 }

@@ -1,4 +1,4 @@
-//! Databases that say where an address is: what is read of them, what is not believed, and how they are replaced.
+//! What is read of a GeoIP database, what in it is not believed, and how is it replaced?
 
 mod mmdb;
 
@@ -136,7 +136,7 @@ fn damage_within_a_file_panics_in_no_look_up() {
 fn a_record_that_holds_itself_makes_an_address_unknown_and_nothing_worse() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("asn.mmdb");
-    // A pointer to the place where the data begins: to the map that it stands in.
+    // A pointer to where the data begins: to the map that holds this pointer.
     let itself = map(&[("autonomous_system_number", vec![1 << 5, 0])]);
     fs::write(&path, file("GeoLite2-ASN", 4, &[("192.0.2.0/24", itself)])).unwrap();
     let database = Database::open(path).unwrap();
@@ -199,7 +199,7 @@ fn a_database_that_cannot_be_read_stops_the_launch_and_is_named() {
     fs::write(&good, file("GeoLite2-ASN", 6, &[])).unwrap();
     fs::write(&junk, "junk").unwrap();
     assert_eq!(problems(&good), (1, String::new()));
-    // As a variable has it.
+    // As an environment variable writes it.
     let list = format!("{0}, {0}", good.display());
     let figment = Figment::from(rocket::Config::debug_default()).merge(("crowdsec.geoip", list));
     assert_eq!(Config::read(&mut Reading::of(&figment)).unwrap().geoip.len(), 2);

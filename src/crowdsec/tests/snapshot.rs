@@ -1,4 +1,4 @@
-//! The snapshot: what it brings back, and what is not believed.
+//! What does a snapshot bring back, and which files are not believed?
 
 mod properties;
 
@@ -16,14 +16,14 @@ use crate::crowdsec::lapi::{Connection, Snapshot};
 use crate::crowdsec::setting::Secret;
 use crate::crowdsec::tests::decisions::strongest;
 
-/// Why a file that is not all ours is not believed.
+/// Why a changed file, or one made with another secret or LAPI, is not believed.
 const NOT_OURS: &str = "it was cut or changed, or written with another secret_key, api_url or filters";
 
 fn types() -> Types {
     Types { captcha: true, ..Types::default() }
 }
 
-/// A snapshot in this folder, of who asks this LAPI.
+/// A snapshot in this folder, of the decisions of this LAPI.
 fn snapshot(folder: &TempDir, lapi: &str, secret: Option<&str>) -> Snapshot {
     filtered(folder, lapi, secret, &[])
 }
@@ -68,14 +68,14 @@ fn store(snapshot: &Snapshot, set: &DecisionSet) {
     snapshot.store(&set.to_save(Instant::now())).unwrap();
 }
 
-/// What an empty set makes of the file: why it is not believed, and how many decisions it brings.
+/// Reads the file into an empty set. Gives the result, and how many decisions the set holds then.
 fn read(snapshot: &Snapshot) -> (Result<Option<Duration>, String>, usize) {
     let set = Arc::new(DecisionSet::new(Instant::now(), types()));
     let result = snapshot.read(&set, Instant::now());
     (result, set.len())
 }
 
-/// The file with a time of writing that is this much earlier, signed as it ought to be by nobody.
+/// The file with a time of writing this many seconds earlier, under its old signature.
 fn written_earlier(file: &[u8], seconds: u64) -> Vec<u8> {
     let text = str::from_utf8(file).unwrap();
     let (before, rest) = text.split_once(", at ").unwrap();
@@ -101,7 +101,7 @@ fn decisions_survive_with_all_that_is_known_of_them() {
         let left = standing.expires_in.unwrap().as_secs();
         assert!((most - 60..=most).contains(&left), "{left}");
     }
-    // The one without an id is renewed by LAPI's next answer and stands once.
+    // LAPI's next answer renews the decision without an id: it is held once, not twice.
     let mut changes = again.changes(now);
     let source = Source { origin: "".into(), scenario: "".into(), scope: "Ip".into(), kind: "ban".into() };
     let (value, duration) = (Value::Network(network("192.0.2.1").unwrap()), Duration::from_secs(500));
@@ -170,7 +170,7 @@ fn a_torn_foreign_or_old_file_is_not_believed_and_costs_nothing() {
             assert!(matches!(read(&ours), (Err(_), 0)), "changed at {place}");
         }
         fs::write(&ours.path, [whole.as_slice(), b" "].concat()).unwrap();
-        assert!(matches!(read(&ours), (Err(_), 0)), "longer by a blank");
+        assert!(matches!(read(&ours), (Err(_), 0)), "longer by a space");
         fs::write(&ours.path, &whole).unwrap();
         assert_eq!(read(&snapshot(&folder, "/another", secret)), (Err(NOT_OURS.into()), 0));
         assert!(matches!(read(&ours), (Ok(Some(_)), 2)));
@@ -183,12 +183,12 @@ fn a_torn_foreign_or_old_file_is_not_believed_and_costs_nothing() {
 fn without_the_secret_key_nobody_forges_one() {
     let folder = tempfile::tempdir().unwrap();
     let signed = snapshot(&folder, "/lapi", Some("secret"));
-    // Somebody who knows all but the secret writes that nobody is banned, and what they like of the rest.
+    // Somebody who knows everything but the secret writes that nobody is banned.
     store(&snapshot(&folder, "/lapi", None), &set_of(&[]));
     assert_eq!(read(&signed), (Err(NOT_OURS.into()), 0));
     store(&snapshot(&folder, "/lapi", Some("another secret")), &set_of(&[]));
     assert_eq!(read(&signed), (Err(NOT_OURS.into()), 0));
-    // One that is true, but for its age.
+    // A genuine snapshot whose time of writing was changed.
     store(&signed, &set_of(&[(1, "192.0.2.1", "ban", 100)]));
     assert!(matches!(read(&signed), (Ok(Some(_)), 1)));
     let true_one = fs::read(&signed.path).unwrap();
@@ -213,7 +213,7 @@ fn only_its_owner_may_read_it_and_nothing_is_left_beside_it() {
     let ours = snapshot(&folder, "/lapi", None);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     for before in [0o666, 0o600, 0o000] {
-        // What a crash left, and a file of before, with modes of their own.
+        // A file that a crash left beside the snapshot, and an older snapshot, both with this mode.
         for name in ["s.new", "s"] {
             let path = folder.path().join(name);
             fs::write(&path, "of before").unwrap_or_default();
@@ -244,7 +244,7 @@ fn no_link_is_followed_where_it_is_written() {
     }
 }
 
-/// A reader of numbers may take `+a` or `0A` for `0a`.
+/// A parser of hexadecimal numbers may take `+a` or `0A` for `0a`.
 #[test]
 fn the_signature_of_a_snapshot_has_one_spelling() {
     let folder = tempfile::tempdir().unwrap();
@@ -259,7 +259,8 @@ fn the_signature_of_a_snapshot_has_one_spelling() {
     };
     assert!(matches!(respelled(str::to_owned), (Ok(Some(_)), 1)));
     assert!(matches!(respelled(str::to_uppercase), (Err(_), 0)));
-    // One of 32 bytes begins with a zero in all but every eighth signature, which holds for the second it was made in.
+    // In seven of eight signatures one of the 32 bytes begins with the digit 0: a plus replaces it. In the eighth a plus is
+    // appended. Which case it is changes each second, since the time is signed too.
     let plus = |hmac: &str| {
         let pairs: Vec<&str> = hmac.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).unwrap()).collect();
         let at = pairs.iter().position(|pair| pair.starts_with('0'));

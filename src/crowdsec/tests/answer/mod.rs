@@ -1,4 +1,4 @@
-//! Whatever LAPI, or somebody in its place, sends, and in whatever pieces.
+//! What is read of an answer, whatever LAPI or somebody in its place sends, and in whatever pieces?
 
 mod properties;
 
@@ -32,7 +32,7 @@ fn read_list(json: &[u8], asked: Option<u64>) -> Result<Vec<Decision>, String> {
     lapi::read_list(json, &Scopes::default(), asked)
 }
 
-/// What arrives so many bytes at a time, and how much of it that was.
+/// Bytes that arrive in pieces, and the most bytes of a piece.
 struct Pieces<'a>(&'a [u8], usize);
 
 impl Read for Pieces<'_> {
@@ -221,7 +221,7 @@ fn an_answer_that_breaks_off_leaves_what_came_before() {
     }
 }
 
-/// An account's name may be as long as its owner likes, and no such decision is ever held.
+/// An account's name may have any length; a decision on one of over 256 bytes is never held.
 #[test]
 fn in_live_mode_a_value_that_is_unfit_costs_itself_and_an_answer_full_of_junk_is_none() {
     let scopes = Scopes::new(&["ip", "range", "username"].map(str::to_owned)).unwrap();

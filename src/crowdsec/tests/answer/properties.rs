@@ -1,4 +1,4 @@
-//! The same, of whatever anybody may think of. `PROPTEST_CASES` says how many cases are tried.
+//! Is any answer read without a panic, and each readable entry in it? `PROPTEST_CASES` says how many cases are tried.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ fn any_size() -> impl Strategy<Value = usize> {
     prop_oneof![1..40_usize, Just(usize::MAX)]
 }
 
-/// Texts of this pattern. One that stands by itself would be read anew for each text, which takes most of the time.
+/// Texts of this pattern. A bare pattern would be parsed anew for each text, which takes most of the time.
 fn like(pattern: &str) -> impl Strategy<Value = String> {
     string_regex(pattern).unwrap()
 }
@@ -27,7 +27,7 @@ fn any_word() -> impl Strategy<Value = String> {
 
 /// JSON of any shape, in which the names that mean something come up often.
 fn any_json() -> impl Strategy<Value = serde_json::Value> {
-    // What stands in the closure below is made anew for each value.
+    // Made outside of the closure below, which would make it anew for each value.
     let name = prop_oneof![
         proptest::sample::select(vec![
             "new", "deleted", "id", "origin", "scenario", "scope", "type", "value", "duration"
@@ -95,7 +95,7 @@ proptest! {
         good in vec(any_entry(), 0..8), junk in vec(any_json(), 0..8), new_first in any::<bool>(),
         are_new in any::<bool>(), size in any_size(),
     ) {
-        // An entry that happens to be readable among the junk would count too, so only objects without a value.
+        // Junk that happens to be a readable entry would count too, so only junk without a `value` is kept.
         let junk: Vec<_> = junk.into_iter().filter(|entry| entry.get("value").is_none()).collect();
         let mut new: Vec<String> = good.iter().map(|(entry, ..)| entry.to_string()).collect();
         for (n, entry) in junk.iter().enumerate() {
@@ -167,7 +167,7 @@ fn any_token() -> impl Strategy<Value = &'static str> {
     proptest::sample::select(TOKENS.as_slice())
 }
 
-/// By another way: all of it at once. Lists of the same name may come more than once.
+/// Whether this is an answer, found in another way: by reading all of it at once. A list may come more than once.
 fn is_an_answer(answer: &str) -> bool {
     struct Lists(Vec<(String, Box<RawValue>)>);
 

@@ -1,4 +1,4 @@
-//! What is counted of the decisions, and what is saved.
+//! How are decisions counted, and which are saved?
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! A LAPI that forgets for a while what it knows, and remembers again.
+//! What ends when LAPI forgets for a while what it knows, and remembers again?
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use proptest::prelude::*;
 use super::{decision, set_of, strongest, take_all, take_changes, tenths, types};
 use crate::crowdsec::decisions::{Decision, DecisionSet, Entry, Key, Value};
 
-/// A LAPI that is the truth, forgets for a while what it knows, and remembers.
+/// What happens at LAPI: decisions come and go, and its answers leave some out for a while.
 #[derive(Clone, Debug)]
 enum Happens {
     Add,
-    /// With a `deleted` in the next delta.
+    /// The next delta names the decision as deleted.
     Delete(prop::sample::Index),
-    /// As `cscli alerts delete` and LAPI's own flush do it: no answer ever names it.
+    /// As `cscli alerts delete` and LAPI's own flush delete: no answer ever names the decision again.
     DeleteSilently(prop::sample::Index),
-    /// From now on each answer leaves out those whose id has one of these remainders by four.
+    /// From now on each answer leaves out some decisions: bit n of this mask leaves out the ids that are n modulo 4.
     Forget(u8),
     Remember,
     Polls(u64),
@@ -67,7 +67,7 @@ impl World {
         self.forgets & (1 << (row.id % 4)) != 0
     }
 
-    /// As the poller does it: changes, or everything where that is due, and at once after a question or a failure.
+    /// Polls as the poller does: for changes, or for everything if that is due, as it is right after a question to LAPI.
     fn poll(&mut self) {
         self.now += POLL;
         let instant = self.start + tenths(self.now);
@@ -85,7 +85,7 @@ impl World {
             }
             let compared = everything.take_over(instant, tenths(RESYNC / 2));
             let asked: Vec<(Value, Key)> = compared.to_confirm().collect();
-            // A database that fails answers no question, also none for what is truly gone.
+            // A failing database answers no question, not even about decisions that are truly gone.
             let confirmed = asked.is_empty() || self.forgets == 0;
             let taken = compared.settle(confirmed);
             let due = taken.kept_until.map(|until| until.duration_since(self.start).as_millis() as u64 / 100);
@@ -113,7 +113,7 @@ proptest! {
         let mut world = World {
             start, set, now: 0, rows: vec![], forgets: 0, sane_since: 0, polled: 0, everything_due: 0,
         };
-        // Half a resync_frequency between the two answers, one until the first of them, and some polls.
+        // A whole `RESYNC` until the first of the two answers, half of one until the second, and some polls.
         let in_time = RESYNC * 3 / 2 + 3 * POLL;
         let mut known = HashSet::new();
         for event in events {
@@ -149,7 +149,7 @@ proptest! {
                     match row.gone {
                         None => prop_assert!(stands || !known.contains(&row.id), "{} was let go", row.id),
                         Some(gone) if world.forgets == 0 && now > gone.max(world.sane_since) + in_time => {
-                            prop_assert!(!stands, "{} still stands, {} after its end", row.id, now - gone);
+                            prop_assert!(!stands, "{} still stands {} tenths of a second after its end", row.id, now - gone);
                         }
                         Some(_) => {}
                     }
@@ -177,7 +177,7 @@ fn what_lapi_has_written_anew_in_a_list_that_it_pulls_is_not_missing_where_the_n
         ("CAPI", "ban", 35_990, 1),
         ("CAPI", "ban", 30_000, 2),
         ("CAPI", "captcha", 72_000, 2),
-        // Of these LAPI removes none when another one comes.
+        // LAPI never replaces decisions of these origins.
         ("crowdsec", "ban", 72_000, 2),
         ("cscli", "ban", 72_000, 2),
     ] {
@@ -186,13 +186,13 @@ fn what_lapi_has_written_anew_in_a_list_that_it_pulls_is_not_missing_where_the_n
         let taken = take_all(&set, now, [of(origin, 2, kind, tenths)]);
         assert_eq!((set.len(), taken.kept, taken.ended), (left, left - 1, 0), "{origin} {kind} {tenths}");
     }
-    // One that the answer lacks as well is nobody's successor.
+    // A decision that the answer lacks as well is not the successor of another one.
     let both = [of("lists", 1, "ban", 36_000), of("lists", 2, "ban", 72_000)];
     let (set, now) = set_of(both.clone());
     assert_eq!(take_all(&set, now, []).kept, 2);
     take_changes(&set, now, [Entry::Deleted(both[1].clone())]);
     assert_eq!(set.len(), 1, "the other one stands");
-    // One of another list is none in its place.
+    // A decision of another origin is no successor.
     let (set, now) = set_of([of("CAPI", 1, "ban", 36_000)]);
     assert_eq!(take_all(&set, now, [of("lists", 2, "ban", 72_000)]).kept, 1);
 }

@@ -1,11 +1,11 @@
-//! Answers about one address at a time.
+//! In live mode, what does an answer about one address end?
 
 use std::net::IpAddr;
 
 use super::{decision, set_of, strongest};
 use crate::crowdsec::decisions::{Decision, Entry, Taken};
 
-/// Live mode: two questions are under way, and the one that was answered first arrives last.
+/// Two questions are under way, and the answer that LAPI gave first arrives last.
 #[test]
 fn an_answer_about_one_address_ends_nothing_that_another_one_has_brought_since_it_was_asked() {
     let (set, now) = set_of([]);
@@ -21,7 +21,7 @@ fn an_answer_about_one_address_ends_nothing_that_another_one_has_brought_since_i
     answer(asked_second, std::slice::from_ref(&range));
     answer(asked_first, &[]);
     assert!(stands(first) && stands(second));
-    // What was held when it was asked, and is not said any more, ends.
+    // A decision that was held when LAPI was asked, and is not in the answer, ends.
     answer(set.held_against(Some(first)), &[decision(2, "192.0.2.1", "captcha", 600)]);
     assert!(stands(first) && !stands(second));
     answer(set.held_against(Some(first)), &[]);

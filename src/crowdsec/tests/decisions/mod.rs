@@ -1,4 +1,4 @@
-//! The decisions: what stands against whom, and what ends it.
+//! Which decisions stand against whom, and what ends them?
 
 mod counted;
 mod forgetting;
@@ -23,10 +23,10 @@ pub fn strongest(set: &DecisionSet, visitor: IpAddr, now: Instant) -> Option<Sta
     set.against(visitor, || None, || None, now).into_iter().next()
 }
 
-/// How far apart the two answers are that end a missing decision, in tenths of a second.
+/// The least time between the two answers that end a missing decision, in tenths of a second.
 const APART: u64 = 300;
 
-/// A decision of the operator's LAPI, with what is left of it in tenths of a second.
+/// A decision as LAPI sends it, with the time it has left in tenths of a second.
 fn decision(id: u64, value: &str, kind: &str, tenths: u64) -> Decision {
     scoped(id, if value.contains('/') { "Range" } else { "Ip" }, value, kind, tenths)
 }
@@ -98,7 +98,7 @@ fn an_answer_that_is_not_confirmed_ends_nothing_and_brings_what_is_new() {
         assert_eq!((taken.kept, taken.kept_until), (2, None));
         assert!(against(&set, "198.51.100.7", start + tenths(after)).is_some());
     }
-    // Two confirmed ones in a row are needed from here on.
+    // From here on, two confirmed answers in a row are needed.
     take_all(&set, start + tenths(10 * APART), []);
     assert!(against(&set, "192.0.0.1", start + tenths(10 * APART)).is_some());
     take_all(&set, start + tenths(11 * APART), []);
@@ -122,7 +122,7 @@ fn what_a_full_answer_names_as_deleted_ends_at_once() {
     let (set, now) = set_of(many(1..4));
     let mut everything = set.everything(now);
     everything.take(Entry::New(many(1..2).next().unwrap()));
-    // The one that is named as new as well stands.
+    // The decision that the answer names as new as well stands.
     many(1..3).for_each(|gone| everything.take(Entry::Deleted(gone)));
     let taken = everything.take_over(now, tenths(APART)).settle(true);
     assert_eq!((taken.ended, taken.kept, set.len()), (1, 1, 2));
@@ -221,14 +221,15 @@ fn of_too_many_decisions_on_one_address_the_greatest_are_held() {
     let taken = take_changes(&set, now, [Entry::New(ban.clone())]);
     assert_eq!((taken.left_out, taken.first_left_out), (1, network("192.0.2.1").map(Value::Network)));
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Ban, Some(50_000))));
-    // What is left out of an answer, whichever it names first, is not missing. What would not have been is.
+    // The captchas that are left out are not missing, in whichever order the answer names them. The ban, which it lacks,
+    // is.
     let mut again = set.everything(now);
     captchas.iter().rev().for_each(|captcha| again.take(Entry::New(captcha.clone())));
     let compared = again.take_over(now, tenths(APART));
     assert_eq!(compared.to_confirm().collect::<Vec<_>>(), [(ban.value.clone(), ban.key())]);
     compared.settle(true);
     assert_eq!(against(&set, "192.0.2.1", now), Some((Remediation::Ban, Some(50_000))));
-    // Nor is it news, however often it comes.
+    // Nor do left-out decisions count as added, however often they come.
     assert_eq!(take_all(&set, now, captchas.into_iter().chain([ban.clone()])).added(), 0);
     assert_eq!(set.len() as u64, most);
     let captchas = (40_001 - most..=40_000).map(|id| decision(id, "192.0.2.1", "captcha", 0));

@@ -1,4 +1,4 @@
-//! The set against a naive model: a plain list of decisions, searched from end to end.
+//! Does the set say what a naive model says: a plain list of decisions, searched from end to end?
 
 mod plain_list;
 
@@ -40,7 +40,7 @@ const VALUES: [(&str, &str); 22] = [
     ("session", "FR"),
 ];
 
-/// Addresses, and where they are.
+/// Addresses, with their country and autonomous system.
 const VISITORS: [(&str, &str, u32); 9] = [
     ("192.0.2.1", "FR", 64500),
     ("192.0.2.2", "DE", 64501),
@@ -94,7 +94,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// What each visitor and each account meets by the real set, and until when.
+/// What each visitor and each account meets in the real set, and until when.
 fn met(set: &DecisionSet, start: Instant, now: u64) -> Vec<Option<(Remediation, u64)>> {
     let instant = start + tenths(now);
     let visitors = VISITORS.iter().map(|(address, country, system)| {

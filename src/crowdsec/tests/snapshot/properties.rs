@@ -1,4 +1,4 @@
-//! No other file is a snapshot of ours.
+//! Is any other file ever taken for a snapshot of ours?
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! The plain list of decisions, and the rules as plainly as they can be said.
+//! What do the rules say of a plain list of decisions, as plainly as they can be said?
 
 use std::net::IpAddr;
 
@@ -35,7 +35,7 @@ fn meaning(decision: &Decision) -> (String, String) {
     }
 }
 
-/// The plain list, and the rules as plainly as they can be said.
+/// The plain list, with a method for each rule.
 #[derive(Clone, Default)]
 pub struct Model(pub Vec<Known>);
 
@@ -54,7 +54,8 @@ impl Model {
         self.0.push(Known { decision: new.clone(), remediation, end, missed: None });
     }
 
-    /// What is new counts as it comes; what is known by then and named as deleted ends at the end, unless the answer was cut.
+    /// New decisions count as they come. A decision that is known when it is named as deleted ends with the answer, unless
+    /// the answer was cut.
     pub fn changes(&mut self, now: u64, cut: bool, entries: &[Entry]) {
         let (mut new, mut deleted) = (Vec::new(), Vec::new());
         for entry in entries {
