@@ -10,11 +10,11 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// A runtime of its own, of one thread. On Rocket's, LAPI's work would slow requests: each idle worker would have to arm a
-/// timer, and LAPI's large buffers would lie between the memory of requests.
+/// A runtime of its own, with one thread. On Rocket's runtime, LAPI's work would slow requests: each idle worker would have
+/// to arm a timer, and LAPI's large buffers would lie between the memory of requests.
 pub struct Background {
     pub runtime: Handle,
-    /// The thread ends with it.
+    /// The thread ends when this is dropped.
     _end: oneshot::Sender<()>,
 }
 
@@ -27,7 +27,7 @@ impl Background {
         Ok(Self { runtime: handle, _end: end })
     }
 
-    /// Does the work from liftoff on. The shutdown waits until the work has ended, and no longer than `patience`.
+    /// Does the work from liftoff on. The shutdown waits until the work has ended, but no longer than `patience`.
     pub fn work<W: Future<Output = ()> + Send + 'static>(
         self,
         rocket: Rocket<Build>,

@@ -18,32 +18,32 @@ use log::warn;
 
 use crate::crowdsec::panics::{lock, survive_now};
 
-/// Written in place of a path, it means standard output.
+/// In place of a path, this means standard output.
 pub const STDOUT: &str = "stdout";
 
-/// A log that takes lines at the speed of memory. What waits there is written when it is dropped.
+/// A log that takes lines at the speed of memory. Lines that still wait are written when the journal is dropped.
 ///
-/// `tracing-appender` was measured beside it: four times the instructions, an allocation and a wake for each line, and a
-/// file that is rotated is not opened anew.
+/// `tracing-appender` was measured too: it needs four times the instructions, an allocation and a wake for each line, and
+/// it does not reopen a file that was rotated.
 pub struct Journal {
     shared: Arc<Shared>,
     thread: JoinHandle<()>,
 }
 
-/// Between two writes: short beside a poll, long enough that each write has many lines. A thread that looks by itself
-/// spares requests the system call of waking it.
+/// Between two writes: short compared with a poll, long enough that each write has many lines. Since the thread looks by
+/// itself, requests need no system call to wake it.
 const PAUSE: Duration = Duration::from_millis(100);
-/// What may wait for a slow disk, beside as much that is being written. Further lines are dropped and counted: the
-/// application is worth more than its log.
+/// The most bytes that wait for a slow disk, beside as many that are being written. Further lines are dropped and counted:
+/// the application is worth more than its log.
 const MOST_WAITING: usize = 4 << 20;
-/// What stays allocated when a burst is over. Doubled again and again it is `MOST_WAITING`.
+/// How many bytes stay allocated after a burst. Doubled again and again, they make exactly `MOST_WAITING`.
 const KEPT: usize = 256 << 10;
-/// No line of the access log, of events or of refusals is longer: Docker cuts those. One of the application's log may be, where
-/// its characters are escaped.
+/// No line of the access log, of events or of refusals has more bytes, since Docker cuts such lines. A line of the
+/// application's log may have more, if its characters are escaped.
 const LONGEST_LINE: usize = 16 << 10;
 /// Between two warnings about dropped lines.
 const QUIET: Duration = Duration::from_secs(10);
-/// How long a stuck disk may hold up the end.
+/// How long a stuck disk may hold up the shutdown.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Journal {
@@ -73,10 +73,10 @@ impl Journal {
         self.thread.thread().unpark();
     }
 
-    /// Waits until all lines are written, and no longer than that.
+    /// Waits until all lines are written, but no longer than `patience`.
     pub fn flush(&self, patience: Duration) {
         let end = Instant::now() + patience;
-        // What was dropped since it was told last is told now.
+        // Lines dropped since the last warning are told now.
         lock(&self.shared.waiting).told = None;
         let is_over = |waiting: &Waiting| waiting.rests && waiting.lines.is_empty();
         while !is_over(&lock(&self.shared.waiting)) && Instant::now() < end {
@@ -116,20 +116,20 @@ struct Waiting {
     dropped: usize,
     told: Option<Instant>,
     closed: bool,
-    /// Whether the thread is at rest, since nothing was there when it looked last.
+    /// Whether the thread is at rest, since no line waited when it looked last.
     rests: bool,
 }
 
 impl Shared {
-    /// Tells how many lines were dropped, unless that was told only now, or would be on a standard output that may be
-    /// stuck itself.
+    /// Tells how many lines were dropped, unless that was told less than `QUIET` ago, or would go to a standard output that
+    /// may be stuck itself.
     fn tell(&self, mut waiting: MutexGuard<'_, Waiting>, stuck: bool) {
         let loud = waiting.told.is_none_or(|told| told.elapsed() >= QUIET) && !(stuck && is_stdout(&self.path));
         if loud && waiting.dropped > 0 {
             waiting.told = Some(Instant::now());
             let (path, dropped) = (self.path.display(), mem::take(&mut waiting.dropped));
             drop(waiting);
-            // Neither a visitor's request nor the log's thread ends because this cannot be told.
+            // If this warning panics, neither a visitor's request nor the log's thread ends.
             let _ = survive_now(|| {
                 warn!("{path} does not take all that is written: at least {dropped} lines did not get there.");
             });
@@ -142,8 +142,9 @@ struct Writer {
     shared: Arc<Shared>,
     file: File,
     lines: Vec<u8>,
-    /// How much of `lines` is written: after an error the rest is tried again, so that no line is doubled. Where a disk was full
-    /// and the file has been moved away since, the old one may end within a line, which the new one has whole.
+    /// How many bytes of `lines` are written: after an error the rest is tried again, so that no line is doubled. If a full
+    /// disk cut a line and the file was moved away since, the old file ends within that line, and the new one has the line
+    /// whole.
     written: usize,
 }
 
@@ -171,19 +172,19 @@ impl Writer {
         let mut waiting = lock(&self.shared.waiting);
         mem::swap(&mut self.lines, &mut waiting.lines);
         waiting.rests = self.lines.is_empty();
-        // Now there is room for it, where this is the log that tells it.
+        // Now there is room for the warning, if it goes into this very log.
         self.shared.tell(waiting, false);
         self.write()
     }
 
-    /// Writes whole lines, piece by piece: on standard output the lines of two logs must not meet in the middle, and those of
-    /// one must not wait until a slow reader has taken all of the other's.
+    /// Writes whole lines, piece by piece: on standard output two logs must not mix within a line, and one log must not
+    /// wait until a slow reader has taken all lines of the other.
     fn write(&mut self) -> io::Result<()> {
         while self.written < self.lines.len() {
-            // Whoever rotates logs has moved the file away, and needs no signal to us.
+            // A rotation of logs has moved the file away. It need not send us a signal.
             if !is_at(&self.file, &self.shared.path) {
                 self.file = open(&self.shared.path)?;
-                // The rest of a line would be taken for a line: of 192.0.2.7 might be left `2.0.2.7`.
+                // The rest of a line would be taken for a line: 192.0.2.7 might become `2.0.2.7`.
                 self.written =
                     self.lines[..self.written].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             }
@@ -193,14 +194,14 @@ impl Writer {
                 match self.file.write(&self.lines[self.written..end]) {
                     Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                     Ok(more) => self.written += more,
-                    // Somebody has set that writing there does not wait. Under the lock no other log's line begins meanwhile.
+                    // Somebody has made standard output non-blocking. Under the lock no other log's line begins meanwhile.
                     Err(error) if locked.is_some() && error.kind() == io::ErrorKind::WouldBlock => thread::sleep(PAUSE),
                     Err(error) => return Err(error),
                 }
             }
             if locked.is_some() {
                 drop(locked);
-                // Who waits for the lock needs a moment to take it.
+                // Whoever waits for the lock needs a moment to take it.
                 thread::sleep(Duration::from_millis(1));
             }
         }
@@ -208,8 +209,8 @@ impl Writer {
     }
 }
 
-/// How long the next piece is: whole lines, as many as fit into `LONGEST_LINE`, and one at least. If a longer one were taken
-/// apart, what a visitor has written in it could begin a line.
+/// How many bytes the next piece has: whole lines, as many as fit into `LONGEST_LINE`, and one at least. A longer line is
+/// not split: otherwise a visitor's text within it could begin a line.
 fn end_of_piece(lines: &[u8]) -> usize {
     let is_end = |byte: &u8| *byte == b'\n';
     let ends = lines[..lines.len().min(LONGEST_LINE)].iter().rposition(is_end);
@@ -220,10 +221,11 @@ fn is_stdout(path: &Path) -> bool {
     path.as_os_str() == STDOUT
 }
 
-/// Appending, so that a file that is cut down to nothing (`copytruncate`) starts anew. It is opened for reading too,
-/// since opening a named pipe for writing alone waits for a reader. Addresses are for the owner and a group to read.
+/// Opens a log for appending, so that a file that is cut down to nothing (`copytruncate`) starts anew. Opens it for reading
+/// too, since opening a named pipe for writing alone waits for a reader. Only the file's owner and group may read the
+/// addresses in it.
 ///
-/// Standard output is a file like any other, past the buffer of Rust's own: that does not say how much of it is written.
+/// Standard output is used as a file, past Rust's own buffer, which does not say how much of it is written.
 pub fn open(path: &Path) -> io::Result<File> {
     if is_stdout(path) {
         return io::stdout().as_fd().try_clone_to_owned().map(File::from);

@@ -36,7 +36,7 @@ impl Limit {
         Self { most, window, start: Instant::now(), hasher: RandomState::new(), counts: Mutex::default() }
     }
 
-    /// Counts one more for this key. `Err` holds the time to wait, if that is more than `most`.
+    /// Counts one more for this key. `Err` holds the time to wait if the count is over `most`.
     pub fn count(&self, key: impl Hash, now: Instant) -> Result<(), Duration> {
         let (key, window) = (self.hasher.hash_one(key), self.window_at(now));
         let mut counts = lock(&self.counts);

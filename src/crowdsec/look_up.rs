@@ -8,8 +8,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-/// Finds the addresses of a host, in a few look-ups at once. Where DNS hangs, each question that gives up would otherwise
-/// leave one of Rocket's threads behind, until none is left to open the files that Rocket serves.
+/// Finds the addresses of a host, with a few look-ups at once. Otherwise, while DNS hangs, each question that gives up
+/// would leave one of Rocket's threads blocked, until none is left to open the files that Rocket serves.
 #[derive(Clone)]
 pub struct LookUp(Arc<Semaphore>);
 
@@ -26,7 +26,7 @@ impl LookUp {
         self.in_turn(move || (host.as_str(), 0).to_socket_addrs()).await
     }
 
-    /// A turn ends with the work, and not with who waits for it.
+    /// A turn lasts as long as the work, even if nobody waits for that any more.
     async fn in_turn<T: Send + 'static>(self, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
         let turn = self.0.acquire_owned().await.map_err(io::Error::other)?;
         let working = spawn_blocking(move || {

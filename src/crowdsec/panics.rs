@@ -1,6 +1,6 @@
 //! What does a panic in one of our threads or tasks cost? The piece of work that panicked, and no more.
 //!
-//! Telling something is such a piece too: a logger that writes by `println!`, as Rocket's does, panics where standard
+//! Writing a log line is such a piece too: a logger that writes by `println!`, as Rocket's does, panics where standard
 //! output is a closed pipe or a full disk.
 
 use std::any::Any;
@@ -9,19 +9,19 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rocket::futures::FutureExt;
 
-/// Does the work. If it panics, gives the panic's words. Whatever state it had changed must be usable: change state first,
-/// log afterwards.
+/// Does the work. If it panics, gives the panic's words. State that the work has changed must be usable then: change state
+/// first, log afterwards.
 pub async fn survive<T>(work: impl Future<Output = T>) -> Result<T, String> {
     AssertUnwindSafe(work).catch_unwind().await.map_err(words)
 }
 
-/// The same for work that waits for nothing.
+/// `survive` for work that is not async.
 pub fn survive_now<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).map_err(words)
 }
 
-/// Locks, even if somebody panicked under the lock. What our locks guard is whole after each step, and to refuse it would
-/// take the application down.
+/// Locks, even if somebody panicked under the lock. What our locks guard is whole after each step, and refusing would take
+/// the application down.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

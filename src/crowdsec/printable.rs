@@ -44,7 +44,7 @@ pub fn escaped_length(text: &str) -> usize {
     text.bytes().map(|byte| if is_plain(&byte) { 1 } else { LONGEST_ESCAPE }).sum()
 }
 
-/// How many bytes one byte takes at most, as `\x22`.
+/// The most bytes that one byte takes, as in `\x22`.
 pub const LONGEST_ESCAPE: usize = 4;
 
 /// Whether a byte stands in the access log as it is.

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::panics::lock;
 
-/// Something that is wrong for as long as it lasts: it is counted, told after a few times, and told again after each pause.
+/// Something that goes wrong again and again: it is counted, told after a few times, and told again after each pause.
 #[derive(Debug, Default)]
 pub struct Reminder(Mutex<(u64, Option<Instant>)>);
 
 pub const MINUTE: Duration = Duration::from_secs(60);
-/// The pause between two lines of the log, unless something deserves more of them.
+/// The pause between two lines of the log, unless something deserves more lines.
 pub const HOUR: Duration = Duration::from_secs(60 * 60);
 
 impl Reminder {
@@ -18,7 +18,7 @@ impl Reminder {
         Self(Mutex::new((0, None)))
     }
 
-    /// Counts once more. Gives the count where it is time to tell, for the first time after `few` times.
+    /// Counts once more. Gives the count when it is time to tell: first after `few` times, then after each `pause`.
     pub fn count(&self, few: u64, pause: Duration, now: Instant) -> Option<u64> {
         let mut reminder = lock(&self.0);
         let (times, told) = &mut *reminder;

@@ -1,4 +1,4 @@
-//! How did questions to somebody end, and how long did they take? Counted for whoever wants to know.
+//! How did questions to LAPI or AppSec end, and how long did they take? Counted for the figures.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 /// All questions to one service, LAPI or AppSec, since the launch.
 #[derive(Default)]
 pub struct Tally {
-    /// How many ended in each way. Whoever asks has the list of the ways, seven at most.
+    /// How many ended in each way. The caller has the list of ways, seven at most.
     pub ended: [AtomicU64; 7],
-    /// By duration: each place counts what took at most that place of `SECONDS` and longer than the one before, the last place
-    /// what took longer than all of them.
+    /// By duration: index n counts the questions that took at most `SECONDS[n]` and longer than the bound before, the last
+    /// index those that took longer than all bounds.
     pub took: [AtomicU64; SECONDS.len() + 1],
     pub microseconds: AtomicU64,
 }

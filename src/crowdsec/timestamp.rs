@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rocket::time::OffsetDateTime;
 
-/// `2026-11-26T14:02:07Z`, of seconds since 1970.
+/// `2026-11-26T14:02:07Z`, from seconds since 1970.
 pub fn timestamp(seconds: u64) -> String {
     let at = OffsetDateTime::from_unix_timestamp(seconds as i64).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let (h, m, s) = at.to_hms();

@@ -16,8 +16,8 @@ fn shared(path: &Path, lines: &str) -> Arc<Shared> {
     Arc::new(Shared { path: path.into(), lost: Arc::default(), waiting: Mutex::new(waiting) })
 }
 
-/// A log that went into a socket until that was full, and ends there in the middle of a line; what the socket's other
-/// end got so far; and that end.
+/// The writer of a log whose socket is full in the middle of a line, what the socket's other end has got so far, and that
+/// other end.
 fn half_written() -> (Writer, String, UnixStream) {
     let (ours, theirs) = UnixStream::pair().expect("a pair");
     ours.set_nonblocking(true).expect("an option");
