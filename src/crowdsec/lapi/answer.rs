@@ -66,7 +66,7 @@ pub fn read_entries(json: &[u8], scopes: &Scopes) -> Result<Vec<Entry>, String> 
     let mut json = serde_json::Deserializer::from_slice(json);
     let read = List { is_new: true, hand_on }.deserialize(&mut json).and_then(|()| json.end());
     read.map_err(|error| printable(&error.to_string()))?;
-    if unread > MOST_UNREAD { Err("it is full of what is no decision".into()) } else { Ok(entries) }
+    if unread > MOST_UNREAD { Err(format!("over {MOST_UNREAD} entries cannot be read")) } else { Ok(entries) }
 }
 
 /// Takes each entry as raw text, and whether it stands in `new`, not in `deleted`.
@@ -192,9 +192,9 @@ fn read_entry(json: &RawValue, scopes: &Scopes) -> Result<Option<Decision>, Unre
     }
     let shown = || printable(&wire.value);
     if wire.scope.len().max(wire.kind.len()) > LONGEST_FIELD {
-        return Err(broken(format!("the scope or type of the one on `{}` is over {LONGEST_FIELD} bytes", shown())));
+        return Err(broken(format!("the decision on `{}` has a scope or type over {LONGEST_FIELD} bytes", shown())));
     }
-    let no_duration = || format!("`{}`, of the one on `{}`, is no duration", printable(&wire.duration), shown());
+    let no_duration = || format!("`{}`, of the decision on `{}`, is no duration", printable(&wire.duration), shown());
     let duration = go_duration(&wire.duration).ok_or_else(|| broken(no_duration()))?;
     let value = Value::read(&wire.scope, &wire.value).map_err(|what| {
         let is_address = matches!(known_scope(&wire.scope), Some("ip" | "range"));

@@ -90,7 +90,7 @@ pub fn transfer(error: &reqwest::Error, lapi: Option<&Connection>) -> Error {
         }
         (.., Some(PermissionDenied)) => "this user may not connect there: see the socket's owner and mode".into(),
         (.., Some(HostUnreachable | NetworkUnreachable)) => {
-            "no way leads to that address: check api_url, routes and the firewall".into()
+            "no route leads to that address: check api_url, routes and the firewall".into()
         }
         _ => "the connection failed".to_owned(),
     };

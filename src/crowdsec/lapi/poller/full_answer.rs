@@ -69,7 +69,7 @@ impl Poller {
             let standing = standing.map_err(|error| says_of(value, &error))?;
             if standing.iter().any(|decision| decision.value == *value && decision.key() == *key) {
                 let shown = printable(&value.to_string());
-                return Err(format!("asked about it, it says that the one on {shown} stands"));
+                return Err(format!("asked about {shown}, it says that the decision stands"));
             }
         }
         Ok(!some.is_empty())
