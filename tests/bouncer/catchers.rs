@@ -128,8 +128,8 @@ fn described() -> Described {
 #[test]
 fn a_guards_refusal_is_a_page_that_bears_nothing_of_what_your_catcher_says_of_its_own_body() {
     let client = client(bare().register("/", catchers![described]).mount("/", routes![guarded]));
-    assert_eq!(refused.headers().get_one("Crowdsec-Remediation"), Some("ban"));
+    let refused = client.get("/excluded/guarded").visitor("192.0.2.1").dispatch();
     let left: Vec<_> = OF_ITS_BODY.into_iter().filter(|name| refused.headers().contains(*name)).collect();
     assert_eq!((left, refused.headers().get_one("X-Owner")), (vec![], Some("kept")));
-    assert!(refused.into_string().is_some_and(|page| page.contains("</html>")));
+    assert_eq!(refused.headers().get_one("Crowdsec-Remediation"), Some("ban"));
 }

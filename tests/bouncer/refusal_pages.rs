@@ -165,7 +165,7 @@ fn a_captcha_that_a_route_asks_of_everybody_names_no_decision_that_lets_its_visi
         with_decisions(&[("192.0.2.1", "pass"), ("192.0.2.2", "captcha")]).merge(("template_dir", dir.path()));
     let client = client(app::app(figment).mount("/pages", routes![human]));
     let page = |visitor| client.get("/pages/human").visitor(visitor).dispatch().into_string().unwrap();
-    assert_eq!(page("192.0.2.1"), "null");
+    assert!(page("192.0.2.1").starts_with("null"), "{}", page("192.0.2.1"));
     assert!(page("192.0.2.2").contains(r#""remediation":"captcha""#), "{}", page("192.0.2.2"));
 }
 

@@ -127,10 +127,11 @@ impl AppSec {
 
     pub fn tell_outage(&self, reason: &str) {
         let Some(times) = self.outages.count(1, MINUTE, Instant::now()) else { return };
-        let meet = self.config.failure_action.map_or("no judge in its place", Remediation::as_str);
+        let meet = self.config.failure_action.map_or("no judge but LAPI's decisions", Remediation::as_str);
         let (url, reason) = (&self.client.at, printable(reason));
         log::warn!(
-            "AppSec at {url} does not answer: {reason} ({times} so far). Meanwhile visitors meet {meet}: `appsec.failure_action`."
+            "AppSec at {url} does not answer: {reason} ({times} so far). Does CrowdSec run with AppSec, and is \
+             `appsec.url` right? Meanwhile visitors meet {meet} (`appsec.failure_action`)."
         );
     }
 

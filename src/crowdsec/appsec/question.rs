@@ -2,9 +2,9 @@
 //!
 //! What we rely on, read in CrowdSec 1.6 to 1.8:
 //! - Of two `X-Crowdsec-Appsec-*` headers with one name the first counts. AppSec's rules see those that AppSec does not
-//! know.
+//!   know.
 //! - Go's `url.Parse` reads the address. For one that it cannot read AppSec answers 500, which would look like an
-//! outage.
+//!   outage.
 //! - Up to 1.7.7 a body without `Content-Length` is judged as an empty one.
 //! - The hub's rules know the type of a body in small letters alone. They see no field of a body of another type.
 

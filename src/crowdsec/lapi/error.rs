@@ -44,7 +44,8 @@ impl fmt::Display for Error {
             Self::Transfer(reason) => f.write_str(reason),
             Self::Forbidden => f.write_str(
                 "403: LAPI refuses the key (or its database fails: see LAPI's log). `cscli bouncers list` shows whether the bouncer is \
-                 there and valid, `cscli bouncers add` makes a new key; with a certificate, compare its OU with bouncers_allowed_ou",
+                 there and valid, `cscli bouncers add` makes a new key; with a certificate, look whether it has expired \
+                 (it is read at the launch alone), and compare its OU with bouncers_allowed_ou",
             ),
             Self::Redirect(to) => {
                 write!(

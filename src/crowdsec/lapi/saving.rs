@@ -73,7 +73,7 @@ impl Saving {
         self.writing = Some(spawn_blocking(move || {
             let stored = snapshot.store(&standing).inspect_err(|error| {
                 warn!(
-                    "The snapshot {} cannot be written: {error}. Check `crowdsec.snapshot`; a restart would start empty.",
+                    "The snapshot {} cannot be written: {error}. Check `crowdsec.snapshot`; a restart would begin with an older one or none.",
                     snapshot.path.display()
                 );
             });

@@ -1,5 +1,6 @@
 //! What does a snapshot bring back, and which files are not believed?
 
+mod forgery;
 mod properties;
 
 use std::fs;
@@ -107,28 +108,6 @@ fn decisions_survive_with_all_that_is_known_of_them() {
     let (value, duration) = (Value::Network(network("192.0.2.1").unwrap()), Duration::from_secs(500));
     changes.take(Entry::New(Decision { id: None, source, value, duration }));
     assert_eq!((changes.complete().added(), again.len()), (0, 3));
-}
-
-#[test]
-fn what_was_asked_for_with_other_filters_is_not_believed() {
-    let folder = tempfile::tempdir().unwrap();
-    let filters: [&[(&'static str, &str)]; 4] = [
-        &[],
-        &[("origins", "cscli")],
-        &[("origins", "CAPI")],
-        &[("origins", "cscli"), ("scenarios_containing", "ssh")],
-    ];
-    for stored in filters {
-        store(&filtered(&folder, "/lapi", None, stored), &set_of(&[(1, "192.0.2.1", "ban", 100)]));
-        for asked in filters {
-            let (result, count) = read(&filtered(&folder, "/lapi", None, asked));
-            assert_eq!(
-                (result.is_ok(), count),
-                (stored == asked, usize::from(stored == asked)),
-                "{stored:?} {asked:?}"
-            );
-        }
-    }
 }
 
 #[test]
@@ -242,33 +221,4 @@ fn no_link_is_followed_where_it_is_written() {
         assert!(fs::symlink_metadata(&ours.path).unwrap().is_file());
         assert!(matches!(read(&ours), (Ok(Some(_)), 1)));
     }
-}
-
-/// A parser of hexadecimal numbers may take `+a` or `0A` for `0a`.
-#[test]
-fn the_signature_of_a_snapshot_has_one_spelling() {
-    let folder = tempfile::tempdir().unwrap();
-    let snapshot = snapshot(&folder, "/lapi", Some("secret"));
-    let respelled = |spell: fn(&str) -> String| {
-        store(&snapshot, &set_of(&[(1, "192.0.2.1", "ban", 100)]));
-        let whole = fs::read_to_string(&snapshot.path).unwrap();
-        let (line, body) = whole.split_once('\n').unwrap();
-        let (head, hmac) = line.rsplit_once(' ').unwrap();
-        fs::write(&snapshot.path, format!("{head} {}\n{body}", spell(hmac))).unwrap();
-        read(&snapshot)
-    };
-    assert!(matches!(respelled(str::to_owned), (Ok(Some(_)), 1)));
-    assert!(matches!(respelled(str::to_uppercase), (Err(_), 0)));
-    // In seven of eight signatures one of the 32 bytes begins with the digit 0: a plus replaces it. In the eighth a plus is
-    // appended. Which case it is changes each second, since the time is signed too.
-    let plus = |hmac: &str| {
-        let pairs: Vec<&str> = hmac.as_bytes().chunks(2).map(|pair| str::from_utf8(pair).unwrap()).collect();
-        let at = pairs.iter().position(|pair| pair.starts_with('0'));
-        let spelled = |(place, pair): (usize, &&str)| match at {
-            Some(at) if at == place => format!("+{}", &pair[1..]),
-            _ => (*pair).to_owned(),
-        };
-        pairs.iter().enumerate().map(spelled).collect::<String>() + if at.is_none() { "+" } else { "" }
-    };
-    assert!(matches!(respelled(plus), (Err(_), 0)));
 }

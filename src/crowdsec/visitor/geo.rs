@@ -86,10 +86,7 @@ impl Database {
     /// Whether the database serves decisions of this scope, `country` or `as`, by the name of its type. If the name tells
     /// nothing, it may serve both.
     pub fn has(&self, scope: &str) -> bool {
-        let name = self.reader().metadata().database_type.to_ascii_lowercase();
-        let is_named = |words: &[&str]| words.iter().any(|word| name.contains(word));
-        let (country, system) = (is_named(&["country", "city", "enterprise"]), is_named(&["asn", "isp"]));
-        country == system || scope == if country { "country" } else { "as" }
+        serves(&self.reader(), scope)
     }
 
     /// Reads the fields in CrowdSec's own order. Some free databases have a flat `country_code`, and `country` as a text: the
@@ -118,8 +115,10 @@ impl Database {
             let short = |_: MaxMindDbError| Ok(found.decode_path::<u16>(&path)?.map(u64::from));
             let usual = |_: MaxMindDbError| Ok(found.decode_path::<u32>(&path)?.map(u64::from));
             let number = found.decode_path(&path).or_else(usual).or_else(short);
-            let text = |_: MaxMindDbError| Ok(found.decode_path::<&str>(&path)?.and_then(system));
-            number.map(|number| u32::try_from(number?).ok().filter(|number| *number > 0)).or_else(text)
+            let text = |_: MaxMindDbError| found.decode_path::<&str>(&path).map(|text| text.and_then(system));
+            let number = number.map(|number| u32::try_from(number?).ok().filter(|number| *number > 0)).or_else(text)?;
+            // As IPinfo writes it.
+            Ok(number.or(found.decode_path::<&str>(&[Key("asn")])?.and_then(system)))
         })
     }
 
@@ -148,14 +147,20 @@ impl Database {
         })
     }
 
-    /// Reads a file that was replaced. If the new one is broken, the log says so once, and the old one stays.
+    /// Reads a file that was replaced. If the new one is broken or of another kind, the log says so once, and the old one stays.
     pub fn refresh(&self) {
         let now = version(&self.path);
         if now == mem::replace(&mut *lock(&self.seen), now) {
             return;
         }
         let path = self.path.display();
-        match read(&self.path) {
+        // Fails closed: decisions on countries must not end because somebody copied a database of systems over it.
+        let new = read(&self.path).and_then(|reader| {
+            let lost = ["country", "as"].into_iter().find(|scope| self.has(scope) && !serves(&reader, scope));
+            let what = |scope| format!("by its name it does not serve the scope `{scope}`, as the old one does").into();
+            lost.map_or(Ok(reader), |scope| Err(what(scope)))
+        });
+        match new {
             Ok(reader) => {
                 let old = mem::replace(&mut *self.reader.write().unwrap_or_else(PoisonError::into_inner), reader);
                 // The lock is free again: nobody waits while a gigabyte is given back.
@@ -177,6 +182,13 @@ impl Database {
 fn version(path: &Path) -> Option<Version> {
     let file = fs::metadata(path).ok()?;
     Some((file.ino(), file.modified().ok()?, file.len()))
+}
+
+fn serves(reader: &Reader<Vec<u8>>, scope: &str) -> bool {
+    let name = reader.metadata().database_type.to_ascii_lowercase();
+    let is_named = |words: &[&str]| words.iter().any(|word| name.contains(word));
+    let (country, system) = (is_named(&["country", "city", "enterprise"]), is_named(&["asn", "isp"]));
+    country == system || scope == if country { "country" } else { "as" }
 }
 
 fn read(path: &Path) -> Result<Reader<Vec<u8>>, Box<dyn Error>> {

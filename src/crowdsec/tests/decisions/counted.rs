@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{decision, set_of, take_all, take_changes, tenths, types};
-use crate::crowdsec::decisions::{DecisionSet, Entry};
+use super::{APART, decision, set_of, take_all, take_changes, tenths, types};
+use crate::crowdsec::decisions::{DecisionSet, Entry, MOST_ON_ONE_VALUE};
 
 #[test]
 fn a_decision_that_is_renewed_is_counted_once_and_by_what_it_says_last() {
@@ -38,4 +38,20 @@ fn twenty_thousand_decisions_without_an_id_are_told_apart_by_value_scope_and_typ
     assert_eq!(set.len(), 20_200);
     let taken = take_changes(&set, now, (0..20_000).map(values).map(Entry::Deleted));
     assert_eq!((taken.ended, set.len()), (20_000, 200));
+}
+
+/// LAPI says anew with each answer what is left of a decision, and its clock and ours are never quite the same.
+#[test]
+fn of_too_many_decisions_that_end_together_none_is_missing_whichever_were_held() {
+    let list = |later: u64| {
+        (1..=2 * MOST_ON_ONE_VALUE as u64).map(move |id| decision(id, "192.0.2.1", "ban", 10_000 + (id * later) % 7))
+    };
+    let (set, now) = set_of(list(1));
+    for later in 2..7 {
+        let mut again = set.everything(now);
+        list(later).for_each(|ban| again.take(Entry::New(ban)));
+        let compared = again.take_over(now, tenths(APART));
+        assert_eq!(compared.missing().0, 0, "{later}");
+        compared.settle(true);
+    }
 }

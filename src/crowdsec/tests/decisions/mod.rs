@@ -236,19 +236,3 @@ fn of_too_many_decisions_on_one_address_the_greatest_are_held() {
     take_changes(&set, now, captchas.chain([ban]).map(Entry::Deleted));
     assert_eq!(set.len(), 0);
 }
-
-/// LAPI says anew with each answer what is left of a decision, and its clock and ours are never quite the same.
-#[test]
-fn of_too_many_decisions_that_end_together_none_is_missing_whichever_were_held() {
-    let list = |later: u64| {
-        (1..=2 * MOST_ON_ONE_VALUE as u64).map(move |id| decision(id, "192.0.2.1", "ban", 10_000 + (id * later) % 7))
-    };
-    let (set, now) = set_of(list(1));
-    for later in 2..7 {
-        let mut again = set.everything(now);
-        list(later).for_each(|ban| again.take(Entry::New(ban)));
-        let compared = again.take_over(now, tenths(APART));
-        assert_eq!(compared.missing().0, 0, "{later}");
-        compared.settle(true);
-    }
-}
