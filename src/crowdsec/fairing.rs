@@ -155,7 +155,7 @@ impl Fairing for Enforcement {
 
 /// Sends refused requests to the refusal once more. Attached at ignition, it comes after all fairings that the application
 /// attaches: one of these may have given a request another address, or the method that its visitor named in a header. So it
-/// also finds the catchers that stages of the application have registered.
+/// also finds the catchers of the application's stages, but not of stages that another stage attaches.
 struct LastWord {
     refusing: Weak<()>,
 }

@@ -45,17 +45,22 @@ fn behind_a_trusted_proxy_the_visitor_is_whom_it_names() {
 #[test]
 fn after_a_request_for_a_websocket_that_none_is_made_of_nobody_says_on_that_connection_who_they_are() {
     let figment = with_decisions(&[("192.0.2.1", "ban")]).merge(("crowdsec.trusted_proxies", ["127.0.0.1"]));
-    let asked = |(path, visitor, more)| {
+    let asked = |(asked, visitor, more)| {
         format!(
-            "GET {path} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {visitor}\r\n{more}\r\n\
+            "{asked} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {visitor}\r\n{more}\r\n\
              GET /crowdsec/health HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.2\r\nConnection: close\r\n\r\n"
         )
     };
     let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
-    let texts = [("/", "192.0.2.1", ""), ("/", "192.0.2.1", upgrade), ("/crowdsec/health", "192.0.2.1", upgrade)];
+    let texts = [
+        ("GET /", "192.0.2.1", ""),
+        ("GET /", "192.0.2.1", upgrade),
+        ("GET /crowdsec/health", "192.0.2.1", upgrade),
+        ("FOO /", "192.0.2.1", upgrade),
+    ];
     let answers = on_connections(app::protected(figment), &texts.map(asked));
     let counts: Vec<usize> = answers.iter().map(|answer| answer.matches("HTTP/1.1 ").count()).collect();
-    assert_eq!(counts, [2, 1, 1], "{answers:?}");
+    assert_eq!(counts, [2, 1, 1, 1], "{answers:?}");
 }
 
 /// Rocket drops a header that is not UTF-8, so a visitor's bytes can remove the address that a proxy added to them.

@@ -118,6 +118,6 @@ fn told(error: &legacy::Error) -> String {
     // These are rustls' words. The advice comes first, since the end may be cut off.
     match reason.contains("invalid peer certificate") {
         true => format!("its certificate is out of date, not for `appsec.url` or by no CA of `ca_cert_path`: {reason}"),
-        false => reason,
+        false => format!("does CrowdSec run with AppSec, and is `appsec.url` right? {reason}"),
     }
 }

@@ -130,8 +130,7 @@ impl AppSec {
         let meet = self.config.failure_action.map_or("no judge but LAPI's decisions", Remediation::as_str);
         let (url, reason) = (&self.client.at, printable(reason));
         log::warn!(
-            "AppSec at {url} does not answer: {reason} ({times} so far). Does CrowdSec run with AppSec, and is \
-             `appsec.url` right? Meanwhile visitors meet {meet} (`appsec.failure_action`)."
+            "AppSec at {url} does not answer: {reason} ({times} so far). Meanwhile visitors meet {meet} (`appsec.failure_action`)."
         );
     }
 

@@ -1,4 +1,4 @@
-//! When is the snapshot written? Soon after a change, and for a sixtieth of the time at most.
+//! When is the snapshot written? Soon after a change; writes that succeed take a sixtieth of the time at most.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -44,9 +44,16 @@ impl Handler for BadRequest {
                 bouncer.refuse(visit, visit.judgement.with(verdict));
             }
         }
-        match answer(request) {
+        let answer = match answer(request) {
             Some(answer) => answer,
             None => self.0.handle(status, request).await,
-        }
+        };
+        answer.map(|mut response| {
+            // No fairing runs here that could end a connection of which a proxy may have made a tunnel.
+            if request.route().is_none() {
+                response.set_raw_header("Connection", "close");
+            }
+            response
+        })
     }
 }

@@ -71,13 +71,14 @@ fn the_number_of_a_system_is_found_and_a_file_of_ipv4_alone_knows_nothing_of_ipv
         ("198.51.100.128/25", system(text("AS64502"))),
         // A number of 64 bits, which is of an extended type.
         ("203.0.113.0/25", system([&[4, 2][..], &64503_u32.to_be_bytes()].concat())),
-        // As IPinfo writes it.
-        ("203.0.113.128/25", map(&[("asn", text("AS64504")), ("country_code", text("JP"))])),
+        ("203.0.113.128/26", map(&[("asn", text("AS64504")), ("country_code", text("JP"))])),
+        ("203.0.113.192/26", map(&[("autonomous_system_number", number(64505)), ("asn", number(1))])),
     ];
     fs::write(&path, file("GeoLite2-ASN", 4, &records)).unwrap();
     let database = Database::open(path).unwrap();
     let of = |address: &str| database.system(address.parse().unwrap());
-    assert_eq!((of("192.0.2.1"), of("198.51.100.1"), of("203.0.113.200")), (Some(64500), None, Some(64504)));
+    assert_eq!((of("192.0.2.1"), of("198.51.100.1")), (Some(64500), None));
+    assert_eq!((of("203.0.113.130"), of("203.0.113.200")), (Some(64504), Some(64505)));
     assert_eq!((of("203.0.113.1"), of("192.0.2.200"), of("198.51.100.200")), (Some(64503), Some(64501), Some(64502)));
     assert_eq!((of("::ffff:192.0.2.1"), of("2001:db8::1")), (Some(64500), None));
     assert!(database.has("as") && !database.has("country"));

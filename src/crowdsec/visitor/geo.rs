@@ -110,15 +110,21 @@ impl Database {
     /// Reads a number of 64, 32 or 16 bits, or a text: not every maker of databases writes it as MaxMind does. Never reads just
     /// any type of value: in a damaged file, a value may contain itself without end.
     pub fn system(&self, address: IpAddr) -> Option<u32> {
-        let path = [Key("autonomous_system_number")];
+        // As MaxMind names it, and as IPinfo does.
+        let paths = [[Key("autonomous_system_number")], [Key("asn")]];
         self.look_up(address, |found| {
-            let short = |_: MaxMindDbError| Ok(found.decode_path::<u16>(&path)?.map(u64::from));
-            let usual = |_: MaxMindDbError| Ok(found.decode_path::<u32>(&path)?.map(u64::from));
-            let number = found.decode_path(&path).or_else(usual).or_else(short);
-            let text = |_: MaxMindDbError| found.decode_path::<&str>(&path).map(|text| text.and_then(system));
-            let number = number.map(|number| u32::try_from(number?).ok().filter(|number| *number > 0)).or_else(text)?;
-            // As IPinfo writes it.
-            Ok(number.or(found.decode_path::<&str>(&[Key("asn")])?.and_then(system)))
+            for path in &paths {
+                let short = |_: MaxMindDbError| Ok(found.decode_path::<u16>(path)?.map(u64::from));
+                let usual = |_: MaxMindDbError| Ok(found.decode_path::<u32>(path)?.map(u64::from));
+                let number = found.decode_path(path).or_else(usual).or_else(short);
+                let text = |_: MaxMindDbError| found.decode_path::<&str>(path).map(|text| text.and_then(system));
+                let number =
+                    number.map(|number| u32::try_from(number?).ok().filter(|number| *number > 0)).or_else(text)?;
+                if number.is_some() {
+                    return Ok(number);
+                }
+            }
+            Ok(None)
         })
     }
 
@@ -157,7 +163,9 @@ impl Database {
         // Fails closed: decisions on countries must not end because somebody copied a database of systems over it.
         let new = read(&self.path).and_then(|reader| {
             let lost = ["country", "as"].into_iter().find(|scope| self.has(scope) && !serves(&reader, scope));
-            let what = |scope| format!("by its name it does not serve the scope `{scope}`, as the old one does").into();
+            let what = |scope| {
+                format!("its type (`database_type`) does not serve the scope `{scope}`, as the old one's does").into()
+            };
             lost.map_or(Ok(reader), |scope| Err(what(scope)))
         });
         match new {
