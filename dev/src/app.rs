@@ -20,7 +20,7 @@ pub struct App {
     process: Child,
     log: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
-    /// Whether nobody is to read its standard output and error any more.
+    /// Whether the readers of its standard output and error stop after their next line.
     deaf: Arc<AtomicBool>,
 }
 
@@ -31,7 +31,7 @@ pub struct Ended {
     pub log: String,
 }
 
-/// What somebody meets who asks for the index page.
+/// What the index page answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Welcome,
@@ -41,9 +41,9 @@ pub enum Verdict {
 }
 
 impl App {
-    /// An application that asks this LAPI each second; `settings` beat that. In the debug profile it knows visitors from
-    /// `X-Forwarded-For` by itself, and who connects without is the developer. Another profile is told to trust loopback,
-    /// and refuses whoever comes from there without that header.
+    /// An application that polls this LAPI each second; `settings` take precedence. The debug profile by itself reads
+    /// `X-Forwarded-For` from loopback, and takes a request without that header for the developer's. Another profile is told
+    /// here to trust loopback, and refuses requests from there without that header.
     #[track_caller]
     pub fn polling(lapi_url: &str, settings: &[(&str, &str)]) -> Self {
         Self::start(&Self::usual(lapi_url, settings))
@@ -56,7 +56,7 @@ impl App {
             ("CROWDSEC_API_KEY", KEY),
             ("CROWDSEC_UPDATE_FREQUENCY", "1s"),
             ("CROWDSEC_DECISIONS", "[]"),
-            // What the tests' own LAPIs are asked is what the tests are about.
+            // Tests count the requests to their own LAPIs, and usage metrics would be among these.
             ("CROWDSEC_USAGE_METRICS", "off"),
             ("CROWDSEC_CAPTCHA_PROVIDER", "recaptcha"),
             ("CROWDSEC_CAPTCHA_SITE_KEY", "end-to-end-site-key"),
@@ -67,7 +67,7 @@ impl App {
         [usual.as_slice(), trusted, settings].concat()
     }
 
-    /// An application with these variables in its environment, and no others.
+    /// An application with the environment that [`command`] sets.
     #[track_caller]
     pub fn start(environment: &[(&str, &str)]) -> Self {
         Self::launch(environment)
@@ -84,7 +84,7 @@ impl App {
         Self::launched(command(environment))
     }
 
-    /// The same of a command that a test has changed. Its output has to be piped.
+    /// Runs a command that a test may have changed, until it launches or ends. Its output has to be piped.
     pub fn launched(mut command: Command) -> Result<Self, Ended> {
         let mut process = command
             .spawn()
@@ -113,7 +113,7 @@ impl App {
         let log = self.log.lock().unwrap();
         let line =
             log.lines().find_map(|line| line.split_once("Rocket has launched from ")).map(|(_, address)| address)?;
-        // In JSON there is more behind it.
+        // In a log in JSON, more text follows the address.
         let address = line.split(['"', ' ']).next()?;
         address.rsplit(':').next()?.parse().ok()
     }
@@ -149,7 +149,7 @@ impl App {
         Request::new(self.address, method, target)
     }
 
-    /// What this address meets at the index page.
+    /// What the index page answers to this address.
     #[track_caller]
     pub fn verdict(&self, address: &str) -> Verdict {
         let answer = self.get("/").from(address).send();
@@ -162,16 +162,16 @@ impl App {
         }
     }
 
-    /// Waits until this address meets this verdict.
+    /// Waits until this address gets this verdict.
     #[track_caller]
     pub fn eventually(&self, address: &str, verdict: Verdict) {
         eventually(&format!("{address} meets {verdict:?}"), || self.verdict(address) == verdict);
     }
 
-    /// Waits until the application has heard of everything that was decided so far.
+    /// Waits until the application knows all changes that LAPI has made so far.
     #[track_caller]
     pub fn catch_up(&self, lapi: &Lapi) {
-        // A poll that brings this fresh decision brings all that happened before it.
+        // The poll that brings this new decision brings all earlier changes too.
         let free = iter::successors(Some(1u8), |n| n.checked_add(1)).map(|n| format!("233.252.0.{n}"));
         let marker = free.into_iter().find(|address| self.verdict(address) == Verdict::Welcome).expect("a free marker");
         lapi.ban(&marker);
@@ -183,13 +183,13 @@ impl App {
         self.log.lock().unwrap().clone()
     }
 
-    /// How many lines of the log hold this text by now. A thread of the application's own writes the log, a moment after
-    /// what it tells of: ask [`App::tells`] for a line that must come.
+    /// How many lines of the log hold this text by now. The application's log thread writes a line a moment after its event:
+    /// call [`App::tells`] for a line that must come.
     pub fn logged(&self, text: &str) -> usize {
         self.log().lines().filter(|line| line.contains(text)).count()
     }
 
-    /// Waits until this many lines of the log hold this text, and fails the test where more do.
+    /// Waits until this many lines of the log hold this text; fails the test if more do, or fewer after [`PATIENCE`].
     #[track_caller]
     pub fn tells(&self, text: &str, times: usize) {
         let end = Instant::now() + PATIENCE;
@@ -203,7 +203,7 @@ impl App {
         signal(self.process.id(), name);
     }
 
-    /// Closes the other end of its standard output after the next line that it writes there, which `write` brings about.
+    /// Makes the application write a line by calling `write`, and then closes the reading end of its standard output.
     #[track_caller]
     pub fn close_stdout(&self, write: impl FnOnce()) {
         self.deaf.store(true, Ordering::SeqCst);
@@ -211,7 +211,7 @@ impl App {
         eventually("its standard output is closed", || self.readers[0].is_finished());
     }
 
-    /// Asks the application to end, as a service manager does, and waits until it has.
+    /// Asks the application to end, as a service manager does, and waits until it has ended.
     #[track_caller]
     pub fn stop(self) -> Ended {
         self.signal("TERM");

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::visitor::{escape, read_head, unescape};
 
-/// A server on a loopback port of its own, which remembers every request and answers as it was told last.
+/// A server on a loopback port of its own, which remembers every request and answers as the test told it last.
 pub struct FakeServer {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -47,7 +47,7 @@ impl FakeServer {
         Self { address, shared }
     }
 
-    /// From now on it answers like this.
+    /// Answers each request by this function from now on.
     pub fn answers(&self, answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) {
         *self.shared.answer.lock().unwrap() = Arc::new(answer);
     }
@@ -69,7 +69,7 @@ impl FakeServer {
 impl Drop for FakeServer {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::SeqCst);
-        // The listener only notices when somebody comes.
+        // The listening thread reads `closing` only when a connection comes.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -106,22 +106,22 @@ impl Seen {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// A field of the query, undone of its encoding.
+    /// A field of the query, decoded.
     pub fn query(&self, name: &str) -> Option<String> {
         field(self.target.split_once('?')?.1, name)
     }
 
-    /// A field of a form that was posted.
+    /// A field of a posted form, decoded.
     pub fn form(&self, name: &str) -> Option<String> {
         field(std::str::from_utf8(&self.body).ok()?, name)
     }
 
-    /// Whether a bouncer asked about one address or network, which is no poll.
+    /// Whether a bouncer asked about one address or network, instead of polling.
     pub fn is_question(&self) -> bool {
         self.target.starts_with("/v1/decisions?")
     }
 
-    /// Whether a bouncer asked for everything rather than for what changed.
+    /// Whether a bouncer asked for all decisions instead of the changes.
     pub fn asks_for_all(&self) -> bool {
         self.query("startup").as_deref() == Some("true")
     }
@@ -133,12 +133,12 @@ fn field(pairs: &str, name: &str) -> Option<String> {
     Some(unescape(value))
 }
 
-/// A decision as LAPI writes it.
+/// A ban as LAPI writes it.
 pub fn ban(id: u32, address: &str) -> Value {
     json!({ "duration": "3h59m59.6s", "id": id, "origin": "cscli", "scenario": "end-to-end", "scope": "Ip", "type": "ban", "value": address })
 }
 
-/// A LAPI that knows these bans and in which nothing ever changes.
+/// Answers like a LAPI whose decisions are these, for ever.
 pub fn standing(bans: Vec<Value>) -> impl Fn(&Seen) -> Reply {
     move |seen| Reply::standing(seen, &bans)
 }
@@ -190,8 +190,7 @@ impl Reply {
         Self::json(&json!({ "deleted": deleted, "new": new }))
     }
 
-    /// What a LAPI says that knows these decisions and in which nothing ever changes: to a poll, and to a question about
-    /// one address or network.
+    /// What a LAPI whose decisions are these, for ever, answers to a poll or to a question about one address or network.
     pub fn standing(seen: &Seen, decisions: &[Value]) -> Self {
         if seen.is_question() {
             let value = seen.query("ip").or(seen.query("range")).unwrap_or_default();
@@ -201,7 +200,7 @@ impl Reply {
         Self::decisions(if seen.asks_for_all() { decisions } else { &[] }, &[])
     }
 
-    /// Takes the request and never says a word.
+    /// Takes the request and never answers.
     pub fn silence() -> Self {
         Self { fault: Some(Fault::Silence), ..Self::error(500) }
     }
@@ -211,12 +210,12 @@ impl Reply {
         Self { fault: Some(Fault::HangUp), ..Self::error(500) }
     }
 
-    /// Takes the request and writes whatever it likes, for as long as it likes or the client listens.
+    /// Takes the request and lets `script` write to the connection; an error of writing is ignored.
     pub fn script(script: impl FnOnce(&mut TcpStream) -> std::io::Result<()> + Send + 'static) -> Self {
         Self { fault: Some(Fault::Script(Box::new(script))), ..Self::error(500) }
     }
 
-    /// Announces the whole body and closes after half of it.
+    /// Announces the whole body, sends half of it, and closes the connection.
     pub fn cut(mut self) -> Self {
         self.fault = Some(Fault::CutBody);
         self
@@ -232,7 +231,7 @@ impl Reply {
         let mut head =
             format!("HTTP/1.1 {} Fake\r\nContent-Length: {}\r\nConnection: close\r\n", self.status, self.body.len());
         self.headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
-        // The client may be gone by now, which is its own affair.
+        // The client may be gone by now, and then there is nobody to answer.
         let _ = match self.fault {
             None => stream.write_all(&[head.as_bytes(), b"\r\n", &self.body].concat()),
             Some(Fault::CutBody) => {

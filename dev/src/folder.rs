@@ -1,4 +1,4 @@
-//! Where does the application run that a test takes something from? In a folder of its own, with copies of what it needs.
+//! Where does the application run when a test changes its files? In a folder of its own, with copies of what it needs.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,7 +6,7 @@ use std::{env, fs, process};
 
 use crate::root;
 
-/// A temporary folder; it ends with the test.
+/// A temporary folder; it is removed with the test.
 pub struct Folder(PathBuf);
 
 impl Folder {
@@ -18,7 +18,7 @@ impl Folder {
         folder
     }
 
-    /// With the application's templates and files, and without its Rocket.toml.
+    /// A folder with copies of the application's templates and static files, and a Rocket.toml without settings.
     pub fn of_the_application() -> Self {
         let folder = Self::empty();
         for part in ["templates", "static"] {
@@ -28,7 +28,7 @@ impl Folder {
                 fs::copy(file.path(), folder.path(part).join(file.file_name())).expect("a copy");
             }
         }
-        // Without settings of its own, and without the warning that there is no such file.
+        // Without the file, the log would warn that it is missing.
         folder.write("Rocket.toml", "[default]\n");
         folder
     }
@@ -51,12 +51,12 @@ impl Folder {
         String::from_utf8(bytes).expect("a log is text").lines().map(str::to_owned).collect()
     }
 
-    /// How many of them hold this text.
+    /// How many lines of a log, which may not be there yet, hold this text.
     pub fn count(&self, name: &str, text: &str) -> usize {
         self.lines(name).iter().filter(|line| line.contains(text)).count()
     }
 
-    /// Changes a file of the application's; the test fails where there is nothing to change.
+    /// Replaces a text in a file; fails the test if the file does not hold it.
     #[track_caller]
     pub fn replace(&self, name: &str, from: &str, to: &str) {
         let text = self.read(name);

@@ -15,9 +15,9 @@ use crate::{KEY, Postgres, Request, root, signal};
 pub struct Lapi {
     directory: PathBuf,
     tls: bool,
-    /// The logs that an agent reads, if there is one.
+    /// The pattern of the logs that an agent reads; empty without an agent.
     logs: String,
-    /// The folder of the PostgreSQL that it shares, if it does.
+    /// The folder of the PostgreSQL that LAPI shares with others; empty if its database is its own.
     postgres: String,
     printed: String,
     keeper: Option<Child>,
@@ -28,17 +28,17 @@ impl Lapi {
         Self::with(false, Path::new(""), Path::new(""))
     }
 
-    /// One that speaks HTTPS alone, and knows bouncers by their certificates too.
+    /// A LAPI that speaks HTTPS only, and knows bouncers by their certificates too.
     pub fn start_with_tls() -> Self {
         Self::with(true, Path::new(""), Path::new(""))
     }
 
-    /// One beside an agent that reads the files of this pattern, detects attacks, and bans.
+    /// A LAPI beside an agent that reads the files of this pattern, detects attacks, and bans.
     pub fn start_with_agent(logs: &Path) -> Self {
         Self::with(false, logs, Path::new(""))
     }
 
-    /// One that shares this database with others.
+    /// A LAPI that shares this database with others.
     pub fn start_on(postgres: &Postgres) -> Self {
         Self::with(false, Path::new(""), postgres.folder())
     }
@@ -54,8 +54,8 @@ impl Lapi {
         lapi
     }
 
-    /// Waits for the end of this test, and ends the LAPI then. A test that is interrupted drops nothing, but whatever
-    /// its end, the pipe to the keeper closes.
+    /// Starts a shell that waits for the end of this test, and then ends LAPI. An interrupted test drops nothing, but its
+    /// pipe to the shell closes in every case.
     fn keeper(&self) -> Child {
         let wait_and_end = r#"trap '' INT TERM; read -r _; "$0" kill; rm -rf "$LAPI_DIR""#;
         let mut keeper = Command::new("sh");
@@ -78,27 +78,27 @@ impl Lapi {
         line.unwrap_or_else(|| panic!("no {name} in: {}", self.printed))
     }
 
-    /// Stops it as an operator does. Its database stays.
+    /// Stops LAPI as an operator does. Its database stays.
     pub fn stop(&self) {
         self.script(&["stop"]);
     }
 
-    /// Starts it once more, on the same port and with the same database.
+    /// Starts LAPI once more, on the same port and with the same database.
     pub fn start_again(&mut self) {
         self.printed = self.script(&["start"]);
     }
 
-    /// Throws its database away and starts it once more, as a new one on the same port that knows the same key.
+    /// Deletes LAPI's database and starts a new LAPI on the same port, which knows the same key.
     pub fn reset(&mut self) {
         self.printed = self.script(&["reset"]);
     }
 
-    /// Ends it as a power cut does.
+    /// Ends LAPI as a power cut does.
     pub fn kill(&self) {
         self.script(&["kill"]);
     }
 
-    /// Makes it hang: connections are still taken, and nothing is ever answered.
+    /// Makes LAPI hang: it still takes connections, and never answers.
     pub fn freeze(&self) {
         signal(self.value("LAPI_PID").parse().expect("a process id"), "STOP");
     }
@@ -132,7 +132,7 @@ impl Lapi {
         self.cscli(&["decisions", "import", "-i", file.to_str().expect("a plain path")]);
     }
 
-    /// Somebody who changes decisions much faster than `cscli` does.
+    /// A CrowdSec agent, which changes decisions much faster than `cscli` does.
     pub fn machine(&self) -> Machine {
         let (name, password) = (self.value("LAPI_MACHINE").to_string(), self.value("LAPI_PASSWORD").to_string());
         Machine { address: self.address(), name, password, token: String::new() }
@@ -140,7 +140,7 @@ impl Lapi {
 
     /// The ids of the decisions that stand against a value, oldest first.
     pub fn ids(&self, value: &str) -> Vec<String> {
-        // `cscli decisions list` shows one decision for each value, so the alerts behind them are asked for.
+        // `cscli decisions list` shows one decision for each value, so this asks for the alerts, which hold all decisions.
         let alerts: Value =
             serde_json::from_str(&self.cscli(&["alerts", "list", "-o", "json"])).expect("JSON of cscli");
         let decisions =
@@ -167,7 +167,7 @@ impl Lapi {
             if output.status.success() {
                 return out.into_owned();
             }
-            // LAPI refuses a write when a bouncer's poll comes between, which happens on a busy machine.
+            // LAPI may refuse a write during a bouncer's poll, which happens on a busy machine.
             let unlucky = err.contains("database is locked") && tries < 5;
             assert!(unlucky, "dev/lapi {arguments:?}: {}\n{out}{err}", output.status);
             tries += 1;
@@ -184,7 +184,7 @@ impl Lapi {
     }
 }
 
-/// A CrowdSec agent, which tells LAPI what is to be decided. It outlives restarts of LAPI.
+/// A CrowdSec agent, which tells LAPI what to decide. After a restart of LAPI it logs in again if it has to.
 pub struct Machine {
     address: SocketAddr,
     name: String,
@@ -193,7 +193,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Bans them, with one alert for each, as CrowdSec's own agent writes them.
+    /// Bans these addresses. Writes one alert for each, as CrowdSec's own agent does.
     pub fn add(&mut self, addresses: &[&str], duration: &str) {
         let output = Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().expect("running date");
         let now = String::from_utf8_lossy(&output.stdout).trim().to_string();
@@ -214,7 +214,7 @@ impl Machine {
         self.tell("DELETE", &format!("/v1/decisions?ip={address}"), None);
     }
 
-    /// Says it again until LAPI has understood: its database is locked at times, when a poll comes in between.
+    /// Repeats a request until LAPI takes it: a poll locks LAPI's database at times.
     fn tell(&mut self, method: &str, target: &str, body: Option<String>) {
         let mut last = String::new();
         for _ in 0..100 {
@@ -239,14 +239,14 @@ impl Machine {
         let body = json!({ "machine_id": self.name, "password": self.password, "scenarios": [] }).to_string();
         let request = Request::new(self.address, "POST", "/v1/watchers/login").header("User-Agent", "machine/v1.0.0");
         let answer = request.body("application/json", &body).send();
-        // While its database is locked there is none, and the caller tries again.
+        // While LAPI's database is locked, the answer has no token, and the caller tries again.
         self.token = answer.json()["token"].as_str().unwrap_or_default().to_string();
     }
 }
 
 impl Drop for Lapi {
     fn drop(&mut self) {
-        // Waiting closes the pipe first.
+        // `wait` first closes the pipe, which tells the keeper that the test has ended.
         let _ = self.keeper.take().map(|mut keeper| keeper.wait());
     }
 }

@@ -30,16 +30,16 @@ pub use visitor::{Answer, Request, pipeline};
 /// The key that every test's bouncer is registered with. It stands out, so that a test can look for it where it must not be.
 pub const KEY: &str = "end-to-end-key-5f0c1a7be2d94e63";
 
-/// A bound for whatever ought to happen at the next poll. It turns a hang into a failure and measures nothing.
+/// The longest wait for what ought to happen at the next poll. It turns a hang into a failure and measures nothing.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until the condition holds; fails the test when it has not within [`PATIENCE`].
+/// Waits until the condition holds; fails the test after [`PATIENCE`].
 #[track_caller]
 pub fn eventually(what: &str, holds: impl FnMut() -> bool) {
     eventually_within(PATIENCE, what, holds);
 }
 
-/// The same for what takes its time.
+/// Waits until the condition holds; fails the test after `patience`.
 #[track_caller]
 pub fn eventually_within(patience: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + patience;
@@ -49,8 +49,8 @@ pub fn eventually_within(patience: Duration, what: &str, mut holds: impl FnMut()
     }
 }
 
-/// An address of this machine on which nobody listens, and nobody will but whoever is told to: its port lies below those that
-/// Linux gives to connections and to whoever asks for any port, and each caller of one program gets another one.
+/// An address of this machine on which nobody listens, unless a test then tells a server to. Its port lies below those that
+/// Linux gives to connections and to whoever asks for any port, and each call in one program gets another port.
 pub fn closed_port() -> SocketAddr {
     static CALLS: AtomicU16 = AtomicU16::new(0);
     let first = 10_000 + (std::process::id() % 200) as u16 * 100;

@@ -21,12 +21,12 @@ impl Postgres {
         Self { server: Server::start(&folder), folder }
     }
 
-    /// Where its socket lies.
+    /// The folder in which its socket lies.
     pub fn folder(&self) -> &Path {
         self.folder.as_ref()
     }
 
-    /// Ends it as a power cut does. What was committed stays.
+    /// Ends PostgreSQL as a power cut does. What was committed stays.
     #[track_caller]
     pub fn kill(&mut self) {
         self.server.end();
@@ -55,8 +55,8 @@ impl Server {
         server
     }
 
-    /// SIGQUIT ends all its processes at once and saves nothing. SIGKILL would reach the first of them alone, and a new
-    /// PostgreSQL would not start before the last has gone: it is for one that hangs.
+    /// SIGQUIT ends all of PostgreSQL's processes at once and saves nothing. SIGKILL reaches the first process only, and a new
+    /// PostgreSQL does not start before the last process has gone: so SIGKILL is only for a PostgreSQL that hangs.
     fn end(&mut self) {
         let id = self.0.id();
         let mut ended = || matches!(self.0.try_wait(), Ok(Some(_)));

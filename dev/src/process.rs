@@ -6,7 +6,7 @@ use std::{env, fs};
 
 use crate::{eventually, root, signal};
 
-/// The application with these variables in its environment, and no others.
+/// The application with these environment variables, with Rocket's port, log level and colours set for tests, and no others.
 pub fn command(environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(binary());
     command.current_dir(root()).env_clear();
@@ -16,7 +16,7 @@ pub fn command(environment: &[(&str, &str)]) -> Command {
     command
 }
 
-/// A process of whose output nothing is read; it ends with the test.
+/// A process whose output is not read, unless a test takes it; the process ends with the test.
 pub struct Process(Child);
 
 impl Process {
@@ -29,7 +29,7 @@ impl Process {
         self.0.id()
     }
 
-    /// Its standard output, if that is a pipe, for a test that begins to read.
+    /// Gives its standard output, which must be a pipe, to a test that begins to read.
     pub fn output(&mut self) -> ChildStdout {
         self.0.stdout.take().expect("a pipe")
     }
@@ -38,7 +38,7 @@ impl Process {
         self.0.kill().and_then(|()| self.0.wait()).expect("its end");
     }
 
-    /// Sends a signal and waits for the end.
+    /// Sends this signal and waits until the process has ended.
     #[track_caller]
     pub fn stop(&mut self, name: &str) -> ExitStatus {
         signal(self.id(), name);
@@ -54,7 +54,7 @@ impl Drop for Process {
     }
 }
 
-/// The binary under test: `APP_BIN`, else what `cargo build` at the root makes.
+/// The binary under test: the file that `APP_BIN` names, else what `cargo build` at the root makes.
 pub fn binary() -> PathBuf {
     env::var_os("APP_BIN").map(PathBuf::from).unwrap_or_else(|| root().join("target/debug").join(package()))
 }

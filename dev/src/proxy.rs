@@ -9,7 +9,7 @@ use std::{env, fs, process, thread};
 
 use crate::PATIENCE;
 
-/// A running proxy on a port of its own, of 127.0.0.1 and of [::1] alike; it ends with the test.
+/// A running proxy, which listens on the same port of 127.0.0.1 and [::1]; it ends with the test.
 pub struct Proxy {
     process: Child,
     port: u16,
@@ -17,20 +17,20 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// An nginx that hands everything on to this server. `global` stands in its `http` block, `local` beside the
+    /// An nginx that hands every request on to this server. `global` stands in its `http` block, `local` beside the
     /// `proxy_pass`.
     #[track_caller]
     pub fn nginx(to: SocketAddr, global: &str, local: &str) -> Self {
         Self::nginx_to("", &to.to_string(), global, local)
     }
 
-    /// The same, but that it speaks TLS. `global` names its certificate.
+    /// An nginx that speaks TLS in front of this server. `global`, in its `http` block, names its certificate.
     #[track_caller]
     pub fn nginx_with_tls(to: SocketAddr, global: &str) -> Self {
         Self::nginx_to(" ssl", &to.to_string(), global, "")
     }
 
-    /// The same in front of several servers, by turns; `options` stand behind each of them.
+    /// An nginx that hands requests on to these servers by turns; `options` stand behind each server.
     #[track_caller]
     pub fn nginx_among(to: &[SocketAddr], options: &str, global: &str, local: &str) -> Self {
         let servers: String = to.iter().map(|address| format!("server {address} {options};\n")).collect();
@@ -40,7 +40,7 @@ impl Proxy {
     #[track_caller]
     fn nginx_to(tls: &str, to: &str, global: &str, local: &str) -> Self {
         let configuration = |directory: &Path, port: u16| {
-            // Debian's own folders for these belong to root.
+            // Debian's own folders for temporary files belong to root.
             let folders: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
                 .map(|kind| format!("{kind}_temp_path {};\n", directory.join(kind).display()))
                 .concat();
@@ -60,7 +60,7 @@ impl Proxy {
         })
     }
 
-    /// A HAProxy that hands everything on to these servers, by turns; `lines` stand in its one section, and `options`
+    /// A HAProxy that hands requests on to these servers by turns. `lines` stand in its one `listen` section, `options`
     /// behind each server.
     #[track_caller]
     pub fn haproxy(to: &[SocketAddr], lines: &str, options: &str) -> Self {
@@ -79,12 +79,12 @@ impl Proxy {
         })
     }
 
-    /// A proxy with this configuration, for which it gets a folder of its own and a port, and which this command runs,
-    /// given that folder and the configuration's file.
+    /// A proxy in a folder of its own. `configuration` gets the folder and the port; `command` gets the folder and the
+    /// configuration's file, and runs the proxy.
     #[track_caller]
     pub fn start(configuration: impl Fn(&Path, u16) -> String, command: impl Fn(&Path, &Path) -> Command) -> Self {
-        // Below the ports of outgoing connections, and above those of dev/lapi. A proxy cannot be told to look for a
-        // free one itself, so that another process may be quicker: then the next port is tried.
+        // Below the ports of outgoing connections, and above those of dev/lapi. A proxy cannot look for a free port itself,
+        // so another process may take this port first: then the loop tries the next port.
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let mut last_words = String::new();
         for _ in 0..20 {
@@ -109,7 +109,7 @@ impl Proxy {
         panic!("the proxy does not start:\n{last_words}");
     }
 
-    /// Waits until it listens, or has ended.
+    /// Waits until the proxy listens (true) or has ended (false).
     fn is_up(&mut self) -> bool {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -145,7 +145,7 @@ impl Drop for Proxy {
     }
 }
 
-/// Debian keeps servers in a folder that is not on everybody's path.
+/// Finds a server in /usr/sbin too: Debian keeps servers there, and not everybody's PATH has that folder.
 pub fn server_command(name: &str) -> Command {
     let mut command = Command::new(name);
     command.env("PATH", format!("{}:/usr/sbin", env::var("PATH").unwrap_or_default()));

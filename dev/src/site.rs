@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::{App, Folder, KEY, Lapi, Request, eventually};
 
-/// A CrowdSec with an agent, and the application whose logs it reads as the shipped acquisition file says. Neither log is
-/// there when the agent starts.
+/// A CrowdSec with an agent, and the application whose logs the agent reads as the shipped acquisition file says. Neither log
+/// exists when the agent starts.
 pub struct Site {
     pub app: App,
     pub lapi: Lapi,
@@ -42,7 +42,7 @@ impl Site {
         answer.status == 403
     }
 
-    /// Waits for what was asked for so far to be written.
+    /// Waits until all requests so far are in the access log.
     pub fn logs_settle(&self) {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let marker = format!("/static/favicon.svg?{}", COUNT.fetch_add(1, SeqCst));
@@ -51,7 +51,7 @@ impl Site {
     }
 }
 
-/// An application that faces the internet by itself: the address of a connection is the visitor's.
+/// An application that faces the internet by itself: a connection's address is the visitor's.
 #[track_caller]
 fn facing_everybody(lapi_url: &str, access_log: &Path, event_log: &Path) -> App {
     let [access_log, event_log] = [access_log, event_log].map(|path| path.to_str().expect("a plain path"));

@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::PATIENCE;
 
-/// A request that is sent exactly as it was built. Only `Host`, `Content-Length` and `Connection: close` are added.
+/// A request that is sent exactly as a test built it. Only `Host`, `Content-Length` and `Connection: close` are added.
 #[derive(Clone, Debug)]
 pub struct Request {
     server: SocketAddr,
@@ -26,7 +26,7 @@ impl Request {
         Self { server, peer: None, method, target, version: "HTTP/1.1", headers: vec![], body: vec![] }
     }
 
-    /// Makes the request come from this address through a proxy: adds the header that a proxy would.
+    /// Makes the request come from this address through a proxy: adds the header that a proxy would add.
     pub fn from(self, address: &str) -> Self {
         self.header("X-Forwarded-For", address)
     }
@@ -74,7 +74,7 @@ impl Request {
         pipeline(std::slice::from_ref(self)).remove(0)
     }
 
-    /// A connection from this visitor, for what no request of this type can say.
+    /// A connection from this visitor, for bytes that a [`Request`] cannot express.
     pub fn connect(&self) -> TcpStream {
         let socket = Socket::new(Domain::for_address(self.server), Type::STREAM, None).expect("a socket");
         if let Some(peer) = self.peer {
@@ -107,7 +107,7 @@ pub fn pipeline(requests: &[Request]) -> Vec<Answer> {
     let mut stream = requests[0].connect();
     let last = requests.len() - 1;
     let bytes: Vec<u8> = requests.iter().enumerate().flat_map(|(i, r)| r.bytes(i == last)).collect();
-    // A server may answer and close before it has read everything, so an error here says nothing: its answer counts.
+    // A server may answer and close before it has read everything, so an error here says nothing: the answer counts.
     let _ = stream.write_all(&bytes);
     let mut reader = BufReader::new(stream);
     let mut answers: Vec<Answer> = requests
@@ -127,7 +127,7 @@ pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// What the server sent after the end of its last answer: nothing, if it is right.
+    /// What the server sent after the end of its last answer: a correct server sends nothing.
     pub surplus: Vec<u8>,
 }
 
@@ -157,7 +157,7 @@ impl Answer {
         cookie.split(';').next().expect("a name and a value").to_string()
     }
 
-    /// The whole answer as one text, for tests that something is not in it.
+    /// The whole answer as one text, in which tests look for what must not be there.
     pub fn everything(&self) -> String {
         let headers: String = self.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
         format!("{}\n{headers}\n{}", self.status, self.text())
