@@ -15,7 +15,7 @@ use crate::{KEY, Postgres, Request, root, signal};
 pub struct Lapi {
     directory: PathBuf,
     tls: bool,
-    /// The pattern of the logs that an agent reads; empty without an agent.
+    /// The folder of the logs that an agent reads; empty without an agent.
     logs: String,
     /// The folder of the PostgreSQL that LAPI shares with others; empty if its database is its own.
     postgres: String,
@@ -33,7 +33,7 @@ impl Lapi {
         Self::with(true, Path::new(""), Path::new(""))
     }
 
-    /// A LAPI beside an agent that reads the files of this pattern, detects attacks, and bans.
+    /// A LAPI beside an agent that reads the logs in this folder, detects attacks, and bans.
     pub fn start_with_agent(logs: &Path) -> Self {
         Self::with(false, logs, Path::new(""))
     }

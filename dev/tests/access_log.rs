@@ -1,4 +1,4 @@
-//! Is every visit one whole line of the log, whatever becomes of its disk, and does nobody wait for that?
+//! Is every visit one whole line of the access log, and does no visitor wait for the log when its disk fails?
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use dev::{Answer, App, Folder, Lapi, Request, Verdict, eventually, pipeline};
 use serde_json::{Value, json};
 
-/// An application that faces the internet by itself, without a CrowdSec: the address of a connection is the visitor's.
+/// An application that faces the internet by itself, without a CrowdSec: a connection's address is the visitor's.
 #[track_caller]
 fn alone(access_log: &str, event_log: &str) -> App {
     App::start(&[
@@ -21,7 +21,7 @@ fn alone(access_log: &str, event_log: &str) -> App {
     ])
 }
 
-/// As an operator does who is asked "why was I refused?".
+/// An operator looks it up when a visitor asks "why was I refused?".
 #[test]
 fn the_refusal_log_answers_why_somebody_was_refused_by_the_reference_on_their_page() {
     let logs = Folder::empty();
@@ -70,7 +70,7 @@ fn the_log_has_the_status_and_size_that_the_visitor_got() {
     for of_ours in ["/crowdsec/health", "/crowdsec/captcha", "/crowdsec/preview/ban"] {
         assert_ne!(app.get(of_ours).send().status, 404);
     }
-    // Ending it writes what is left.
+    // When the application ends, it writes the lines that still wait.
     assert!(app.stop().status.success());
     let lines = logs.lines("access.log");
     assert_eq!(lines.len(), answers.len(), "{lines:#?}");
@@ -89,7 +89,7 @@ fn visitors_side_by_side_have_lines_of_their_own() {
     let logs = Folder::empty();
     let log = logs.path("access.log");
     let app = alone(log.to_str().expect("a plain path"), "");
-    // Now and then a long one.
+    // Every ninth name is long.
     let name =
         |visitor: usize, n: usize| format!("{visitor}-{n}-{}", "x".repeat(if n.is_multiple_of(9) { 600 } else { n }));
     let request = |visitor, n| {
@@ -140,7 +140,7 @@ fn lines_on_standard_output_are_whole() {
     requests.chunks(50).for_each(|some| drop(pipeline(some)));
     app.request("POST", "/sign-in").form(&[("user", "root"), ("password", "x")]).send();
     let ended = app.stop();
-    // All of them have got the same page.
+    // All these requests get the same page.
     let whole =
         |line: &&str| line.starts_with("127.0.0.1 - - [") && line.ends_with(&format!("\" 404 {size} \"-\" \"-\""));
     let not_whole = |line: &&str| line.contains("HTTP/1.1\"") && !whole(line) && !line.contains("POST");
@@ -156,17 +156,17 @@ fn a_disk_that_hangs_holds_nobody_up_and_what_was_dropped_is_told() {
     let fifo = logs.path("fifo");
     assert!(Command::new("mkfifo").arg(&fifo).status().expect("mkfifo").success());
     let (app, begun) = (alone(fifo.to_str().expect("a plain path"), ""), Instant::now());
-    // As much as a line has room for.
+    // Long lines fill the pipe and the queue sooner.
     let (path, agent) = ("a".repeat(8000), "a".repeat(2000));
     let requests: Vec<Request> = (0..50).map(|_| app.get(&format!("/{path}")).header("User-Agent", &agent)).collect();
     for _ in 0..12 {
         assert!(pipeline(&requests).iter().all(|answer| answer.status == 404));
     }
     eventually("it is told", || app.logged("lines did not get there") > 0);
-    // Once in ten seconds at most, however many are lost: a busy machine may need more of these.
+    // The log tells of lost lines once in ten seconds at most. A busy machine may need more than ten seconds for this.
     assert!(app.logged("lines did not get there") as u64 <= 1 + begun.elapsed().as_secs() / 10, "{}", app.log());
     assert_eq!(app.get("/").send().status, 200);
-    // Once somebody reads, the log goes on; the visits since then are in it.
+    // Once somebody reads the pipe, the log goes on with the visits from then on.
     let mut reader = File::open(&fifo).expect("the pipe");
     let read = thread::spawn(move || {
         let mut text = String::new();
@@ -214,7 +214,7 @@ fn a_log_that_is_rotated_goes_on_in_a_new_file() {
     visit("/two");
     assert_eq!(logs.count("access.log", "/one"), 0);
     assert_eq!((logs.count("access.log.1", "/one"), logs.count("access.log.1", "/two")), (1, 0));
-    // As `copytruncate` does it.
+    // Cuts the file to nothing, as logrotate's `copytruncate` does.
     OpenOptions::new().write(true).truncate(true).open(&log).expect("truncating");
     visit("/three");
     assert_eq!(logs.lines("access.log").len(), 1);

@@ -1,4 +1,4 @@
-//! Does the loop close? An attack on the application is written down, detected by a real agent, decided, and refused.
+//! Does an attack end in a ban? The application logs it, a real agent detects it, LAPI decides, the application refuses.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -46,7 +46,7 @@ fn an_attack_is_detected_decided_and_refused_while_nobody_beside_notices() {
             let application = start.elapsed();
             let [log, agent, poll, application] = [log, agent, poll, application].map(|took| took.as_millis());
             println!("{:44}{log:6}{agent:6}{poll:6}{application:6}", attack.scenario);
-            // Six sign-ins that fail are one of CrowdSec's own scenarios too, by their status in the access log.
+            // Six failed sign-ins also match a scenario of CrowdSec's own, by their status 401 in the access log.
             eventually("it is decided why", || site.bans(&scanner).iter().any(|scenario| scenario == attack.scenario));
             assert!(
                 site.bans(&scanner)
@@ -62,7 +62,7 @@ fn an_attack_is_detected_decided_and_refused_while_nobody_beside_notices() {
     assert_eq!(site.bans(bystander), [""; 0]);
 }
 
-/// How an attack of one kind goes about it: its requests, the last of which is one too many.
+/// The requests of one kind of attack. Only the last request overflows the scenario.
 struct Attack {
     scenario: &'static str,
     requests: Vec<Request>,
@@ -96,7 +96,7 @@ fn own((name, value): (&str, &str)) -> (String, String) {
     (name.to_owned(), value.to_owned())
 }
 
-/// Waits, looking often, and says how long it took.
+/// Waits until the condition holds, which it checks every 5 ms, and gives the time that this took.
 #[track_caller]
 fn took(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
@@ -107,7 +107,7 @@ fn took(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
     start.elapsed()
 }
 
-/// Tells the visitor beside to stop, also where the test fails.
+/// Tells the bystander to stop, also when the test fails.
 struct AtTheEnd<'a>(&'a AtomicBool);
 
 impl Drop for AtTheEnd<'_> {
@@ -133,7 +133,7 @@ fn scanning_on_does_not_lengthen_a_ban_and_a_ban_that_is_lifted_stays_lifted() {
     for round in 1..6 {
         probe(&site, scanner, 100 * round);
     }
-    // The agent has read all that a later attacker's ban rests on, and thus everything before it.
+    // Once a later attacker is banned, the agent has read that attacker's lines, and thus all lines before them.
     let rotated = site.logs.path("access.log.1");
     probe(&site, "127.7.0.2", 0);
     eventually("the second scanner is banned", || site.is_refused("127.7.0.2"));
@@ -142,13 +142,13 @@ fn scanning_on_does_not_lengthen_a_ban_and_a_ban_that_is_lifted_stays_lifted() {
 
     site.lapi.revoke(&["--ip", scanner]);
     eventually("the scanner is let in again", || !site.is_refused(scanner));
-    // An agent that starts anew, and a log that is rotated under both.
+    // The agent starts anew, and the log is rotated while the application writes it.
     site.lapi.stop();
     site.lapi.start_again();
     fs::rename(site.logs.path("access.log"), rotated).expect("rotating the log");
     site.app.get("/after-the-rotation").peer("127.8.0.1").send();
     eventually("the new log is there", || site.logs.count("access.log", "after-the-rotation") == 1);
-    // What follows is too few by itself to be banned again for.
+    // The few requests from here on are not enough for another ban.
     assert!(!site.is_refused(scanner));
     eventually("the agent reads the new log", || {
         probe(&site, "127.7.0.3", 0);

@@ -1,4 +1,4 @@
-//! Is AppSec reached over HTTPS, and only the right one? The certificates are made by openssl; nginx shows them.
+//! Does the application reach AppSec over HTTPS, and only the right AppSec? openssl makes the certificates; nginx shows them.
 
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,7 @@ fn appsec() -> FakeServer {
     })
 }
 
-/// NAME.pem and NAME.key: a certificate that is its own CA, or one by NAME.pem of another one.
+/// Makes NAME.pem and NAME.key: a certificate that is its own CA, or one that the certificate named `ca` signs.
 #[track_caller]
 fn certificate(folder: &Folder, name: &str, host: &str, ca: Option<&str>) {
     let mut openssl = Command::new("openssl");
@@ -29,7 +29,7 @@ fn certificate(folder: &Folder, name: &str, host: &str, ca: Option<&str>) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The application, which asks AppSec over HTTPS by way of an nginx that shows this certificate.
+/// An application that asks AppSec over HTTPS, through an nginx that shows this certificate.
 fn asking(folder: &Folder, shown: &str, ca: Option<&str>, appsec: &FakeServer, action: &str) -> (App, Proxy) {
     let of = |name: &str, kind: &str| text(&folder.path(&format!("{name}.{kind}")));
     let lines = format!("ssl_certificate {};\nssl_certificate_key {};", of(shown, "pem"), of(shown, "key"));
@@ -42,7 +42,7 @@ fn asking(folder: &Folder, shown: &str, ca: Option<&str>, appsec: &FakeServer, a
         ("CROWDSEC_APPSEC_FAILURE_ACTION", action),
     ];
     settings.extend(ca.as_deref().map(|ca| ("CROWDSEC_CA_CERT_PATH", ca)));
-    // Nobody listens there: LAPI is not what these tests are about.
+    // Nobody listens at LAPI's address: these tests are not about LAPI.
     (App::polling(&format!("https://{}/", closed_port()), &settings), tls)
 }
 

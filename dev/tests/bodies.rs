@@ -1,4 +1,4 @@
-//! Does an answer arrive whatever body came with the question? A connection that is reset looks like a dead instance.
+//! Does an answer arrive whatever body came with the request? To a proxy, a connection reset looks like a dead instance.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,12 +11,12 @@ const CAPTCHA: &str = "198.51.100.9";
 const FREE: &str = "233.252.0.1";
 const UPLOAD: &str = "application/octet-stream";
 
-/// The application with the decisions of the first look, and no LAPI.
+/// The application with the example decisions of the debug profile, and no LAPI.
 fn app() -> App {
     App::start(&[("CROWDSEC_TRUSTED_PROXIES", "127.0.0.0/8")])
 }
 
-/// This request and another one behind it, on one connection, are both answered; gives the first answer.
+/// Sends this request and another behind it on one connection. Both must be answered; gives the first answer.
 #[track_caller]
 fn keeps_the_connection(app: &App, request: Request) -> dev::Answer {
     let next = app.get("/static/style.css").from(FREE);
@@ -102,7 +102,7 @@ fn who_never_sends_the_rest_of_a_body_is_answered_all_the_same() {
     assert_eq!(first_line(&mut BufReader::new(stream)), "HTTP/1.1 403 Forbidden");
 }
 
-/// The rest of it is not read, however much was announced.
+/// The application does not read the rest, however long the announced body is.
 #[test]
 fn who_sends_more_than_anybody_should_meets_a_closed_connection() {
     let app = app();
@@ -112,7 +112,7 @@ fn who_sends_more_than_anybody_should_meets_a_closed_connection() {
         let head = format!("POST {target} HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {address}\r\n");
         let head = head + "Content-Length: 1000000000\r\n\r\n";
         stream.write_all(head.as_bytes()).expect("the head");
-        // In all 64 MiB: beside what is read, the buffers of both ends hold some.
+        // Sends 64 MiB in all: besides what the application reads, the buffers of both ends hold some of it.
         let refused = (0..1024).find_map(|_| stream.write_all(&[b'x'; 1 << 16]).err());
         let kind = refused.expect("not all is taken").kind();
         assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe), "{target}: {kind}");
@@ -128,12 +128,12 @@ fn who_asks_whether_to_send_a_body_is_answered_at_once() {
         "POST / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {BANNED}\r\nExpect: 100-Continue\r\nContent-Length: 500000\r\n\r\n"
     );
     to.write_all(head.as_bytes()).expect("the head");
-    // This is Rocket's own: it wants to see a few bytes of every body.
+    // Rocket itself answers this: it wants to see a few bytes of every body.
     assert_eq!(first_line(&mut from), "HTTP/1.1 100 Continue");
     to.write_all(&[b'x'; 20]).expect("the beginning of the body");
     assert_eq!(first_line(&mut from), "");
     assert_eq!(first_line(&mut from), "HTTP/1.1 403 Forbidden", "the answer, while the body is still to come");
-    // Who sends the body nevertheless is not cut off.
+    // A visitor who sends the body nevertheless is not cut off.
     to.write_all(&vec![b'x'; 500_000 - 20]).expect("the rest of the body");
     let next = format!("GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {FREE}\r\nConnection: close\r\n\r\n");
     to.write_all(next.as_bytes()).expect("another request");
@@ -193,7 +193,7 @@ fn an_upload_that_no_route_takes_is_read_before_it_is_404() {
             assert!(own, "the application's own page: {}", answer.text());
         }
     }
-    // A route is there, which wants another kind of body: its own word counts.
+    // This route exists and wants another kind of body: its own 415 counts.
     assert_eq!(app.request("POST", "/sign-in").from(FREE).body(UPLOAD, &upload).send().status, 415);
 }
 
@@ -240,7 +240,7 @@ fn a_body_that_comes_with_get_to_a_page_of_the_bouncers_is_read_for_operators_an
 
 // --- behind a proxy ---
 
-/// Uploads by the banned, several at a time, and what they are answered.
+/// Makes a banned visitor upload, four uploads at a time, and gives the statuses.
 fn uploads(server: SocketAddr) -> Vec<u16> {
     let upload = "x".repeat(3 << 20);
     let post = |kind, body| Request::new(server, "POST", "/").peer("127.0.0.2").body(kind, body).send().status;
@@ -257,7 +257,7 @@ fn two_instances() -> [App; 2] {
     [0, 1].map(|_| App::start(&[("CROWDSEC_TRUSTED_PROXIES", "127.0.0.1"), ("CROWDSEC_DECISIONS", ban)]))
 }
 
-/// While the banned upload, free visitors are served, one as all.
+/// While the banned upload, every free visitor is served.
 #[track_caller]
 fn the_site_stays_up(server: SocketAddr) {
     let free = || Request::new(server, "GET", "/").peer("127.0.0.3").send().status;

@@ -7,7 +7,7 @@ use serde_json::json;
 const VISITOR: &str = "198.51.100.9";
 const SOLVED: &str = "a-solved-captcha";
 
-/// What the provider says: yes to [`SOLVED`], no to everything else.
+/// The provider answers yes to [`SOLVED`] and no to everything else.
 fn provider(seen: &Seen) -> Reply {
     match seen.form("response").as_deref() {
         Some(SOLVED) => {
@@ -17,7 +17,7 @@ fn provider(seen: &Seen) -> Reply {
     }
 }
 
-/// An application that asks whole networks for a captcha.
+/// An application that asks two whole networks for a captcha.
 fn asking(verify_url: &str, settings: &[(&str, &str)]) -> (Lapi, App) {
     let lapi = Lapi::start();
     lapi.decide(&["--range", "198.51.100.0/24", "--type", "captcha"]);
@@ -185,7 +185,7 @@ fn posts_that_are_no_form_of_ours_are_answered_sanely() {
 
 // --- the provider ---
 
-/// The captcha stands, its page says that it cannot be checked now, and nobody is let in.
+/// The visitor is not let in: the captcha's page comes again with 503, since the answer cannot be checked now.
 #[track_caller]
 fn captcha_stands(verify_url: &str) {
     let (_lapi, app) = asking(verify_url, &[]);
