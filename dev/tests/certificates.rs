@@ -1,5 +1,5 @@
-//! What does the operator learn where TLS with LAPI fails? The cause, and the next command. The certificates are made by
-//! openssl, as people make them; nginx shows them in front of a LAPI.
+//! What does the operator learn when TLS with LAPI fails? The cause, and the next command. openssl makes the certificates, as
+//! people make them; nginx shows them in front of a LAPI.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -11,7 +11,7 @@ use dev::Verdict::{Ban, NotYet, Welcome};
 use dev::{App, FakeServer, Lapi, Proxy, Reply, eventually};
 use serde_json::json;
 
-/// A folder with certificates, gone with the test.
+/// A folder with certificates, which is removed with the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -34,7 +34,7 @@ impl Folder {
         fs::read(self.path(name)).expect("reading a file")
     }
 
-    /// Runs openssl with these words, in this folder.
+    /// Runs openssl with these arguments, in this folder.
     #[track_caller]
     fn openssl(&self, line: &str) -> Output {
         self.run("openssl", line)
@@ -45,7 +45,7 @@ impl Folder {
         let mut command = Command::new(program);
         command.args(line.split_whitespace()).current_dir(&self.0);
         let mut output = command.output().expect("a program");
-        // Who was killed under faketime has left a semaphore that bears a process's number, and another one has got it now.
+        // A process that was killed under faketime leaves a semaphore, named by its id, which another process may now have.
         while String::from_utf8_lossy(&output.stderr).contains("sem_open: File exists") {
             output = command.output().expect("a program");
         }
@@ -59,7 +59,7 @@ impl Folder {
         self.openssl(&format!("req -x509 -nodes -subj /CN=lapi -keyout {name}.key -out {name}.pem {KEY} {options}"));
     }
 
-    /// One that the CA in ca.pem signed, with these extensions; without any it is of X.509 version 1.
+    /// A certificate with these extensions, signed by the CA in ca.pem; without extensions it is of X.509 version 1.
     #[track_caller]
     fn signed(&self, name: &str, extensions: &str, program: &str) {
         if !self.0.join("ca.pem").exists() {
@@ -79,7 +79,7 @@ impl Folder {
     #[track_caller]
     fn tls(&self, name: &str, to: SocketAddr, more: &str) -> Tls {
         let (certificate, key) = (self.path(&format!("{name}.pem")), self.path(&format!("{name}.key")));
-        // The one server of the block speaks TLS on its ports.
+        // These lines stand in the `http` block, and its one server takes the certificate from there.
         let lines = format!("ssl_certificate {certificate};\nssl_certificate_key {key};\n{more}");
         Tls(Proxy::nginx_with_tls(to, &lines))
     }
@@ -102,13 +102,13 @@ impl Tls {
     }
 }
 
-/// A LAPI that bans one address, for ever the same.
+/// A LAPI that answers every poll with one ban, always on the same address.
 fn lapi() -> FakeServer {
     let ban = json!({ "duration": "4h", "id": 1, "origin": "cscli", "scenario": "x", "scope": "Ip", "type": "ban", "value": "192.0.2.1" });
     FakeServer::start(move |_| Reply::decisions(std::slice::from_ref(&ban), &[]))
 }
 
-/// The launch goes on without LAPI, and the one warning says all of this. Then with `closed` nobody is let in meanwhile.
+/// Checks that the launch goes on without LAPI, that its one warning says all of `told`, and that `closed` lets nobody in.
 #[track_caller]
 fn warns(url: &str, settings: &[(&str, &str)], told: &[&str]) {
     let app = App::polling(url, settings);
@@ -126,7 +126,7 @@ fn warns(url: &str, settings: &[(&str, &str)], told: &[&str]) {
     eventually("it is told", || app.logged("VISITORS GET 503") > 0);
 }
 
-/// The launch ends, and a line of it says all of this.
+/// Checks that the launch ends, and that one line of its log says all of `told`.
 #[track_caller]
 fn stops(settings: &[(&str, &str)], told: &[&str]) {
     let ended = App::fails_to_start(&App::usual("https://127.0.0.1:9/", settings));
@@ -145,13 +145,13 @@ fn the_certificate_that_openssl_req_x509_makes_is_believed_where_the_operator_na
     let tls = folder.tls("lapi", lapi.address(), "");
     let app = App::polling(&tls.url(), &[("CROWDSEC_CA_CERT_PATH", &folder.path("lapi.pem"))]);
     assert_eq!(app.verdict("192.0.2.1"), Ban);
-    // The same with TLS 1.2, and among others.
+    // TLS 1.2, and a file that holds another certificate too.
     folder.self_signed("other", LOCAL);
     let both = folder.write("both.pem", [folder.read("other.pem"), folder.read("lapi.pem")].concat());
     let tls = folder.tls("lapi", lapi.address(), "ssl_protocols TLSv1.2;");
     let app = App::polling(&tls.url(), &[("CROWDSEC_CA_CERT_PATH", &both)]);
     assert_eq!(app.verdict("192.0.2.1"), Ban);
-    // Another's is not believed, though it has the same name, and neither is it where nobody names it.
+    // Not believed: LAPI's certificate where another of the same name is named, or none.
     let other = folder.path("other.pem");
     warns(&tls.url(), &[("CROWDSEC_CA_CERT_PATH", &other)], &["a CA's own", "ca_cert_path to it", "openssl s_client"]);
     warns(&tls.url(), &[], &["a CA's own", "`openssl req -x509`", "ca_cert_path to it"]);
@@ -232,7 +232,7 @@ fn a_signed_certificate_is_told_for_what_is_wrong_with_it() {
     }
     let tls = folder.tls("good", lapi.address(), "");
     warns(&tls.url(), &[], &["is not known", "ca_cert_path", "s_client -connect 127.0.0.1:"]);
-    // Another CA of another name, and another of the same.
+    // Another CA with another name, and another CA with the same name.
     folder.openssl(&format!("req -x509 -nodes -subj /CN=other -keyout o.key -out o.pem {KEY}"));
     folder.openssl(&format!("req -x509 -nodes -subj /CN=lapi -keyout s.key -out s.pem {KEY}"));
     warns(
@@ -274,12 +274,12 @@ fn an_alert_that_is_not_about_our_certificate_is_not_taken_for_it() {
 #[test]
 fn a_handshake_that_ends_abruptly_is_told() {
     warns(&tls_of(vec![]), &[], &["cut the TLS handshake off", "LAPI's log", "openssl s_client -connect 127.0.0.1:"]);
-    // In the middle of a record.
+    // The server closes in the middle of a record.
     warns(&tls_of(vec![22, 3, 3, 0, 90, 2]), &[], &["cut the TLS handshake off", "openssl s_client"]);
     warns(&tls_of(b"220 mail ESMTP\r\n".to_vec()), &[], &["no TLS is spoken there", "http://"]);
 }
 
-/// A server that reads the beginning of a handshake, answers this, and closes the connection.
+/// A server that reads the beginning of a handshake, answers these bytes, and closes the connection.
 fn tls_of(bytes: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let address = listener.local_addr().expect("the port just bound");
@@ -336,7 +336,7 @@ fn a_file_that_is_no_pem_stops_the_launch_and_is_told_for_what_it_is() {
     }
 }
 
-/// A byte order mark, or what `openssl s_client -showcerts` prints around its certificates.
+/// Before it stands a byte order mark, or what `openssl s_client -showcerts` prints around certificates.
 #[test]
 fn what_stands_before_a_pem_changes_nothing() {
     let (lapi, folder) = (Lapi::start_with_tls(), Folder::new("before"));

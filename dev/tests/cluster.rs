@@ -1,5 +1,5 @@
-//! Does the distributed engine hold? Three instances behind the shipped HAProxy, each with a key of its own at one of two
-//! LAPIs, which share one PostgreSQL. Visitors come all the time while parts of it die and return.
+//! Does the distributed engine hold? Three instances behind the shipped HAProxy, each with a key of its own for one of two
+//! LAPIs, which share one PostgreSQL. Visitors come all the time while a LAPI, an instance or PostgreSQL dies and returns.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -20,16 +20,16 @@ const LATECOMER: &str = "127.66.0.5";
 const LAPI_OF: [usize; 3] = [0, 1, 1];
 
 struct Cluster {
-    // Dropped in this order: whoever asks ends before whoever answers.
+    // Dropped in this order: a client ends before its server.
     proxy: Proxy,
-    /// None while one is dead.
+    /// `None` stands for a dead instance.
     apps: [Option<App>; 3],
     lapis: [Lapi; 2],
     postgres: Postgres,
 }
 
 impl Cluster {
-    /// One that refuses two addresses, of which each LAPI was told one.
+    /// A cluster that refuses two addresses. One ban was made at each LAPI.
     fn start() -> Self {
         let postgres = Postgres::start();
         let lapis = [Lapi::start_on(&postgres), Lapi::start_on(&postgres)];
@@ -52,8 +52,8 @@ impl Cluster {
         self.apps[n].as_ref().expect("an instance that lives")
     }
 
-    /// Ends an instance as a power cut does, and gives its port. It stands still for a moment before, so that it dies with
-    /// requests that it has taken and not answered.
+    /// Ends an instance as a power cut does, and gives its port. First stops it for 500 ms, so that it dies with requests that
+    /// it has taken and not answered.
     fn kill_instance(&mut self, n: usize) -> String {
         let app = self.apps[n].take().expect("an instance that lives");
         app.signal("STOP");
@@ -64,7 +64,7 @@ impl Cluster {
         port
     }
 
-    /// Starts it on the port at which HAProxy looks for it, which another process may be holding for a moment.
+    /// Starts an instance on the port at which HAProxy looks for it. Another process may hold that port for a moment.
     fn restart_instance(&mut self, n: usize, port: &str) {
         eventually("the instance is back", || {
             self.apps[n] = launched(&self.lapis, n, port);
@@ -72,7 +72,7 @@ impl Cluster {
         });
     }
 
-    /// Waits until each instance that lives gives this verdict, asked directly.
+    /// Waits until each living instance, asked directly, gives this verdict.
     #[track_caller]
     fn everywhere(&self, address: &str, verdict: Verdict) {
         self.apps.iter().flatten().for_each(|app| app.eventually(address, verdict));
@@ -86,7 +86,7 @@ impl Cluster {
         });
     }
 
-    /// Who answers an innocent visitor by way of HAProxy.
+    /// The instances that answer an innocent visitor through HAProxy.
     fn in_service(&self) -> BTreeSet<String> {
         let visit = visit(&self.proxy, INNOCENT);
         (0..24).filter_map(|_| visit.send().header("X-Instance").map(str::to_owned)).collect()
@@ -112,7 +112,8 @@ fn launched(lapis: &[Lapi; 2], n: usize, port: &str) -> Option<App> {
     App::launched(command(&App::usual(lapis[LAPI_OF[n]].url(), &own))).ok()
 }
 
-/// The HAProxy of deploy/ before these instances: with ports of the test's, without TLS, and telling who has answered.
+/// HAProxy in front of these instances, with the file in deploy/, but on a port of its own and without TLS. A header names the
+/// instance that has answered.
 fn shipped_haproxy(instances: &[String]) -> Proxy {
     let shipped = fs::read_to_string(root().join("deploy/haproxy.cfg")).expect("deploy/haproxy.cfg");
     let one = shipped.lines().find(|line| line.contains("127.0.0.1:8000")).expect("a line for an instance");
@@ -142,14 +143,14 @@ fn names(of: &[&str]) -> BTreeSet<String> {
     of.iter().map(|name| name.to_string()).collect()
 }
 
-/// Visitors who come all the time, until it is dropped. Each has to get the same status every time.
+/// Visitors who come all the time until this is dropped. Each has to get the same status every time.
 struct Load<'a> {
     over: &'a AtomicBool,
     visits: &'a [AtomicUsize; 4],
 }
 
 impl<'a> Load<'a> {
-    /// A visitor who is not answered as they ought to be ends the scope with a panic.
+    /// A wrong answer to a visitor ends the scope with a panic.
     fn start<'scope>(
         scope: &'scope Scope<'scope, 'a>,
         over: &'a AtomicBool,
@@ -173,7 +174,7 @@ impl<'a> Load<'a> {
         Self { over, visits }
     }
 
-    /// Waits until each of them has come this many times more.
+    /// Waits until each visitor has come this many times more.
     #[track_caller]
     fn goes_on(&self, times: usize) {
         for visits in self.visits {
@@ -209,7 +210,7 @@ fn a_lapi_and_an_instance_that_die_under_load_lose_no_ban_and_refuse_nobody_else
         cluster.lapis[1].revoke(&["--ip", FORGIVEN]);
         cluster.app(2).eventually(ATTACKER, Ban);
         cluster.app(2).eventually(FORGIVEN, Welcome);
-        // Whose LAPI is dead enforces what it knew, and says that it is stale.
+        // The instance whose LAPI is dead enforces what it knew, and says that it is stale.
         assert_eq!([ATTACKER, FORGIVEN, BANNED].map(|a| cluster.app(0).verdict(a)), [Welcome, Ban, Ban]);
         eventually("stale is good enough", || cluster.in_service() == names(&["s0", "s2"]));
         load.goes_on(50);
@@ -234,7 +235,7 @@ fn a_database_that_dies_under_load_lifts_no_ban_and_is_caught_up_with() {
         let load = Load::start(scope, &over, &visits, &cluster.proxy);
         load.goes_on(50);
         cluster.postgres.kill();
-        // Both LAPIs answer, and find no key in it.
+        // Both LAPIs answer, but without the database they find no key.
         (0..3).for_each(|n| cluster.is_well(n, STALE));
         eventually("stale is good enough", || cluster.in_service() == names(&["s0", "s1", "s2"]));
         cluster.everywhere(FORGIVEN, Ban);

@@ -1,4 +1,4 @@
-//! Can a page on another site have its visitors banned here? It can send forms in their name, and nothing comes of it.
+//! Can a page on another site have its visitors banned here? It can send forms in their name, but these are no events.
 
 use dev::{App, Folder, KEY, Lapi, Request, Site, eventually};
 
@@ -21,7 +21,7 @@ const FOREIGN: [&[(&str, &str)]; 8] = [
     &[("Sec-Fetch-Site", "same-site"), ("Origin", "http://127.0.0.1:1")],
     &[("Sec-Fetch-Site", "cross-site")],
     &[("Sec-Fetch-Site", "cross-site"), ("Origin", "null")],
-    // On plain HTTP, and from browsers without `Sec-Fetch-Site`.
+    // Browsers send these on plain HTTP, or if they do not know `Sec-Fetch-Site`.
     &[("Origin", "https://evil.example")],
     &[("Origin", "http://127.0.0.1:1")],
     &[("Origin", "http://localhost")],
@@ -34,7 +34,7 @@ fn sign_in(app: &App, peer: &str, nickname: &str, headers: &[(&str, &str)]) -> R
     headers.iter().fold(request, |request, (name, value)| request.header(name, value))
 }
 
-/// The scenarios for which LAPI holds a ban against this address.
+/// LAPI's answer about this address: its decisions in JSON, or `null`.
 fn bans(lapi: &Lapi, address: &str) -> String {
     let target = format!("/v1/decisions?ip={address}");
     Request::new(lapi.address(), "GET", &target).header("X-Api-Key", KEY).send().text()
@@ -43,7 +43,7 @@ fn bans(lapi: &Lapi, address: &str) -> String {
 #[test]
 fn forms_of_other_sites_have_nobody_banned() {
     let Site { app, lapi, .. } = &Site::start();
-    // Each visitor has a page open that sends a dozen forms.
+    // Each visitor has opened a page that sends twelve forms.
     for (n, headers) in FOREIGN.iter().enumerate() {
         let visitor = format!("127.80.0.{n}");
         for nickname in ["", "Bob"].repeat(6) {
@@ -59,8 +59,8 @@ fn forms_of_other_sites_have_nobody_banned() {
         (0..6).for_each(|_| assert_eq!(sign_in(app, &guesser, "", headers).send().status, 401));
         eventually("the guesser is banned", || bans(lapi, &guesser).contains("failed-sign-ins"));
     }
-    // The agent reads each log in order: by now it has read all of the visitors' lines too. The last requests are an
-    // attack that only the access log shows: once the scanner is banned, the agent has read that log to its end.
+    // The agent reads each log in order, so it has read the visitors' lines in the event log. The next requests are an attack
+    // that only the access log shows: once the scanner is banned, the agent has read that log to its end.
     (0..11).for_each(|n| assert_eq!(app.get(&format!("/admin{n}.php")).peer("127.80.2.1").send().status, 404));
     eventually("the scanner is banned", || bans(lapi, "127.80.2.1").contains("http-probing"));
     for n in 0..FOREIGN.len() {

@@ -1,4 +1,4 @@
-//! Do CrowdSec's decisions reach the visitors? Each is made and taken back with `cscli`, at a real LAPI.
+//! Do CrowdSec's decisions reach the visitors? `cscli` makes and deletes each decision at a real LAPI.
 
 use std::thread::sleep;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use dev::Verdict::{Ban, Captcha, Welcome};
 use dev::{App, Lapi, Verdict, eventually};
 
-/// Makes a decision and takes it back: those it is about meet the verdict meanwhile, the others never do.
+/// Makes a decision and deletes it. Meanwhile the addresses in `struck` meet the verdict; those in `spared` never do.
 #[track_caller]
 fn stands_until_deleted(add: &[&str], delete: &[&str], verdict: Verdict, struck: &[&str], spared: &[&str]) {
     let lapi = Lapi::start();
@@ -214,7 +214,7 @@ fn a_ban_ends_by_our_own_clock_while_lapi_is_away() {
     assert_eq!(app.verdict("192.0.2.2"), Ban);
 }
 
-/// Two bans of these durations on one address; the one at this place is deleted first, and the other after it.
+/// Makes two bans of these durations on one address. Deletes the ban at the index `first_to_go`, then the other.
 #[track_caller]
 fn the_other_ban_stands(durations: [&str; 2], first_to_go: usize) {
     let lapi = Lapi::start();
@@ -284,7 +284,7 @@ fn a_captcha_on_an_address_never_hides_the_ban_on_the_range_around_it() {
     lapi.captcha("198.51.100.7");
     app.catch_up(&lapi);
     assert_eq!(app.verdict("198.51.100.7"), Ban);
-    // Deleted by its id, since LAPI takes the captcha along when it deletes by range.
+    // Deletes the ban by its id: LAPI would also delete the captcha if it deleted by range.
     lapi.revoke(&["--id", &lapi.ids("198.51.0.0/16")[0]]);
     app.eventually("198.51.100.8", Welcome);
     assert_eq!(app.verdict("198.51.100.7"), Captcha);
@@ -322,7 +322,7 @@ fn a_ban_whose_alert_was_deleted_ends_at_the_next_resync() {
     lapi.ban("192.0.2.2");
     let app = App::polling(lapi.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "3s")]);
     assert_eq!(app.verdict("192.0.2.1"), Ban);
-    // LAPI never tells its bouncers of this.
+    // LAPI never tells bouncers about deleted alerts.
     lapi.cscli(&["alerts", "delete", "--ip", "192.0.2.1"]);
     app.eventually("192.0.2.1", Welcome);
     assert_eq!(app.verdict("192.0.2.2"), Ban);
@@ -331,7 +331,7 @@ fn a_ban_whose_alert_was_deleted_ends_at_the_next_resync() {
 #[test]
 fn thousands_that_are_imported_at_once_are_refused_to_the_last() {
     let lapi = Lapi::start();
-    // LAPI leaves a few out of what it sends while it imports; the resync brings them.
+    // During an import LAPI leaves some decisions out of its answers; the resync brings them.
     let app = App::polling(lapi.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "3s")]);
     let addresses: Vec<String> = (0..3000).map(|n| format!("198.18.{}.{}", n / 250, n % 250)).collect();
     let lines: Vec<String> = addresses.iter().map(|address| format!("4h,ban,{address}")).collect();
