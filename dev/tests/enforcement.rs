@@ -1,4 +1,4 @@
-//! Is every request of the refused refused, and none of the others? Whatever it asks for, and however it is written.
+//! Is every request of a refused visitor refused, and no other? Whatever the request asks for, and however it is written.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -17,12 +17,12 @@ const METHODS: [&str; 9] = ["GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD", "
 /// Stands in each decision's scenario, so that a test can look for it where it must not be.
 const REASON: &str = "acme/reason-nobody-may-read";
 
-/// An application that bans one visitor and asks another for a captcha, and that knows so from its first request on.
+/// An application that bans one visitor and asks another for a captcha, from its first request on.
 fn protected(settings: &[(&str, &str)]) -> App {
     let lapi = Lapi::start();
     lapi.decide(&["--ip", BANNED, "--reason", REASON]);
     lapi.decide(&["--ip", CAPTCHA, "--type", "captcha", "--reason", REASON]);
-    // From here on LAPI is not needed any more.
+    // The application has its decisions at the launch, so LAPI may end with this function.
     App::polling(lapi.url(), settings)
 }
 
@@ -30,7 +30,7 @@ fn protected(settings: &[(&str, &str)]) -> App {
 const RELEASE: [(&str, &str); 2] =
     [("ROCKET_PROFILE", "release"), ("ROCKET_SECRET_KEY", "hPrYyOvfhTrXYvn0pAmqtnjPJ0LuZ4cl4k8cBEuyNHs=")];
 
-/// The request as it stands is refused to the banned, with all that a refusal bears, and not to somebody else.
+/// Checks that this request is refused to the banned, with all headers of a refusal, and not to a free visitor.
 #[track_caller]
 fn refused_to_the_banned_alone(request: Request) -> Answer {
     let banned = request.clone().from(BANNED).send();
@@ -43,7 +43,7 @@ fn refused_to_the_banned_alone(request: Request) -> Answer {
     banned
 }
 
-/// Caches are told that a page and a program's answer live at one address.
+/// Whether caches learn that one URL has both a page and an answer for programs.
 fn varies_by_accept(answer: &Answer) -> bool {
     answer.header("Vary").is_some_and(|names| names.split(',').any(|name| name.trim() == "Accept"))
 }
@@ -202,7 +202,7 @@ fn each_request_on_a_kept_connection_is_judged_by_itself() {
 
 // --- who is asking ---
 
-/// Everything that claims to know better than the socket where a request comes from.
+/// Adds all headers that claim to know the visitor's address better than the socket.
 fn claiming(request: Request, address: &str) -> Request {
     request
         .header("X-Real-IP", address)
@@ -252,7 +252,7 @@ fn no_refusal_tells_why() {
                 }
             }
         }
-        // The operator's log is the place for it.
+        // The reason belongs in the operator's log.
         eventually("the refusal is told", || app.logged(REASON) > 0);
         assert!(!app.log().contains(dev::KEY));
     }
@@ -266,7 +266,7 @@ fn the_release_profile_refuses_as_well() {
     }
 }
 
-/// Rocket asks whose a connection is after it has accepted it. One that was reset by then has no peer any more.
+/// Rocket asks for a connection's peer after it has accepted the connection. A connection reset by then has no peer any more.
 #[test]
 fn a_connection_that_is_reset_at_once_is_nobodys_and_its_requests_meet_no_handler() {
     let folder = Folder::empty();
@@ -275,7 +275,7 @@ fn a_connection_that_is_reset_at_once_is_nobodys_and_its_requests_meet_no_handle
         [("CROWDSEC_ACCESS_LOG", log.to_str().expect("a plain path")), ("CROWDSEC_TRUSTED_PROXIES", "127.0.0.1")];
     let app = protected(&[RELEASE.as_slice(), &settings].concat());
     for request in [
-        // A second request, or a body, has the first one begun before the connection is found to be broken.
+        // A second request, or a body, makes Rocket begin the first request before it finds the connection broken.
         "GET /reset HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.66\r\n\r\nG",
         "POST /reset HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 203.0.113.66\r\nContent-Length: 1\r\n\r\nx",
     ] {
@@ -289,12 +289,12 @@ fn a_connection_that_is_reset_at_once_is_nobodys_and_its_requests_meet_no_handle
     }
     assert_ne!(app.get("/told").from(FREE).send().status, 403);
     eventually("the last request is logged", || folder.count("access.log", "/told") == 1);
-    // Where Rocket was quicker, the peer is known, and no proxy.
+    // If Rocket asked before the reset, it knows the peer, which is no trusted proxy.
     let strange = |line: &String| !line.starts_with("127.0.0.5 ") && !line.contains("/told");
     assert_eq!(folder.lines("access.log").into_iter().find(strange), None);
 }
 
-/// Where templates are not read anew for each page.
+/// The release profile does not read templates anew for each page.
 #[test]
 fn each_visitor_gets_a_page_of_their_own_in_the_release_profile() {
     let lapi = Lapi::start();
@@ -319,7 +319,7 @@ fn each_visitor_gets_a_page_of_their_own_in_the_release_profile() {
     }
 }
 
-/// What a visitor can quote on the telephone, an operator finds.
+/// An operator finds in the log the reference that a visitor quotes on the telephone.
 #[test]
 fn the_reference_on_a_refusals_page_stands_in_the_log_beside_the_decision_and_the_contact_on_the_page() {
     let app = protected(&[("CROWDSEC_SITE_NAME", "The Corner Bakery"), ("CROWDSEC_CONTACT", "help@example.org")]);
@@ -335,7 +335,7 @@ fn the_reference_on_a_refusals_page_stands_in_the_log_beside_the_decision_and_th
     let line = app.log().lines().find(|line| line.contains(&reference)).map(str::to_owned).expect("the line");
     assert!(line.contains(&format!("Refused {BANNED}: ban by ")), "{line}");
     assert!(line.contains(", for GET /, reference "), "{line}");
-    // One line for all of them within a minute, and the same reference.
+    // All refusals of an address within a minute share one line and one reference.
     assert!(app.get("/other").from(BANNED).send().text().contains(&reference));
     app.tells(&format!("Refused {BANNED}: "), 1);
     for wrong in ["not a contact", "/contact", "javascript:alert(1)", "a@b?cc=c@d", "@"] {

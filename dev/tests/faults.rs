@@ -1,5 +1,5 @@
-//! What do visitors notice when CrowdSec fails? Nothing: whoever is banned stays banned, and nobody waits. One fault
-//! after the other, by a LAPI of the tests' own or by what can go wrong with the real one.
+//! What do visitors notice when CrowdSec fails? Nothing: whoever is banned stays banned, and nobody waits. Each test has one
+//! fault, of a LAPI of the tests' own or of the real LAPI.
 
 use std::io::{self, Write};
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use dev::Verdict::{Ban, Welcome};
 use dev::{App, FakeServer, KEY, Lapi, Reply, ban, closed_port, eventually, standing};
 use serde_json::{Value, json};
 
-/// Answers a poll with a fault that goes on for some time, and tells whether one is going on.
+/// Answers polls with faults that last some time, and knows whether such a fault goes on now.
 #[derive(Clone, Default)]
 struct GoingOn(Arc<AtomicUsize>);
 
@@ -38,7 +38,7 @@ fn hang(stream: &mut TcpStream) -> io::Result<()> {
     io::Read::read(stream, &mut [0]).map(drop)
 }
 
-/// A hundred visits, each of them answered, and each as it ought to be.
+/// Makes a hundred visits, each of which must get the right answer.
 #[track_caller]
 fn all_are_answered(app: &App, banned: &str, innocent: &str) {
     for _ in 0..50 {
@@ -46,7 +46,7 @@ fn all_are_answered(app: &App, banned: &str, innocent: &str) {
     }
 }
 
-/// While this goes on instead of a poll's answer, visitors notice nothing; afterwards what is new arrives.
+/// While the script runs instead of a poll's answer, visitors notice nothing.
 #[track_caller]
 fn nobody_waits_while(script: impl Fn(&mut TcpStream) -> io::Result<()> + Clone + Send + Sync + 'static) {
     let lapi = FakeServer::start(standing(vec![ban(1, "192.0.2.1")]));
@@ -64,7 +64,7 @@ fn nobody_waits_while(script: impl Fn(&mut TcpStream) -> io::Result<()> + Clone 
     assert!(going_on.is(), "all were answered while LAPI did not answer");
 }
 
-/// Visitors notice nothing of this answer to every poll, the log says so, and afterwards what is new arrives.
+/// While LAPI answers every poll with this fault, visitors notice nothing and the log says `told`. Afterwards changes arrive.
 #[track_caller]
 fn bans_outlive(fault: impl Fn() -> Reply + Send + Sync + 'static, told: &str) {
     let lapi = FakeServer::start(standing(vec![ban(1, "192.0.2.1"), ban(2, "192.0.2.2")]));
@@ -161,8 +161,8 @@ fn a_first_answer_that_drips_counts_when_it_is_complete() {
     app.eventually("192.0.2.1", Ban);
 }
 
-/// LAPI 1.7.8 and newer write an answer while they read their database, and say what is left of each decision when they
-/// write it.
+/// LAPI 1.7.8 and newer write an answer while they read their database. They write each decision with the time that is left
+/// of it at that moment.
 #[test]
 fn what_is_left_of_a_decision_counts_from_when_it_was_written() {
     let lapi = FakeServer::start(|_| {
@@ -268,7 +268,7 @@ fn bans_outlive_json_that_is_nested_without_end() {
     );
 }
 
-/// Newer LAPIs close their JSON properly when their database fails half-way, with status 200.
+/// When their database fails half-way, newer LAPIs close their JSON properly, with status 200.
 #[test]
 fn a_full_answer_that_lost_most_decisions_counts_as_a_failure_which_the_log_tells() {
     let all: Vec<Value> = (0..2000).map(|n| ban(n + 1, &format!("198.18.{}.{}", n / 250, n % 250))).collect();
@@ -276,7 +276,7 @@ fn a_full_answer_that_lost_most_decisions_counts_as_a_failure_which_the_log_tell
     let app = App::polling(&lapi.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "3s")]);
     let lied = AtomicUsize::new(0);
     lapi.answers(move |seen| {
-        // The rest of the list is missing from each second answer.
+        // Every second full answer lacks the rest of the list.
         let short = seen.asks_for_all() && lied.fetch_add(1, SeqCst).is_multiple_of(2);
         standing(if short { all[..900].to_vec() } else { all.clone() })(seen)
     });
@@ -289,11 +289,11 @@ fn a_full_answer_that_lost_most_decisions_counts_as_a_failure_which_the_log_tell
 
 // --- without end ---
 
-/// An answer of `LAPI`'s size limit and more, of this piece again and again, is an error, and its bytes do not pile up.
+/// An answer over the size limit, of the same piece again and again, is an error, and its bytes do not fill the memory.
 #[track_caller]
 fn an_endless_answer_ends(start: &'static str, piece: String, told: &str) {
     let lapi = FakeServer::start(standing(vec![ban(1, "192.0.2.1")]));
-    // A full answer: a delta would be given up sooner.
+    // Resyncs each second to get full answers: the application would give up a delta sooner.
     let app = App::polling(&lapi.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "1s")]);
     let sent = Arc::new(AtomicUsize::new(0));
     let count = sent.clone();
@@ -306,7 +306,7 @@ fn an_endless_answer_ends(start: &'static str, piece: String, told: &str) {
         Reply::script(move |stream| {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")?;
             stream.write_all(start.as_bytes())?;
-            // Eight times what is read at most.
+            // 4 GiB: eight times the size limit.
             for _ in 0..(4 << 30) / block.len() {
                 stream.write_all(block.as_bytes())?;
                 count.fetch_add(block.len(), SeqCst);
@@ -329,7 +329,7 @@ fn an_endless_answer_ends(start: &'static str, piece: String, told: &str) {
 #[test]
 fn an_answer_of_endless_decisions_ends_with_an_error_and_takes_no_memory() {
     let again: String = (1..=50).map(|n| format!("{},", ban(n, &format!("192.0.2.{n}")))).collect();
-    // Whitespace is what is read fastest: most of it is that.
+    // Most of the piece is whitespace, which is read fastest.
     an_endless_answer_ends("{\"deleted\":null,\"new\":[", again + &" ".repeat(500_000), "512 MiB");
 }
 

@@ -1,4 +1,4 @@
-//! What does a newcomer see who runs the application as it stands, and what one who deploys it so?
+//! What does a newcomer see who runs the unchanged application, and what does one see who deploys it unchanged?
 
 use dev::Verdict::{Ban, Captcha, Welcome};
 use dev::{App, Lapi, eventually};

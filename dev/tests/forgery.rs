@@ -1,4 +1,4 @@
-//! Can a visitor make the log say what never happened? CrowdSec reads what forgers had written, line by line.
+//! Can a visitor make the log say what never happened? Forgers send their texts, and CrowdSec explains each line of the log.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 
 use dev::{App, Request, Site};
 
-/// A whole line of another address, as a forger would like to have it written.
+/// A whole line about another address, which a forger would like to have in the log.
 const FORGED: &str = r#"198.51.100.66 - - [22/Nov/2026:14:54:27 +0000] "GET /x HTTP/1.1" 404 153 "-" "-""#;
 
 const FORGED_EVENT: &str = r#"{"crowdsec_event":"honeypot","time":"2026-11-22T20:19:56Z","address":"198.51.100.66"}"#;
@@ -54,8 +54,8 @@ fn no_visitor_can_forge_a_line_or_a_field() {
 
     let (mut dice, mut lines, mut events) = (Dice(0x5eed), HashMap::new(), HashMap::new());
     let mut expect = |n: usize, from: &str, status: u16| {
-        // With 400 Rocket answers by itself what it cannot read; no fairing sees that. With 403 an address is refused that
-        // CrowdSec has banned meanwhile, for all that is missing: such lines would lengthen the ban.
+        // Rocket by itself answers 400 to what it cannot read, and no fairing sees that. 403 goes to an address that CrowdSec
+        // has banned meanwhile, for its missing pages; a refusal is not logged, since its line would lengthen the ban.
         if ![400, 403].contains(&status) {
             lines.insert(n, from.to_owned());
         }
@@ -81,7 +81,7 @@ fn no_visitor_can_forge_a_line_or_a_field() {
         let path = if n % 50 == 7 { b"%41".repeat(20_000) } else { dice.nasty(&in_paths, 2) };
         let start = format!("GET /missing?n={n}&");
         let end = b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
-        // Each from an address of its own, so that a ban on one of them takes no line away.
+        // Each request comes from an address of its own, so that a ban on one address takes no other line away.
         let from = format!("127.6.1.{}", n - 149);
         expect(n, &from, raw(&site.app, &from, &[start.as_bytes(), &path, end].concat()));
     }
@@ -92,7 +92,7 @@ fn no_visitor_can_forge_a_line_or_a_field() {
     assert!(text.iter().all(|byte| matches!(byte, b'\n' | b' '..=b'~')), "nothing but plain text");
     assert!(text.split(|byte| *byte == b'\n').all(|line| line.len() < 16 << 10), "every line has a bounded length");
 
-    // What the agent reads in each line. The markers of `logs_settle` are not among what was expected.
+    // What the agent reads in each line. The markers of `logs_settle` are left out.
     let log = site.logs.path("access.log");
     let said = site.lapi.cscli(&["explain", "-v", "--type", "nginx", "--file", log.to_str().expect("a plain path")]);
     let blocks: Vec<&str> =
@@ -131,7 +131,7 @@ fn app_form(app: &App, n: usize, user: &[u8]) -> Request {
     app.request("POST", &format!("/sign-in?n={n}&")).body("application/x-www-form-urlencoded", &body)
 }
 
-/// Sends bytes as they are from this address, and gives the status.
+/// Sends these bytes from this address, and gives the answer's status.
 fn raw(app: &App, from: &str, bytes: &[u8]) -> u16 {
     let mut stream = app.get("/").peer(from).connect();
     let _ = stream.write_all(bytes);
@@ -141,7 +141,7 @@ fn raw(app: &App, from: &str, bytes: &[u8]) -> u16 {
     text.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0)
 }
 
-/// Numbers by chance, the same ones each time.
+/// Random numbers, the same in each run.
 struct Dice(u64);
 
 impl Dice {
@@ -152,7 +152,7 @@ impl Dice {
         (self.0 % sides as u64) as usize
     }
 
-    /// Up to `most` pieces of what forgeries are made of.
+    /// Up to `most` of these pieces, one behind the other.
     fn nasty(&mut self, pieces: &[&[u8]], most: usize) -> Vec<u8> {
         (0..self.roll(most + 1)).flat_map(|_| pieces[self.roll(pieces.len())].to_vec()).collect()
     }

@@ -1,5 +1,5 @@
-//! What do visitors notice of a LAPI whose database fails? It answers 200 with an empty or a short list, as LAPI 1.7.8 and
-//! newer do. Nobody is let go for it; and who was truly let go is free in time.
+//! What do visitors notice of a LAPI whose database fails? LAPI 1.7.8 and newer then answer 200 with an empty or a short list,
+//! which lets nobody go. A visitor whose decision was truly deleted is free in time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -8,24 +8,24 @@ use dev::Verdict::{Ban, Captcha, Welcome};
 use dev::{App, FakeServer, KEY, Lapi, Reply, Request, Seen, eventually};
 use serde_json::{Value, json};
 
-/// Asks LAPI what the relay was asked, and gives its answer.
+/// Hands the relay's request on to LAPI, and gives LAPI's answer.
 fn hand_on(lapi: &Lapi, seen: &Seen) -> Reply {
     let answer = Request::new(lapi.address(), "GET", &seen.target).header("X-Api-Key", KEY).send();
     Reply::new(answer.status, "application/json", answer.body)
 }
 
-/// The real LAPI behind a relay, which answers for it while it forgets.
+/// A relay in front of the real LAPI. While `forgets` is true, `instead` answers.
 fn relay(lapi: &Arc<Lapi>, forgets: &Arc<AtomicBool>, instead: fn(&Lapi, &Seen) -> Reply) -> FakeServer {
     let (lapi, forgets) = (lapi.clone(), forgets.clone());
     FakeServer::start(move |seen| if forgets.load(SeqCst) { instead(&lapi, seen) } else { hand_on(&lapi, seen) })
 }
 
-/// As a database that fails as a whole.
+/// Answers as LAPI does when its whole database fails.
 fn nothing(_: &Lapi, seen: &Seen) -> Reply {
     if seen.is_question() { Reply::error(500) } else { Reply::json(&json!({ "new": [], "deleted": [] })) }
 }
 
-/// As one that fails after some of the list. Single questions are answered.
+/// Answers as LAPI does when its database fails after a part of the list. Questions about one value are answered.
 fn the_first_ones(lapi: &Lapi, seen: &Seen) -> Reply {
     if seen.is_question() {
         return hand_on(lapi, seen);
@@ -35,7 +35,7 @@ fn the_first_ones(lapi: &Lapi, seen: &Seen) -> Reply {
     Reply::json(&json!({ "new": new, "deleted": [] }))
 }
 
-/// How often everything was asked for.
+/// How often the application has asked for all decisions.
 fn full(relay: &FakeServer) -> usize {
     relay.seen().iter().filter(|seen| seen.asks_for_all()).count()
 }
@@ -78,7 +78,7 @@ fn nobody_is_let_go_while_lapi_answers_with_a_part_of_its_list() {
     nobody_is_let_go_while_lapi_forgets(the_first_ones, " is lost: its full answer lacks 2 of 3 decisions");
 }
 
-/// Decisions in the spellings that LAPI hands on as they were typed, and an address that each stands against.
+/// Decisions in spellings that LAPI hands on as typed. Each has an address that it stands against.
 const SPELLINGS: [(&[&str], &str); 5] = [
     (&["--ip", "2001:DB8:0:0::0:7"], "2001:db8::7"),
     (&["--ip", "::ffff:192.0.2.77"], "192.0.2.77"),
@@ -114,7 +114,7 @@ fn what_was_deleted_without_a_word_ends_in_every_spelling() {
     SPELLINGS.iter().for_each(|(options, _)| lapi.decide(options));
     let app = App::polling(lapi.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "3s")]);
     SPELLINGS.iter().for_each(|(options, struck)| assert_eq!(app.verdict(struck), Ban, "{options:?}"));
-    // LAPI never tells its bouncers of this.
+    // LAPI never tells bouncers about deleted alerts.
     lapi.cscli(&["alerts", "delete", "--all"]);
     SPELLINGS.iter().for_each(|(_, struck)| app.eventually(struck, Welcome));
     app.tells("LAPI's full answer lacks 5 of 5 decisions", 1);

@@ -1,4 +1,4 @@
-//! What does it cost to serve somebody who means harm? No more memory than in proportion to what they send.
+//! How much memory does a hostile request cost? At most 4 MB plus 64 bytes for each byte sent.
 
 use dev::{App, Proxy, Request};
 
@@ -6,19 +6,18 @@ const BANNED: &str = "203.0.113.7";
 const CAPTCHA: &str = "198.51.100.9";
 const FREE: &str = "233.252.0.1";
 
-/// The application with the decisions of the first look, and no LAPI.
+/// The application with the example decisions of the debug profile, and no LAPI.
 fn app(settings: &[(&str, &str)]) -> App {
     let usual = [("CROWDSEC_TRUSTED_PROXIES", "127.0.0.0/8")];
     App::start(&[usual.as_slice(), settings].concat())
 }
 
-/// `unit` again and again, in about so many bytes.
+/// `unit` again and again, about `bytes` bytes long.
 fn many(unit: &str, bytes: usize) -> String {
     unit.repeat(bytes / unit.len())
 }
 
-/// Sends a request, as whoever they say, and fails where that took more memory than may be: 4 MB, and 64 bytes for each
-/// byte sent.
+/// Sends a request, and fails if that took more memory than 4 MB plus 64 bytes for each byte sent.
 #[track_caller]
 fn costs_little(app: &App, what: &str, sent: usize, request: Request) {
     let before = app.peak_memory();
@@ -28,7 +27,7 @@ fn costs_little(app: &App, what: &str, sent: usize, request: Request) {
     assert!(more <= most, "{what}: {sent} bytes sent took {more} kB, answered with {}", answer.status);
 }
 
-/// Of each header that somebody parses, much, in the form that is worst.
+/// Each header that Rocket or the application parses, about `bytes` bytes long and in its worst form.
 fn headers(bytes: usize) -> Vec<(&'static str, String)> {
     let cookies: String = (0..bytes / 8).map(|n| format!("{n:x}=1; ")).collect();
     vec![
@@ -51,7 +50,7 @@ fn headers(bytes: usize) -> Vec<(&'static str, String)> {
 
 #[test]
 fn no_header_costs_more_memory_than_in_proportion_to_its_length() {
-    // A new application for each length, since the most that it held is remembered.
+    // Each length gets a new application, since a process keeps its peak of memory.
     for (bytes, targets) in [(40_000, &["/", "/no/such/page", "/crowdsec/captcha"][..]), (380_000, &["/"])] {
         let app = app(&[]);
         for address in [FREE, BANNED, CAPTCHA] {
@@ -60,7 +59,7 @@ fn no_header_costs_more_memory_than_in_proportion_to_its_length() {
                 for (name, value) in headers(bytes) {
                     for method in ["GET", "POST"] {
                         let request = app.request(method, target).from(address).header(name, &value);
-                        // For whom an answer in JSON is looked at.
+                        // With this `Accept` the application considers an answer in JSON.
                         let request = if name == "Accept" { request } else { request.accept("a/json") };
                         costs_little(&app, &format!("{method} {target} of {address} with {name}"), bytes, request);
                     }
@@ -112,7 +111,7 @@ fn an_accept_that_is_too_dear_to_read_is_431_and_the_banned_get_the_ban() {
         assert_eq!(ask(CAPTCHA, method, &dear).status, 403, "{method}");
     }
     assert!(ask(BANNED, "GET", &dear).text().contains("<h1>"), "the page, for nobody reads what is wanted");
-    // What some program or other may well send.
+    // A program may well send this.
     let long = many("application/vnd.example+json;q=0.5, ", 1_000) + "*/*;q=0.1";
     assert_eq!(ask(FREE, "GET", &long).status, 200);
     assert_eq!(ask(BANNED, "GET", &long).header("Content-Type"), Some("application/problem+json"));
@@ -151,17 +150,17 @@ fn what_is_too_long_is_414_or_431_before_any_handler_and_the_banned_get_the_ban(
     assert_eq!(app.get("/").from(FREE).header("A", many("x", 60_000)).send().status, 200);
 }
 
-/// As in deploy/nginx.conf and deploy/haproxy.cfg.
+/// Lines of deploy/nginx.conf and deploy/haproxy.cfg.
 const NGINX: &str = "proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header Accept $http_accept;
     if ($request_method !~ ^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$) { return 405; }";
 const HAPROXY: &str = "option forwardfor
     http-request deny deny_status 400 if { req.fhdr_cnt(Accept) gt 1 }
     http-request deny deny_status 405 unless { method GET HEAD POST PUT PATCH DELETE OPTIONS }";
 
-/// What Rocket reads before it asks any fairing: the first of two lines, and methods that it does not know.
+/// Before it asks any fairing, Rocket reads the first of two `Accept` lines, and requests with a method that it does not know.
 #[test]
 fn the_proxies_lines_keep_away_what_rocket_reads_before_it_asks_any_fairing() {
-    // The visitor comes from another address than the proxies, which are the only ones to be trusted.
+    // The visitor comes from another address than the proxies, and only the proxies' address is trusted.
     let app = app(&[("CROWDSEC_TRUSTED_PROXIES", "127.0.0.1")]);
     let nginx = Proxy::nginx_among(&[app.address()], "max_fails=0", "", NGINX);
     let haproxy = Proxy::haproxy(&[app.address()], HAPROXY, "");

@@ -1,4 +1,4 @@
-//! What can a LAPI that is broken, or somebody in its place, do with what it sends? Cost itself, and nobody else.
+//! What harm can a broken LAPI, or somebody in its place, do by its answers? None to visitors, to memory or to the log.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -15,7 +15,7 @@ fn decision(id: u64, value: &str, instead: &[(&str, Value)]) -> Value {
     decision
 }
 
-/// LAPI fails for a moment, and says everything anew: what is told once is not told again.
+/// LAPI fails for a moment and then sends all decisions anew. The log must not repeat what it tells once.
 #[track_caller]
 fn comes_back(lapi: &FakeServer, app: &App, all: Vec<Value>) {
     lapi.answers(|_| Reply::error(500));
@@ -24,15 +24,15 @@ fn comes_back(lapi: &FakeServer, app: &App, all: Vec<Value>) {
     eventually("LAPI is back", || app.logged(" is back after ") > 0);
 }
 
-/// Piece by piece, so that the test itself holds little of it.
+/// Writes 136 decisions with a field of 1 MiB each, piece by piece, so that the test itself holds little memory.
 fn megabytes(stream: &mut TcpStream) -> std::io::Result<()> {
     let much = "x".repeat(1 << 20);
     stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{\"new\":[")?;
     for n in 0..136 {
         let fields = ["origin", "scenario", "scope", "type", "value", "duration"];
-        // Above all such as are kept: if they were kept whole, that would be more memory than the whole application takes.
+        // Mostly origins and scenarios, which are kept: kept whole, they would take more memory than this test allows.
         let field = if n < 36 { fields[n % 6] } else { fields[n % 2] };
-        // Each another one: what is the same is kept once.
+        // Each text differs, since equal texts are kept once.
         let entry = decision(n as u64 + 1, &format!("192.0.2.{n}"), &[(field, format!("{n} {much}").into())]);
         stream.write_all(format!("{entry},").as_bytes())?;
     }
@@ -49,7 +49,7 @@ fn fields_of_a_megabyte_take_no_memory_and_an_origin_or_scenario_of_that_size_dr
         );
     let app = App::polling(&lapi.url(), &[("CROWDSEC_STARTUP_TIMEOUT", "5m")]);
     assert!(app.memory() < 80, "{} MB of memory", app.memory());
-    // Those with a long origin, a long scenario, and nothing long; then those whose other fields are.
+    // The decisions with a long origin, a long scenario and no long field; then those with another long field.
     let met = [0, 1, 250, 2, 3, 4, 5].map(|n| app.verdict(&format!("192.0.2.{n}")));
     assert_eq!(met, [Ban, Ban, Ban, Welcome, Welcome, Welcome, Welcome], "{}", app.log());
     app.tells("Not enforced: 18 decisions of LAPI's that could not be read", 1);
@@ -70,7 +70,7 @@ fn what_cannot_be_read_reaches_the_log_without_power_over_it() {
         let harmful = |c: char| c != '\n' && (c.is_control() || ['\u{2028}', '\u{202e}'].contains(&c));
         assert!(!app.log().contains(harmful), "{:?}", app.log());
     }
-    // In what is read, and told where it refuses somebody.
+    // The scenario and the origin can be read, and the log tells them when the decision refuses somebody.
     let mut all = entries("scenario");
     all[0]["origin"] = hostile.into();
     let lapi = FakeServer::start(move |seen| Reply::standing(seen, &all));

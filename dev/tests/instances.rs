@@ -1,5 +1,5 @@
-//! Do several instances work as one? Three behind a real HAProxy that share `ROCKET_SECRET_KEY` and nothing else, each
-//! with a key of its own for the one LAPI.
+//! Do several instances work as one? Three instances behind a real HAProxy share `ROCKET_SECRET_KEY` and nothing else. Each
+//! has a key of its own for the one LAPI.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 const SECRET: &str = "bm90LWEtc2VjcmV0LWJ1dC1zaGFyZWQtYnktdGhyZWU=";
 const SOLVED: &str = "a-solved-captcha";
-/// HAProxy tells who answered, so that a test knows whom it has met.
+/// HAProxy names in a header the instance that has answered.
 const BALANCED: &str = "option forwardfor\n\
                         option httpchk\n\
                         http-check send meth GET uri /crowdsec/health\n\
@@ -53,7 +53,7 @@ impl Farm {
         Request::new(self.proxy.v4(), "GET", "/").peer(visitor)
     }
 
-    /// Asks the load balancer six times over, which is each of three instances twice.
+    /// Asks HAProxy six times, and thus each of three instances twice.
     fn round(&self, request: &Request) -> Vec<(String, Answer)> {
         let answer = |_| {
             let answer = request.send();
@@ -62,12 +62,12 @@ impl Farm {
         (0..6).map(answer).collect()
     }
 
-    /// Every instance in service gives this visitor this status.
+    /// Whether every instance in service answers this request with this status.
     fn all_say(&self, request: &Request, status: u16) -> bool {
         self.round(request).iter().all(|(_, answer)| answer.status == status)
     }
 
-    /// Who answers.
+    /// The instances that answer.
     fn in_service(&self) -> BTreeSet<String> {
         self.round(&self.get("127.66.0.9")).into_iter().map(|(instance, _)| instance).collect()
     }
@@ -94,7 +94,7 @@ fn a_decision_reaches_every_instance_and_its_end_too() {
 fn single_decisions_in_quick_succession_reach_every_instance() {
     let farm = Farm::start();
     eventually("three instances in service", || farm.in_service().len() == 3);
-    // With a shared key, each would get a part of them.
+    // With a shared key, each instance would get only a part of the decisions.
     let visitors: Vec<String> = (1..=12).map(|n| format!("127.66.1.{n}")).collect();
     visitors.iter().for_each(|visitor| farm.lapi.ban(visitor));
     for visitor in &visitors {
@@ -133,12 +133,12 @@ fn an_instance_that_dies_takes_nothing_with_it() {
     let solve = Request::new(farm.proxy.v4(), "POST", "/crowdsec/captcha").peer("127.66.0.3").form(&form);
     let solved = solve.send();
     assert_eq!(solved.status, 303, "{}", solved.everything());
-    // The very instance that has seen the captcha solved.
+    // Ends the instance that has seen the captcha solved.
     let name = solved.header("X-Instance").expect("an instance").to_string();
     let number: usize = name[1..].parse().expect("its number");
     drop(farm.apps.remove(number));
     for _ in 0..20 {
-        // HAProxy itself asks another one where a connection is refused, so that no visitor meets the gap.
+        // When a connection is refused, HAProxy itself asks another instance, so that no visitor notices the gap.
         assert_eq!((banned.send().status, innocent.send().status), (403, 200));
     }
     eventually("it is out of service", || farm.in_service().len() == 2 && !farm.in_service().contains(&name));
@@ -152,7 +152,7 @@ fn an_instance_that_lapi_no_longer_knows_leaves_the_load_balancer_until_it_does(
     let farm = Farm::start();
     eventually("three instances in service", || farm.in_service().len() == 3);
     farm.lapi.cscli(&["bouncers", "delete", "instance-1"]);
-    // Its health check fails when LAPI has not answered it for three polls and ten seconds.
+    // Its health check fails when LAPI has not answered it for three polls and two seconds.
     eventually("it is out of service", || farm.in_service() == names(&["s0", "s2"]));
     farm.lapi.ban("127.66.0.1");
     eventually("the others refuse", || farm.all_say(&farm.get("127.66.0.1"), 403));
@@ -170,7 +170,7 @@ fn two_instances_that_share_a_key_are_told_and_one_that_does_not_is_not() {
         App::polling(lapi.url(), &[settings, &[("CROWDSEC_RESYNC_FREQUENCY", "3s")]].concat())
     };
     let (one, other, alone) = (app(&[]), app(&[]), app(&[("CROWDSEC_API_KEY", "the-key-of-one-instance-alone")]));
-    // Decisions keep coming, so that each delta that goes to one of the two is missing from the other's.
+    // Decisions keep coming: each delta that one of the two gets is missing from the other's deltas.
     let mut batches =
         (0..=u16::MAX).map(u16::to_be_bytes).map(|[x, y]| (1..=12).map(move |n| format!("4h,ban,10.{x}.{y}.{n}")));
     let mut storm = || {
@@ -182,7 +182,7 @@ fn two_instances_that_share_a_key_are_told_and_one_that_does_not_is_not() {
         storm();
         one.logged(HINT) > 0 && other.logged(HINT) > 0
     });
-    // As much again, so that the one that is alone has had every chance.
+    // 15 s more, in which the instance with a key of its own must not tell the hint either.
     let end = Instant::now() + Duration::from_secs(15);
     while Instant::now() < end {
         storm();
