@@ -246,7 +246,7 @@ impl Machine {
 
 impl Drop for Lapi {
     fn drop(&mut self) {
-        // `wait` first closes the pipe, which tells the keeper that the test has ended.
+        // `wait` first closes the pipe, which tells the shell that the test has ended.
         let _ = self.keeper.take().map(|mut keeper| keeper.wait());
     }
 }

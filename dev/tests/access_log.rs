@@ -21,7 +21,7 @@ fn alone(access_log: &str, event_log: &str) -> App {
     ])
 }
 
-/// An operator looks it up when a visitor asks "why was I refused?".
+/// An operator looks the reference up when a visitor asks "why was I refused?".
 #[test]
 fn the_refusal_log_answers_why_somebody_was_refused_by_the_reference_on_their_page() {
     let logs = Folder::empty();

@@ -151,7 +151,7 @@ fn the_certificate_that_openssl_req_x509_makes_is_believed_where_the_operator_na
     let tls = folder.tls("lapi", lapi.address(), "ssl_protocols TLSv1.2;");
     let app = App::polling(&tls.url(), &[("CROWDSEC_CA_CERT_PATH", &both)]);
     assert_eq!(app.verdict("192.0.2.1"), Ban);
-    // Not believed: LAPI's certificate where another of the same name is named, or none.
+    // LAPI's certificate is not believed if the operator names another with the same name, or none.
     let other = folder.path("other.pem");
     warns(&tls.url(), &[("CROWDSEC_CA_CERT_PATH", &other)], &["a CA's own", "ca_cert_path to it", "openssl s_client"]);
     warns(&tls.url(), &[], &["a CA's own", "`openssl req -x509`", "ca_cert_path to it"]);

@@ -112,8 +112,8 @@ fn launched(lapis: &[Lapi; 2], n: usize, port: &str) -> Option<App> {
     App::launched(command(&App::usual(lapis[LAPI_OF[n]].url(), &own))).ok()
 }
 
-/// HAProxy in front of these instances, with the file in deploy/, but on a port of its own and without TLS. A header names the
-/// instance that has answered.
+/// HAProxy in front of these instances, with the file in deploy/, but on a port of its own, without TLS, and with a health
+/// check each 500 ms. A header names the instance that has answered.
 fn shipped_haproxy(instances: &[String]) -> Proxy {
     let shipped = fs::read_to_string(root().join("deploy/haproxy.cfg")).expect("deploy/haproxy.cfg");
     let one = shipped.lines().find(|line| line.contains("127.0.0.1:8000")).expect("a line for an instance");

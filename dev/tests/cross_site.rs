@@ -1,4 +1,4 @@
-//! Can a page on another site have its visitors banned here? It can send forms in their name, but these are no events.
+//! Can a page on another site have its visitors banned here? It can send forms in their name, but none is logged as an event.
 
 use dev::{App, Folder, KEY, Lapi, Request, Site, eventually};
 

@@ -1,4 +1,4 @@
-//! What harm can a broken LAPI, or somebody in its place, do by its answers? None to visitors, to memory or to the log.
+//! What harm can a broken LAPI, or somebody in its place, do? Its answers take little memory and cannot break the log.
 
 use std::io::Write;
 use std::net::TcpStream;
