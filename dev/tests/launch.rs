@@ -6,7 +6,7 @@ use std::process::Command;
 
 use dev::{App, Ended, FakeServer, Folder, KEY, Reply, command};
 
-/// It ends with status 1 and this many sentences, each an error, without a panic, and nothing else is said.
+/// The launch ends with status 1 and without a panic, and tells exactly this many errors, one sentence each.
 #[track_caller]
 fn told_in(sentences: usize, command: Command) -> String {
     let Ended { status, log } = App::launched(command).err().expect("the application launched");
@@ -81,7 +81,7 @@ fn a_variable_that_rocket_cannot_use_is_named_and_its_value_does_not_show() {
             assert!(log.contains(&name) && !log.contains("s3cret"), "{name}={value}: {log}");
         }
     }
-    // A variable of ours beside it must not hide it.
+    // Another variable of ours must not hide this error.
     for beside in [&[][..], &[("CROWDSEC_UPDATE_FREQUENCY", "1s")], &[("CROWDSEC_CAPTCHA_PROVIDER", "altcha")]] {
         for value in ["s3cret", "{api_key=s3cret", "[s3cret]", "{captcha=s3cret}"] {
             let log = told_in(1, command(&[&[("ROCKET_CROWDSEC", value)], beside].concat()));
@@ -92,7 +92,7 @@ fn a_variable_that_rocket_cannot_use_is_named_and_its_value_does_not_show() {
 
 #[test]
 fn an_empty_variable_of_rockets_is_an_unset_one_and_keeps_nobody_from_launching() {
-    // As Compose hands on what its user has left out: `ROCKET_WORKERS: ${ROCKET_WORKERS:-}`.
+    // Compose hands on an empty variable where its user has set none: `ROCKET_WORKERS: ${ROCKET_WORKERS:-}`.
     for name in ["WORKERS", "MAX_BLOCKING", "SHUTDOWN", "KEEP_ALIVE", "LIMITS", "LOG_LEVEL"] {
         let name = format!("ROCKET_{name}");
         let app = App::start(&[(&name, "")]);
@@ -121,12 +121,12 @@ fn a_port_that_is_taken_is_told_and_lapi_is_not_even_asked() {
         assert!(log.contains(part), "{part}: {log}");
     }
     assert!(lapi.seen().is_empty(), "the running application's changes were taken from it");
-    // Where the log is off, somebody who starts it by hand learns it all the same.
+    // Whoever starts the application by hand learns this even where the log is off.
     let ended = App::fails_to_start(&[("ROCKET_PORT", &port), ("ROCKET_LOG_LEVEL", "off")]);
     assert!(ended.log.contains("already in use"), "{}", ended.log);
 }
 
-/// The system keeps the connections that the one before has closed for a minute.
+/// For a minute the system keeps the connections that the process before has closed.
 #[test]
 fn a_port_that_was_in_use_a_moment_ago_is_listened_on_at_once() {
     let before = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -184,7 +184,7 @@ fn a_folder_that_cannot_be_written_is_told_at_the_launch() {
             assert!(log.contains(&key) && log.contains(&path) && log.contains("Make its folder"), "{log}");
         }
     }
-    // In the place of a device, such as /dev/null, which a snapshot would replace.
+    // The socket stands for a device, such as /dev/null, which a snapshot would replace.
     let socket = std::os::unix::net::UnixListener::bind(folder.path("socket")).expect("a socket");
     let path = folder.path("socket").display().to_string();
     let log = told_in(1, command(&[("CROWDSEC_SNAPSHOT", &path)]));
@@ -198,7 +198,7 @@ fn a_folder_that_cannot_be_written_is_told_at_the_launch() {
 
 const SECRET_KEY: (&str, &str) = ("ROCKET_SECRET_KEY", "hPrYyOvfhTrXYvn0pAmqtnjPJ0LuZ4cl4k8cBEuyNHs=");
 
-/// What each edit breaks, and what is told of it.
+/// Slips in a file: its path, the text before, the text after, and a word of what is told.
 const SLIPS: [(&str, &str, &str, &str); 6] = [
     ("templates/texts.toml", "ban_why = \"This", "ban_wy = \"This", "ban_why"),
     ("templates/texts.toml", "wait_minutes = \"Please", "wait_mintes = \"Please", "wait_minutes"),

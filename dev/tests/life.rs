@@ -33,7 +33,7 @@ fn with_a_wrong_key_a_closed_application_answers_503() {
     assert_eq!(answer.header("Cache-Control"), Some("no-store"));
 }
 
-/// The launch ends with a failure, and one line of it says what happened.
+/// The launch ends with a failure, and one line of the log says why.
 #[track_caller]
 fn aborts(lapi_url: &str, settings: &[(&str, &str)], because: &str) {
     let abort = [("CROWDSEC_ON_STARTUP_FAILURE", "abort"), ("CROWDSEC_STARTUP_TIMEOUT", "1s")];
@@ -103,7 +103,8 @@ fn a_closed_application_answers_503_until_lapi_comes() {
     assert_eq!((health.status, health.json()), (200, json!({ "status": "ok" })));
 }
 
-/// LAPI 1.7.8 and newer answer with an empty list while their database fails, but not of a single address.
+/// While its database fails, LAPI 1.7.8 or newer answers a poll with an empty list, and a question about an address with an
+/// error.
 #[test]
 fn a_closed_application_does_not_open_on_the_empty_list_of_a_lapi_whose_database_fails() {
     let folder = Folder::empty();
@@ -112,7 +113,7 @@ fn a_closed_application_does_not_open_on_the_empty_list_of_a_lapi_whose_database
     let lapi = FakeServer::start(|_| Reply::decisions(&[], &[]));
     let settings = [("CROWDSEC_ON_STARTUP_FAILURE", "closed"), ("CROWDSEC_STARTUP_TIMEOUT", "2s")];
     let settings = [settings.as_slice(), &[("CROWDSEC_SNAPSHOT", snapshot)]].concat();
-    // Its database fails at the question, or already when it looks for our key; from the second on a snapshot might stand in.
+    // LAPI's database fails at the question (500), or already at the search for our key (403). A snapshot must not stand in.
     for status in [500, 403, 500] {
         lapi.answers(move |seen| if seen.is_question() { Reply::error(status) } else { Reply::decisions(&[], &[]) });
         let app = App::polling(&lapi.url(), &settings);
@@ -127,7 +128,7 @@ fn a_closed_application_does_not_open_on_the_empty_list_of_a_lapi_whose_database
     assert_eq!(app.verdict("192.0.2.1"), Ban);
     eventually("a snapshot", || Path::new(snapshot).exists());
     drop(app);
-    // Nothing stands, and nothing fails.
+    // LAPI has no decisions, and nothing fails.
     lapi.answers(standing(Vec::new()));
     std::fs::remove_file(snapshot).expect("the snapshot of before");
     assert_eq!(App::polling(&lapi.url(), &settings).verdict("192.0.2.2"), Welcome);
@@ -187,7 +188,7 @@ fn a_ban_that_vanishes_while_lapi_cannot_be_reached_ends_when_it_can() {
     assert_eq!(app.verdict("192.0.2.1"), Ban);
     relay.answers(|_| Reply::error(502));
     eventually("the log tells of the loss", || lost(&app) > 0);
-    // LAPI never tells its bouncers of this.
+    // LAPI never tells its bouncers of this deletion.
     lapi.cscli(&["alerts", "delete", "--ip", "192.0.2.1"]);
     relay.answers(move |seen| hand_on(&lapi, seen));
     app.eventually("192.0.2.1", Welcome);
@@ -199,7 +200,7 @@ fn bans_outlive_a_lapi_that_hangs_and_is_killed() {
     lapi.ban("192.0.2.1");
     let app = App::polling(lapi.url(), &[]);
     lapi.freeze();
-    // Long enough for a poll to be on its way, which the kill then tears apart.
+    // Long enough for a poll to be on its way: the kill cuts it off.
     sleep(Duration::from_secs(2));
     assert_eq!(app.verdict("192.0.2.1"), Ban);
     lapi.kill();
@@ -297,7 +298,7 @@ fn a_redirect_is_not_followed_and_the_key_does_not_travel() {
     let elsewhere = FakeServer::start(|_| Reply::decisions(&[], &[ban(1, "192.0.2.1")]));
     let (target, lapi) = (elsewhere.url(), FakeServer::start(standing(vec![ban(1, "192.0.2.1")])));
     let app = App::polling(&lapi.url(), &[]);
-    // As a gateway that wants TLS: to the same path elsewhere.
+    // Redirects to the same path elsewhere, as a gateway does that wants TLS.
     let to = format!("{target}v1/decisions/stream?dedup=false&scopes=ip,range&startup=true");
     lapi.answers(move |_| Reply::redirect(&to));
     eventually("the log tells of the loss", || lost(&app) > 0);
@@ -324,7 +325,7 @@ fn an_answer_counts_in_whatever_case_its_type_is_written() {
     assert_eq!(app.verdict("192.0.2.1"), Ban, "{}", app.log());
 }
 
-/// Deltas lose decisions, and odd ones are no exception.
+/// Deltas miss some decisions, odd ones too.
 #[test]
 fn what_is_odd_about_decisions_that_only_a_full_answer_brings_is_told_and_counted_too() {
     let lapi = FakeServer::start(standing(vec![ban(1, "192.0.2.1")]));

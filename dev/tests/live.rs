@@ -1,4 +1,4 @@
-//! Does live mode judge each visitor by what a real LAPI says of them, and what where LAPI is killed, hangs or is slow?
+//! Does live mode judge each visitor by a real LAPI's word, and what does it do where LAPI is killed, hangs or is slow?
 
 use std::sync::Arc;
 use std::thread::{self, sleep};
@@ -7,7 +7,7 @@ use std::time::Duration;
 use dev::{App, FakeServer, KEY, Lapi, Reply, Request, Verdict, eventually};
 
 const LIVE: (&str, &str) = ("CROWDSEC_MODE", "live");
-/// The shortest: what is lifted is let in a second later.
+/// The shortest cache: a visitor whose decision is lifted gets in a second later.
 const CACHE: (&str, &str) = ("CROWDSEC_LIVE_CACHE", "1s");
 /// Longer than a busy machine takes.
 const PATIENT: (&str, &str) = ("CROWDSEC_LIVE_TIMEOUT", "5s");
@@ -23,7 +23,7 @@ fn a_decision_counts_at_once_and_until_it_is_deleted() {
     lapi.ban_range("198.51.100.0/24");
     lapi.captcha("198.51.100.7");
     lapi.ban("2001:db8::7");
-    // Nobody was asked about before, so each meets what stands now, at the first request.
+    // LAPI was asked about nobody before, so each visitor meets the current decision at the first request.
     for (address, verdict) in [
         ("192.0.2.1", Verdict::Ban),
         ("192.0.2.2", Verdict::Captcha),
@@ -45,7 +45,7 @@ fn a_decision_counts_at_once_and_until_it_is_deleted() {
     app.eventually("198.51.100.7", Verdict::Captcha);
 }
 
-/// Rocket answers what it does not know before it asks any fairing.
+/// Rocket answers unknown methods and targets before it asks any fairing.
 #[test]
 fn lapi_is_asked_about_a_visitor_whose_method_or_target_rocket_does_not_know() {
     let lapi = Lapi::start();
@@ -92,7 +92,7 @@ fn countries_systems_and_accounts_count_in_whatever_spelling_they_were_decided()
     assert_eq!((at("DE", "64500"), sign_in("Alice B")), (403, 403));
 }
 
-/// What is set for a LAPI that does not answer, and what a visitor meets then of whom nothing is known.
+/// What the operator sets for a LAPI that does not answer, and what an unknown visitor then meets.
 const ACTIONS: [(&str, Verdict); 3] =
     [("passthrough", Verdict::Welcome), ("captcha", Verdict::Captcha), ("ban", Verdict::Ban)];
 
@@ -112,7 +112,7 @@ fn where_lapi_is_killed_or_hangs_visitors_meet_what_the_operator_said_and_the_ba
         } else {
             lapi.freeze()
         }
-        // What was known counts no more by then.
+        // The cached answers, which count for 1 s, have expired by then.
         sleep(Duration::from_millis(1500));
         for (app, (action, verdict)) in apps.iter().zip(ACTIONS) {
             assert_eq!(app.verdict("192.0.2.1"), Verdict::Ban, "{action}");

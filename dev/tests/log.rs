@@ -1,4 +1,4 @@
-//! What does the process log say, to whom, and what does it cost? Nobody ever waits for it, and no visitor writes it.
+//! What does the process log say, to whom, and what does it cost? Nobody ever waits for the log, and no visitor writes it.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -96,7 +96,7 @@ fn outside_the_debug_profile_no_visitor_writes_a_line() {
     let lapi = FakeServer::start(|_| Reply::decisions(&[banned()], &[]));
     for level in ["critical", "normal"] {
         let url = lapi.url();
-        // This server takes no usage metrics, and that would be told in the middle of the visitors' requests.
+        // This server takes no usage metrics: the warning of that would come in the middle of the visitors' requests.
         let usage = ("CROWDSEC_USAGE_METRICS", "off");
         let app = App::start(&[release(&url), vec![("ROCKET_LOG_LEVEL", level), usage]].concat());
         let before = app.log();
@@ -132,7 +132,7 @@ fn a_request_is_not_put_into_words_where_no_line_is_written() {
     let lapi = FakeServer::start(|_| Reply::decisions(&[], &[]));
     let url = lapi.url();
     let (process, port) = with_output(&release(&url), Stdio::null());
-    // An unknown method runs into no fairing. Rocket's line about it would copy the header for each type that it names.
+    // No fairing sees an unknown method. Rocket's line about it would copy the header once for each type in the header.
     let bomb = ["a/json", &",a/b".repeat(6_000)].concat();
     Request::new(port, "FOO", "/").accept(&bomb).send();
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).expect("its status");
@@ -154,7 +154,7 @@ fn the_debug_profile_shows_each_request_and_no_visitor_switches_colours_on() {
     assert!(!log.contains(harmful), "{:?}", log.lines().find(|line| line.contains(harmful)));
 }
 
-/// Runs the application in a terminal until it has launched, and gives what that showed.
+/// Runs the application in a terminal until it has launched, and gives what the terminal showed.
 fn on_a_terminal(settings: &[(&str, &str)]) -> String {
     let folder = Folder::empty();
     let (port, shown) = (closed_port(), folder.path("typescript"));
@@ -278,7 +278,7 @@ fn both_logs_have_whole_lines_on_a_standard_output_that_does_not_wait() {
         assert_eq!(Request::new(port, "GET", &target).from("192.0.2.2").send().status, 404);
         assert_eq!(Request::new(port, "GET", &target).from("203.0.113.7").send().status, 403);
     }
-    // Only now somebody reads, and not quickly: it is full again and again.
+    // Somebody reads only now, and slowly: the log is full again and again.
     let reading = std::thread::spawn(move || {
         let (mut log, mut piece) = (Vec::new(), [0; 4096]);
         loop {
@@ -320,7 +320,7 @@ fn a_trial_tells_of_nobody_who_would_have_been_served_all_the_same() {
     assert_eq!(app.logged("Would have refused"), 0);
     ask("/", "192.0.2.1");
     app.tells("Would have refused 192.0.2.1: ban by config, decision of your own, for GET /", 1);
-    // Its guard would have refused them, excluded or not.
+    // The guard would have refused this visitor, whether or not the path is excluded.
     ask("/members", "192.0.2.2");
     app.tells("Would have refused 192.0.2.2: ban by config, decision of your own, for GET /members", 1);
 }
@@ -338,7 +338,7 @@ fn a_trial_run_by_guards_tells_whom_a_guard_would_have_refused() {
     app.tells("Would have refused", 1);
 }
 
-/// In the log stands the decision, by which an operator lifts it.
+/// The log names the decision, so that an operator can lift it.
 #[test]
 fn a_guards_refusal_is_told_with_the_decision_behind_it() {
     let decisions = r#"[{ value = "192.0.2.1", type = "ban", reason = "why not" }]"#;

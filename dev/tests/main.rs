@@ -1,5 +1,5 @@
-//! Does the built application keep its promises over TCP, and beside a real CrowdSec? One file for each subject, and one
-//! program for all: while some tests wait, for a poll or for the end of their patience, those of other files go on.
+//! Does the built application keep its promises over TCP, and beside a real CrowdSec? Each subject has a file, and all files
+//! are one program: while some tests wait for a poll or a time limit, those of other files go on.
 
 mod access_log;
 mod agent;

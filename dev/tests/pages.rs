@@ -6,7 +6,7 @@ use dev::{Answer, App, Folder, Request};
 use serde_json::json;
 
 const HTML: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-/// The bouncer's pages, by the visitor whom each is shown to.
+/// The visitors to whom the bouncer shows its pages.
 const REFUSED: [&str; 2] = ["203.0.113.7", "198.51.100.9"];
 
 /// The application as it comes, run in this folder.
@@ -28,7 +28,7 @@ fn attribute(page: &Answer, name: &str) -> String {
     value.split('"').next().unwrap_or_default().to_owned()
 }
 
-/// The bouncer never sees what a cache answers, to the banned as well.
+/// A cache would answer the banned too, and the bouncer never sees such requests.
 #[test]
 fn no_cache_in_between_keeps_a_page_of_the_applications() {
     let app = App::start(&[]);
@@ -56,7 +56,7 @@ fn the_applications_own_errors_are_problems_in_json_for_programs_and_pages_for_p
         assert_eq!((problem.status, problem.header("Content-Type")), (status, Some("application/problem+json")));
         assert_eq!(problem.json(), json!({ "type": "about:blank", "title": title, "status": status }));
         assert_eq!(problem.header("Vary"), Some("Accept, Content-Type, HX-Request, Sec-Fetch-Dest"));
-        // A cache may hand neither to whom the other would have been answered.
+        // A cache may hand neither answer to a client that would have got the other.
         for (name, value) in [("Sec-Fetch-Dest", "empty"), ("HX-Request", "true"), ("Content-Type", "application/json")]
         {
             if status != 422 || name != "Content-Type" {
@@ -171,7 +171,7 @@ fn a_page_of_the_bouncers_is_small_bears_everything_in_itself_and_its_policy_sta
     }
 }
 
-/// Owners learn from that list what their pages can say, and `src/crowdsec/CHANGELOG.md` has to name the same.
+/// Owners learn from that list what their pages can say, and `src/crowdsec/CHANGELOG.md` has to name the same variables.
 #[test]
 fn a_page_can_say_exactly_what_the_layout_lists() {
     let folder = Folder::of_the_application();

@@ -140,7 +140,7 @@ fn a_challenge_that_is_answered_again_elsewhere_or_after_a_restart_gains_nothing
         answer.set_cookie()
     };
     let first = pass_of(&one);
-    // What the later ones would gain, if they counted from when the answer came.
+    // The later passes would gain these 6 s, if they counted from when the answer came.
     sleep(Duration::from_secs(6));
     drop(one);
     let restarted = asking(&settings);
@@ -166,7 +166,7 @@ fn junk_from_an_address_and_from_a_crowd_keeps_no_right_proof_of_work_out() {
     }
 }
 
-/// A provider that knows one right answer, and says which host it was given on only where it is told one.
+/// A provider that knows one right answer. It names the host of an answer only where `host` says one.
 fn provider(host: Option<&'static str>) -> FakeServer {
     FakeServer::start(move |seen: &Seen| {
         let right = seen.form("response").as_deref() == Some("right");

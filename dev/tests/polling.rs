@@ -9,7 +9,7 @@ use dev::Verdict::{Ban, NotYet, Welcome};
 use dev::{App, FakeServer, KEY, Lapi, Reply, Seen, ban, closed_port, eventually, eventually_within, standing};
 use serde_json::{Value, json};
 
-/// As where a gateway waits less long than LAPI needs for everything.
+/// As behind a gateway whose time limit is shorter than LAPI needs for a full answer.
 #[test]
 fn new_bans_arrive_while_no_full_answer_does() {
     let (lapi, news) = (FakeServer::start(standing(vec![ban(1, "192.0.2.1")])), Arc::new(AtomicU32::new(2)));
@@ -30,7 +30,7 @@ fn new_bans_arrive_while_no_full_answer_does() {
     eventually("the log tells of the return", || app.logged(" is back after ") == 1);
 }
 
-/// As where LAPI flushes its oldest alerts without end: with each full answer more has vanished.
+/// As where LAPI flushes its oldest alerts without end: each full answer lacks 12 decisions more.
 #[test]
 fn a_lapi_whose_decisions_keep_vanishing_is_asked_for_changes_too_and_no_other_instance_is_suspected() {
     let vanished = Arc::new(AtomicU32::new(0));
@@ -133,7 +133,7 @@ fn one_line_at_the_launch_says_address_lapi_decisions_and_what_is_enforced() {
     assert!(line(&app).contains("has not answered yet: 1 decision of your own"), "{}", line(&app));
     let app = App::start(&[own]);
     assert!(line(&app).contains("No CrowdSec: 1 decision of your own in force"), "{}", line(&app));
-    // What the release profile shows: warnings, errors, and this.
+    // What the release profile shows: warnings, errors, and this line.
     let app = App::polling(&lapi.url(), &[own, ("ROCKET_LOG_LEVEL", "critical")]);
     assert!(line(&app).contains("3 decisions in force"), "{}", line(&app));
     assert!(!app.log().contains(KEY));
@@ -169,7 +169,7 @@ fn a_full_answer_may_take_longer_than_a_delta() {
     assert_eq!(app.verdict("192.0.2.1"), Ban);
 }
 
-/// As at LAPI's own restart: one poll fails, and then everything is asked for, which takes longer than three polls.
+/// As at LAPI's own restart: one poll fails, and the next asks for everything, which takes longer than three polls.
 #[test]
 fn the_health_check_is_patient_with_a_full_answer_after_a_poll_that_failed() {
     let slow = |seen: &Seen| {

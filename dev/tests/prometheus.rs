@@ -85,13 +85,13 @@ fn promtool_finds_nothing_wrong_with_what_is_told() {
         assert!(!asked.is_empty());
         assert!(asked.is_subset(&told), "{from} names what nobody tells: {:?}", asked.difference(&told));
     }
-    // Whoever reads the page about them finds each one.
+    // The page about the metrics names each one.
     let page = names(&fs::read_to_string(root().join("docs/metrics.md")).expect("the page"));
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE crowdsec_rocket_"));
     for name in types.map(|line| line.split(' ').next().expect("a name")) {
         assert!(page.contains(name), "docs/metrics.md does not name {name}");
     }
-    // Through a proxy, as anybody but the developer comes, there is nothing.
+    // Through a proxy, as everybody but the developer comes, the page is not found.
     assert_eq!(app.get(PATH).from("192.0.2.2").send().status, 404);
 }
 

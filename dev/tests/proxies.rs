@@ -1,6 +1,6 @@
 //! Who is asking, behind real proxies? Visitors come from loopback addresses of their own, through Debian's nginx and
-//! HAProxy, one and two deep; the attackers among them send every header that could name an address. Whom a proxy does not
-//! name is a matter of `unnamed.rs`.
+//! HAProxy, one and two deep; the attackers among them send every header that could name an address. `unnamed.rs` has the
+//! visitors whom no proxy names.
 
 use std::net::{Ipv6Addr, SocketAddr};
 
@@ -14,7 +14,7 @@ const SOMEBODY_INNOCENT: &str = "192.0.2.200";
 
 const HEADERS: [&str; 4] = ["X-Forwarded-For", "Forwarded", "X-Real-IP", "CF-Connecting-IP"];
 
-/// From the visitor's side to ours.
+/// The proxies, from the visitor's side to ours.
 #[derive(Clone, Copy, Debug)]
 enum Chain {
     Nginx,
@@ -23,7 +23,7 @@ enum Chain {
     HaProxyThenNginx,
 }
 
-/// Which of the proxies' addresses are used between them.
+/// Whether the proxies talk IPv4 or IPv6 to each other.
 #[derive(Clone, Copy, PartialEq)]
 enum Family {
     V4,
@@ -40,13 +40,13 @@ enum Place {
     Inner,
 }
 
-/// An nginx that visitors meet throws away what they say; one behind another proxy adds to what that said.
+/// An nginx that visitors meet throws their header away; an nginx behind another proxy adds to that proxy's header.
 fn nginx(to: SocketAddr, header: &str, place: Place) -> Proxy {
     let value = match (header, place) {
         ("X-Forwarded-For", Place::Inner) => "$proxy_add_x_forwarded_for",
         ("Forwarded", Place::Inner) => "\"$http_forwarded, $me\"",
         ("Forwarded", _) => "$me",
-        // The one address was named by the proxy before.
+        // The proxy before has written the one address.
         (_, Place::Inner) => return Proxy::nginx(to, "", ""),
         _ => "$remote_addr",
     };
@@ -56,8 +56,8 @@ fn nginx(to: SocketAddr, header: &str, place: Place) -> Proxy {
 /// The `for` of RFC 7239, in which IPv6 is quoted.
 const NGINX_ME: &str = r#"map $remote_addr $me { ~^[0-9.]+$ "for=$remote_addr"; default "for=\"[$remote_addr]\""; }"#;
 
-/// A HAProxy adds a line of its own. Alone it leaves standing what visitors say, for us to see through; before an nginx,
-/// which would make one line of theirs and HAProxy's, it throws theirs away.
+/// A HAProxy adds a line to a header that is a list, and replaces the others. Alone it keeps the visitors' lines of a list,
+/// for us to see through. Before an nginx it throws them away, because nginx would join them and HAProxy's to one line.
 fn haproxy(to: SocketAddr, header: &str, place: Place) -> Proxy {
     let add = match (header, place) {
         ("X-Forwarded-For", _) => "option forwardfor",
@@ -72,7 +72,7 @@ fn haproxy(to: SocketAddr, header: &str, place: Place) -> Proxy {
     Proxy::haproxy(&[to], &format!("{clear}\n{add}"), "")
 }
 
-/// The proxies in front of this server, the one that visitors meet last.
+/// The proxies in front of this server; visitors meet the last one of the list.
 fn proxies(chain: Chain, to: SocketAddr, header: &str, between: Family) -> Vec<Proxy> {
     let address = |proxy: &Proxy| if between == Family::V6 { proxy.v6() } else { proxy.v4() };
     match chain {
@@ -93,7 +93,7 @@ fn proxies(chain: Chain, to: SocketAddr, header: &str, between: Family) -> Vec<P
 
 // --- the attackers ---
 
-/// What an attacker puts into the header who would like to be taken for `claim`.
+/// What an attacker writes into the header to be taken for `claim`.
 fn lies(claim: &str) -> Vec<Vec<Vec<u8>>> {
     let one_line: Vec<Vec<u8>> = vec![
         claim.into(),
@@ -131,8 +131,8 @@ fn lies(claim: &str) -> Vec<Vec<Vec<u8>>> {
     lies
 }
 
-/// One visit without a lie, and one for each of them. The same lie stands in every header at once: which one counts
-/// here is nothing that an attacker knows.
+/// One visit without a lie, and one for each lie. A lie stands in every header at once: an attacker does not know which
+/// header counts here.
 fn visits(server: SocketAddr, visitor: Option<&str>, claim: &str, header: &str) -> Vec<Request> {
     let visit = Request::new(server, "GET", "/");
     let visit = visitor.map_or(visit.clone(), |address| visit.peer(address));
@@ -141,7 +141,7 @@ fn visits(server: SocketAddr, visitor: Option<&str>, claim: &str, header: &str) 
         let mut lying = visit.clone();
         for line in &lie {
             lying = lying.header(header, line);
-            // Long ones only once, so that it is not the sum of them that a proxy refuses.
+            // A long lie stands in one header only, or a proxy would refuse the sum of them.
             if line.len() < 100 && lie.len() < 10 {
                 for other in HEADERS.into_iter().filter(|other| *other != header) {
                     lying = lying.header(other, line);
@@ -166,7 +166,7 @@ fn all_refused(visits: &[Request]) {
     }
 }
 
-/// Each of these visits reaches the page, unless the proxy found it malformed, as it does with few.
+/// Each of these visits reaches the page, except at most four that the proxy finds malformed.
 #[track_caller]
 fn none_refused(visits: &[Request]) {
     assert_eq!(visits[0].send().status, 200, "without a lie");
@@ -241,7 +241,7 @@ fn behind_haproxy_and_nginx_the_visitor_is_who_they_are() {
     nobody_lies_their_way_through(Chain::HaProxyThenNginx, Family::V4);
 }
 
-/// The one IPv6 address that every machine has is the visitor's, so that the proxies talk IPv4 to each other and to us.
+/// Every machine has one IPv6 address, `::1`. It is the visitor's, so the proxies talk IPv4 to each other and to us.
 #[track_caller]
 fn an_ipv6_visitor_is_who_they_are(chain: Chain) {
     let lapi = lapi();
@@ -298,7 +298,7 @@ fn who_goes_round_the_proxy_is_who_they_are() {
     }
 }
 
-/// An nginx with the line that most guides have, which adds to the visitor's own; and with these lines beside it.
+/// An nginx with the line of most guides, which adds to the visitor's own header, and with these further lines.
 fn adding_nginx(to: SocketAddr, beside: &str) -> Proxy {
     Proxy::nginx(to, "", &format!("proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n{beside}"))
 }

@@ -1,4 +1,4 @@
-//! What is known after a restart, a crash, or a jump of the clock? What stood, by a snapshot, and by clocks that go on.
+//! What is known after a restart, a crash, or a jump of the clock? The decisions of a snapshot, whose time has run on.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use dev::Verdict::{Ban, Captcha, NotYet, Welcome};
 use dev::{App, FakeServer, KEY, Lapi, Reply, Seen, command, eventually};
 use serde_json::{Value, json};
 
-/// A decision as LAPI writes it. `until` is LAPI's clock, which newer ones tell; here it is long past.
+/// A decision as LAPI writes it. `until` is its end by LAPI's clock, which newer LAPIs send; here it is long past.
 fn ban(id: u32, address: &str, duration: &str) -> Value {
     json!({ "duration": duration, "id": id, "origin": "cscli", "scenario": "end-to-end", "scope": "Ip", "type": "ban",
             "until": "2001-01-01T00:00:00Z", "value": address })
@@ -58,10 +58,10 @@ fn bans_outlive_a_crash_while_lapi_is_dead() {
     let app = App::polling(lapi.url(), &settings);
     eventually("a snapshot", || Path::new(&path).exists());
     lapi.kill();
-    // As the kernel ends it that is short of memory: nothing of its own runs any more.
+    // As when the kernel is short of memory and ends the application: none of its code runs any more.
     drop(app);
     fs::write(folder.path("decisions.snapshot.new"), "half of one that a crash left behind").expect("writing");
-    // The second time nothing but the first time's own snapshot is there.
+    // The second launch has nothing but the snapshot that the first one left.
     for _ in 0..2 {
         let app = App::polling(lapi.url(), &settings);
         assert_eq!(app.verdict("192.0.2.1"), Ban, "{}", app.log());
@@ -88,12 +88,12 @@ fn the_snapshot_is_written_at_the_launch_and_not_only_at_the_next_poll() {
     let app = App::polling(&lapi.url(), &settings);
     assert_eq!(app.verdict("192.0.2.1"), Ban);
     assert_eq!(app.logged("has answered: "), 0);
-    // In the release profile's log too: until then only the snapshot stands.
+    // LAPI's first answer stands in the release profile's log too: until then only the snapshot counts.
     lapi.answers(standing(vec![ban(1, "192.0.2.1", "4h"), ban(2, "192.0.2.2", "4h")]));
     app.tells("has answered: 2 decisions in force", 1);
 }
 
-/// A shell's limit stands in for the full disk.
+/// A shell's limit on the size of files stands in for the full disk.
 #[test]
 fn a_snapshot_that_a_full_disk_does_not_take_leaves_no_half_behind() {
     let folder = Folder::new();
@@ -210,7 +210,7 @@ fn a_forged_snapshot_is_not_believed_and_keeps_a_closed_application_closed() {
         ("CROWDSEC_STARTUP_TIMEOUT", "1s"),
     ];
     let with = |key: &'static str| [closed.as_slice(), &[("ROCKET_SECRET_KEY", key)]].concat();
-    // Who writes the file knows everything but the key: that nobody is banned, said without one and with another.
+    // An attacker who writes the file lacks only the key. They write that nobody is banned, without a key and with another one.
     for (settings, told) in [
         (closed.to_vec(), "is not used: it was cut or changed, or written with another secret_key"),
         (with(theirs), "is not used: it was cut or changed, or written with another secret_key"),
@@ -255,7 +255,7 @@ impl Clock {
         clock
     }
 
-    /// Sets it so far from the true time.
+    /// Sets the clock this far from the true time.
     fn jump_to(&self, offset: &str) {
         // Renamed, so that the process never reads half a file.
         fs::write(self.folder.path("new"), offset).expect("writing the time");
@@ -309,12 +309,12 @@ fn a_solved_captcha_ends_by_the_wall_clock_forth_and_back() {
     let cookie = solve();
     let status = |cookie: &str| app.get("/").from("192.0.2.1").cookie(cookie).send().status;
     assert_eq!(status(&cookie), 200);
-    // A clock that is set forward costs another captcha, and never a visitor a ban.
+    // A clock that is set forward costs the visitor another captcha, and never brings a ban.
     clock.jump_to("+2h");
     assert_eq!(status(&cookie), 403);
     let later = solve();
     assert_eq!(status(&later), 200);
-    // Set back, an old solution counts again, and a new one longer by the jump. The decision's own end bounds both.
+    // After it is set back, an old solution counts again, and a new one longer by the jump. The decision's end bounds both.
     clock.jump_to("+0");
     assert_eq!((status(&cookie), status(&later)), (200, 200));
 }
@@ -344,13 +344,13 @@ fn a_snapshot_takes_off_what_passed_by_the_wall_clock_and_nothing_if_it_went_bac
         assert_eq!((app.verdict("192.0.2.1"), app.verdict("192.0.2.2")), (shorter, longer), "{offset}: {}", app.log());
         app.tells("is older than a day", usize::from(offset == "+2d"));
     }
-    // LAPI's word makes all of it good.
+    // LAPI's answer corrects all of this.
     lapi.answers(standing(vec![ban(1, "192.0.2.1", "30m"), ban(2, "192.0.2.2", "12h")]));
     clock.jump_to("+2d");
     clock.app(&lapi.url(), &settings).eventually("192.0.2.2", Ban);
 }
 
-/// A key is rotated by a second bouncer in CrowdSec: as long as both are known, either instance is in step.
+/// A key is rotated by a second bouncer in CrowdSec: as long as CrowdSec knows both, both instances are in step.
 #[test]
 fn a_bouncers_key_is_rotated_without_a_moment_in_which_the_banned_get_in() {
     let lapi = Lapi::start();
@@ -368,7 +368,7 @@ fn a_bouncers_key_is_rotated_without_a_moment_in_which_the_banned_get_in() {
     assert_eq!(old.verdict("192.0.2.1"), Ban);
     lapi.cscli(&["bouncers", "add", "rotated", "-k", "another-key-of-the-tests"]);
     fs::write(&key, "another-key-of-the-tests").expect("a file");
-    // Both run for a while, as in a rolling restart.
+    // Both instances run for a while, as in a rolling restart.
     let new = App::polling(lapi.url(), &settings);
     assert_eq!((old.verdict("192.0.2.1"), new.verdict("192.0.2.1")), (Ban, Ban));
     lapi.ban("192.0.2.2");
@@ -379,7 +379,7 @@ fn a_bouncers_key_is_rotated_without_a_moment_in_which_the_banned_get_in() {
     lapi.ban("192.0.2.3");
     new.eventually("192.0.2.3", Ban);
     assert_eq!((new.verdict("192.0.2.1"), new.logged(" is lost: ")), (Ban, 0), "{}", new.log());
-    // What still has the old key learns nothing new, and forgets nobody.
+    // An instance that still has the old key learns nothing new, and forgets nobody.
     fs::write(&key, KEY).expect("a file");
     let forgotten = App::polling(lapi.url(), &settings);
     assert_eq!((forgotten.verdict("192.0.2.1"), forgotten.verdict("192.0.2.9")), (Ban, Welcome));

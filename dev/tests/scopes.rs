@@ -15,13 +15,13 @@ const SETTINGS: [(&str, &str); 4] = [
     ("CROWDSEC_RESYNC_FREQUENCY", "2s"),
 ];
 
-/// What somebody meets who comes from there.
+/// What a visitor meets who comes from this country and autonomous system.
 fn at(app: &App, country: &str, system: &str) -> Answer {
     let request = app.get("/members").from("192.0.2.1");
     request.header("CF-IPCountry", country).header("CF-ASN", system).send()
 }
 
-/// What somebody meets who signs in to this account with the right password of another.
+/// What a visitor meets who signs in to this account with the right password of another account.
 fn sign_in(app: &App, peer: &str, account: &str) -> Answer {
     let form = [("user", account), ("password", "demo"), ("nickname", "")];
     app.request("POST", "/sign-in").from(peer).form(&form).send()
@@ -84,7 +84,7 @@ fn of_what_a_short_answer_lacks_lapi_is_asked_in_its_own_spelling_and_nobody_is_
             assert_eq!(struck(&app), 403, "{scope} {value} was let go");
             questions() >= before + 3
         });
-        // Deleted in silence, it ends with the second answer that LAPI confirms.
+        // LAPI does not tell of this deletion: the decision ends with the second answer that LAPI confirms.
         lapi.cscli(&["alerts", "delete", "--all"]);
         eventually(&format!("{scope} {value} is let in again"), || struck(&app) != 403);
         forgets.store(false, SeqCst);
@@ -107,7 +107,7 @@ fn who_guesses_at_one_account_from_many_addresses_brings_it_a_captcha_and_not_be
     };
     guess(&site);
     site.logs_settle();
-    // As docs/scopes.md says it.
+    // Installs the scenario and the profile as docs/scopes.md says.
     let folder = Path::new(site.lapi.value("LAPI_DB")).ancestors().nth(2).expect("LAPI's folder").to_path_buf();
     let shipped = root().join("deploy/sensor/accounts");
     fs::copy(shipped.join("account-guessing.yaml"), folder.join("scenarios/account-guessing.yaml"))
@@ -118,7 +118,7 @@ fn who_guesses_at_one_account_from_many_addresses_brings_it_a_captcha_and_not_be
     site.lapi.start_again();
     let decided = [NAME, "captcha", "application/account-guessing"].map(str::to_owned);
     eventually("it is decided", || {
-        // An agent that starts may miss the first lines.
+        // An agent that has just started may miss the first lines.
         guess(&site);
         standing(&site) == decided
     });
@@ -126,7 +126,7 @@ fn who_guesses_at_one_account_from_many_addresses_brings_it_a_captcha_and_not_be
     assert_eq!((sign_in_as(&site, "bob"), site.app.get("/").peer("127.10.0.1").send().status), (401, 200));
 }
 
-/// From another address each time: six failed sign-ins from one are a ban.
+/// From another address each time: six failed sign-ins from one address are a ban.
 fn sign_in_as(site: &Site, account: &str) -> u16 {
     static COUNT: AtomicU16 = AtomicU16::new(0);
     let [first, last] = COUNT.fetch_add(1, SeqCst).to_be_bytes();

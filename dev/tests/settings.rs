@@ -1,5 +1,5 @@
-//! Does each setting stand in its four places? As a field that is used (an unused one does not compile without a warning),
-//! in Rocket.toml, and as a row of docs/configuration.md.
+//! Does each setting that the application knows stand in Rocket.toml, and as a row of docs/configuration.md? (The compiler
+//! warns of a field that nothing uses.)
 
 use std::collections::BTreeSet;
 use std::fs;

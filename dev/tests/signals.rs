@@ -1,4 +1,4 @@
-//! What does each signal do, and how long may a stop take? Whoever is connected, and whatever hangs.
+//! What does each signal do, and how long may a stop take, whoever is connected and whatever hangs?
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -61,7 +61,7 @@ fn sigpipe_changes_nothing() {
 
 #[test]
 fn sigquit_ends_it_at_once() {
-    // Whoever runs the tests may ignore SIGQUIT (a shell does so for what runs in the background), and so would we.
+    // Whoever runs the tests may ignore SIGQUIT (a shell does in background jobs), and the application would inherit that.
     let app = command(&[]);
     let mut quits = Command::new("env");
     quits.arg("--default-signal=QUIT").arg(app.get_program()).current_dir(app.get_current_dir().unwrap()).env_clear();
@@ -77,7 +77,7 @@ fn a_terminal_that_is_closed_takes_the_application_with_it() {
     let port = closed_port();
     let app = command(&[("ROCKET_PORT", &port.port().to_string())]);
     // Gives a shell a terminal, which is closed when `script` dies. The shell itself dies with `script` in any case.
-    // Whoever runs the tests may ignore SIGHUP (`nohup` does), and what they start would too.
+    // Whoever runs the tests may ignore SIGHUP (`nohup` does), and what they start would inherit that.
     let mut script = Command::new("env");
     script
         .args(["--default-signal=HUP", "script", "--quiet", "--command"])
@@ -101,7 +101,7 @@ fn connect(app: SocketAddr, bytes: &[u8]) -> TcpStream {
 #[test]
 fn a_stop_waits_for_nobody_who_only_holds_a_connection() {
     let folder = Folder::of_the_application();
-    // Sparse, and far more than the buffers between us hold.
+    // A sparse file, far larger than the buffers of a connection.
     File::create(folder.path("static/large")).unwrap().set_len(1 << 30).unwrap();
     let mut command = command(&[]);
     command.current_dir(&folder);
@@ -115,7 +115,7 @@ fn a_stop_waits_for_nobody_who_only_holds_a_connection() {
     let _first_bytes_missing = connect(app.address(), &upload[..upload.len() - 13]);
     let mut slow_download = connect(app.address(), b"GET /static/large HTTP/1.1\r\nHost: a\r\n\r\n");
     slow_download.read_exact(&mut [0; 12]).expect("the beginning of an answer");
-    // Somebody who takes a little of it all the time, and never has it all.
+    // A visitor who takes a little of the file all the time, and never has all of it.
     let address = app.address();
     thread::spawn(move || {
         let mut streaming = connect(address, b"GET /static/large HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -147,7 +147,7 @@ fn a_request_that_is_under_way_is_answered_before_the_end() {
 #[test]
 fn a_handler_that_never_returns_does_not_hold_up_the_end() {
     let folder = Folder::of_the_application();
-    // To open it for reading waits for a writer, on a thread that nobody can end.
+    // Opening this pipe for reading waits for a writer, on a thread that nobody can end.
     let pipe = Command::new("mkfifo").arg(folder.path("static/pipe")).status();
     assert!(pipe.expect("mkfifo").success());
     for shutdown in ["{grace=0,mercy=1}", "{grace=0,mercy=1,force=false}"] {
@@ -170,7 +170,7 @@ fn a_stop_ends_where_standard_output_is_stuck_with_both_logs_on_it() {
     let mut process =
         Process::start(&mut command(&[("ROCKET_PORT", &port.port().to_string()), ("CROWDSEC_ACCESS_LOG", "stdout")]));
     eventually("it listens", || TcpStream::connect(port).is_ok());
-    // Nobody reads its output, which is a pipe of 64 KiB.
+    // Nobody reads the application's output, which is a pipe of 64 KiB.
     for _ in 0..1500 {
         assert_eq!(dev::Request::new(port, "GET", "/nothing-here").send().status, 404);
     }

@@ -28,7 +28,7 @@ fn a_lapi_that_was_reinstalled_frees_whom_it_does_not_know_and_bans_whom_it_know
     let app = App::polling(lapi.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "5s")]);
     assert_eq!(app.verdict("198.18.0.149"), Ban);
     lapi.reset();
-    // These have the ids that others had before.
+    // These decisions get ids that others had before.
     lapi.ban("192.0.2.1");
     lapi.ban("192.0.2.2");
     app.eventually("192.0.2.2", Ban);
@@ -43,14 +43,14 @@ fn two_storms_of_decisions_converge_to_exactly_what_lapi_holds() {
     const OTHER_KEY: &str = "a-second-bouncer-that-only-lists";
     let lapi = Lapi::start();
     lapi.cscli(&["bouncers", "add", "second", "-k", OTHER_KEY]);
-    // LAPI leaves a few out of what it sends while it imports; the resync brings them.
+    // While LAPI imports, it leaves a few decisions out of its answers; the resync brings them.
     let app = App::polling(lapi.url(), &[("CROWDSEC_RESYNC_FREQUENCY", "8s")]);
     let import = |from: usize, to: usize| {
         let lines: Vec<String> = (from..to).map(|n| format!("4h,ban,{}", storm_address(n))).collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         lapi.import(&[&["duration,type,value"], lines.as_slice()].concat());
     };
-    // Every decision's address; what LAPI was too busy to confirm, and was sent again, stands there twice.
+    // Every decision's address, once. LAPI has an address twice if it was too busy to confirm an import that was then repeated.
     let held = || -> Vec<String> {
         let list = Request::new(lapi.address(), "GET", "/v1/decisions?dedup=false").header("X-Api-Key", OTHER_KEY);
         let list = list.send().json();
@@ -73,7 +73,7 @@ fn two_storms_of_decisions_converge_to_exactly_what_lapi_holds() {
     for third in 0..8u8 {
         lapi.revoke(&["--contained", "--range", &format!("198.18.{}.0/24", third * 3)]);
     }
-    // Then single ones come and go as fast as LAPI takes them. (Both at once is what its database does not take.)
+    // Then single decisions come and go as fast as LAPI takes them. (Its database does not take both at once.)
     let (mut machine, single) = (lapi.machine(), |n: usize| format!("100.64.{}.{}", n / 250, n % 250));
     for round in 0..100 {
         let some: Vec<String> = (0..8).map(|n| single(round * 8 + n)).collect();
@@ -82,7 +82,7 @@ fn two_storms_of_decisions_converge_to_exactly_what_lapi_holds() {
     }
     import(20_000, 40_000);
     let second = converges();
-    // A sample of the storm's addresses and all single ones, with some of no storm.
+    // A sample of the storm's addresses, all single ones, and some that never had a decision.
     let sample: Vec<String> = (0..42_000).step_by(19).map(storm_address).chain((0..850).map(single)).collect();
     let expected: Vec<&str> = sample.iter().filter(|a| second.binary_search(a).is_ok()).map(String::as_str).collect();
     assert_eq!(refused(&app, &sample), expected);

@@ -1,5 +1,5 @@
-//! By which way does the bouncer reach LAPI, and only the right one? Over HTTPS with a key or a certificate, and over a
-//! unix socket; and what does the log say where it cannot?
+//! Does the bouncer reach the right LAPI, and only that one, over HTTPS with a key or a certificate, and over a unix socket?
+//! And what does the log say where it cannot?
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -78,7 +78,7 @@ fn plain_http_to_a_lapi_with_tls_is_no_answer() {
 
 // --- messages tell the reasons apart ---
 
-/// Without `abort` the application launches, and its log says this; `others` are what would be said for other reasons.
+/// Without `abort` the application launches, and its log says this, and none of the `others`, which fit other faults.
 #[track_caller]
 fn warns(lapi_url: &str, settings: &[(&str, &str)], remedy: &str) {
     let app = App::polling(lapi_url, settings);
@@ -132,7 +132,7 @@ fn a_certificate_outlives_a_restart_of_lapi() {
 
 // --- the key in a file, and the unix socket ---
 
-/// A folder of a test's own, gone with it.
+/// A folder of a test's own, deleted at the end of the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -225,7 +225,7 @@ fn the_real_lapi_is_reached_through_a_unix_socket() {
 fn a_unix_socket_that_is_not_there_is_told() {
     let folder = Folder::new("no-socket");
     warns(&folder.file("lapi.sock"), &[], "nobody listens");
-    // One that was left behind by a process that has ended.
+    // A socket that an ended process has left behind.
     drop(UnixListener::bind(folder.file("old.sock")).expect("a socket"));
     warns(&folder.file("old.sock"), &[], "nobody listens");
 }

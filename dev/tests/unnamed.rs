@@ -17,7 +17,7 @@ fn app(settings: &[(&str, &str)]) -> (Lapi, App) {
     (lapi, app)
 }
 
-/// An nginx with the line that most guides have, which makes one value of the visitor's word and its own.
+/// An nginx with the line of most guides, which joins the visitor's value and its own.
 fn adding(to: SocketAddr) -> Proxy {
     Proxy::nginx(to, "", "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;")
 }
@@ -26,16 +26,16 @@ fn status(server: SocketAddr, visitor: &str, target: &str) -> u16 {
     Request::new(server, "GET", target).peer(visitor).send().status
 }
 
-/// How often the operator was told of requests without a name, for this reason.
+/// The operator was told this many times of requests without a name, for this reason.
 #[track_caller]
 fn tells(app: &App, why: &str, times: usize) {
     app.tells(&format!("Your proxy at 127.0.0.1 handed on requests that name nobody: {why}"), times);
 }
 
-/// What makes Rocket drop a header's whole value.
+/// Values that are not UTF-8: Rocket drops them whole.
 const STRAY: [&[u8]; 4] = [b"\xff", b"192.0.2.1, \xc3\x28", b"127.0.0.1\x80", b"\xf0\x9f, 192.0.2.1"];
 
-/// Neither the banned nor anybody else gets in by a stray byte, and who sends none is who they are.
+/// A stray byte lets nobody in, banned or not. Without one, each visitor is judged by their own address.
 #[track_caller]
 fn a_stray_byte_lets_nobody_in(app: &App, server: SocketAddr) {
     assert_eq!((status(server, BANNED, "/"), status(server, INNOCENT, "/")), (403, 200));
@@ -44,7 +44,7 @@ fn a_stray_byte_lets_nobody_in(app: &App, server: SocketAddr) {
             for method in ["GET", "POST", "HEAD", "OPTIONS"] {
                 let request = Request::new(server, method, "/").peer(visitor).header("X-Forwarded-For", stray);
                 assert_eq!(request.send().status, 403, "{method} by {visitor}");
-                // What else a stranger says changes nothing.
+                // Other headers of the visitor's change nothing.
                 let request = request.header("X-Real-IP", "192.0.2.1").header("Forwarded", "for=192.0.2.1");
                 assert_eq!(request.header("CF-Connecting-IP", "192.0.2.1").send().status, 403, "{method} by {visitor}");
             }
@@ -120,7 +120,7 @@ fn behind_a_proxy_that_sets_nothing_everybody_is_refused_and_the_operator_told_o
     }
 }
 
-/// There nginx knows no address of the visitor's, and writes `unix:` until its realip module is told otherwise.
+/// On a unix socket nginx knows no visitor's address, and writes `unix:` until its realip module is told otherwise.
 #[test]
 fn behind_an_nginx_on_a_unix_socket_everybody_is_refused_and_the_operator_told_once() {
     let (_lapi, app) = app(&[]);
@@ -142,7 +142,7 @@ fn behind_an_nginx_on_a_unix_socket_everybody_is_refused_and_the_operator_told_o
     let _ = fs::remove_file(socket);
 }
 
-/// There HAProxy knows no address either. The empty line that it adds must not leave a visitor's own line as the last word.
+/// On a unix socket HAProxy knows no address either. It adds an empty line: the visitor's own line must not count instead.
 #[test]
 fn behind_a_haproxy_on_a_unix_socket_nobody_is_who_they_say() {
     for does in ["set-header", "add-header"] {

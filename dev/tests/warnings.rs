@@ -1,4 +1,4 @@
-//! What is the operator told whose settings cannot be meant so? One warning each, with the next step.
+//! What is an operator told whose settings must be a mistake? One warning for each setting, with the next step.
 
 use dev::Verdict::{Ban, Welcome};
 use dev::{App, KEY, Lapi, Proxy, Request};
@@ -29,7 +29,7 @@ fn a_forgotten_proxy_is_told_of_at_the_third_request_whatever_header_it_sets() {
     ] {
         let app = trusting_nobody(&lapi);
         let proxy = Proxy::nginx(app.address(), "", &format!("proxy_set_header {set};"));
-        // Probes of a load balancer's and of this machine neither count nor end the matter.
+        // A load balancer's probes and requests from this machine neither count nor prevent the warning.
         for _ in 0..5 {
             assert_eq!(Request::new(proxy.v4(), "GET", "/crowdsec/health").send().status, 200);
             assert_eq!(app.get("/").send().status, 200);
@@ -144,7 +144,7 @@ fn origins_that_match_nothing_are_told_of() {
         let app = App::polling(lapi.url(), &[("CROWDSEC_ORIGINS", usual)]);
         assert_eq!((app.verdict("192.0.2.1"), app.logged("origins")), (Ban, 0), "{}", app.log());
     }
-    // Of several, one that is misspelt beyond recognition.
+    // One of two origins is misspelt beyond recognition.
     let app = App::polling(lapi.url(), &[("CROWDSEC_ORIGINS", "cscli,crowdsek"), ("CROWDSEC_RESYNC_FREQUENCY", "2s")]);
     assert_eq!(app.verdict("192.0.2.1"), Ban);
     told(&app, "LAPI has no decision that fits origins = crowdsek");
@@ -171,7 +171,7 @@ fn remediations_of_an_origin_without_a_type_are_told_of() {
 
 // --- names and values from the environment ---
 
-/// What Kubernetes sets in every pod for a Service called like this project.
+/// The variables that Kubernetes sets in every pod for a Service with this project's name.
 const SERVICE: [(&str, &str); 6] = [
     ("ROCKET_CROWDSEC_SERVICE_HOST", "10.96.0.7"),
     ("ROCKET_CROWDSEC_SERVICE_PORT", "80"),
@@ -233,7 +233,7 @@ fn a_variable_of_white_space_alone_is_an_unset_one() {
 
 #[test]
 fn a_variable_that_nobody_replaced_stops_the_launch_and_is_not_printed() {
-    // The other forms are the business of the application's own test of this name.
+    // The application's own test of this name checks the other forms.
     let (form, url) = ("${MY_S3CRET}", "http://${MY_S3CRET}:8080/");
     for (name, value) in [
         ("CROWDSEC_API_KEY", form),
