@@ -50,7 +50,7 @@ fn two_storms_of_decisions_converge_to_exactly_what_lapi_holds() {
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         lapi.import(&[&["duration,type,value"], lines.as_slice()].concat());
     };
-    // Every decision's address, once. LAPI has an address twice if it was too busy to confirm an import that was then repeated.
+    // Every decision's address. It stands there twice if LAPI was too busy to confirm the decision, and was sent it again.
     let held = || -> Vec<String> {
         let list = Request::new(lapi.address(), "GET", "/v1/decisions?dedup=false").header("X-Api-Key", OTHER_KEY);
         let list = list.send().json();
@@ -69,7 +69,7 @@ fn two_storms_of_decisions_converge_to_exactly_what_lapi_holds() {
     let first = converges();
     assert!(first.len() >= 20_000, "{} were imported", first.len());
 
-    // A part of the first ones goes while the second ones come.
+    // A part of the first storm's decisions is deleted.
     for third in 0..8u8 {
         lapi.revoke(&["--contained", "--range", &format!("198.18.{}.0/24", third * 3)]);
     }

@@ -8,10 +8,10 @@ use crate::browser::Browser;
 use crate::providers::{PROVIDERS, asking_with, script_of};
 use crate::{VISITOR, asking, at, word, words};
 
-/// Has a query that does not survive being decoded or cut.
+/// Has a query that decoding or cutting would break.
 pub const WANTED: &str = "/members?page=2&q=a%20b%26c&next=%2Felse";
 
-/// Altcha as it comes, with the difficulty that an owner gets who sets none.
+/// Altcha as it comes, with the default difficulty.
 pub const ALTCHA: [(&str, &str); 3] =
     [("CROWDSEC_CAPTCHA_PROVIDER", "altcha"), ("CROWDSEC_CAPTCHA_SITE_KEY", ""), ("CROWDSEC_CAPTCHA_SECRET_KEY", "")];
 

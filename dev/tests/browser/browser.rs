@@ -82,8 +82,8 @@ impl Browser {
         let (chromedriver, port) = chromedriver();
         let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
         let mut wishes = DesiredCapabilities::chrome();
-        // Containers and root cannot have Chromium's sandbox, and only our own pages are opened. The others keep it from
-        // talking to anybody but us.
+        // Chromium's sandbox does not work in containers or as root, and the tests open only our own pages. Most other
+        // arguments keep Chromium from talking to anybody but us.
         for argument in [
             "--headless",
             "--no-sandbox",
@@ -180,7 +180,7 @@ impl Browser {
         self.wait(self.driver().enter_default_frame());
     }
 
-    /// Forgets every cookie of the host that it is at.
+    /// Forgets every cookie of the current page's host.
     #[track_caller]
     pub fn forget_cookies(&self) {
         self.wait(self.driver().delete_all_cookies());
@@ -230,7 +230,7 @@ impl Browser {
         }
     }
 
-    /// Waits until it has arrived at this address.
+    /// Waits until the browser has arrived at this address.
     #[track_caller]
     pub fn arrives_at(&self, url: &str) {
         let end = Instant::now() + PATIENCE;
@@ -240,8 +240,8 @@ impl Browser {
         }
     }
 
-    /// What the page has written to the console since the last call, but for answers with an error's status, which
-    /// refusals are: scripts that failed, and what the content security policy forbade.
+    /// What the page has written to the console since the last call: scripts that failed, and what the content security
+    /// policy forbade. Leaves out answers with an error status, because refusals have one.
     #[track_caller]
     pub fn complaints(&self) -> Vec<String> {
         let log = self.wait(self.driver().browser_log());
@@ -271,7 +271,7 @@ impl Browser {
         self.wait(self.driver().cdp().send_raw(method, parameters))
     }
 
-    /// Gives the page this size, also one that no window can have.
+    /// Gives the page this size, also a size that no window can have.
     #[track_caller]
     pub fn resize(&self, width: u32, height: u32) {
         let phone = width < 600;

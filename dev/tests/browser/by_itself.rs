@@ -28,7 +28,7 @@ fn while_it_works_by_itself_the_page_says_so_and_shows_no_button() {
 fn nothing_starts_by_itself_for_those_who_have_something_to_read_or_want_no_motion_or_keep_no_cookies() {
     let waits = |browser: &Browser| {
         browser.shows(&word("altcha_start"));
-        // It would have started in the next frame.
+        // A captcha that starts by itself would have started in the next frame.
         browser.run_async("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))");
         assert!(browser.text().contains(&word("altcha_start")), "{}", browser.text());
         assert!(!browser.text().contains(&word("altcha_working")), "{}", browser.text());
@@ -37,7 +37,7 @@ fn nothing_starts_by_itself_for_those_who_have_something_to_read_or_want_no_moti
     let still = Browser::start();
     still.open(&at(&app, WANTED));
     waits(&still);
-    // One that moves and has storage, as within other applications: nothing but the missing cookies keeps the captcha.
+    // This browser moves and has storage, as within other applications: only the missing cookies make the captcha wait.
     let forgetful = Browser::that_moves();
     let none = "Object.defineProperty(Document.prototype, 'cookie', { get: () => '', set: () => {} });
                 Object.defineProperty(Navigator.prototype, 'cookieEnabled', { get: () => false });";
@@ -45,7 +45,7 @@ fn nothing_starts_by_itself_for_those_who_have_something_to_read_or_want_no_moti
     forgetful.open(&at(&app, WANTED));
     waits(&forgetful);
 
-    // A page of the owner's who edits it, a form that was not sent, a wrong answer.
+    // The preview for an owner who edits the page, a form that was not sent, a wrong answer.
     let browser = Browser::that_moves();
     browser.open(&at(&App::start(&[]), "/crowdsec/preview/captcha"));
     waits(&browser);
@@ -79,7 +79,7 @@ fn a_tab_that_is_first_looked_at_after_an_hour_in_the_background_starts_with_a_f
 
 #[test]
 fn a_captcha_that_comes_again_at_once_waits_for_its_button() {
-    // As where a visitor's address changes with each request, so that no pass holds.
+    // Without its cookie the browser is like a visitor whose address changes with each request: no pass holds.
     let (browser, app) = (Browser::that_moves(), asking(&[]));
     browser.open(&at(&app, WANTED));
     arrived(&browser, &app, WANTED);

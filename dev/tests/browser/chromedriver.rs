@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Condvar, Mutex};
 
-/// A chromedriver of our own, and the free port that it has chosen. On a machine under load it may not get one in time, and
-/// ends: it gets three tries.
+/// A chromedriver of our own, and the free port that it has chosen. On a machine under load chromedriver may get no port in
+/// time, and ends: it gets three tries.
 pub fn chromedriver() -> (Child, u16) {
     (0..3).find_map(|_| try_chromedriver()).expect("a chromedriver that starts, which dev/setup installs")
 }
@@ -26,7 +26,7 @@ fn try_chromedriver() -> Option<(Child, u16)> {
     Some((process, port?))
 }
 
-/// The right to run a browser: so many at once that small machines are not overwhelmed.
+/// The right to run a browser: at most three run at once, so that small machines are not overwhelmed.
 pub struct Seat;
 
 static SEATS: Mutex<u32> = Mutex::new(3);

@@ -1,4 +1,4 @@
-//! Is a solved captcha remembered, whatever is the matter with the visitor's cookies? And is it said where it cannot be?
+//! Is a solved captcha remembered, whatever is wrong with the visitor's cookies? And does the page say where it cannot be?
 
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
@@ -29,7 +29,7 @@ fn a_browser_that_keeps_no_cookies_is_told_so_before_anything_is_solved() {
     let app = asking(&[]);
     browser.open(&at(&app, WANTED));
     browser.shows(&word("problem_no_cookie"));
-    // It is no dead end for whoever allows cookies now: the page leads back, and not in circles.
+    // The page is no dead end for a visitor who allows cookies now: its button leads back to the page that was wanted.
     browser.click("#start");
     browser.arrives_at(&at(&app, WANTED));
     browser.shows(&word("problem_no_cookie"));
@@ -43,7 +43,7 @@ fn a_browser_that_keeps_no_cookies_is_told_so_before_anything_is_solved() {
 #[test]
 fn a_browser_that_keeps_cookies_hears_nothing_of_them() {
     let (browser, app) = (Browser::start(), asking(&[]));
-    // Somebody behind the same address has solved the captcha, and kept nothing.
+    // Another visitor at the same address has solved the captcha, and this browser has kept nothing.
     for _ in 0..2 {
         solve(&browser, &at(&app, WANTED));
         browser.forget_cookies();
@@ -73,7 +73,7 @@ fn whose_cookies_do_not_arrive_is_told_so_and_gets_in_once_they_are_deleted() {
     browser.open(&at(&app, WANTED));
     browser.click("#start");
     browser.shows(&word("problem_cookie_lost"));
-    // As often as it is tried.
+    // The page says so at every try.
     browser.click("#start");
     browser.shows(&word("problem_cookie_lost"));
     browser.forget_cookies();
@@ -123,7 +123,7 @@ fn after_https_a_visit_of_the_same_host_by_plain_http_gets_in_too_and_back() {
     let _ = fs::remove_file(certificate);
 }
 
-/// Whom the proxy names. The browser's own address is the proxy's as well, and so would name nobody.
+/// The visitor whom the proxy names. The browser's own address is also the proxy's, and so would name nobody.
 const EVERYBODY: &str = r#"[{ value = "192.0.2.7", type = "captcha" }]"#;
 
 /// The names of the passes that the browser keeps.
@@ -150,7 +150,7 @@ fn what_a_neighbour_on_the_same_domain_sets_locks_nobody_out() {
     }
 }
 
-/// The page waits for its probe to change, and must not take a neighbour's for the answer that it waits for.
+/// The page waits until its probe cookie changes, and must not take a neighbour's probe cookie for that change.
 #[test]
 fn a_probe_that_a_neighbour_has_set_takes_nobodys_answer_away() {
     let browser = Browser::at_a_shop();

@@ -16,7 +16,7 @@ fn noting(name: &str) -> (App, PathBuf) {
     (app, file)
 }
 
-/// A page that signs its visitor in at this address as soon as it is open, and touches the trap.
+/// A page that sends a sign-in to this address as soon as it is open, with the trap filled in.
 fn thief(sign_in: &str, around: impl Fn(&str) -> String) -> FakeServer {
     let form = format!(
         "<form method=post action={sign_in}><input name=user value=root><input name=password value=guess>\
@@ -34,7 +34,7 @@ fn a_form_of_another_origin_is_refused_and_not_noted() {
     let plain = |form: &str| form.to_owned();
     // Another port of this machine is another origin of the same site; another name is another site.
     let of_this_machine = thief(&format!("http://127.0.0.1:{port}/sign-in"), plain);
-    // Plain HTTP: browsers do not say `Sec-Fetch-Site` there.
+    // Over plain HTTP browsers do not send `Sec-Fetch-Site`.
     let of_the_shop = thief(&format!("http://shop.example:{port}/sign-in"), plain);
     let at = |host: &str, server: &FakeServer| format!("http://{host}:{}/", server.address().port());
     for page in [
@@ -57,7 +57,7 @@ fn a_form_of_another_origin_is_refused_and_not_noted() {
     browser.open(&at("evil.example", &hidden));
     browser.shows("422");
 
-    // At home all is as before.
+    // The application's own form works as before.
     for host in ["127.0.0.1", "shop.example"] {
         browser.open(&format!("http://{host}:{port}/sign-in"));
         fill(&browser, "guess");

@@ -25,10 +25,10 @@ struct Firefox {
 }
 
 impl Firefox {
-    /// One whose visitor has changed these settings.
+    /// A Firefox whose visitor has changed these settings.
     fn with(settings: &[(&str, Value)]) -> Self {
         let profile = Folder::empty();
-        // The port is chosen by the system. The others keep it from talking to anybody but us.
+        // The system chooses the port. The other settings keep Firefox from talking to anybody but us.
         let own = [
             ("marionette.port", json!(0)),
             ("browser.startup.page", json!(0)),
@@ -129,7 +129,7 @@ impl Firefox {
         result["value"].clone()
     }
 
-    /// Gives the page this width, also one that no window can have, and its letters this size in percent.
+    /// Gives the page this width, also a width that no window can have, and its letters this size in percent.
     #[track_caller]
     fn resize(&mut self, width: u32, text: u32) {
         self.run(
@@ -139,11 +139,12 @@ impl Firefox {
                  ZoomManager.useFullZoom = false; ZoomManager.setZoomForBrowser(page, {text} / 100);"
             ),
         );
-        // The page follows in its own time.
+        // The page takes a moment to follow.
         eventually("the page has its width", || self.run("content", "return innerWidth") == width);
     }
 
-    /// What axe-core finds on the page; in light from a phone to a large screen, with letters of both sizes.
+    /// Nothing sticks out of the page: in light colours from a phone to a large screen, with letters of both sizes. Axe-core
+    /// finds nothing on the smallest and on a desk.
     #[track_caller]
     fn look(&mut self, name: &str) {
         let script = fs::read_to_string(axe()).expect("axe-core, which dev/setup fetches")
@@ -151,7 +152,7 @@ impl Firefox {
                window.axe.run(document, { resultTypes: ['violations'], iframes: false }).then((results) => done(
                  results.violations.map(({ id, help, nodes }) => [id, help, ...nodes.map((node) => node.html)])));";
         let all = WIDTHS.iter().flat_map(|width| [200, 100].map(|text| (*width, text)));
-        // Colours change no layout: with others, each page is looked at with the least room, and with enough of it.
+        // Colours change no layout: in other colours the test looks at each page with the least room, and with enough room.
         let ends = [(320, 200), (1280, 100)];
         let views = if name.ends_with("-light") { all.collect() } else { Vec::from(ends) };
         for (width, text) in views {
@@ -183,7 +184,7 @@ impl Drop for Firefox {
 #[test]
 fn firefox_is_let_in_by_itself_or_by_the_button_and_is_told_where_it_cannot_be() {
     let app = asking(&[]);
-    // As most visitors have it.
+    // Most visitors do not ask for reduced motion.
     let mut firefox = Firefox::with(&[("ui.prefersReducedMotion", json!(0))]);
     firefox.open(&at(&app, WANTED));
     firefox.arrived(&app);

@@ -13,10 +13,10 @@ use crate::{VISITOR, asking, at, word, words};
 
 pub const BANNED: (&str, &str) = ("CROWDSEC_DECISIONS", r#"[{ value = "127.0.0.1", type = "ban" }]"#);
 
-/// From the smallest phone, or a desk at 400 %, to a large screen.
+/// In pixels, from the smallest phone, or a desk at 400 %, to a large screen.
 pub const WIDTHS: [u32; 5] = [320, 390, 768, 1280, 1920];
-/// Of those, one of each layout: the smallest phone, what lies between, and a desk. Axe-core looks at these, and pictures are
-/// left of them; whether anything sticks out is asked at every width.
+/// One width for each layout: the smallest phone, a width between, and a desk. Axe-core looks at these, and pictures show
+/// these; whether anything sticks out is checked at every width.
 pub const LAYOUTS: [u32; 3] = [320, 768, 1280];
 
 /// Looks at the page as it stands: from a phone to a large screen, in light, in dark, with a visitor's own colours, with
@@ -104,7 +104,7 @@ pub fn axe() -> PathBuf {
     root().join("target/axe-core/package/axe.min.js")
 }
 
-/// The file for a picture of this view. No test asks for one, and to write some hundreds takes a minute.
+/// The file for a picture of this view, if PICTURES is set. No test needs pictures, and writing some hundreds takes a minute.
 pub fn picture_of(view: &str) -> Option<PathBuf> {
     env::var_os("PICTURES")?;
     let folder = root().join("target/screenshots");
@@ -205,7 +205,7 @@ fn nobody_sees_hears_or_reaches_the_trap_of_the_sign_in_form_at_any_width_and_si
     }
     let heard = browser.devtools("Accessibility.getFullAXTree", json!({})).to_string();
     assert!(heard.contains("Password") && !heard.contains("Nickname"), "{heard}");
-    // Programs that read the form find it all the same.
+    // Programs that read the form find the trap all the same.
     assert!(app.get("/sign-in").send().text().contains("name=\"nickname\""));
 }
 

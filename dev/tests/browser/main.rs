@@ -26,7 +26,7 @@ fn at(app: &App, target: &str) -> String {
     format!("http://{}{target}", app.address())
 }
 
-/// An application that asks the browser for altcha, an easy one; `settings` beat that.
+/// An application that asks the browser for an easy altcha; `settings` override that.
 fn asking(settings: &[(&str, &str)]) -> App {
     let usual = [
         ("CROWDSEC_DECISIONS", r#"[{ value = "127.0.0.1", type = "captcha" }]"#),

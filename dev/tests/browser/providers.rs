@@ -29,15 +29,15 @@ pub const PROVIDERS: [Provider; 3] = [
     Provider {
         name: "hcaptcha",
         class: "h-captcha",
-        // It fills Google's field too, for sites that came from there.
+        // hCaptcha fills Google's field too, for sites that used reCAPTCHA before.
         fields: "<textarea name='h-captcha-response' hidden></textarea><textarea name='g-recaptcha-response' hidden></textarea>",
     },
     Provider { name: "turnstile", class: "cf-turnstile", fields: "<input type='hidden' name='cf-turnstile-response'>" },
 ];
 
 impl Provider {
-    /// Its servers: a script, which puts a frame into the widget and hands the answer over as the real ones do, the frame
-    /// with something to click, and the question whether an answer is right, with yes once for each.
+    /// Starts a server in place of the provider's. Its script puts a frame with a button into the widget, and hands the
+    /// answer over as the real scripts do. The server calls each answer right once.
     pub fn start(&self) -> FakeServer {
         let script = r#"
             const server = new URL(document.currentScript.src).origin;
@@ -117,7 +117,7 @@ fn each_providers_widget_lets_its_visitor_in() {
         let frame = server.seen().into_iter().find(|seen| seen.target.starts_with("/frame")).expect("the frame");
         assert_eq!(frame.query("sitekey").as_deref(), Some(SITE_KEY), "{}", provider.name);
         assert_eq!(frame.query("language").as_deref(), Some("en"));
-        // Cookies know no ports, so the next application would find this one's.
+        // Cookies know no ports, so the next application would get the cookies of this application.
         browser.forget_cookies();
         assert_eq!(browser.complaints(), Vec::<String>::new(), "{}", provider.name);
     }

@@ -31,7 +31,7 @@ fn a_browser_solves_the_captcha_at_each_difficulty() {
     }
 }
 
-/// From the click to the answer; what is sent then is held back, so that the next page has a captcha again.
+/// The time from the submit to the answer, and the thread's CPU time. The answer is held back, so the next page has a captcha.
 fn solve(browser: &Browser, url: &str) -> (Duration, Duration) {
     browser.open(url);
     browser.run(

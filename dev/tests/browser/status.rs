@@ -15,7 +15,7 @@ fn the_operators_page_shows_why_somebody_is_refused_and_the_lines_that_lift_it_d
     let lapi = Lapi::start();
     let settings = [OPERATOR, ("CROWDSEC_CAPTCHA_PROVIDER", "altcha")];
     let app = App::polling(lapi.url(), &settings);
-    // Nothing of the page needs a script.
+    // Nothing on the page needs a script.
     let browser = Browser::without_javascript();
     browser.open(&at(&app, "/crowdsec/status"));
     browser.shows(&word("status_in_step"));

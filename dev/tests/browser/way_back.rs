@@ -36,7 +36,7 @@ fn the_back_button_leads_to_no_captcha_that_was_solved() {
     }
 }
 
-/// So the first press of the Back button leads to where the visitor came from.
+/// The first press of the Back button leads to where the visitor came from.
 #[test]
 fn the_captcha_leaves_no_entry_of_its_own_in_the_history() {
     let browser = Browser::start();
@@ -107,7 +107,7 @@ fn a_form_that_met_the_captcha_is_said_not_to_have_been_sent() {
     arrived(&browser, &app, WANTED);
 }
 
-/// The server never hears of what stands behind #.
+/// Browsers never send the server what stands behind #.
 #[test]
 fn the_way_back_keeps_the_fragment() {
     let lapi = Lapi::start();
@@ -122,7 +122,7 @@ fn the_way_back_keeps_the_fragment() {
     assert_eq!(browser.url(), at(&app, &wanted));
 }
 
-/// One that the server would not put into a header.
+/// The address is one that the server would not put into a header.
 #[test]
 fn the_captcha_leads_to_a_long_address_too() {
     let (browser, app) = (Browser::start(), asking(&[]));
@@ -132,7 +132,7 @@ fn the_captcha_leads_to_a_long_address_too() {
     arrived(&browser, &app, &wanted);
 }
 
-/// A browser stays on the page when what it gets is a file to keep.
+/// A browser stays on the page when it gets a file to save.
 #[test]
 fn after_a_download_the_page_offers_a_way_on() {
     let folder = Folder::of_the_application();

@@ -1,4 +1,4 @@
-//! Does `deploy/check` find what is wrong? It asks through the shipped proxies, as they are and as people spoil them.
+//! Does `deploy/check` find what is wrong? It asks through the shipped proxies, as they are and with common mistakes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +10,13 @@ use dev::{App, FakeServer, Lapi, Proxy, Reply, closed_port, root};
 use super::shipped::{ALL, INNOCENT, Kind, app, certificate, changed, protected, proxy};
 use super::{plain, set, shipped_file};
 
-/// What it says about an address, asked from [`INNOCENT`], and whether it finds nothing wrong.
+/// What `deploy/check` says about a URL, asked from [`INNOCENT`], and whether it finds nothing wrong.
 struct Checked {
     good: bool,
     said: String,
 }
 
-/// curl has its settings in a file of its user's. It is written once: the tests run side by side.
+/// The folder of curl's settings file. The file is written once, because the tests run side by side.
 static CURL_HOME: LazyLock<PathBuf> = LazyLock::new(|| {
     let home = std::env::temp_dir().join(format!("deploy-check-{}", std::process::id()));
     fs::create_dir_all(&home).expect("a folder for curl");
@@ -40,7 +40,7 @@ fn check_from(curl_home: &Path, url: &str, cscli: &str) -> Checked {
 }
 
 impl Checked {
-    /// It finds this and nothing else.
+    /// `deploy/check` finds this fault and nothing else.
     #[track_caller]
     fn wrong(&self, what: &str) {
         let wrong: Vec<_> = self.said.lines().filter(|line| line.starts_with("WRONG: ")).collect();

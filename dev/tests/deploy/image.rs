@@ -16,7 +16,7 @@ struct Image {
 }
 
 impl Image {
-    /// The image of a project as it is when generated, but for what an owner leaves lying about.
+    /// The image of a project as it is when generated, plus files that an owner leaves lying about.
     fn build() -> Self {
         let folder = std::env::temp_dir().join(format!("deploy-image-{}", std::process::id()));
         let project = folder.join("project");
@@ -27,8 +27,8 @@ impl Image {
             let copied = Command::new("cp").arg("-r").arg(root().join(part)).arg(&project).status();
             assert!(copied.expect("cp").success(), "{part}");
         }
-        // It has a name of its own, which its lock file does not know yet; and what is compiled for it takes nobody
-        // else's place in target/.
+        // The project has a name of its own, which its lock file does not know yet. So its compiled files replace no
+        // others in target/.
         let manifest = fs::read_to_string(project.join("Cargo.toml")).expect("the manifest");
         let renamed = set(manifest, "name = \"rocket-crowdsec\"", "name = \"in-an-image\"");
         fs::write(project.join("Cargo.toml"), renamed).expect("the manifest");

@@ -1,4 +1,4 @@
-//! Do the shipped proxies name each visitor, bound what visitors send, and keep instances that break off in service?
+//! Do the shipped proxies name each visitor, limit what visitors send, and keep instances in service that break off?
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -84,15 +84,15 @@ fn headers_and_uploads_beyond_the_shipped_proxys_limits_never_reach_the_applicat
     for kind in ALL {
         let proxy = proxy(kind, &[server.address()]);
         let status = Visitor(INNOCENT).asks(&proxy, "/long", &[b"-H", long.as_bytes()]);
-        // 0 stands for a connection that is ended, as HTTP/2 does it.
+        // 0 stands for a connection that is ended, as happens with HTTP/2.
         assert!([0, 400, 431, 494].contains(&status), "{status} behind {kind:?}");
         let post: [&[u8]; 5] = [b"--http1.1", b"-H", b"Expect:", b"--data-binary", upload_argument.as_bytes()];
         let status = Visitor(INNOCENT).asks(&proxy, "/upload", &post);
         let expected: &[u16] = match kind {
             Kind::Nginx => &[413],
-            // It answers and closes, so that who still sends may miss the answer.
+            // HAProxy answers and closes, so a visitor who still sends may miss the answer.
             Kind::HaProxy => &[413, 0],
-            // It cuts the upload, which breaks the request: the application never sees the whole of it.
+            // Caddy cuts the upload, which breaks the request: the application never sees the whole upload.
             Kind::Caddy => &[400, 413, 502],
         };
         assert!(expected.contains(&status), "{status} behind {kind:?}");
@@ -123,7 +123,7 @@ fn two_accept_lines_and_unusual_methods_never_reach_the_application_behind_each_
 
 #[test]
 fn instances_that_break_off_an_upload_stay_in_service_behind_each_shipped_proxy() {
-    // Each ends the connection of whoever posts, and serves everybody else.
+    // Each instance ends the connection of a visitor who posts, and serves everybody else.
     let start = || {
         FakeServer::start(|seen| match seen.target.as_str() {
             "/post" => Reply::hang_up(),

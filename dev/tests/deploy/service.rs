@@ -46,7 +46,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn systemd_finds_nothing_wrong_with_the_unit() {
-    // A machine of its own, on which the application is installed.
+    // A folder stands for a machine on which the application is installed.
     let machine = Folder::new("machine");
     let unit = "etc/systemd/system/application.service";
     machine.write(unit, &shipped_text("application.service"));
@@ -61,7 +61,7 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
         text(&output.stdout) + &text(&output.stderr)
     };
     assert_eq!(complaints(&machine), "");
-    // So that silence means something:
+    // A misspelt setting is complained of, so silence means something.
     machine.write(unit, &set(shipped_text("application.service"), "LimitNOFILE=", "LimitNOFILES="));
     assert!(complaints(&machine).contains("LimitNOFILES"));
 }
@@ -71,7 +71,7 @@ fn the_unit_exposes_little() {
     let output = run(Command::new("systemd-analyze")
         .args(["security", "--offline=true", "--threshold=12"])
         .arg(shipped_file("application.service")));
-    // It fails above the threshold, which is ten times the exposure.
+    // systemd-analyze fails above the threshold, which counts tenths: 12 is an exposure of 1.2.
     assert!(output.status.success(), "{}", text(&output.stdout));
     assert!(text(&output.stdout).contains("Overall exposure level"), "{}", text(&output.stdout));
 }
@@ -83,7 +83,7 @@ fn read_by_systemd(settings: &str) -> BTreeMap<String, String> {
     let generator = "/usr/lib/systemd/user-environment-generators/30-systemd-environment-d-generator";
     let output = run(Command::new(generator).env_clear().env("XDG_CONFIG_HOME", &home.0));
     assert_eq!(text(&output.stderr), "");
-    // It writes what a shell would read: with quotes, where there are any within.
+    // The generator writes what a shell would read: a value with quotes inside stands in quotes.
     let value = |value: &str| match value.strip_prefix('"').and_then(|value| value.strip_suffix('"')) {
         Some(quoted) => quoted.replace("\\\"", "\"").replace("\\$", "$"),
         None => value.to_string(),
@@ -103,7 +103,7 @@ fn the_application_starts_with_the_settings_that_systemd_reads_in_the_example() 
     let ours = read.keys().filter(|name| name.starts_with("ROCKET_") || name.starts_with("CROWDSEC_")).count();
     assert_eq!(ours, written, "{read:?}");
     let mut settings: Vec<_> = read.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    // What the unit has systemd load, from files as the checklist makes them.
+    // The secrets that the unit has systemd load, from files as the checklist makes them.
     let (key, secret) = (Folder::new("key"), Folder::new("secret"));
     key.write("crowdsec_api_key", &format!("{}\n", dev::KEY));
     secret.write("rocket_secret_key", "k7yIT0EZQYsJYOvR2VtMZQzZtZ2wQ6zv0M8J2m3uT1Y=\n");
@@ -174,7 +174,7 @@ fn the_application_knows_every_setting_of_the_unit_and_of_compose() {
             .filter_map(|line| line.split_once(separator))
             .filter(|(name, _)| name.starts_with("CROWDSEC_") && !name.contains("KEY"))
             .map(|(name, value)| (name, value.split(" #").next().unwrap_or(value)))
-            // What lies on the other machine.
+            // LAPI is on the other machine.
             .filter(|(name, _)| *name != "CROWDSEC_API_URL")
             .map(|(name, value)| match value.rsplit_once('/') {
                 Some((_, file)) => (name, plain(&logs.0.join(file)).to_string()),

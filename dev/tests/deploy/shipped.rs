@@ -1,4 +1,4 @@
-//! What do the tests run? The proxies of deploy/, with a certificate and a port of the test's, and a visitor with curl.
+//! What do the tests run? The proxies of deploy/, with the test's own certificate and port, and a visitor with curl.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -22,13 +22,13 @@ pub enum Kind {
 
 pub const ALL: [Kind; 3] = [Kind::Nginx, Kind::HaProxy, Kind::Caddy];
 
-/// This proxy in front of these instances of an application, as it is shipped.
+/// This proxy as it is shipped, in front of these instances of an application.
 #[track_caller]
 pub fn proxy(kind: Kind, to: &[SocketAddr]) -> Proxy {
     changed(kind, to, |text| text)
 }
 
-/// The same, where its owner has changed it besides.
+/// This proxy after its owner has made this change.
 #[track_caller]
 pub fn changed(kind: Kind, to: &[SocketAddr], change: impl Fn(String) -> String) -> Proxy {
     match kind {
@@ -38,7 +38,7 @@ pub fn changed(kind: Kind, to: &[SocketAddr], change: impl Fn(String) -> String)
     }
 }
 
-/// The line that names an instance, once for each of these.
+/// Repeats the line that names an instance, once for each of these.
 fn instances(text: String, to: &[SocketAddr]) -> String {
     let line = text.lines().find(|line| line.contains("127.0.0.1:8000")).expect("a line for an instance").to_string();
     let of = |(n, address): (usize, &SocketAddr)| {
@@ -124,7 +124,7 @@ pub fn certificate() -> PathBuf {
     .clone()
 }
 
-/// An application in the release profile that has one trusted proxy, on this machine; `settings` beat that.
+/// An application in the release profile that trusts a proxy on this machine; `settings` override that.
 pub fn app(lapi_url: &str, settings: &[(&str, &str)]) -> App {
     let usual = [
         ("ROCKET_PROFILE", "release"),
