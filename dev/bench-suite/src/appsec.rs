@@ -1,5 +1,5 @@
-//! What does a question to AppSec add to a request? Latency with and without one, in one run; and what gathers where AppSec
-//! queues.
+//! What does a question to AppSec add to a request? One run measures the latency with and without a question, and what
+//! gathers where AppSec queues.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,7 +16,7 @@ use crate::visitor::{V4, Visitor, request};
 
 /// Requests of each kind, over all connections and rounds.
 const REQUESTS: usize = 6000;
-/// The kinds take turns, so that a busy moment of the machine is not one kind's alone.
+/// The kinds take turns, so that a busy moment of the machine slows more than one kind.
 const ROUNDS: usize = 6;
 
 pub fn run(directory: &Path) {
@@ -62,7 +62,7 @@ pub fn run(directory: &Path) {
     report.finish();
 }
 
-/// Milliseconds of each request, of visitors who keep their connections and come this many at once.
+/// Latency of each request in milliseconds. This many visitors come at once, and keep their connections.
 fn latencies(server: &Server, at_once: usize) -> Vec<f64> {
     latencies_of(server, at_once, REQUESTS / ROUNDS / at_once)
 }
@@ -84,7 +84,7 @@ fn latencies_of(server: &Server, at_once: usize, each: usize) -> Vec<f64> {
     })
 }
 
-/// An AppSec that lets everybody in, each after so long, one after another where that is not at once.
+/// An AppSec that lets everybody in. If an answer takes time, it answers one question after another.
 struct FakeAppSec {
     url: String,
     asked: Arc<AtomicUsize>,

@@ -14,7 +14,7 @@ use crate::visitor::{V4, Visitor, request};
 
 /// Connections to each process, one after the other.
 pub const VISITORS: usize = 6;
-/// Requests that are counted on each connection, after as many that are not.
+/// Requests that are counted on each connection, after as many that are not counted.
 pub const ROUNDS: usize = 20;
 /// Requests that other clients send before each measured connection. They bring each process into another memory state.
 /// Without them all processes of one kind would share one state, and its effect would look like a cost.
@@ -66,7 +66,7 @@ impl Herd {
         Cost::of(&self.0.iter_mut().map(|counted| counted.cost(case)).collect::<Vec<_>>())
     }
 
-    /// Proves that such a visitor is refused.
+    /// Proves that a visitor from this address with these headers is refused.
     pub fn refuses(&self, from: IpAddr, headers: &[(&str, &str)]) {
         for Counted { server, .. } in &self.0 {
             let mut visitor = Visitor::connect(from, server.port).expect("a connection");
@@ -96,7 +96,7 @@ impl Counted {
         fs::create_dir(&directory).expect("a directory of our own");
         let out = format!("--callgrind-out-file={}", directory.join("out").display());
         let pipes = format!("--vgdb-prefix={}", directory.join("vgdb").display());
-        // Not from the start: reading a million decisions would take minutes.
+        // Counts not from the start: under callgrind, reading a million decisions would take minutes.
         let callgrind = ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", &out, &pipes];
         let setup = setup.clone().with("ROCKET_WORKERS", "1").under(&callgrind);
         let server = match decisions {

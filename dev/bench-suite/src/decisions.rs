@@ -1,4 +1,4 @@
-//! What does CrowdSec know in the benchmarks? As many decisions as wanted, the same ones in every run.
+//! What does CrowdSec know in the benchmarks? As many decisions as a benchmark wants, the same in every run.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -25,16 +25,16 @@ const SCENARIOS: [&str; 10] = [
 pub struct Decision {
     pub id: u64,
     pub address: IpAddr,
-    /// A single address has the longest.
+    /// A single address has 32 or 128 bits.
     pub prefix: u8,
     pub seconds: u64,
 }
 
-/// Nine of ten for IPv4; two of a hundred are networks, of every length from /9 and /16 on. None but the first one
-/// stands against loopback or a documentation address, so that visitors from there are admitted.
+/// Nine of ten decisions are on IPv4. Two of a hundred are on networks, of every length from /9 (IPv6: /16) on. Only the
+/// first decision is on a loopback or documentation address, so that other visitors from there are admitted.
 pub fn many(count: u64) -> impl Iterator<Item = Decision> {
     let mut chance = Chance(count);
-    // Of each length as many as cover a hundredth of all there is; the next ones are longer.
+    // The IPv4 networks of one length cover at most a hundredth of all addresses; further networks get a longer prefix.
     let mut networks = [0_u64; 33];
     (1..=count).map(move |id| {
         let seconds = 86_400 + chance.below(6 * 86_400);
@@ -80,7 +80,7 @@ impl Decision {
         SCENARIOS[(self.id % 10) as usize]
     }
 
-    /// As LAPI writes it, byte for byte.
+    /// Writes the decision as LAPI does, byte for byte.
     fn write(&self, json: &mut String) {
         let Self { id, seconds, .. } = self;
         let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
@@ -93,12 +93,12 @@ impl Decision {
     }
 }
 
-/// LAPI's answer that names these as new.
+/// LAPI's answer that names these decisions as new.
 pub fn answer(new: impl IntoIterator<Item = Decision>) -> Vec<u8> {
     format!(r#"{{"deleted":null,"new":{}}}"#, list(new)).into_bytes()
 }
 
-/// LAPI's answer that names these as ended.
+/// LAPI's answer that names these decisions as ended.
 pub fn answer_that_ends(deleted: impl IntoIterator<Item = Decision>) -> Vec<u8> {
     format!(r#"{{"deleted":{},"new":null}}"#, list(deleted)).into_bytes()
 }

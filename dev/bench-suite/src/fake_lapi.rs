@@ -1,4 +1,4 @@
-//! Who tells the application of decisions? A LAPI of the benchmarks' own, which says what it is told at once.
+//! Who tells the application of decisions? A LAPI of the benchmarks' own, which answers at once with what a benchmark sets.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-/// Listens on a unix socket, whose path is the same for an application that is started again: a snapshot is believed
-/// only by who asks the same LAPI.
+/// Listens on a unix socket, whose path is the same for an application that is started again: an application believes
+/// only a snapshot of the LAPI that it asks.
 #[derive(Clone)]
 pub struct FakeLapi {
     socket: PathBuf,
@@ -33,7 +33,7 @@ impl FakeLapi {
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let lapi = of_thread.clone();
-                // An application that hangs up is on its way to its end.
+                // An application that hangs up is about to end.
                 thread::spawn(move || lapi.serve(stream).unwrap_or_default());
             }
         });
@@ -44,17 +44,17 @@ impl FakeLapi {
         self.socket.to_str().expect("a plain path")
     }
 
-    /// What it says from now on when it is asked for everything.
+    /// Sets what LAPI answers from now on when it is asked for everything.
     pub fn knows(&self, everything: Vec<u8>) {
         self.state.lock().unwrap().everything = everything.into();
     }
 
-    /// What it says, once, when it is asked for changes.
+    /// Adds an answer that LAPI gives once when it is asked for changes.
     pub fn changes(&self, changes: Vec<u8>) {
         self.state.lock().unwrap().changes.push_back(changes.into());
     }
 
-    /// Whether nobody finds it. After that, the bouncer asks for everything.
+    /// Takes LAPI's socket away, or puts it back. After that, the bouncer asks for everything.
     pub fn down(&self, down: bool) {
         let away = self.socket.with_extension("away");
         let (from, to) = if down { (&self.socket, &away) } else { (&away, &self.socket) };
@@ -63,12 +63,12 @@ impl FakeLapi {
         }
     }
 
-    /// How often it was asked for anything, before it said anything.
+    /// How many requests LAPI got. It counts a request before it answers.
     pub fn polls(&self) -> usize {
         self.state.lock().unwrap().polls
     }
 
-    /// How often it began to say everything.
+    /// How many full answers LAPI began.
     pub fn full_answers(&self) -> usize {
         self.state.lock().unwrap().full_answers
     }

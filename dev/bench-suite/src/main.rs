@@ -1,4 +1,4 @@
-//! What does protection cost? One part of the benchmarks at a time; `dev/bench` builds this and says what there is.
+//! What does protection cost? One run measures one part; `dev/bench` builds this program and lists the parts.
 
 mod appsec;
 mod counted;
@@ -13,7 +13,7 @@ mod stall;
 mod time;
 mod visitor;
 
-/// The application's own decision set, which it gives to nobody: compiled from the same files once more.
+/// The application's own decision set, which is private there: compiled from the same files once more.
 #[path = "../../../src/crowdsec"]
 #[allow(dead_code, unused_imports)]
 mod crowdsec {
@@ -41,7 +41,7 @@ fn main() {
     part(&scratch.0);
 }
 
-/// A directory that goes with the benchmark.
+/// A directory that is deleted with the benchmark's end.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {

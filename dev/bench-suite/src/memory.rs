@@ -37,7 +37,7 @@ pub fn run(directory: &Path) {
     everything_is_known(&server);
     row("the first full answer", &server);
     for again in ["a full answer once more", "and once more"] {
-        // From here on the peak is counted anew.
+        // From here on the kernel counts the peak anew.
         fs::write(format!("/proc/{}/clear_refs", server.pid()), "5").expect("a peak to reset");
         let fulls = lapi.full_answers();
         lapi.down(true);
@@ -62,7 +62,7 @@ pub fn run(directory: &Path) {
     report.finish();
 }
 
-/// Sees by the log that a refused visitor's decision is known with all that LAPI said of it.
+/// Checks in the log that the application knows all that LAPI said of a refused visitor's decision.
 fn everything_is_known(server: &Server) {
     assert_eq!(server.ask(BANNED, "/text"), 403);
     let banned = decisions::many(1).next().expect("the first decision");

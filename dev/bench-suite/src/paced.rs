@@ -1,4 +1,4 @@
-//! How do visitors come who wait for nobody? At a constant rate, whatever the server does: Debian has no tool for that.
+//! How do visitors come who do not wait for the server? At a constant rate: Debian has no tool for that.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::visitor::{Visitor, request};
 
-/// So many requests a second, over so many connections.
+/// How many requests per second, over how many connections, and which.
 #[derive(Clone, Copy)]
 pub struct Pace {
     pub from: IpAddr,
@@ -24,8 +24,8 @@ pub struct Sample {
     pub latency: Duration,
 }
 
-/// Asks until told to stop. A request that is sent late, because the one before it took long, counts from when it was
-/// due: a server that hangs for a second is a second late for everybody who came in it, not for one.
+/// Sends requests until `stop` is set. A request that is sent late, because the one before took long, counts from when it
+/// was due: a server that hangs for a second delays everybody who came in that second, not one visitor.
 pub fn ask(pace: Pace, port: u16, stop: &AtomicBool) -> Vec<Sample> {
     let interval = Duration::from_secs_f64(pace.connections as f64 / pace.per_second);
     let start = Instant::now();
@@ -48,7 +48,7 @@ pub fn ask(pace: Pace, port: u16, stop: &AtomicBool) -> Vec<Sample> {
     })
 }
 
-/// Milliseconds of latency.
+/// The latencies in milliseconds.
 pub fn millis(samples: &[Sample]) -> Vec<f64> {
     samples.iter().map(|sample| sample.latency.as_secs_f64() * 1000.0).collect()
 }

@@ -1,4 +1,4 @@
-//! What came out? Tables for a README, and the few statistics they need.
+//! What did a benchmark measure? Tables in Markdown, and the few statistics that they need.
 
 use std::fmt::Write;
 use std::fs;
@@ -24,7 +24,7 @@ impl Report {
         self.row(&vec!["---"; names.len()]);
     }
 
-    /// Shows the row at once, too: a benchmark takes its time.
+    /// Shows the row at once, too, because a benchmark takes long.
     pub fn row(&mut self, cells: &[impl AsRef<str>]) {
         let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
         let row = format!("| {} |", cells.join(" | "));
@@ -36,7 +36,7 @@ impl Report {
         let _ = write!(self.text, "\n{text}\n");
     }
 
-    /// Prints it and leaves it in target/bench, with what it was made on.
+    /// Prints the report and writes it to target/bench, with the machine and the commit.
     pub fn finish(mut self) {
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let models: Vec<&str> =
@@ -60,7 +60,7 @@ pub fn mean_and_error(values: &[f64]) -> (f64, f64) {
     (mean, (squares / (number - 1.0) / number).sqrt())
 }
 
-/// The value below which this share of all lies; 0.5 is the median.
+/// The value below which this share of all values lies; a share of 0.5 gives the median.
 pub fn quantile(values: &[f64], share: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

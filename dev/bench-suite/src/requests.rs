@@ -78,8 +78,8 @@ pub fn run(directory: &Path) {
     report.finish();
 }
 
-/// How much more an admitted request costs when the other rooms are attached, or when decisions on countries exist,
-/// although neither concerns it.
+/// How much more an admitted request costs when the other rooms are attached, or when decisions on countries exist.
+/// Neither concerns the request.
 fn rooms(report: &mut Report, none: &mut Herd, protected: &Setup, directory: &Path) {
     report.columns(&["admitted, text page", "with the fairing alone", "with this as well", "more", "target"]);
     let mut row = |name: &str, alone: Cost, with: Cost, target: &str| {

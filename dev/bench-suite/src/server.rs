@@ -1,4 +1,4 @@
-//! How is the measured application run? As a process of its own, that is proven to be what it is called.
+//! How is the measured application run? As a process of its own, which is proven to be plain or protected.
 
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
@@ -12,10 +12,10 @@ use crate::decisions::{self, BANNED};
 use crate::fake_lapi::FakeLapi;
 use crate::visitor::{V4, Visitor, request};
 
-/// Whom the application takes for a proxy, where a benchmark wants one.
+/// The address that the application takes for a proxy's, where a benchmark wants a proxy.
 pub const PROXY: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 99));
 
-/// Longer than anything takes, also under valgrind.
+/// Longer than any step takes, also under valgrind.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The folder of the template, where Rocket.toml and the templates lie.
@@ -34,7 +34,7 @@ impl Setup {
         Self { variables: Vec::new(), wrapper: Vec::new() }.with("BENCH_BOUNCER", "plain")
     }
 
-    /// Protected by what this LAPI says.
+    /// An application that is protected by this LAPI's decisions.
     pub fn protected(lapi: &FakeLapi) -> Self {
         Self::protected_by(lapi.socket())
     }
@@ -53,7 +53,7 @@ impl Setup {
         self
     }
 
-    /// Runs it by this command, which gets the application's own after its arguments.
+    /// Runs the application by this command, whose last arguments become the application's own command.
     pub fn under(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|&word| word.into()).collect();
         self
@@ -66,14 +66,14 @@ impl Setup {
     /// Starts the application without waiting for it.
     pub fn spawn(&self, directory: &Path) -> Server {
         let port = free_port();
-        // The kernel ends it when the benchmark ends, however that happens.
+        // The kernel ends the application when the benchmark ends, however the benchmark ends.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).args(&self.wrapper);
         command.arg(std::env::current_exe().expect("this program's path").with_file_name("bench-app"));
         command.current_dir(root()).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        // glibc's settings of memory, such as deploy/ sets them.
+        // glibc's memory settings, such as deploy/ has.
         command.envs(std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"MALLOC_")));
-        // IPv4 comes to this address as well.
+        // Connections over IPv4 reach this address too.
         command.env("ROCKET_ADDRESS", "::").env("ROCKET_PORT", port.to_string());
         command.env("ROCKET_SECRET_KEY", "10h5RqdGiNc0BaY342uaF92FKgzn6rQplS3CctCQhfA=");
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
@@ -96,7 +96,7 @@ impl Setup {
         server
     }
 
-    /// Starts it with so many decisions that a snapshot holds, and proves that it refuses and admits.
+    /// Starts the application with a snapshot's decisions, and proves that it refuses and admits.
     pub fn start_with(&self, decisions: &Snapshot, directory: &Path) -> Server {
         let server = self.clone().with("CROWDSEC_SNAPSHOT", decisions.path()).start(directory);
         assert_eq!(server.ask(BANNED, "/text"), 403, "the protected application lets a banned visitor in");
@@ -105,8 +105,8 @@ impl Setup {
     }
 }
 
-/// Below the ports that the kernel gives to outgoing connections: a visitor that waits for a server on one of those
-/// might meet itself.
+/// A port below those that the kernel gives to outgoing connections: a visitor that waits for a server on one of those
+/// ports might connect to itself.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = 10_000 + (process::id() % 20_000) as u16;
@@ -114,7 +114,7 @@ fn free_port() -> u16 {
     ports.find(|port| TcpListener::bind(("::", *port)).is_ok()).expect("a free port")
 }
 
-/// Waits until something holds, which otherwise ends the benchmark.
+/// Waits until this holds; if it never does, the benchmark ends.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !holds() {
@@ -123,12 +123,12 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The path of a file that the application wrote when it knew so many decisions.
+/// The path of a snapshot that the application wrote when it knew a number of decisions.
 #[derive(Clone)]
 pub struct Snapshot(String);
 
 impl Snapshot {
-    /// Has an application ask for them, write them down and end. The LAPI is down afterwards.
+    /// Has an application ask for this many decisions, write a snapshot and end. The LAPI is down afterwards.
     pub fn of(count: u64, lapi: &FakeLapi, directory: &Path) -> Self {
         let file = directory.join(format!("snapshot-{count}"));
         let path = file.to_str().expect("a plain path");
@@ -153,7 +153,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Waits until it answers.
+    /// Waits until the application answers.
     pub fn wait(&mut self) {
         let end = Instant::now() + PATIENCE;
         while Visitor::connect(V4, self.port).is_err() {
@@ -182,7 +182,7 @@ impl Server {
         Visitor::connect(from, self.port).expect("a connection").ask(&request(path, &[]))
     }
 
-    /// Seconds of processor time that it has used, in hundredths.
+    /// Seconds of processor time that the application has used, to a hundredth.
     pub fn cpu(&self) -> f64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).expect("a running application");
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
@@ -190,14 +190,14 @@ impl Server {
         (ticks(11) + ticks(12)) / 100.0
     }
 
-    /// A line of its memory's account, in bytes.
+    /// A line of the kernel's account of the application's memory, in bytes.
     pub fn memory(&self, line: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a running application");
         let value = status.lines().find_map(|l| l.strip_prefix(line)?.strip_prefix(':')).expect("the line");
         value.trim().trim_end_matches(" kB").parse::<f64>().expect("a number") * 1024.0
     }
 
-    /// Waits until it has nothing more to do.
+    /// Waits until the application has nothing more to do.
     pub fn settle(&self) {
         let (end, mut quiet, mut before) = (Instant::now() + PATIENCE, 0, self.cpu());
         while quiet < 5 {
@@ -209,7 +209,7 @@ impl Server {
         }
     }
 
-    /// Asks it to end, and waits until it has.
+    /// Asks the application to end, and waits until it has ended.
     pub fn stop(mut self) {
         let asked = Command::new("kill").arg(self.pid().to_string()).status().expect("kill");
         assert!(asked.success(), "the application was gone");

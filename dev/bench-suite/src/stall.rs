@@ -26,7 +26,7 @@ pub fn run(directory: &Path) {
     let server = often.with("CROWDSEC_STARTUP_TIMEOUT", "5m").start(directory);
     assert_eq!(server.ask(BANNED, "/text"), 403);
 
-    // The same requests for an application without a bouncer show what of it is only that others need the cores, too.
+    // The same requests to an application without a bouncer show which delay comes only from the shared cores.
     let next_door = Setup::plain().start(directory);
 
     let mut met = HashMap::<_, Vec<f64>>::new();
@@ -100,7 +100,7 @@ fn while_asking(pace: Pace, port: u16, work: impl FnOnce()) -> Vec<Sample> {
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let asking = scope.spawn(|| ask(pace, port, &stop));
-        // Also where the work panics: the visitors would ask for ever.
+        // Stops the visitors also where the work panics: they would ask for ever.
         let _stops = Stops(&stop);
         work();
         drop(_stops);
@@ -127,12 +127,12 @@ fn row(report: &mut Report, names: &[&str; 2], latencies: &[f64], idle: &[f64]) 
     report.row(&[who, what, number, p50, p99, p999, format!("{tail:.2}"), longest, format!("{more:+.2} ms")]);
 }
 
-/// Latencies without an access log, and with one whose disk takes nothing: a pipe that is full and that nobody reads.
+/// Latencies without an access log, and with a log whose disk takes nothing: a full pipe that nobody reads.
 fn with_a_stuck_log(lapi: &FakeLapi, directory: &Path) -> (Vec<f64>, Vec<f64>) {
     let path = directory.join("stuck.log");
     let made = Command::new("mkfifo").arg(&path).status().expect("mkfifo");
     assert!(made.success(), "mkfifo made no pipe");
-    // Open for both, it does not wait for a writer, and no writer waits for it.
+    // Opened for reading and writing: so neither this side nor the application waits for the other to open the pipe.
     let mut pipe = File::options().read(true).write(true).open(&path).expect("the pipe");
     let full = [b'#'; 65_536];
     pipe.write_all(&full).expect("as much as a pipe holds");
@@ -163,7 +163,7 @@ const TAKEOVER: &str = "takes over a full answer of 1,000,000";
 const DELTA: &str = "applies a delta of 10,000";
 const KINDS: [&str; 3] = [IDLE, TAKEOVER, DELTA];
 
-/// So that those who ask whether it is over are not felt themselves.
+/// Checks at most every 50 ms, so that the checks themselves do not slow the requests.
 fn rarely(holds: impl FnOnce() -> bool) -> bool {
     sleep(Duration::from_millis(50));
     holds()
@@ -175,8 +175,8 @@ fn go_through(round: u64, lapi: &FakeLapi, server: &Server, mut stretch: impl Fn
     sleep(Duration::from_secs(5));
     stretch(IDLE, start);
 
-    // A poll that failed makes the next one ask for everything. One decision more is in it than the last time, by which
-    // we see that it was taken over.
+    // After a failed poll the next one asks for everything. This full answer has a decision more than the last, which shows
+    // that the application has taken it over.
     let new = |round: u64| Decision {
         id: 10 * MILLION + round,
         address: [127, 0, 1, 1 + round as u8].into(),
@@ -194,7 +194,7 @@ fn go_through(round: u64, lapi: &FakeLapi, server: &Server, mut stretch: impl Fn
     stretch(TAKEOVER, start);
     sleep(Duration::from_secs(2));
 
-    // The last one comes by loopback, to be seen.
+    // The last decision is on a loopback address, so that a request can show that it is applied.
     let last = IpAddr::from([127, 0, 2, 1 + round as u8]);
     let brief = |n: u64| Decision {
         id: (20 + round) * MILLION + n,

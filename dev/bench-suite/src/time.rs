@@ -1,4 +1,4 @@
-//! How long does taking over take? Full answers beside a bare transfer, deltas by what changes.
+//! How long does it take to take over an answer? Full answers beside a bare transfer, deltas by what changes.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -69,7 +69,7 @@ pub fn run(directory: &Path) {
     }
     let mut visitors: Vec<IpAddr> = decisions::many(MILLION).map(|decision| decision.network().addr()).collect();
     let mut chance = Chance(4711);
-    // In the order of the list they would lie beside each other in memory.
+    // Shuffled: in the order of the list they would lie beside each other in memory.
     (1..visitors.len()).rev().for_each(|at| visitors.swap(at, chance.below(at as u64 + 1) as usize));
     let found = |visitors: &[IpAddr]| {
         visitors.iter().filter(|a| !set.set.against(**a, || None, || None, set.now).is_empty()).count()
@@ -89,7 +89,7 @@ fn timed(work: impl FnOnce()) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// How long an application takes that starts, beside curl that throws the same answer away.
+/// How long an application takes to start, beside a curl that throws the same answer away.
 fn beside_curl(report: &mut Report, directory: &Path, name: &str, at: &str, how: &[&str], key: &str, target: &str) {
     let (mut bare, mut starts) = (Vec::new(), Vec::new());
     let mut transfer = || {
@@ -116,7 +116,7 @@ fn beside_curl(report: &mut Report, directory: &Path, name: &str, at: &str, how:
         starts.push(start.elapsed().as_secs_f64());
     };
     for turn in 0..TURNS {
-        // Whoever comes second may find LAPI's memory warm.
+        // They take turns, because the second may find LAPI's memory warm.
         let mut both: [&mut dyn FnMut(); 2] = [&mut transfer, &mut start];
         both.rotate_left(turn % 2);
         both.into_iter().for_each(|ask| ask());
@@ -153,7 +153,7 @@ impl Set {
     }
 }
 
-/// CrowdSec's own, in a directory of its own.
+/// CrowdSec's own LAPI, in a directory of its own.
 struct RealLapi<'a> {
     directory: &'a Path,
     printed: String,
@@ -180,8 +180,8 @@ impl<'a> RealLapi<'a> {
         line.expect("a line of dev/lapi's")
     }
 
-    /// Writes a million decisions into its database, which takes it hours over its API. The columns with numbers for
-    /// addresses stay empty: only questions for one address use them.
+    /// Writes a million decisions into LAPI's database: over its API that takes hours. The columns with addresses as numbers
+    /// stay empty: only questions for one address use them.
     fn fill(&self) {
         let mut sqlite =
             Command::new("sqlite3").arg(self.value("LAPI_DB")).stdin(Stdio::piped()).spawn().expect("sqlite3");

@@ -1,4 +1,4 @@
-//! Who asks? A visitor with one connection that is kept, and who notices every answer that is not the expected one.
+//! Who asks? A visitor who keeps one connection, and gets the status of each answer.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 pub const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 pub const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-/// What a browser sends that opens a page.
+/// The headers that a browser sends to open a page.
 pub const BROWSER: [(&str, &str); 13] = [
     ("Host", "localhost"),
     ("Connection", "keep-alive"),
@@ -87,7 +87,7 @@ impl Visitor {
     }
 }
 
-/// How long head and body are, once the head is there. Every answer here is of a size that is known beforehand.
+/// The length of head and body in bytes, once the head is there. Every answer here has a content-length.
 fn whole_length(answer: &[u8]) -> Option<usize> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
     let head = std::str::from_utf8(&answer[..end]).expect("a readable head").to_ascii_lowercase();

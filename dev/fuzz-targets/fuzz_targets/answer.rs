@@ -3,7 +3,7 @@
 //! The input is the body of the answer.
 #![no_main]
 
-/// The application's own reader, which it gives to nobody: compiled from the same files once more.
+/// The application's own reader, which is private there: compiled from the same files once more.
 #[path = "../../../src/crowdsec"]
 #[allow(dead_code, unused_imports)]
 mod crowdsec {
@@ -29,7 +29,7 @@ fuzz_target!(|body: &[u8]| {
         assert!(heard == again && whole == whole_again, "in pieces of {size} bytes it is another answer");
     }
     if whole {
-        // Only the shape: a number that is too large for Rust, or text that is no UTF-8, costs the entry that it stands in.
+        // Checks only the shape: a number too large for Rust, or text that is no UTF-8, costs only the entry that it stands in.
         let fields = serde_json::from_slice::<HashMap<String, IgnoredAny>>(body).expect("what is whole is well-formed");
         assert!(["new", "deleted"].iter().any(|list| fields.contains_key(*list)), "what is whole has one of the lists");
         let length = body.trim_ascii_end().len();
@@ -39,7 +39,7 @@ fuzz_target!(|body: &[u8]| {
     }
 });
 
-/// What was heard of an answer that arrives so many bytes at a time, and whether it was taken for whole.
+/// What was heard of an answer that arrives `size` bytes at a time, and whether it was taken for whole.
 fn read(body: &[u8], size: usize) -> (Heard, bool) {
     let mut heard = Heard::default();
     let scopes = Scopes::new(&["ip", "range", "country", "as", "username"].map(str::to_owned)).expect("scopes");

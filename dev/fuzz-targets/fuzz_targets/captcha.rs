@@ -1,7 +1,7 @@
 //! Whatever a visitor sends as the answer to their captcha: nobody gets through who has solved nothing.
 //!
 //! The input is the Content-Type, a line break, and the body. Where the first line is `altcha`, the rest is the JSON of an
-//! answer, which browsers wrap in base64: libFuzzer would never find its way through that.
+//! answer, which browsers wrap in base64: libFuzzer would never find its way through base64.
 #![no_main]
 
 mod common;
@@ -41,7 +41,7 @@ fuzz_target!(|input: &[u8]| {
         let status = answer.status();
         assert!((400..500).contains(&status.code) || status.code == 503, "an answer that solves nothing gets {status}");
         assert_eq!(answer.headers().get_one("Location"), None);
-        // A cookie to see whether cookies are kept is none to get in by.
+        // The answer may set a cookie, but only to see whether cookies are kept: nobody gets in by it.
         let page = app.get("/members").remote(SocketAddr::new(visitor, 4711)).dispatch();
         assert_eq!(page.status().code, 403, "after that answer the captcha stands");
     });

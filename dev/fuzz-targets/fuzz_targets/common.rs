@@ -1,4 +1,4 @@
-//! The application that the targets ask: with decisions of its own and a captcha, without LAPI.
+//! The application that the targets ask. It has decisions of its own and a captcha, and no LAPI.
 
 use rocket::Config;
 use rocket::figment::Figment;

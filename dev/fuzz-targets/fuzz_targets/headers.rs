@@ -22,7 +22,7 @@ fuzz_target!(|wire: &[u8]| {
     with_app(|app| {
         let banned = ask(app, BANNED, &headers, None);
         assert!(is_refusal(&banned), "a banned visitor gets {}", banned.status());
-        // As a proxy does that adds a line of its own, and as one does that adds to what is there.
+        // One proxy adds a line of its own, the other adds to the visitor's value.
         let theirs: Vec<&str> =
             headers.iter().filter(|header| header.name() == "X-Forwarded-For").map(Header::value).collect();
         for added in [BANNED.to_owned(), [&*theirs.join(", "), BANNED].join(", ")] {
@@ -45,7 +45,7 @@ fn ask<'c>(app: &'c Client, peer: &str, headers: &[Header<'static>], added: Opti
     request.dispatch()
 }
 
-/// The ban, or what stands before it: headers that are too long are refused unread.
+/// The ban page, or a refusal that comes before it: headers that are too long are refused unread.
 fn is_refusal(answer: &LocalResponse<'_>) -> bool {
     let ours = answer.headers().get_one("Content-Type").is_some_and(|kind| {
         kind == "text/html; charset=utf-8" || kind == "application/problem+json" || kind.starts_with("text/plain")

@@ -36,7 +36,7 @@ impl English {
     }
 }
 
-/// About as much as a refusal, with nothing decided and nothing made: for less Rocket does not send that.
+/// An answer about as large as a refusal, without a decision or a template: Rocket cannot send that for less.
 #[get("/fixed")]
 fn fixed() -> Fixed {
     Fixed
