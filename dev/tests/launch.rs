@@ -6,7 +6,7 @@ use std::process::Command;
 
 use dev::{App, Ended, FakeServer, Folder, KEY, Reply, command};
 
-/// The launch ends with status 1 and without a panic, and tells exactly this many errors, one sentence each.
+/// The launch ends with status 1 and without a panic, and its log is this many errors, one sentence each, and nothing else.
 #[track_caller]
 fn told_in(sentences: usize, command: Command) -> String {
     let Ended { status, log } = App::launched(command).err().expect("the application launched");

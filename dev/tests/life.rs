@@ -113,7 +113,8 @@ fn a_closed_application_does_not_open_on_the_empty_list_of_a_lapi_whose_database
     let lapi = FakeServer::start(|_| Reply::decisions(&[], &[]));
     let settings = [("CROWDSEC_ON_STARTUP_FAILURE", "closed"), ("CROWDSEC_STARTUP_TIMEOUT", "2s")];
     let settings = [settings.as_slice(), &[("CROWDSEC_SNAPSHOT", snapshot)]].concat();
-    // LAPI's database fails at the question (500), or already at the search for our key (403). A snapshot must not stand in.
+    // LAPI's database fails at the question (500), or already at the search for our key (403). From the second launch on, a
+    // snapshot might stand in.
     for status in [500, 403, 500] {
         lapi.answers(move |seen| if seen.is_question() { Reply::error(status) } else { Reply::decisions(&[], &[]) });
         let app = App::polling(&lapi.url(), &settings);

@@ -278,7 +278,7 @@ fn both_logs_have_whole_lines_on_a_standard_output_that_does_not_wait() {
         assert_eq!(Request::new(port, "GET", &target).from("192.0.2.2").send().status, 404);
         assert_eq!(Request::new(port, "GET", &target).from("203.0.113.7").send().status, 403);
     }
-    // Somebody reads only now, and slowly: the log is full again and again.
+    // Somebody reads only now, and slowly: the socket is full again and again.
     let reading = std::thread::spawn(move || {
         let (mut log, mut piece) = (Vec::new(), [0; 4096]);
         loop {
